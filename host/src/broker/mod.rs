@@ -1,0 +1,252 @@
+//! Where messages come from and go to: the ports that every broker implements, and one folder a broker.
+//!
+//! A broker hands out [`Delivery`] values under a lease and takes [`Settlement`] values back. It decides nothing: how
+//! often a message is run, when, and when it is given up on is decided in [`crate::settle`].
+//!
+//! Invariants:
+//! - A settlement that gives `Ok` is confirmed by the broker; anything unknown is an error and leaves the message there.
+//! - A dead letter is stored and confirmed before its original is given up (embedded: the same transaction).
+//! - `receive` never hands out more than was asked for, in messages or (but for a single one) in bytes.
+//! - A lease ends earlier on our clock than on the broker's: `ends_at` is what the host goes by.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::message::{Message, Publish};
+use crate::settle::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
+use crate::settle::progress::Progress;
+
+mod error;
+pub mod lease;
+pub mod subject;
+
+pub use error::{DeadLetterError, PublishError, ReceiveError, SettleError, SubscribeError};
+
+/// One messaging system, as the configuration names it.
+#[async_trait]
+pub trait Broker: Send + Sync {
+    /// Binds a subscription to its source: creates or checks what it needs on the broker.
+    ///
+    /// # Errors
+    /// When the broker is away, or when what stands there has settings that would lose messages; the text says which
+    /// and what to do.
+    async fn subscribe(&self, spec: &SubscriptionSpec) -> Result<Arc<dyn Source>, SubscribeError>;
+
+    /// Publishes messages and waits until each is stored. One result a message, in order.
+    async fn publish(&self, messages: Vec<Publish>) -> Vec<Result<Published, PublishError>>;
+
+    /// The dead letters that this broker keeps.
+    fn dead_letters(&self) -> Arc<dyn DeadLetters>;
+
+    /// Whether the broker can be reached now, for `/ready` and metrics.
+    fn status(&self) -> Status;
+
+    /// Flushes and closes. Nothing is received or settled afterwards.
+    async fn close(&self);
+}
+
+/// A subscription's end of a broker: receive, extend, settle.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Waits for messages and hands out at most as many as asked for. An empty answer means that none came within the
+    /// broker's own waiting time; call again.
+    ///
+    /// Dropping the future loses nothing: what was under way comes back when its lease ends.
+    ///
+    /// # Errors
+    /// When the broker is away or refuses. The caller waits and calls again; the implementation reconnects by itself.
+    async fn receive(&self, demand: Demand) -> Result<Vec<Delivery>, ReceiveError>;
+
+    /// Carries settlements out, as one group where the broker can. One result a settlement, in order; `Ok` means
+    /// confirmed.
+    async fn settle(&self, group: Vec<Settle>) -> Vec<Result<(), SettleError>>;
+
+    /// Extends leases. For each the new end on our clock, counted from before the request was sent; `None` when the
+    /// broker did not confirm it (the old end then still holds).
+    async fn extend(&self, receipts: &[Receipt]) -> Vec<Option<Instant>>;
+
+    /// How much waits, for metrics.
+    ///
+    /// # Errors
+    /// When the broker is away.
+    async fn backlog(&self) -> Result<Backlog, ReceiveError>;
+
+    /// How long a lease lasts on this source when it is not extended.
+    fn lease_duration(&self) -> Duration;
+}
+
+/// The dead letters of one broker. Looking never changes what is looked at.
+#[async_trait]
+pub trait DeadLetters: Send + Sync {
+    /// Dead letters that match, newest first, with the position to go on from.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn list(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, DeadLetterError>;
+
+    /// One dead letter, whole.
+    ///
+    /// # Errors
+    /// When there is none of this id, or the store cannot be read.
+    async fn get(&self, id: &DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError>;
+
+    /// Sends one back to the subject it came from, with its identity kept and its attempts at zero. The publish is
+    /// confirmed before the dead letter is marked as redriven.
+    ///
+    /// # Errors
+    /// When there is none of this id, it was redriven already, or the publish is refused; the dead letter then stays.
+    async fn redrive(&self, id: &DeadLetterId) -> Result<Published, DeadLetterError>;
+
+    /// Removes one for good.
+    ///
+    /// # Errors
+    /// When there is none of this id, or the store cannot be written.
+    async fn discard(&self, id: &DeadLetterId) -> Result<(), DeadLetterError>;
+
+    /// How many there are, redriven ones not counted.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn depth(&self) -> Result<u64, DeadLetterError>;
+}
+
+/// What a subscription asks of its broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionSpec {
+    /// The subscription's name: letters, digits, `-` and `_`. On JetStream the durable's name, shared by all hosts.
+    pub name: String,
+    /// The stream (JetStream); the embedded queue has one.
+    pub stream: Option<String>,
+    /// The subjects to receive, with `*` and `>`.
+    pub subjects: Vec<String>,
+    /// The broker's lease: how long a delivery is ours without being extended.
+    pub ack_wait: Duration,
+    /// How many messages this host may hold at once; the broker's own limit is set above it.
+    pub max_in_flight: usize,
+    /// Whether streams and consumers that are missing are created.
+    pub create: bool,
+}
+
+/// How much the caller can take now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// Messages, at least 1.
+    pub messages: usize,
+    /// Bytes over all of them. A single message that is larger still comes, alone.
+    pub bytes: usize,
+}
+
+/// One hand-over of a message, under a lease.
+#[derive(Debug, Clone)]
+#[must_use = "a delivery that is dropped comes back only when its lease ends"]
+pub struct Delivery {
+    /// The message.
+    pub message: Message,
+    /// What is known of earlier deliveries of it.
+    pub progress: Progress,
+    /// How to settle it.
+    pub receipt: Receipt,
+    /// When the lease ends on our clock, margin taken off.
+    pub lease_ends_at: Instant,
+    /// True when this host's record says that the message was settled before (a broker that crashed gave it back):
+    /// it is acknowledged without a run.
+    pub already_done: bool,
+}
+
+/// The broker's handle on a delivery: opaque to everyone else.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Receipt {
+    /// The message's position in the stream.
+    pub sequence: u64,
+    /// The embedded queue's fencing token, or JetStream's reply subject.
+    pub token: Bytes,
+}
+
+/// What the host does to the broker about a message. The last of the three words: failure, outcome, settlement.
+#[derive(Debug, Clone)]
+#[must_use]
+pub enum Settlement {
+    /// Done. The outputs are those that go to this same broker; the embedded queue commits them in the transaction of
+    /// the acknowledgement, others publish them, confirmed, before it.
+    Ack {
+        /// Messages to publish on this broker.
+        outputs: Vec<Publish>,
+    },
+    /// Come back after a delay. Whether this delivery counted as an attempt stands in `progress`.
+    Return {
+        /// From now.
+        delay: Duration,
+        /// What to remember with the message: counts, history.
+        progress: Box<Progress>,
+    },
+    /// Given up on: stored in the dead-letter queue, then removed from the source.
+    DeadLetter(Box<DeadLetter>),
+}
+
+/// A settlement for one delivery.
+#[derive(Debug, Clone)]
+pub struct Settle {
+    /// Which delivery.
+    pub receipt: Receipt,
+    /// What to do.
+    pub settlement: Settlement,
+    /// When our lease on it ends: a broker must not send anything for it after that.
+    pub lease_ends_at: Instant,
+}
+
+/// The answer to a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// The position in the stream; that of the earlier message when this one was a duplicate.
+    pub sequence: u64,
+    /// True when a message of this id was there already; nothing was added.
+    pub duplicate: bool,
+}
+
+/// How much waits for a subscription.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Messages that were never handed out.
+    pub ready: u64,
+    /// Messages that were handed out and are not settled, those that wait for a retry among them.
+    pub pending: u64,
+    /// When the oldest message that is not settled was published.
+    pub oldest: Option<SystemTime>,
+}
+
+/// Whether a broker can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// All is well.
+    Connected,
+    /// Not now; what happened, for a person.
+    Away(String),
+}
+
+/// Which dead letters to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadLetterQuery {
+    /// Only of this subscription.
+    pub subscription: Option<String>,
+    /// Only with this reason code.
+    pub reason: Option<String>,
+    /// Those that were redriven too.
+    pub include_redriven: bool,
+    /// Go on behind this one.
+    pub after: Option<DeadLetterId>,
+    /// At most so many; 0 means 100.
+    pub limit: usize,
+}
+
+/// A page of dead letters, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct DeadLetterPage {
+    /// The dead letters. Bodies are left out (empty); `get` has them.
+    pub letters: Vec<StoredDeadLetter>,
+    /// Where to go on, when there is more.
+    pub next: Option<DeadLetterId>,
+}

@@ -1,0 +1,107 @@
+//! The port between dispatch and sandbox: one call of a handler, and what came of it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::broker::lease::Lease;
+use crate::message::Message;
+use crate::outcome::{Outcome, Usage};
+
+/// Something that handles messages: a version of a handler in the sandbox, or a script in a simulation.
+#[async_trait]
+pub trait Handler: Send + Sync {
+    /// Runs the handler on one message. Always gives a value: whatever the guest does is an outcome.
+    ///
+    /// Dropping the future stops the run and discards what it did.
+    async fn handle(&self, call: Call<'_>) -> Run;
+
+    /// The sha256 of the module that runs, in hex.
+    fn digest(&self) -> &str;
+}
+
+/// What a handler is told of the message it runs on.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    /// The message.
+    pub message: &'a Message,
+    /// The subscription that received it.
+    pub subscription: &'a str,
+    /// The counted run that this is: 1 the first time.
+    pub attempt: u32,
+    /// The last attempt there will be; `None`: unlimited.
+    pub max_attempts: Option<u32>,
+    /// What the run before came to.
+    pub previous_failure: Option<&'a str>,
+    /// The lease on the message, which ends the run when it ends.
+    pub lease: &'a Lease,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Run {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it used, whichever way it ended.
+    pub usage: Usage,
+    /// What the handler logged, and what it wrote to stdout and stderr, in order; within the limits.
+    pub logs: Vec<LogLine>,
+    /// What the handler measured, in order; within the limits.
+    pub measurements: Vec<Measurement>,
+}
+
+impl Run {
+    /// A run that ended before it began, with no usage.
+    pub fn without_usage(outcome: Outcome) -> Self {
+        Self { outcome, usage: Usage::default(), logs: Vec::new(), measurements: Vec::new() }
+    }
+}
+
+/// One line of a handler's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// Its level.
+    pub level: LogLevel,
+    /// What was said.
+    pub text: String,
+    /// Named values.
+    pub fields: Vec<(String, String)>,
+    /// When, counted from the start of the run.
+    pub at: Duration,
+}
+
+/// The level of a handler's log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// The finest.
+    Trace,
+    /// For whoever mends the handler.
+    Debug,
+    /// What happens when all is well; stdout lines are of this level.
+    Info,
+    /// Recovered by itself; stderr lines are of this level.
+    Warn,
+    /// Needs a person.
+    Error,
+}
+
+/// One measurement of a handler's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Vec<(String, String)>,
+    /// What was measured.
+    pub value: MeasuredValue,
+}
+
+/// The value of a measurement.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MeasuredValue {
+    /// Added to a counter.
+    Count(u64),
+    /// One value of a distribution.
+    Value(f64),
+}

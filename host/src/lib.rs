@@ -1,0 +1,17 @@
+//! Tidegate takes messages from queues, hands each to a sandboxed WebAssembly handler, and settles it by what the
+//! handler returns.
+//!
+//! ```text
+//! broker source --Delivery--> dispatch --Call--> sandbox --Outcome-->
+//!         settle::decide --Settlement--> broker: acknowledge | return | dead-letter queue
+//! ```
+//!
+//! Deciding is a pure function; doing is at the edges. The modules below stand in the order in which a message passes.
+
+pub mod message;
+pub mod outcome;
+
+pub mod broker;
+pub mod handler;
+pub mod sandbox;
+pub mod settle;

@@ -1,0 +1,3 @@
+//! Where handlers run: engine, module, invocation, limits, faults.
+
+pub mod limits;

@@ -1,0 +1,105 @@
+//! The record of a message that was given up on: its reason, evidence and history beside the untouched original.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::message::Headers;
+use crate::settle::progress::AttemptRecord;
+
+/// The longest error text in a record, in bytes; longer ones are cut.
+pub const MAX_ERROR_BYTES: usize = 4096;
+
+/// The id of a dead letter: a ULID, so that ids sort by the time of death.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeadLetterId(pub String);
+
+impl fmt::Display for DeadLetterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A message on its way into the dead-letter queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Why, where from, what ran, what it used.
+    pub record: DeadLetterRecord,
+    /// The original headers, in their order.
+    pub headers: Headers,
+    /// The original body, untouched.
+    pub body: Bytes,
+}
+
+/// A dead letter as its store gives it back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredDeadLetter {
+    /// The dead letter. In listings the body is left out (empty).
+    pub letter: DeadLetter,
+    /// The size of the body in bytes, known in listings too.
+    pub body_size: u64,
+    /// When it was sent back, if it was.
+    pub redriven_at: Option<SystemTime>,
+}
+
+/// Everything that is known of a dead letter beside the original itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterRecord {
+    /// Its id.
+    pub id: DeadLetterId,
+    /// The reason code of the outcome table.
+    pub reason: String,
+    /// What was said, for a person; at most [`MAX_ERROR_BYTES`].
+    pub error: String,
+    /// The same for the same error at the same place: for grouping. 16 hex digits.
+    pub fingerprint: String,
+    /// The subscription that gave it up.
+    pub subscription: String,
+    /// The broker's name in the configuration.
+    pub broker: String,
+    /// The stream, where the broker has named ones.
+    pub stream: Option<String>,
+    /// The subject that the message was published to.
+    pub subject: String,
+    /// Its position in the stream.
+    pub sequence: u64,
+    /// When it was published.
+    pub published_at: SystemTime,
+    /// The message's id.
+    pub message_id: String,
+    /// Counted runs.
+    pub attempts: u32,
+    /// Hand-overs by the broker.
+    pub deliveries: u32,
+    /// Returns that the handler asked for.
+    pub defers: u32,
+    /// Runs that ended at the wall clock.
+    pub timeouts: u32,
+    /// When it was first handed to a host.
+    pub first_seen: SystemTime,
+    /// When it was given up on.
+    pub dead_at: SystemTime,
+    /// The handler's name.
+    pub handler: String,
+    /// The digest of the module that ran last, in hex; empty when none ran.
+    pub digest: String,
+    /// The name of the host.
+    pub host: String,
+    /// Fuel of the last run, and its limit.
+    pub fuel_used: u64,
+    /// The fuel that the last run was given.
+    pub fuel_limit: u64,
+    /// The most memory that the last run held, in bytes.
+    pub memory_peak: u64,
+    /// How long the last run took, in milliseconds.
+    pub run_ms: u64,
+    /// The guest's frames at the last fault, innermost first.
+    pub backtrace: Vec<String>,
+    /// The last failures, oldest first.
+    pub history: Vec<AttemptRecord>,
+    /// How often it had been redriven before it died (again).
+    pub redrives: u32,
+}

@@ -1,0 +1,1 @@
+//! The one integration binary: real brokers, real guests, the real host.
