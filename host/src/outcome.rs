@@ -158,6 +158,61 @@ pub struct Usage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReasonCode(pub &'static str);
 
+impl ReasonCode {
+    /// Every counted run was used up.
+    pub const ATTEMPTS: Self = Self("attempts-exhausted");
+    /// Every delivery was used up, counted or not.
+    pub const DELIVERIES: Self = Self("deliveries-exhausted");
+    /// The message is older than the subscription's maximum age.
+    pub const EXPIRED: Self = Self("expired");
+    /// Deliveries of this message ended without a word, again and again: it may kill the host.
+    pub const HOST_CRASH_SUSPECT: Self = Self("host-crash-suspect");
+    /// An output could not be published for now.
+    pub const OUTPUT_UNAVAILABLE: Self = Self("output-unavailable");
+    /// An output will never be taken by its broker.
+    pub const OUTPUT_REFUSED: Self = Self("output-refused");
+    /// The dead-letter queue did not take the record for now.
+    pub const DLQ_UNAVAILABLE: Self = Self("dlq-unavailable");
+    /// The lease was over before the message could be settled; the broker hands it over again.
+    pub const LEASE_LOST: Self = Self("lease-lost");
+    /// The message had been settled before and was given back by its broker; it was acknowledged without a run.
+    pub const ALREADY_DONE: Self = Self("already-done");
+
+    /// Every reason code there is, each with its page under `docs/outcomes/`.
+    pub const ALL: &'static [Self] = &[
+        Self("completed"),
+        Self("handler-retry"),
+        Self("deferred"),
+        Self("handler-rejected"),
+        Self("skipped"),
+        Self("trap:unreachable"),
+        Self("trap:stack-overflow"),
+        Self("trap:out-of-bounds"),
+        Self("trap:division-by-zero"),
+        Self("trap:integer-overflow"),
+        Self("trap:indirect-call"),
+        Self("trap:other"),
+        Self("out-of-fuel"),
+        Self("timeout"),
+        Self("memory-limit"),
+        Self("output-limit"),
+        Self("invalid-result"),
+        Self("denied"),
+        Self("invalid-message"),
+        Self("no-handler"),
+        Self("interrupted"),
+        Self::ATTEMPTS,
+        Self::DELIVERIES,
+        Self::EXPIRED,
+        Self::HOST_CRASH_SUSPECT,
+        Self::OUTPUT_UNAVAILABLE,
+        Self::OUTPUT_REFUSED,
+        Self::DLQ_UNAVAILABLE,
+        Self::LEASE_LOST,
+        Self::ALREADY_DONE,
+    ];
+}
+
 impl fmt::Display for ReasonCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)

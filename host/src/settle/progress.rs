@@ -53,15 +53,7 @@ impl Progress {
     /// A message that is handed over for the first time.
     #[must_use]
     pub const fn first(now: SystemTime) -> Self {
-        Self {
-            deliveries: 1,
-            uncounted: 0,
-            defers: 0,
-            timeouts: 0,
-            first_seen: now,
-            failures: 0,
-            history: Vec::new(),
-        }
+        Self { deliveries: 1, uncounted: 0, defers: 0, timeouts: 0, first_seen: now, failures: 0, history: Vec::new() }
     }
 
     /// The counted run that this delivery is: 1 the first time.
@@ -81,6 +73,20 @@ impl Progress {
     #[must_use]
     pub fn previous_failure(&self) -> Option<String> {
         self.history.last().map(|last| format!("{}: {}", last.reason, last.error))
+    }
+
+    /// What to remember when this delivery is returned: a counted run with its failure, or an uncounted return.
+    #[must_use]
+    pub fn returned(&self, counted: bool, failure: Option<AttemptRecord>) -> Self {
+        let mut next = self.clone();
+        if counted {
+            if let Some(failure) = failure {
+                next.record(failure);
+            }
+        } else {
+            next.uncounted = next.uncounted.saturating_add(1);
+        }
+        next
     }
 
     /// Puts a failure behind the others, and drops the oldest past [`HISTORY_LENGTH`].

@@ -1,0 +1,164 @@
+//! Where a handler's outputs go: names of outputs become messages for a broker, within what was granted. Pure.
+//!
+//! Invariant: an output's id depends on the subscription, the message and the output's place, never on the module, the
+//! attempt or the host. A second run of the same message gives the same ids, so a de-duplicating broker takes them once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::broker::subject::check_subject;
+use crate::message::Publish;
+use crate::outcome::{Fault, FaultKind, Output};
+
+/// Where one output leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The broker's name in the configuration.
+    pub broker: Arc<str>,
+    /// The one subject that may be published to; or, when it ends in `.>`, the prefix below which the handler may name
+    /// any (naming none, it publishes to the prefix itself).
+    pub subject: String,
+}
+
+/// The outputs that a handler may publish to, by name.
+pub type Grants = BTreeMap<String, Grant>;
+
+/// A message on its way to a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routed {
+    /// The broker's name.
+    pub broker: Arc<str>,
+    /// The message.
+    pub publish: Publish,
+}
+
+/// Resolves a handler's outputs.
+///
+/// # Errors
+/// `denied` for an output or a subject that is not granted, `invalid-result` for a subject that is none.
+pub fn route(
+    outputs: Vec<Output>,
+    grants: &Grants,
+    subscription: &str,
+    message_id: &str,
+) -> Result<Vec<Routed>, Fault> {
+    outputs
+        .into_iter()
+        .enumerate()
+        .map(|(index, output)| {
+            let grant = grants.get(&output.to).ok_or_else(|| not_granted(&output.to, grants))?;
+            let subject = resolve_subject(&output, grant)?;
+            let id = output.id.unwrap_or_else(|| output_id(subscription, message_id, index, &subject));
+            let publish = Publish { subject, id: Some(id), headers: output.headers, body: output.body };
+            Ok(Routed { broker: Arc::clone(&grant.broker), publish })
+        })
+        .collect()
+}
+
+/// The id of an output: 32 hex digits of a sha256 over the subscription, the message's id, the output's place and its
+/// subject.
+#[must_use]
+pub fn output_id(subscription: &str, message_id: &str, index: usize, subject: &str) -> String {
+    let mut hash = Sha256::new();
+    for part in [subscription, message_id, &index.to_string(), subject] {
+        // The length goes first, so that no two lists of parts run together into the same bytes.
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let mut id = hex::encode(hash.finalize());
+    id.truncate(32);
+    id
+}
+
+fn resolve_subject(output: &Output, grant: &Grant) -> Result<String, Fault> {
+    let prefix = grant.subject.strip_suffix(".>");
+    let subject = match (&output.subject, prefix) {
+        (None, None) => return Ok(grant.subject.clone()),
+        (None, Some(prefix)) => prefix.to_owned(),
+        (Some(subject), None) if *subject == grant.subject => return Ok(subject.clone()),
+        (Some(subject), None) => {
+            let text = format!("output `{}` may publish to `{}` only, not to `{subject}`", output.to, grant.subject);
+            return Err(fault(FaultKind::Denied, text));
+        }
+        (Some(subject), Some(_)) => subject.clone(),
+    };
+    check_subject(&subject)
+        .map_err(|error| fault(FaultKind::InvalidResult, format!("output `{}`: {error}", output.to)))?;
+    let inside = prefix
+        .is_none_or(|prefix| subject.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')));
+    if inside {
+        Ok(subject)
+    } else {
+        let text = format!("output `{}` may publish below `{}` only, not to `{subject}`", output.to, grant.subject);
+        Err(fault(FaultKind::Denied, text))
+    }
+}
+
+fn not_granted(to: &str, grants: &Grants) -> Fault {
+    let granted: Vec<&str> = grants.keys().map(String::as_str).collect();
+    let granted = if granted.is_empty() { "none is".to_owned() } else { format!("granted: {}", granted.join(", ")) };
+    fault(FaultKind::Denied, format!("the handler published to output `{to}`, which is not granted to it ({granted})"))
+}
+
+fn fault(kind: FaultKind, detail: String) -> Fault {
+    // Always at the same place for the same text: the text is the place.
+    let hash = Sha256::digest(detail.as_bytes());
+    let fingerprint = hash.iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte));
+    Fault { kind, detail, fingerprint, backtrace: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Headers;
+
+    fn grants() -> Grants {
+        let grant = |subject: &str| Grant { broker: "local".into(), subject: subject.into() };
+        Grants::from([("fixed".into(), grant("routed")), ("tree".into(), grant("events.>"))])
+    }
+
+    fn output(to: &str, subject: Option<&str>) -> Output {
+        Output {
+            to: to.into(),
+            subject: subject.map(Into::into),
+            id: None,
+            headers: Headers::default(),
+            body: bytes::Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn an_output_goes_where_it_is_granted_and_nowhere_else() {
+        let rows = [
+            ("fixed", None, Ok("routed")),
+            ("fixed", Some("routed"), Ok("routed")),
+            ("fixed", Some("other"), Err(FaultKind::Denied)),
+            ("tree", None, Ok("events")),
+            ("tree", Some("events.a.b"), Ok("events.a.b")),
+            ("tree", Some("eventsx"), Err(FaultKind::Denied)),
+            ("tree", Some("events.*"), Err(FaultKind::InvalidResult)),
+            ("tree", Some("events..a"), Err(FaultKind::InvalidResult)),
+            ("unknown", None, Err(FaultKind::Denied)),
+        ];
+        for (to, subject, expected) in rows {
+            let routed = route(vec![output(to, subject)], &grants(), "sub", "m1");
+            let got = routed.map(|routed| routed.into_iter().map(|r| r.publish.subject).collect::<String>());
+            assert_eq!(got.map_err(|fault| fault.kind), expected.map(str::to_owned), "{to} {subject:?}");
+        }
+    }
+
+    #[test]
+    fn ids_are_the_same_on_every_run_and_differ_between_outputs() {
+        let ids = |message: &str| -> Vec<Option<String>> {
+            let outputs = vec![output("fixed", None), output("fixed", None)];
+            let routed = route(outputs, &grants(), "sub", message).unwrap_or_default();
+            routed.into_iter().map(|routed| routed.publish.id).collect()
+        };
+        assert_eq!(ids("m1"), ids("m1"));
+        assert_ne!(ids("m1").first(), ids("m1").get(1));
+        assert_ne!(ids("m1"), ids("m2"));
+        assert_ne!(output_id("a", "bc", 0, "s"), output_id("ab", "c", 0, "s"));
+    }
+}
