@@ -26,6 +26,10 @@ pub mod subject;
 
 pub use error::{DeadLetterError, PublishError, ReceiveError, SettleError, SubscribeError};
 
+/// How often a message may die again after a redrive before a further redrive needs force: a message that failed three
+/// times in a mended handler is not helped by a fourth, and a script that redrives all would loop.
+pub const MAX_REDRIVES: u32 = 3;
+
 /// One messaging system, as the configuration names it.
 #[async_trait]
 pub trait Broker: Send + Sync {
@@ -97,9 +101,12 @@ pub trait DeadLetters: Send + Sync {
     /// Sends one back to the subject it came from, with its identity kept and its attempts at zero. The publish is
     /// confirmed before the dead letter is marked as redriven.
     ///
+    /// `force` sends back what came back [`MAX_REDRIVES`] times too.
+    ///
     /// # Errors
-    /// When there is none of this id, it was redriven already, or the publish is refused; the dead letter then stays.
-    async fn redrive(&self, id: &DeadLetterId) -> Result<Published, DeadLetterError>;
+    /// When there is none of this id, it was redriven already or too often, or the publish is refused; the dead letter
+    /// then stays.
+    async fn redrive(&self, id: &DeadLetterId, force: bool) -> Result<Published, DeadLetterError>;
 
     /// Removes one for good.
     ///
