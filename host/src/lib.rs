@@ -12,6 +12,7 @@ pub mod message;
 pub mod outcome;
 
 pub mod broker;
+pub mod config;
 pub mod handler;
 pub mod sandbox;
 pub mod settle;

@@ -1,0 +1,44 @@
+//! Whether what the configuration points at is there. Apart from loading, because publishing needs no module.
+
+use std::path::Path;
+
+use super::broker::{BrokerConfig, JetStreamConfig};
+use super::problem::Problem;
+use super::{Config, SecretSource};
+
+/// All that the configuration points at and that is not there or cannot be read.
+pub(super) fn missing(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (name, handler) in &config.handlers {
+        if let Some(problem) = missing_file(&["handlers", name, "module"], "module", &handler.module) {
+            let built = "build it first; the path is relative to the configuration file";
+            problems.push(problem.help(built));
+        }
+    }
+    for (name, broker) in &config.brokers {
+        match broker {
+            BrokerConfig::Embedded(_) => {}
+            BrokerConfig::JetStream(broker) => missing_of_broker(name, broker, &mut problems),
+        }
+    }
+    problems
+}
+
+fn missing_of_broker(name: &str, broker: &JetStreamConfig, problems: &mut Vec<Problem>) {
+    if let Some(Err(error)) = broker.auth.secret().map(SecretSource::read) {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        problems.push(Problem::at(&["brokers", name, broker.auth.key()], format!("{error}{cause}")));
+    }
+    let Some(tls) = &broker.tls else { return };
+    let client = tls.client.as_ref().map(|(cert, key)| [("cert", cert), ("key", key)]);
+    let files = tls.ca.iter().map(|ca| ("ca", ca)).chain(client.into_iter().flatten());
+    problems.extend(files.filter_map(|(key, path)| missing_file(&["brokers", name, "tls", key], key, path)));
+}
+
+fn missing_file(at: &[&str], what: &str, path: &Path) -> Option<Problem> {
+    match std::fs::File::open(path).and_then(|file| file.metadata()) {
+        Ok(metadata) if metadata.is_file() => None,
+        Ok(_) => Some(Problem::at(at, format!("the {what} {} is not a file", path.display()))),
+        Err(error) => Some(Problem::at(at, format!("could not open the {what} {}: {error}", path.display()))),
+    }
+}

@@ -1,0 +1,141 @@
+//! The configuration: one TOML file, environment variables over it, and everything that is wrong with it at once.
+//!
+//! ```text
+//! tidegate.toml -> tree (values with their places) <- TIDEGATE_* variables
+//!               -> raw (what is said) -> validate -> Config (what holds)
+//! ```
+//!
+//! Invariants:
+//! - A [`Config`] holds only values that work together: whoever has one need not check again.
+//! - Nothing is ignored: an unknown key or variable is a problem, with the nearest known key.
+//! - A secret is never a literal here, and never printed.
+//! - Every limit has a default, and the default has its sum beside it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+mod broker;
+mod check;
+mod environment;
+mod files;
+mod handler;
+mod host;
+mod load;
+mod problem;
+mod raw;
+mod raw_values;
+mod reader;
+mod schema;
+mod secret;
+mod subscription;
+mod tree;
+mod units;
+
+pub use broker::{Authentication, BrokerConfig, EmbeddedConfig, JetStreamConfig, StreamConfig, TlsConfig};
+pub use handler::{HandlerConfig, OutputConfig};
+pub use host::{HostConfig, HttpConfig, LogConfig};
+pub use problem::Problems;
+pub use raw::{DurabilityChoice, LogFormat, LogThreshold, OnMissing};
+pub use schema::schema;
+pub use secret::{Secret, SecretError, SecretSource};
+pub use subscription::SubscriptionConfig;
+
+/// The name of the file that is looked for when none is named.
+pub const FILE_NAME: &str = "tidegate.toml";
+
+/// Everything that a host is told, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The host itself.
+    pub host: HostConfig,
+    /// The HTTP listener.
+    pub http: HttpConfig,
+    /// The messaging systems, by name.
+    pub brokers: BTreeMap<String, BrokerConfig>,
+    /// The handlers, by name.
+    pub handlers: BTreeMap<String, HandlerConfig>,
+    /// The subscriptions, by name.
+    pub subscriptions: BTreeMap<String, SubscriptionConfig>,
+    /// What it was read from, to show where a later problem lies.
+    source: Document,
+}
+
+/// The file as it was read.
+#[derive(Clone)]
+struct Document {
+    path: PathBuf,
+    text: String,
+    tree: tree::Node,
+}
+
+impl std::fmt::Debug for Document {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Document({})", self.path.display())
+    }
+}
+
+impl Document {
+    fn invalid(&self, problems: Vec<problem::Problem>) -> ConfigError {
+        let file = self.path.display().to_string();
+        ConfigError::Invalid(Problems::render(problems, &self.tree, &file, &self.text))
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("could not read the configuration {path}")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There are problems in it. The text shows all of them, each with its line and what to do.
+    #[error("{0}")]
+    Invalid(Problems),
+}
+
+impl Config {
+    /// Reads a file, with the variables of this process over it.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or with all that is wrong in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        // A variable that is not text cannot be one of ours: our names are ASCII, and values are text.
+        let variables: Vec<(String, String)> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+            .collect();
+        Self::from_text(path, text, &variables)
+    }
+
+    /// Reads a text as if it stood in a file at `path`, with these variables over it. Touches no file.
+    ///
+    /// # Errors
+    /// With all that is wrong in it.
+    pub fn from_text(path: &Path, text: String, variables: &[(String, String)]) -> Result<Self, ConfigError> {
+        load::load(path, text, variables)
+    }
+
+    /// Checks what the configuration points at: modules that are there, secrets and certificates that can be read.
+    ///
+    /// # Errors
+    /// With all that is missing.
+    pub fn check_files(&self) -> Result<(), ConfigError> {
+        let problems = files::missing(self);
+        if problems.is_empty() { Ok(()) } else { Err(self.source.invalid(problems)) }
+    }
+
+    /// The file that it was read from.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.source.path
+    }
+}
+
+#[cfg(test)]
+mod tests;

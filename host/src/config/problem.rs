@@ -1,0 +1,210 @@
+//! What is wrong with a configuration, shown the way a compiler shows it: the place, the line, what it must be.
+//!
+//! Invariant: no problem shows the value of a key that looks like a secret.
+
+use std::fmt::{self, Write as _};
+use std::ops::Range;
+
+use super::tree::{Node, Origin, Path};
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    place: Place,
+    message: String,
+    help: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// The value at a path, or the innermost table on the way to it.
+    Value(Path),
+    /// The key at a path.
+    Key(Path),
+    /// Bytes of the file, before there is a tree.
+    Bytes(Range<usize>),
+    /// An environment variable.
+    Variable(String),
+}
+
+impl Problem {
+    /// A problem with the value at a path.
+    pub(super) fn at(path: &[&str], message: impl Into<String>) -> Self {
+        Self::of_value(path.iter().map(|&name| name.to_owned()).collect(), message)
+    }
+
+    /// A problem with the value at a path.
+    pub(super) fn of_value(path: Path, message: impl Into<String>) -> Self {
+        Self { place: Place::Value(path), message: message.into(), help: None }
+    }
+
+    /// A problem with a key rather than with its value.
+    pub(super) fn of_key(path: Path, message: impl Into<String>) -> Self {
+        Self { place: Place::Key(path), message: message.into(), help: None }
+    }
+
+    /// A problem with the text of the file.
+    pub(super) fn of_text(bytes: Range<usize>, message: impl Into<String>) -> Self {
+        Self { place: Place::Bytes(bytes), message: message.into(), help: None }
+    }
+
+    /// A problem with an environment variable.
+    pub(super) fn of_variable(name: &str, message: impl Into<String>) -> Self {
+        Self { place: Place::Variable(name.to_owned()), message: message.into(), help: None }
+    }
+
+    /// Adds what to do about it.
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds the nearest of some names, when one is near; otherwise which there are.
+    pub(super) fn nearest<'a>(self, name: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        let known: Vec<&str> = known.collect();
+        match nearest(name, known.iter().copied()) {
+            Some(meant) => self.help(format!("did you mean `{meant}`?")),
+            None if known.is_empty() => self,
+            None => self.help(format!("there is: {}", known.join(", "))),
+        }
+    }
+
+    /// Whether it lies at a path or below.
+    pub(super) fn is_under(&self, path: &[String]) -> bool {
+        match &self.place {
+            Place::Value(own) | Place::Key(own) => own.starts_with(path),
+            Place::Bytes(_) | Place::Variable(_) => false,
+        }
+    }
+
+    fn locate(&self, tree: &Node) -> Located {
+        match &self.place {
+            Place::Variable(name) => Located::Variable(name.clone()),
+            Place::Bytes(bytes) => Located::File(bytes.clone()),
+            Place::Key(path) => located(tree, path, true),
+            Place::Value(path) => located(tree, path, false),
+        }
+    }
+}
+
+enum Located {
+    File(Range<usize>),
+    Variable(String),
+}
+
+fn located(tree: &Node, path: &[String], want_key: bool) -> Located {
+    let (node, depth) = tree.nearest(path);
+    match &node.origin {
+        Origin::Environment(name) => Located::Variable(name.clone()),
+        Origin::File { key, value } => {
+            // What is missing is shown at the header or key of the table that lacks it.
+            let show_key = (want_key || depth < path.len()) && !key.is_empty();
+            Located::File(if show_key { key.clone() } else { value.clone() })
+        }
+    }
+}
+
+/// The name that is nearest to a misspelt one, when any is near enough to be meant.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // 0.8 of Jaro and Winkler's measure: one or two letters in a word of eight.
+    const NEAR_ENOUGH: f64 = 0.8;
+    known
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(similarity, _)| *similarity >= NEAR_ENOUGH)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// All that is wrong with a configuration, in the order of the file; shows the lines that are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(Vec<String>);
+
+impl Problems {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn render(problems: Vec<Problem>, tree: &Node, file: &str, text: &str) -> Self {
+        let mut located: Vec<(usize, Located, Problem)> = problems
+            .into_iter()
+            .map(|problem| {
+                let place = problem.locate(tree);
+                let position = match &place {
+                    Located::File(bytes) => bytes.start,
+                    Located::Variable(_) => usize::MAX,
+                };
+                (position, place, problem)
+            })
+            .collect();
+        located.sort_by_key(|(position, _, _)| *position);
+        let mut rendered: Vec<String> =
+            located.iter().map(|(_, place, problem)| render(place, problem, file, text)).collect();
+        rendered.dedup();
+        Self(rendered)
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n\n"))
+    }
+}
+
+fn render(place: &Located, problem: &Problem, file: &str, text: &str) -> String {
+    let mut shown = format!("error: {}", problem.message);
+    let mut gutter = 1;
+    match place {
+        Located::Variable(name) => {
+            let _ = write!(shown, "\n --> environment variable {name}");
+        }
+        Located::File(bytes) => gutter = show_line(&mut shown, file, text, bytes),
+    }
+    if let Some(help) = &problem.help {
+        let _ = write!(shown, "\n{} = help: {help}", " ".repeat(gutter));
+    }
+    shown
+}
+
+/// Shows the line with the place marked; gives back the width of its number.
+fn show_line(shown: &mut String, file: &str, text: &str, bytes: &Range<usize>) -> usize {
+    let start = bytes.start.min(text.len());
+    let before = text.get(..start).unwrap_or_default();
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let number = before.matches('\n').count() + 1;
+    let column = text.get(line_start..start).unwrap_or_default().chars().count();
+    let line = text.get(line_start..).unwrap_or_default().lines().next().unwrap_or_default();
+    let width = number.to_string().len();
+    let gutter = " ".repeat(width);
+    let _ = write!(shown, "\n{gutter}--> {file}:{number}:{}", column + 1);
+    if line.trim().is_empty() {
+        return width;
+    }
+    let line = masked(line);
+    let length = text.get(start..bytes.end.min(text.len())).unwrap_or_default();
+    let length = length.lines().next().unwrap_or_default().chars().count();
+    let marks = "^".repeat(length.min(line.chars().count().saturating_sub(column)).max(1));
+    let _ = write!(shown, "\n{gutter} |\n{number} | {line}\n{gutter} | {}{marks}", " ".repeat(column));
+    width
+}
+
+/// The line without what may be a secret: behind a key that is, or is nearly, the name of one.
+fn masked(line: &str) -> String {
+    const SECRETS: [&str; 7] = ["password", "passwd", "token", "nkey", "creds", "secret", "seed"];
+    let mut shown = line.replace('\t', " ");
+    if let Some(at) = shown.find("://").map(|at| at + 3)
+        && let Some(end) = shown.get(at..).and_then(|rest| rest.find('@'))
+    {
+        shown.replace_range(at..at + end, "***");
+    }
+    for (at, _) in line.match_indices('=') {
+        let key = line.get(..at).unwrap_or_default().trim_end().trim_end_matches(['"', '\'']);
+        let word = key.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default().to_ascii_lowercase();
+        if SECRETS.iter().any(|secret| strsim::jaro_winkler(&word, secret) >= 0.85) {
+            shown = format!("{}= ***", line.get(..at).unwrap_or_default().replace('\t', " "));
+            break;
+        }
+    }
+    shown
+}

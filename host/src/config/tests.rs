@@ -1,0 +1,677 @@
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use expect_test::{Expect, expect, expect_file};
+
+use super::*;
+use crate::settle::policy::{Backoff, RetryPolicy};
+
+/// The smallest configuration that runs something.
+const SMALL: &str = r#"
+[brokers.local]
+type = "embedded"
+
+[handlers.triage]
+module = "triage.wasm"
+
+[subscriptions.webhooks]
+broker = "local"
+subjects = ["github.>"]
+handler = "triage"
+"#;
+
+fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let variables: Vec<(String, String)> =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Config::from_text(Path::new("tidegate.toml"), text.to_owned(), &variables)
+}
+
+fn bad(text: &str, variables: &[(&str, &str)], expected: &Expect) {
+    match load(text, variables) {
+        Ok(_) => panic!("this was taken for a configuration:\n{text}"),
+        Err(error) => expected.assert_eq(&error.to_string()),
+    }
+}
+
+fn good(text: &str, variables: &[(&str, &str)]) -> Config {
+    load(text, variables).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn an_empty_file_is_a_configuration() {
+    let config = good("", &[]);
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:7171");
+    assert_eq!(config.host.data_dir, Path::new("tidegate-data"));
+    assert_eq!(config.host.cache_dir, Path::new("tidegate-data/cache"));
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let config = good(SMALL, &[]);
+    let subscription = &config.subscriptions["webhooks"];
+    assert_eq!(subscription.spec.ack_wait, Duration::from_secs(30));
+    assert_eq!(subscription.concurrency.get(), 16);
+    assert_eq!(subscription.retry, RetryPolicy::standard());
+    assert_eq!(config.handlers["triage"].limits, crate::sandbox::limits::Limits::default());
+    let BrokerConfig::Embedded(queue) = &config.brokers["local"] else { panic!("not embedded") };
+    assert_eq!(queue.path, Path::new("tidegate-data/queue-local"));
+    assert_eq!(queue.durability, DurabilityChoice::Fsync);
+}
+
+#[test]
+fn everything_that_can_be_said_is_heard() {
+    let text = r#"
+[host]
+name = "host-1"
+data_dir = "/var/lib/tidegate"
+max_in_flight_bytes = "1GiB"
+drain_timeout = "5s"
+log = { level = "debug", format = "json" }
+[http]
+listen = "[::1]:8080"
+max_publish_bytes = "1MiB"
+[brokers.nats]
+type = "jetstream"
+servers = ["nats://a:4222", "nats://b:4222"]
+user = "tidegate"
+password = { file = "password.txt" }
+tls = { ca = "ca.pem" }
+replicas = 3
+streams.ORDERS = { subjects = ["orders.>"], max_age = "7d" }
+[handlers.bill]
+module = "/opt/bill.wasm"
+outputs.paid = { broker = "nats", subject = "paid" }
+limits = { fuel = "unmetered", timeout = "1m", memory = "128MiB" }
+instances = { reuse = 1000 }
+[subscriptions.orders]
+broker = "nats"
+subjects = ["orders.*.new", "orders.*.changed"]
+handler = "bill"
+concurrency = 300
+create = true
+on_missing = "dead-letter"
+retry = { schedule = ["1s", "10s", "5m"], retry_after_max = "1h" }
+"#;
+    let config = good(text, &[]);
+    let BrokerConfig::JetStream(nats) = &config.brokers["nats"] else { panic!("not JetStream") };
+    assert_eq!(nats.replicas, 3);
+    assert!(nats.tls.as_ref().unwrap().required);
+    let Authentication::Password { user, password } = &nats.auth else { panic!("{:?}", nats.auth) };
+    assert_eq!((user.as_str(), password), ("tidegate", &SecretSource::File("password.txt".into())));
+    let limits = &config.handlers["bill"].limits;
+    assert_eq!((limits.fuel, limits.reuse.get(), limits.timeout), (None, 1000, Duration::from_secs(60)));
+    let orders = &config.subscriptions["orders"];
+    assert_eq!(orders.spec.stream.as_deref(), Some("ORDERS"), "the stream that takes in the subjects");
+    assert_eq!(orders.spec.max_in_flight, 600);
+    assert_eq!(orders.retry.max_attempts.get(), 4);
+    assert_eq!(orders.retry.max_deliveries.get(), 40);
+    assert_eq!(orders.retry.backoff, Backoff::Schedule([1, 10, 300].map(Duration::from_secs).to_vec()));
+    assert_eq!(orders.on_missing, OnMissing::DeadLetter);
+    assert_eq!(config.host.log, LogConfig { level: LogThreshold::Debug, format: LogFormat::Json });
+}
+
+#[test]
+fn the_environment_stands_over_the_file() {
+    let config = good(
+        SMALL,
+        &[
+            ("TIDEGATE_HTTP__LISTEN", "127.0.0.1:9000"),
+            ("TIDEGATE_SUBSCRIPTIONS__WEBHOOKS__CONCURRENCY", "4"),
+            ("TIDEGATE_SUBSCRIPTIONS__WEBHOOKS__SUBJECTS", r#"["a.b", "c"]"#),
+            ("TIDEGATE_SUBSCRIPTIONS__WEBHOOKS__CREATE", "true"),
+            ("TIDEGATE_HANDLERS__TRIAGE__LIMITS__FUEL", "1_000"),
+            ("TIDEGATE_HANDLERS__TRIAGE__LIMITS__TIMEOUT", "2s"),
+            ("TIDEGATE_BROKERS__LOCAL__MAX_BYTES", "1GiB"),
+            // What Kubernetes sets beside a service named `tidegate`, and what is no setting of the host.
+            ("TIDEGATE_SERVICE_HOST", "10.0.0.1"),
+            ("TIDEGATE_PORT_7171_TCP_ADDR", "10.0.0.1"),
+            ("TIDEGATE_CONFIG", "elsewhere.toml"),
+            ("HOME", "/root"),
+        ],
+    );
+    assert_eq!(config.http.listen.port(), 9000);
+    let webhooks = &config.subscriptions["webhooks"];
+    assert_eq!(webhooks.concurrency.get(), 4);
+    assert_eq!(webhooks.spec.subjects, ["a.b", "c"]);
+    assert!(webhooks.spec.create);
+    let limits = &config.handlers["triage"].limits;
+    assert_eq!((limits.fuel.unwrap().get(), limits.timeout), (1000, Duration::from_secs(2)));
+}
+
+#[test]
+fn a_variable_finds_a_name_with_dashes() {
+    let text = "[brokers.my-queue]\ntype = \"embedded\"\n";
+    let config = good(text, &[("TIDEGATE_BROKERS__MY_QUEUE__MAX_PAYLOAD", "1KiB")]);
+    let BrokerConfig::Embedded(queue) = &config.brokers["my-queue"] else { panic!("not embedded") };
+    assert_eq!(queue.max_payload, 1024);
+}
+
+#[test]
+fn variables_that_are_no_settings_are_named() {
+    bad(
+        SMALL,
+        &[
+            ("TIDEGATE_HTTP_LISTEN", "127.0.0.1:1"),
+            ("TIDEGATE_HTTP__LISTN", "127.0.0.1:1"),
+            ("TIDEGATE_SUBSCRIPTIONS__WEBHOOKS__CONCURRENCY", "many"),
+            ("TIDEGATE_NONSENSE", "1"),
+        ],
+        &expect![[r#"
+            error: `TIDEGATE_HTTP_LISTEN` is not a setting
+             --> environment variable TIDEGATE_HTTP_LISTEN
+              = help: two underscores stand between the levels: TIDEGATE_HTTP__LISTEN
+
+            error: `TIDEGATE_NONSENSE` is not a setting
+             --> environment variable TIDEGATE_NONSENSE
+              = help: a setting is named by its path, with two underscores between the levels: TIDEGATE_HTTP__LISTEN
+
+            error: expected a whole number from 0 to 4294967295
+             --> environment variable TIDEGATE_SUBSCRIPTIONS__WEBHOOKS__CONCURRENCY
+
+            error: unknown key `listn` in [http]
+             --> environment variable TIDEGATE_HTTP__LISTN
+              = help: did you mean `listen`?"#]],
+    );
+}
+
+#[test]
+fn every_problem_is_shown_at_once() {
+    bad(
+        r#"
+[host]
+drain_timout = "25s"
+max_in_flight_bytes = 1000
+
+[http]
+listen = "0.0.0.0:7171"
+
+[brokers.local]
+type = "embeded"
+
+[handlers.triage]
+limits = { fuel = 0, timeout = "20s", max_run = "10s", memory = "1KiB" }
+outputs.routed = { broker = "lokal", subject = "a.*" }
+
+[handlers."a b"]
+module = "x.wasm"
+
+[subscriptions.web-hooks]
+broker = "locale"
+subjects = ["github.>", "github.push", "a..b"]
+handler = "triag"
+concurrency = 0
+max_in_flight = 1
+retry = { preset = "slow", schedule = [] }
+
+[subscriptions.web_hooks]
+concurrency = -1
+ack_wait = "10ms"
+
+[subscription.x]
+"#,
+        &[],
+        &expect![[r#"
+            error: unknown key `drain_timout` in [host]
+             --> tidegate.toml:3:1
+              |
+            3 | drain_timout = "25s"
+              | ^^^^^^^^^^^^
+              = help: did you mean `drain_timeout`?
+
+            error: the number 1000 has no unit: write "1000B", or another unit
+             --> tidegate.toml:4:23
+              |
+            4 | max_in_flight_bytes = 1000
+              |                       ^^^^
+
+            error: `0.0.0.0:7171` can be reached from other machines
+             --> tidegate.toml:7:10
+              |
+            7 | listen = "0.0.0.0:7171"
+              |          ^^^^^^^^^^^^^^
+              = help: there is no authentication yet, so the listener stays on loopback: "127.0.0.1:7171"; to reach it from elsewhere, forward the port (ssh -L) or put a proxy that authenticates in front
+
+            error: expected one of embedded, jetstream
+              --> tidegate.toml:10:8
+               |
+            10 | type = "embeded"
+               |        ^^^^^^^^^
+
+            error: handler `triage` has no `module`
+              --> tidegate.toml:12:11
+               |
+            12 | [handlers.triage]
+               |           ^^^^^^
+               = help: module = "path/to/handler.wasm", relative to this file
+
+            error: `fuel` must not be zero
+              --> tidegate.toml:13:19
+               |
+            13 | limits = { fuel = 0, timeout = "20s", max_run = "10s", memory = "1KiB" }
+               |                   ^
+               = help: to run without counting, say so: fuel = "unmetered"
+
+            error: `max_run` is shorter than `timeout`
+              --> tidegate.toml:13:49
+               |
+            13 | limits = { fuel = 0, timeout = "20s", max_run = "10s", memory = "1KiB" }
+               |                                                 ^^^^^
+               = help: `max_run` is what a run may extend itself to, so it is at least `timeout`
+
+            error: `memory` must be at least 128KiB: less starts no guest
+              --> tidegate.toml:13:65
+               |
+            13 | limits = { fuel = 0, timeout = "20s", max_run = "10s", memory = "1KiB" }
+               |                                                                 ^^^^^^
+
+            error: there is no broker `lokal`
+              --> tidegate.toml:14:29
+               |
+            14 | outputs.routed = { broker = "lokal", subject = "a.*" }
+               |                             ^^^^^^^
+               = help: did you mean `local`?
+
+            error: `a.*` is not a subject: it has a wildcard, and a message is published to one subject
+              --> tidegate.toml:14:48
+               |
+            14 | outputs.routed = { broker = "lokal", subject = "a.*" }
+               |                                                ^^^^^
+
+            error: `a b` cannot be the name of a handler
+              --> tidegate.toml:16:11
+               |
+            16 | [handlers."a b"]
+               |           ^^^^^
+               = help: use letters, digits, `-` and single `_`, at most 64 characters: the name becomes part of subjects, metrics and environment variables
+
+            error: there is no broker `locale`
+              --> tidegate.toml:20:10
+               |
+            20 | broker = "locale"
+               |          ^^^^^^^^
+               = help: did you mean `local`?
+
+            error: `github.push` is taken in by `github.>` already
+              --> tidegate.toml:21:25
+               |
+            21 | subjects = ["github.>", "github.push", "a..b"]
+               |                         ^^^^^^^^^^^^^
+
+            error: `a..b` is not a subject filter: it has an empty token (a dot at an end, or two in a row)
+              --> tidegate.toml:21:40
+               |
+            21 | subjects = ["github.>", "github.push", "a..b"]
+               |                                        ^^^^^^
+
+            error: there is no handler `triag`
+              --> tidegate.toml:22:11
+               |
+            22 | handler = "triag"
+               |           ^^^^^^^
+               = help: did you mean `triage`?
+
+            error: `concurrency` must not be zero
+              --> tidegate.toml:23:15
+               |
+            23 | concurrency = 0
+               |               ^
+
+            error: expected one of quick, standard, patient
+              --> tidegate.toml:25:20
+               |
+            25 | retry = { preset = "slow", schedule = [] }
+               |                    ^^^^^^
+
+            error: `schedule` must have from 1 to 100 delays
+              --> tidegate.toml:25:39
+               |
+            25 | retry = { preset = "slow", schedule = [] }
+               |                                       ^^
+
+            error: subscription `web_hooks` has no `broker`
+              --> tidegate.toml:27:16
+               |
+            27 | [subscriptions.web_hooks]
+               |                ^^^^^^^^^
+
+            error: subscription `web_hooks` has no `handler`
+              --> tidegate.toml:27:16
+               |
+            27 | [subscriptions.web_hooks]
+               |                ^^^^^^^^^
+
+            error: subscription `web_hooks` has no `subjects`
+              --> tidegate.toml:27:16
+               |
+            27 | [subscriptions.web_hooks]
+               |                ^^^^^^^^^
+               = help: subjects = ["orders.>"]
+
+            error: `web_hooks` and `web-hooks` differ in case or in `-` and `_` only
+              --> tidegate.toml:27:16
+               |
+            27 | [subscriptions.web_hooks]
+               |                ^^^^^^^^^
+               = help: an environment variable could not tell them apart; rename one
+
+            error: expected a whole number from 0 to 4294967295
+              --> tidegate.toml:28:15
+               |
+            28 | concurrency = -1
+               |               ^^
+
+            error: `ack_wait` must be at least 1s
+              --> tidegate.toml:29:12
+               |
+            29 | ack_wait = "10ms"
+               |            ^^^^^^
+
+            error: unknown section `subscription`
+              --> tidegate.toml:31:2
+               |
+            31 | [subscription.x]
+               |  ^^^^^^^^^^^^
+               = help: did you mean `subscriptions`?"#]],
+    );
+}
+
+#[test]
+fn text_that_is_not_toml_is_shown_with_its_line() {
+    bad(
+        "[http]\nlisten = \"127.0.0.1:7171\nport = 1\n",
+        &[],
+        &expect![[r#"
+            error: this is not TOML: invalid basic string, expected `"`
+             --> tidegate.toml:2:25
+              |
+            2 | listen = "127.0.0.1:7171
+              |                         ^"#]],
+    );
+    bad(
+        "[http]\nlisten = \"a\"\nlisten = \"b\"\n",
+        &[],
+        &expect![[r#"
+            error: this is not TOML: duplicate key
+             --> tidegate.toml:3:1
+              |
+            3 | listen = "b"
+              | ^^^^^^"#]],
+    );
+}
+
+#[test]
+fn a_literal_secret_is_refused_and_not_shown() {
+    let text = r#"
+[brokers.nats]
+type = "jetstream"
+servers = ["nats://joe:hunter2@127.0.0.1:4222"]
+token = "hunter2"
+user = "me"
+pasword = "hunter2"
+creds = { env = "A", file = "hunter2" }
+nkey = 2
+"#;
+    let error = load(text, &[("TIDEGATE_BROKERS__NATS__PASSWORD", "hunter2")]).unwrap_err().to_string();
+    assert!(!error.contains("hunter2"), "{error}");
+    expect![[r#"
+        error: a server address must not carry credentials
+         --> tidegate.toml:4:12
+          |
+        4 | servers = ["nats://***@127.0.0.1:4222"]
+          |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+          = help: a secret is not written into the configuration: write `user` and `password = { env = "NAME" }`, or `token`
+
+        error: a secret is not written into the configuration, where backups, logs and colleagues see it: write { env = "NAME" } or { file = "path" }
+         --> tidegate.toml:5:9
+          |
+        5 | token = ***
+          |         ^^^
+
+        error: `user` is given without `password`
+         --> tidegate.toml:6:8
+          |
+        6 | user = "me"
+          |        ^^^^
+
+        error: unknown key `pasword` in [brokers.nats]
+         --> tidegate.toml:7:1
+          |
+        7 | pasword = ***
+          | ^^^^^^^
+          = help: did you mean `password`?
+
+        error: expected either `env` or `file`, found both
+         --> tidegate.toml:8:9
+          |
+        8 | creds = ***
+          |         ^^^
+
+        error: a secret is not written into the configuration, where backups, logs and colleagues see it: write { env = "NAME" } or { file = "path" }
+         --> tidegate.toml:9:8
+          |
+        9 | nkey = ***
+          |        ^
+
+        error: a secret is not written into the configuration, where backups, logs and colleagues see it: write { env = "NAME" } or { file = "path" }
+         --> environment variable TIDEGATE_BROKERS__NATS__PASSWORD"#]]
+    .assert_eq(&error);
+    let error = load("[brokers.n]\ntoken = \"hunter2\ntype=1", &[]).unwrap_err().to_string();
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn a_secret_in_the_environment_is_named_by_its_variable() {
+    let text = "[brokers.nats]\ntype = \"jetstream\"\nservers = [\"nats://127.0.0.1\"]\n";
+    let config = good(text, &[("TIDEGATE_BROKERS__NATS__TOKEN", r#"{ env = "NATS_TOKEN" }"#)]);
+    let BrokerConfig::JetStream(nats) = &config.brokers["nats"] else { panic!("not JetStream") };
+    assert_eq!(nats.auth, Authentication::Token(SecretSource::Env("NATS_TOKEN".into())));
+    let config = good(text, &[("TIDEGATE_BROKERS__NATS__TOKEN__FILE", "token.txt")]);
+    let BrokerConfig::JetStream(nats) = &config.brokers["nats"] else { panic!("not JetStream") };
+    assert_eq!(nats.auth, Authentication::Token(SecretSource::File("token.txt".into())));
+}
+
+#[test]
+fn values_of_the_wrong_kind_say_what_is_wanted() {
+    bad(
+        r#"
+[host]
+name = 1
+log = "debug"
+drain_timeout = 25
+[http]
+listen = ["a"]
+[brokers.a]
+path = "x"
+[brokers.b]
+type = "embedded"
+dedupe_max = 1.5
+max_age = 1979-05-27
+durability = "fast"
+[brokers.c]
+type = "embedded"
+path = "tidegate-data/queue-b"
+[brokers.d]
+type = "jetstream"
+replicas = 9
+tls = { cert = "a.pem" }
+dead_letter_stream = "a.b"
+[handlers.h]
+module = "h.wasm"
+limits = { fuel = "none", outputs = 99999999999 }
+[subscriptions.s]
+broker = "b"
+handler = "h"
+stream = "S"
+subjects = "a"
+create = "yes"
+retry = { preset = "quick", schedule = ["1s"], max_attempts = 3, max_deliveries = 2 }
+"#,
+        &[],
+        &expect![[r#"
+            error: expected text, found a whole number
+             --> tidegate.toml:3:8
+              |
+            3 | name = 1
+              |        ^
+
+            error: expected a table, found text
+             --> tidegate.toml:4:7
+              |
+            4 | log = "debug"
+              |       ^^^^^^^
+
+            error: the number 25 has no unit: write "25s", or another unit
+             --> tidegate.toml:5:17
+              |
+            5 | drain_timeout = 25
+              |                 ^^
+
+            error: expected text, found a list
+             --> tidegate.toml:7:10
+              |
+            7 | listen = ["a"]
+              |          ^^^^^
+
+            error: it has no `type`: one of embedded, jetstream
+             --> tidegate.toml:8:1
+              |
+            8 | [brokers.a]
+              | ^^^^^^^^^^^
+
+            error: expected a whole number that is not negative, found a number with a fraction
+              --> tidegate.toml:12:14
+               |
+            12 | dedupe_max = 1.5
+               |              ^^^
+
+            error: no setting is a date
+              --> tidegate.toml:13:11
+               |
+            13 | max_age = 1979-05-27
+               |           ^^^^^^^^^^
+
+            error: expected one of fsync, relaxed
+              --> tidegate.toml:14:14
+               |
+            14 | durability = "fast"
+               |              ^^^^^^
+
+            error: brokers `b` and `c` have the same `path`
+              --> tidegate.toml:17:8
+               |
+            17 | path = "tidegate-data/queue-b"
+               |        ^^^^^^^^^^^^^^^^^^^^^^^
+
+            error: broker `d` has no `servers`
+              --> tidegate.toml:18:10
+               |
+            18 | [brokers.d]
+               |          ^
+               = help: servers = ["nats://127.0.0.1:4222"]
+
+            error: `replicas` must be from 1 to 5
+              --> tidegate.toml:20:12
+               |
+            20 | replicas = 9
+               |            ^
+
+            error: `cert` is given without `key`
+              --> tidegate.toml:21:7
+               |
+            21 | tls = { cert = "a.pem" }
+               |       ^^^^^^^^^^^^^^^^^^
+
+            error: `a.b` cannot be the name of a stream
+              --> tidegate.toml:22:22
+               |
+            22 | dead_letter_stream = "a.b"
+               |                      ^^^^^
+               = help: NATS takes no spaces and none of . * > / \
+
+            error: expected a whole number, or "unmetered"
+              --> tidegate.toml:25:19
+               |
+            25 | limits = { fuel = "none", outputs = 99999999999 }
+               |                   ^^^^^^
+
+            error: expected a whole number from 0 to 4294967295
+              --> tidegate.toml:25:37
+               |
+            25 | limits = { fuel = "none", outputs = 99999999999 }
+               |                                     ^^^^^^^^^^^
+
+            error: the embedded queue has one stream only
+              --> tidegate.toml:29:10
+               |
+            29 | stream = "S"
+               |          ^^^
+               = help: remove `stream`; `subjects` alone choose the messages
+
+            error: expected a list, found text
+              --> tidegate.toml:30:12
+               |
+            30 | subjects = "a"
+               |            ^^^
+
+            error: expected true or false
+              --> tidegate.toml:31:10
+               |
+            31 | create = "yes"
+               |          ^^^^^
+
+            error: `schedule` and `preset` are two ways to say when; keep one
+              --> tidegate.toml:32:40
+               |
+            32 | retry = { preset = "quick", schedule = ["1s"], max_attempts = 3, max_deliveries = 2 }
+               |                                        ^^^^^^
+
+            error: `max_deliveries` is less than `max_attempts`
+              --> tidegate.toml:32:83
+               |
+            32 | retry = { preset = "quick", schedule = ["1s"], max_attempts = 3, max_deliveries = 2 }
+               |                                                                                   ^
+               = help: every attempt is a delivery, so the attempts could never be used up"#]],
+    );
+}
+
+#[test]
+fn files_that_are_missing_are_found_apart_from_loading() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tidegate.toml");
+    let text = format!(
+        "{SMALL}\n[brokers.nats]\ntype = \"jetstream\"\nservers = [\"nats://a\"]\n\
+         token = {{ env = \"TIDEGATE_TEST_NO_SUCH_VARIABLE\" }}\ntls = {{ ca = \"ca.pem\" }}\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    let config = Config::from_text(&path, std::fs::read_to_string(&path).unwrap(), &[]).unwrap();
+    let error = config.check_files().unwrap_err().to_string();
+    let shown = error.replace(directory.path().to_str().unwrap(), "DIR");
+    expect![[r#"
+        error: could not open the module DIR/triage.wasm: No such file or directory (os error 2)
+         --> DIR/tidegate.toml:6:10
+          |
+        6 | module = "triage.wasm"
+          |          ^^^^^^^^^^^^^
+          = help: build it first; the path is relative to the configuration file
+
+        error: the environment variable `TIDEGATE_TEST_NO_SUCH_VARIABLE` is not set
+          --> DIR/tidegate.toml:16:9
+           |
+        16 | token = ***
+           |         ^^^
+
+        error: could not open the ca DIR/ca.pem: No such file or directory (os error 2)
+          --> DIR/tidegate.toml:17:14
+           |
+        17 | tls = { ca = "ca.pem" }
+           |              ^^^^^^^^"#]]
+    .assert_eq(&shown);
+}
+
+#[test]
+fn the_schema_in_the_documentation_is_current() {
+    let schema = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
+    expect_file!["../../../docs/config.schema.json"].assert_eq(&schema);
+}
