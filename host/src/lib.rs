@@ -12,7 +12,10 @@ pub mod message;
 pub mod outcome;
 
 pub mod broker;
+pub mod clock;
 pub mod config;
 pub mod handler;
+
+pub mod dispatch;
 pub mod sandbox;
 pub mod settle;

@@ -159,6 +159,10 @@ pub struct Usage {
 pub struct ReasonCode(pub &'static str);
 
 impl ReasonCode {
+    /// The handler wants none of the message.
+    pub const SKIPPED: Self = Self("skipped");
+    /// The host stopped before the message was done.
+    pub const INTERRUPTED: Self = Self("interrupted");
     /// Every counted run was used up.
     pub const ATTEMPTS: Self = Self("attempts-exhausted");
     /// Every delivery was used up, counted or not.
@@ -184,7 +188,7 @@ impl ReasonCode {
         Self("handler-retry"),
         Self("deferred"),
         Self("handler-rejected"),
-        Self("skipped"),
+        Self::SKIPPED,
         Self("trap:unreachable"),
         Self("trap:stack-overflow"),
         Self("trap:out-of-bounds"),
@@ -200,7 +204,7 @@ impl ReasonCode {
         Self("denied"),
         Self("invalid-message"),
         Self("no-handler"),
-        Self("interrupted"),
+        Self::INTERRUPTED,
         Self::ATTEMPTS,
         Self::DELIVERIES,
         Self::EXPIRED,
@@ -241,7 +245,7 @@ impl FaultKind {
             Self::Denied => "denied",
             Self::InvalidMessage => "invalid-message",
             Self::NoHandler => "no-handler",
-            Self::Interrupted => "interrupted",
+            Self::Interrupted => ReasonCode::INTERRUPTED.0,
         })
     }
 }
@@ -255,7 +259,7 @@ impl Outcome {
             Self::Retry { .. } => ReasonCode("handler-retry"),
             Self::Defer { .. } => ReasonCode("deferred"),
             Self::Rejected(_) => ReasonCode("handler-rejected"),
-            Self::Skipped(_) => ReasonCode("skipped"),
+            Self::Skipped(_) => ReasonCode::SKIPPED,
             Self::Fault(fault) => fault.kind.code(),
         }
     }

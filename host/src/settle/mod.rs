@@ -9,4 +9,5 @@ pub mod decide;
 pub mod outputs;
 pub mod policy;
 pub mod progress;
+pub mod recover;
 pub mod verdict;

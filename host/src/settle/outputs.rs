@@ -17,9 +17,9 @@ use crate::outcome::{Fault, FaultKind, Output};
 pub struct Grant {
     /// The broker's name in the configuration.
     pub broker: Arc<str>,
-    /// The one subject that may be published to; or, when it ends in `.>`, the prefix below which the handler may name
-    /// any (naming none, it publishes to the prefix itself).
-    pub subject: String,
+    /// The one subject that may be published to; when it ends in `.>`, the prefix below which the handler may name any
+    /// (naming none, it publishes to the prefix itself); `None`: any, and the handler has to name it.
+    pub subject: Option<String>,
 }
 
 /// The outputs that a handler may publish to, by name.
@@ -73,26 +73,28 @@ pub fn output_id(subscription: &str, message_id: &str, index: usize, subject: &s
 }
 
 fn resolve_subject(output: &Output, grant: &Grant) -> Result<String, Fault> {
-    let prefix = grant.subject.strip_suffix(".>");
-    let subject = match (&output.subject, prefix) {
-        (None, None) => return Ok(grant.subject.clone()),
-        (None, Some(prefix)) => prefix.to_owned(),
-        (Some(subject), None) if *subject == grant.subject => return Ok(subject.clone()),
-        (Some(subject), None) => {
-            let text = format!("output `{}` may publish to `{}` only, not to `{subject}`", output.to, grant.subject);
-            return Err(fault(FaultKind::Denied, text));
-        }
-        (Some(subject), Some(_)) => subject.clone(),
+    let to = &output.to;
+    let denied = |text: String| Err(fault(FaultKind::Denied, text));
+    let granted = grant.subject.as_deref();
+    let prefix = granted.and_then(|granted| granted.strip_suffix(".>"));
+    let Some(named) = &output.subject else {
+        return match prefix.or(granted) {
+            Some(subject) => Ok(subject.to_owned()),
+            None => {
+                let text = format!("output `{to}` has no subject of its own, and the handler named none");
+                Err(fault(FaultKind::InvalidResult, text))
+            }
+        };
     };
-    check_subject(&subject)
-        .map_err(|error| fault(FaultKind::InvalidResult, format!("output `{}`: {error}", output.to)))?;
-    let inside = prefix
-        .is_none_or(|prefix| subject.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')));
-    if inside {
-        Ok(subject)
-    } else {
-        let text = format!("output `{}` may publish below `{}` only, not to `{subject}`", output.to, grant.subject);
-        Err(fault(FaultKind::Denied, text))
+    check_subject(named).map_err(|error| fault(FaultKind::InvalidResult, format!("output `{to}`: {error}")))?;
+    match (granted, prefix) {
+        (None, _) => Ok(named.clone()),
+        (Some(_), Some(prefix)) => match named.strip_prefix(prefix) {
+            Some(rest) if rest.is_empty() || rest.starts_with('.') => Ok(named.clone()),
+            Some(_) | None => denied(format!("output `{to}` may publish below `{prefix}` only, not to `{named}`")),
+        },
+        (Some(granted), None) if named == granted => Ok(named.clone()),
+        (Some(granted), None) => denied(format!("output `{to}` may publish to `{granted}` only, not to `{named}`")),
     }
 }
 
@@ -115,8 +117,12 @@ mod tests {
     use crate::message::Headers;
 
     fn grants() -> Grants {
-        let grant = |subject: &str| Grant { broker: "local".into(), subject: subject.into() };
-        Grants::from([("fixed".into(), grant("routed")), ("tree".into(), grant("events.>"))])
+        let grant = |subject: Option<&str>| Grant { broker: "local".into(), subject: subject.map(Into::into) };
+        Grants::from([
+            ("fixed".into(), grant(Some("routed"))),
+            ("tree".into(), grant(Some("events.>"))),
+            ("any".into(), grant(None)),
+        ])
     }
 
     fn output(to: &str, subject: Option<&str>) -> Output {
@@ -140,6 +146,9 @@ mod tests {
             ("tree", Some("eventsx"), Err(FaultKind::Denied)),
             ("tree", Some("events.*"), Err(FaultKind::InvalidResult)),
             ("tree", Some("events..a"), Err(FaultKind::InvalidResult)),
+            ("any", Some("x.y"), Ok("x.y")),
+            ("any", Some("x.>"), Err(FaultKind::InvalidResult)),
+            ("any", None, Err(FaultKind::InvalidResult)),
             ("unknown", None, Err(FaultKind::Denied)),
         ];
         for (to, subject, expected) in rows {

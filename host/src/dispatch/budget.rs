@@ -1,0 +1,101 @@
+//! How much one subscription may hold at once, in messages and in bytes. Taken before the work is taken.
+//!
+//! Invariant: only the receive loop takes, so what it saw free is still free when the messages arrive; a single message
+//! that is larger than all that is free comes alone, and nothing more until it is settled.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+use crate::broker::Demand;
+
+/// The budget of one subscription.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    messages: Gauge,
+    bytes: Gauge,
+    given_back: Notify,
+}
+
+#[derive(Debug)]
+struct Gauge {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Gauge {
+    fn free(&self) -> usize {
+        self.limit.saturating_sub(self.used.load(Ordering::Acquire))
+    }
+}
+
+impl Budget {
+    pub(crate) fn new(messages: usize, bytes: usize) -> Self {
+        let gauge = |limit| Gauge { limit, used: AtomicUsize::new(0) };
+        Self { messages: gauge(messages), bytes: gauge(bytes), given_back: Notify::new() }
+    }
+
+    /// Waits until there is room worth asking for: a quarter of the messages, so that a busy subscription fetches in
+    /// handfuls and not one by one, and any bytes. `at_most` further bounds the messages that are held in all.
+    ///
+    /// Dropping the future changes nothing.
+    pub(crate) async fn room(&self, at_most: impl Fn() -> usize) -> Demand {
+        loop {
+            let given_back = self.given_back.notified();
+            let cap = at_most().clamp(1, self.messages.limit);
+            let free = cap.saturating_sub(self.messages.used.load(Ordering::Acquire));
+            let bytes = self.bytes.free();
+            if free >= cap.div_ceil(4) && bytes > 0 {
+                return Demand { messages: free, bytes };
+            }
+            given_back.await;
+        }
+    }
+
+    /// Takes what has arrived.
+    pub(crate) fn take(&self, messages: usize, bytes: usize) {
+        self.messages.used.fetch_add(messages, Ordering::AcqRel);
+        self.bytes.used.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Gives back what was settled or abandoned.
+    pub(crate) fn give_back(&self, messages: usize, bytes: usize) {
+        self.messages.used.fetch_sub(messages, Ordering::AcqRel);
+        self.bytes.used.fetch_sub(bytes, Ordering::AcqRel);
+        self.given_back.notify_one();
+    }
+
+    /// Messages that are held now.
+    pub(crate) fn messages_held(&self) -> usize {
+        self.messages.used.load(Ordering::Acquire)
+    }
+
+    /// Bytes that are held now.
+    pub(crate) fn bytes_held(&self) -> usize {
+        self.bytes.used.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn room_is_given_only_when_messages_and_bytes_are_free() {
+        let budget = Budget::new(8, 100);
+        assert_eq!(budget.room(|| 8).await, Demand { messages: 8, bytes: 100 });
+        assert_eq!(budget.room(|| 4).await, Demand { messages: 4, bytes: 100 });
+        // One message may be larger than what was free; then nothing more comes.
+        budget.take(1, 130);
+        let waiting = budget.room(|| 8);
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        budget.give_back(1, 130);
+        assert_eq!(waiting.await, Demand { messages: 8, bytes: 100 });
+        // Less than a quarter of the messages is not worth a fetch.
+        budget.take(7, 0);
+        assert!(futures_util::poll!(std::pin::pin!(budget.room(|| 8))).is_pending());
+        budget.give_back(1, 0);
+        assert_eq!(budget.room(|| 8).await, Demand { messages: 2, bytes: 100 });
+    }
+}

@@ -1,0 +1,154 @@
+//! A message between process and settle: what is to be done about it, and what is needed to decide again.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use ulid::Ulid;
+
+use crate::broker::Settlement;
+use crate::dispatch::in_flight::InFlight;
+use crate::dispatch::shared::Shared;
+use crate::dispatch::tally::SettledAs;
+use crate::handler::Handler;
+use crate::message::Publish;
+use crate::outcome::{Outcome, ReasonCode, Usage};
+use crate::settle::dead_letter::DeadLetterId;
+use crate::settle::decide::Decision;
+use crate::settle::outputs::Routed;
+use crate::settle::verdict::{Evidence, settlement};
+
+/// What a message is settled as, for the counters and the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) settled_as: SettledAs,
+    pub(crate) reason: ReasonCode,
+}
+
+/// A message on its way to being settled.
+pub(crate) struct Decided {
+    pub(crate) entry: Arc<InFlight>,
+    /// `None`: nothing is sent.
+    pub(crate) settlement: Option<Settlement>,
+    /// Outputs for other brokers, published and confirmed before the settlement; emptied when that is done.
+    pub(crate) elsewhere: Vec<Routed>,
+    pub(crate) verdict: Verdict,
+    /// What the run used and what ran, should the message have to be given up after all.
+    usage: Usage,
+    ran: Option<Arc<dyn Handler>>,
+    /// Failed tries of this settlement, and since when.
+    pub(crate) tries: u32,
+    pub(crate) failing_since: Option<Instant>,
+}
+
+impl Decided {
+    fn new(entry: &Arc<InFlight>, settlement: Option<Settlement>, verdict: Verdict) -> Self {
+        Self {
+            entry: Arc::clone(entry),
+            settlement,
+            elsewhere: Vec::new(),
+            verdict,
+            usage: Usage::default(),
+            ran: None,
+            tries: 0,
+            failing_since: None,
+        }
+    }
+
+    /// Nothing is sent: the lease is over, or what the host knows is not enough to settle.
+    pub(crate) fn abandoned(entry: Arc<InFlight>) -> Self {
+        let verdict = Verdict { settled_as: SettledAs::Abandoned, reason: ReasonCode::LEASE_LOST };
+        Self::new(&entry, None, verdict)
+    }
+
+    /// Acknowledged, with no outputs.
+    pub(crate) fn acknowledged(entry: Arc<InFlight>, verdict: Verdict) -> Self {
+        Self::new(&entry, Some(Settlement::Ack { outputs: Vec::new() }), verdict)
+    }
+
+    /// Given up before a run.
+    pub(crate) fn without_run(shared: &Shared, entry: &Arc<InFlight>, reason: ReasonCode) -> Self {
+        let mut decided = Self::new(entry, None, Verdict { settled_as: SettledAs::DeadLettered, reason });
+        decided.decide_again(shared, &Decision::DeadLetter { reason }, None);
+        decided
+    }
+
+    /// Returned to be run by someone else: this host stops.
+    pub(crate) fn interrupted(shared: &Shared, entry: &Arc<InFlight>) -> Self {
+        let reason = ReasonCode::INTERRUPTED;
+        let mut decided = Self::new(entry, None, Verdict { settled_as: SettledAs::Returned, reason });
+        let delay = std::time::Duration::ZERO;
+        decided.decide_again(shared, &Decision::Return { delay, counted: false, reason }, None);
+        decided
+    }
+
+    /// What a run has led to.
+    pub(crate) fn after_run(
+        shared: &Shared,
+        entry: &Arc<InFlight>,
+        outcome: &Outcome,
+        decision: &Decision,
+        routed: Vec<Routed>,
+        usage: Usage,
+        ran: Option<Arc<dyn Handler>>,
+    ) -> Self {
+        let (here, elsewhere): (Vec<Routed>, Vec<Routed>) =
+            routed.into_iter().partition(|routed| routed.broker == shared.setup.identity.broker);
+        let outputs: Vec<Publish> = here.into_iter().map(|routed| routed.publish).collect();
+        let evidence = evidence(shared, entry, Some(outcome), None, usage, digest_of(ran.as_ref()));
+        let settlement = settlement(decision, &evidence, outputs, new_id);
+        Self { elsewhere, usage, ran, ..Self::new(entry, Some(settlement), verdict(outcome.code(), decision)) }
+    }
+
+    /// Puts another decision in the place of the one that could not be carried out.
+    pub(crate) fn decide_again(&mut self, shared: &Shared, decision: &Decision, detail: Option<&str>) {
+        let evidence = evidence(shared, &self.entry, None, detail, self.usage, digest_of(self.ran.as_ref()));
+        self.settlement = Some(settlement(decision, &evidence, Vec::new(), new_id));
+        self.elsewhere.clear();
+        self.verdict = match decision {
+            Decision::Acknowledge => self.verdict,
+            Decision::Return { reason, .. } | Decision::DeadLetter { reason } => verdict(*reason, decision),
+        };
+        self.tries = 0;
+        self.failing_since = None;
+    }
+
+    /// Puts nothing in the place of the settlement.
+    pub(crate) fn abandon(&mut self) {
+        self.settlement = None;
+        self.elsewhere.clear();
+        self.verdict = Verdict { settled_as: SettledAs::Abandoned, reason: ReasonCode::LEASE_LOST };
+    }
+}
+
+/// The module that ran; empty when none did.
+fn digest_of(ran: Option<&Arc<dyn Handler>>) -> &str {
+    ran.map_or("", |handler| handler.digest())
+}
+
+fn evidence<'a>(
+    shared: &'a Shared,
+    entry: &'a InFlight,
+    outcome: Option<&'a Outcome>,
+    detail: Option<&'a str>,
+    usage: Usage,
+    digest: &'a str,
+) -> Evidence<'a> {
+    let now = shared.setup.clock.now();
+    Evidence { identity: &shared.setup.identity, delivery: &entry.delivery, outcome, detail, usage, digest, now }
+}
+
+fn verdict(code: ReasonCode, decision: &Decision) -> Verdict {
+    match decision {
+        Decision::Acknowledge if code == ReasonCode::SKIPPED => {
+            Verdict { settled_as: SettledAs::Skipped, reason: code }
+        }
+        Decision::Acknowledge => Verdict { settled_as: SettledAs::Completed, reason: code },
+        Decision::Return { counted: true, reason, .. } => Verdict { settled_as: SettledAs::Retried, reason: *reason },
+        Decision::Return { counted: false, reason, .. } => Verdict { settled_as: SettledAs::Returned, reason: *reason },
+        Decision::DeadLetter { reason } => Verdict { settled_as: SettledAs::DeadLettered, reason: *reason },
+    }
+}
+
+fn new_id() -> DeadLetterId {
+    DeadLetterId(Ulid::generate().to_string())
+}

@@ -1,0 +1,222 @@
+//! The deliveries that this host holds: from receive to settled, each once, with its lease.
+//!
+//! Invariants:
+//! - A message stands here from before it can run until its settlement is confirmed or its lease is over.
+//! - The same message is never run twice at once: a second delivery of it is held beside the first.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::broker::lease::Lease;
+use crate::broker::{Delivery, Receipt};
+use crate::dispatch::budget::Budget;
+
+/// One delivery that is held.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    /// What was delivered.
+    pub(crate) delivery: Delivery,
+    /// How long it is ours.
+    pub(crate) lease: Lease,
+    /// When it came.
+    pub(crate) received_at: Instant,
+    /// Its share of the byte budget.
+    size: usize,
+    /// Whether it was handed to the settle stage: from then on that stage alone ends it.
+    decided: AtomicBool,
+}
+
+impl InFlight {
+    fn new(delivery: Delivery, received_at: Instant) -> Self {
+        let lease = Lease::until(delivery.lease_ends_at);
+        let size = delivery.message.size();
+        Self { delivery, lease, received_at, size, decided: AtomicBool::new(false) }
+    }
+
+    pub(crate) const fn sequence(&self) -> u64 {
+        self.delivery.message.sequence
+    }
+
+    pub(crate) const fn receipt(&self) -> &Receipt {
+        &self.delivery.receipt
+    }
+
+    /// Marks it as handed to the settle stage.
+    pub(crate) fn mark_decided(&self) {
+        self.decided.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_decided(&self) -> bool {
+        self.decided.load(Ordering::Acquire)
+    }
+}
+
+/// How a delivery ended, for what is held beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Acknowledged or dead-lettered, confirmed: a second delivery is acknowledged without a run.
+    Done,
+    /// Returned, confirmed: the broker hands it over again by itself.
+    Returned,
+    /// Nothing was sent: a second delivery takes over.
+    Abandoned,
+}
+
+/// What becomes of a second delivery whose first has ended.
+#[derive(Debug)]
+pub(crate) enum Successor {
+    /// It runs in the first one's place; it stands in the table again.
+    Run(Arc<InFlight>),
+    /// It is acknowledged without a run; it stands in the table again.
+    Acknowledge(Arc<InFlight>),
+}
+
+/// All deliveries that one subscription holds.
+#[derive(Debug)]
+pub(crate) struct Table {
+    budget: Budget,
+    entries: Mutex<BTreeMap<u64, Slot>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    running: Arc<InFlight>,
+    /// A later delivery of the same message. The latest replaces an earlier one: its lease is the longest.
+    held: Option<Delivery>,
+}
+
+impl Table {
+    pub(crate) fn new(budget: Budget) -> Self {
+        Self { budget, entries: Mutex::default() }
+    }
+
+    pub(crate) const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Takes deliveries in and gives back those that may run now, in their order.
+    pub(crate) fn admit(&self, deliveries: Vec<Delivery>, now: Instant) -> Vec<Arc<InFlight>> {
+        let mut admitted = Vec::with_capacity(deliveries.len());
+        let mut bytes = 0;
+        {
+            let mut entries = self.lock();
+            for delivery in deliveries {
+                if let Some(slot) = entries.get_mut(&delivery.message.sequence) {
+                    slot.held = Some(delivery);
+                    continue;
+                }
+                let entry = Arc::new(InFlight::new(delivery, now));
+                bytes += entry.size;
+                entries.insert(entry.sequence(), Slot { running: Arc::clone(&entry), held: None });
+                admitted.push(entry);
+            }
+        }
+        self.budget.take(admitted.len(), bytes);
+        admitted
+    }
+
+    /// Ends deliveries, gives their budget back, and says what becomes of second deliveries of them.
+    pub(crate) fn finish(&self, ended: &[(Arc<InFlight>, Ending)], now: Instant) -> Vec<Successor> {
+        let mut successors = Vec::new();
+        let mut messages = 0;
+        let mut bytes = 0;
+        {
+            let mut entries = self.lock();
+            for (entry, ending) in ended {
+                let Some(slot) = entries.remove(&entry.sequence()) else { continue };
+                messages += 1;
+                bytes += entry.size;
+                let Some(delivery) = slot.held else { continue };
+                let next = Arc::new(InFlight::new(delivery, now));
+                let successor = match ending {
+                    Ending::Done => Successor::Acknowledge(Arc::clone(&next)),
+                    Ending::Abandoned => Successor::Run(Arc::clone(&next)),
+                    Ending::Returned => continue,
+                };
+                self.budget.take(1, next.size);
+                entries.insert(next.sequence(), Slot { running: next, held: None });
+                successors.push(successor);
+            }
+        }
+        self.budget.give_back(messages, bytes);
+        successors
+    }
+
+    /// Everything that is held now.
+    pub(crate) fn snapshot(&self) -> Vec<Arc<InFlight>> {
+        self.lock().values().map(|slot| Arc::clone(&slot.running)).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Slot>> {
+        // Nothing that is done under the lock can panic half-way: the map is whole even if a holder died.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests say what went wrong by failing")]
+
+    use std::time::{Duration, SystemTime};
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::message::{Headers, Message};
+    use crate::settle::progress::Progress;
+
+    fn delivery(sequence: u64, token: &'static str) -> Delivery {
+        Delivery {
+            message: Message {
+                id: sequence.to_string(),
+                subject: "a".into(),
+                headers: Headers::default(),
+                body: Bytes::from_static(b"0123456789"),
+                sequence,
+                published_at: SystemTime::UNIX_EPOCH,
+            },
+            progress: Progress::first(SystemTime::UNIX_EPOCH),
+            receipt: Receipt { sequence, token: Bytes::from_static(token.as_bytes()) },
+            lease_ends_at: Instant::now() + Duration::from_secs(30),
+            already_done: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_delivery_waits_for_the_first_and_follows_its_ending() {
+        let rows = [(Ending::Done, "acknowledge"), (Ending::Abandoned, "run"), (Ending::Returned, "nothing")];
+        for (ending, expected) in rows {
+            let now = Instant::now();
+            let table = Table::new(Budget::new(4, 1000));
+            let first = table.admit(vec![delivery(1, "one"), delivery(1, "two")], now);
+            assert_eq!(first.len(), 1, "the same message runs once at a time");
+            let successors = table.finish(&[(Arc::clone(&first[0]), ending)], now);
+            let (got, held) = match successors.as_slice() {
+                [] => ("nothing", 0),
+                [Successor::Run(next)] => (if next.receipt().token == "two" { "run" } else { "wrong" }, 1),
+                [Successor::Acknowledge(next)] => {
+                    (if next.receipt().token == "two" { "acknowledge" } else { "wrong" }, 1)
+                }
+                more => unreachable!("{more:?}"),
+            };
+            assert_eq!(got, expected);
+            assert_eq!(table.budget().messages_held(), held);
+            assert_eq!(table.snapshot().len(), held);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_budget_counts_what_is_held_and_nothing_after_the_end() {
+        let now = Instant::now();
+        let table = Table::new(Budget::new(4, 1000));
+        let held = table.admit(vec![delivery(1, "x"), delivery(2, "x")], now);
+        assert_eq!((table.budget().messages_held(), table.budget().bytes_held()), (2, 24));
+        let ended: Vec<_> = held.into_iter().map(|entry| (entry, Ending::Done)).collect();
+        assert!(table.finish(&ended, now).is_empty());
+        assert!(table.finish(&ended, now).is_empty(), "ending twice gives nothing back twice");
+        assert_eq!((table.budget().messages_held(), table.budget().bytes_held()), (0, 0));
+    }
+}

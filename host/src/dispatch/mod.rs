@@ -1,0 +1,32 @@
+//! The way of a message through the host: receive, process, settle, each a stage of its own with a bounded line between.
+//!
+//! ```text
+//! receive --line--> process (as many as run at once) --decided--> settle
+//!    ^                                                              |
+//!    '---------------------- room (messages, bytes) ----------------'
+//! ```
+//!
+//! Invariants:
+//! - Room is taken before the message is taken, and given back when the message has ended (I6).
+//! - A message is in exactly one stage; the table of what is in flight knows it from receive to its end.
+//! - Nothing is settled for a delivery whose lease is over (I2), nothing unknown is settled at all (I7).
+
+mod budget;
+mod decided;
+mod elsewhere;
+mod gate;
+mod in_flight;
+mod keep;
+mod process;
+mod receive;
+mod settle;
+mod shared;
+mod subscription;
+mod tally;
+mod turns;
+
+pub use gate::Pause;
+pub use shared::{Links, Setup};
+pub use subscription::{Drained, Subscription};
+pub use tally::{SettledAs, Tally, Totals};
+pub use turns::{InTurn, Place, Seat, Turns};

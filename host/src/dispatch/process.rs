@@ -1,0 +1,150 @@
+//! The process stage: runs the handler on what stands in line, and decides.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::dispatch::decided::{Decided, Verdict};
+use crate::dispatch::in_flight::InFlight;
+use crate::dispatch::shared::Shared;
+use crate::dispatch::tally::SettledAs;
+use crate::dispatch::turns::Place;
+use crate::handler::{Call, Handler, Run};
+use crate::outcome::{Outcome, ReasonCode};
+use crate::settle::decide::{Admission, Decision, Situation, admit, decide};
+use crate::settle::outputs::{Routed, route};
+
+/// Runs one message after the other until the line is closed and empty. As many of these run as handlers may run at
+/// once. When it is dropped in mid-run, the message stands in the table undecided, and the drain returns it.
+pub(crate) async fn process(
+    shared: Arc<Shared>,
+    line: async_channel::Receiver<Arc<InFlight>>,
+    settle: mpsc::Sender<Decided>,
+    seed: u64,
+) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut place = shared.seat.place();
+    while let Ok(entry) = line.recv().await {
+        // The line does not take part in tokio's cooperation; this does, so that timers and sockets get their turn.
+        tokio::task::coop::consume_budget().await;
+        let decided = match AssertUnwindSafe(process_one(&shared, &mut place, &entry, rng.f64())).catch_unwind().await {
+            Ok(decided) => decided,
+            Err(_panic) => {
+                tracing::error!(
+                    subscription = %shared.setup.identity.subscription,
+                    sequence = entry.sequence(),
+                    "the host panicked while it processed a message; it stays with the broker"
+                );
+                Decided::abandoned(Arc::clone(&entry))
+            }
+        };
+        entry.mark_decided();
+        // The channel holds as much as can be in flight, so it refuses only when the settle stage is gone; the message
+        // then stays with the broker.
+        if settle.try_send(decided).is_err() {
+            tracing::error!(subscription = %shared.setup.identity.subscription, "the settle stage is gone");
+        }
+    }
+}
+
+async fn process_one(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f64) -> Decided {
+    let delivery = &entry.delivery;
+    if entry.lease.is_over(Instant::now()) {
+        return Decided::abandoned(Arc::clone(entry));
+    }
+    if delivery.already_done {
+        let verdict = Verdict { settled_as: SettledAs::AlreadyDone, reason: ReasonCode::ALREADY_DONE };
+        return Decided::acknowledged(Arc::clone(entry), verdict);
+    }
+    match admit(&delivery.progress, &shared.setup.policy) {
+        Admission::DeadLetter(reason) => return Decided::without_run(shared, entry, reason),
+        Admission::Run => {}
+        Admission::Quarantine => {
+            tracing::warn!(
+                subscription = %shared.setup.identity.subscription,
+                sequence = entry.sequence(),
+                deliveries = delivery.progress.deliveries,
+                "earlier deliveries of this message ended without a word; it runs alone"
+            );
+            // The semaphore is never closed; if it were, the message would run beside others.
+            let _alone = shared.quarantine.acquire().await;
+            return run(shared, place, entry, roll).await;
+        }
+    }
+    run(shared, place, entry, roll).await
+}
+
+async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f64) -> Decided {
+    let handler = shared.handler();
+    let run = call(shared, place, entry, handler.as_ref()).await;
+    // I2: what a run did after its lease was over has no effect.
+    if entry.lease.is_over(Instant::now()) {
+        return Decided::abandoned(Arc::clone(entry));
+    }
+    let (outcome, routed) = resolve(shared, entry, run.outcome);
+    let now = shared.setup.clock.now();
+    let message = &entry.delivery.message;
+    let situation = Situation {
+        progress: &entry.delivery.progress,
+        policy: &shared.setup.policy,
+        age: now.duration_since(message.published_at).unwrap_or_default(),
+        roll,
+    };
+    let decision = decide(&outcome, &situation);
+    say(shared, entry, &outcome, &decision);
+    Decided::after_run(shared, entry, &outcome, &decision, routed, run.usage, Some(handler))
+}
+
+async fn call(shared: &Shared, place: &mut Place, entry: &InFlight, handler: &dyn Handler) -> Run {
+    let delivery = &entry.delivery;
+    let previous_failure = delivery.progress.previous_failure();
+    let call = Call {
+        message: &delivery.message,
+        subscription: &shared.setup.identity.subscription,
+        attempt: delivery.progress.attempt(),
+        max_attempts: Some(shared.setup.policy.max_attempts.get()),
+        previous_failure: previous_failure.as_deref(),
+        lease: &entry.lease,
+    };
+    let run = place.run(handler.handle(call)).await;
+    shared.tally.count_run(&run.usage);
+    run
+}
+
+/// Sees to where the outputs go; one that may not go there is a fault of the handler.
+fn resolve(shared: &Shared, entry: &InFlight, outcome: Outcome) -> (Outcome, Vec<Routed>) {
+    match outcome {
+        Outcome::Completed(outputs) if !outputs.is_empty() => {
+            let identity = &shared.setup.identity;
+            match route(outputs, &shared.setup.grants, &identity.subscription, &entry.delivery.message.id) {
+                Ok(routed) => (Outcome::Completed(Vec::new()), routed),
+                Err(fault) => (Outcome::Fault(fault), Vec::new()),
+            }
+        }
+        other => (other, Vec::new()),
+    }
+}
+
+fn say(shared: &Shared, entry: &InFlight, outcome: &Outcome, decision: &Decision) {
+    let subscription = &shared.setup.identity.subscription;
+    let sequence = entry.sequence();
+    match decision {
+        Decision::Acknowledge => {
+            tracing::debug!(%subscription, sequence, outcome = %outcome.code(), "the run ended");
+        }
+        Decision::Return { delay, counted, reason } => {
+            let detail = outcome.detail();
+            tracing::debug!(%subscription, sequence, %reason, ?delay, counted, detail, "the message comes again");
+        }
+        Decision::DeadLetter { reason } => {
+            let detail = outcome.detail();
+            tracing::info!(
+                %subscription, sequence, %reason, detail, subject = %entry.delivery.message.subject,
+                "the message goes to the dead-letter queue"
+            );
+        }
+    }
+}

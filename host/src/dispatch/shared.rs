@@ -1,0 +1,124 @@
+//! What the stations of one subscription share.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::broker::{Broker, Source, SubscriptionSpec};
+use crate::clock::Clock;
+use crate::dispatch::gate::Gate;
+use crate::dispatch::in_flight::Table;
+use crate::dispatch::tally::Tally;
+use crate::dispatch::turns::Seat;
+use crate::handler::Handler;
+use crate::settle::outputs::Grants;
+use crate::settle::policy::RetryPolicy;
+use crate::settle::verdict::Identity;
+
+/// Everything that a subscription is started with.
+#[derive(Clone)]
+pub struct Setup {
+    /// Who it is, for records.
+    pub identity: Identity,
+    /// What it asks of its broker.
+    pub spec: SubscriptionSpec,
+    /// How it retries.
+    pub policy: RetryPolicy,
+    /// Where its handler's outputs may go.
+    pub grants: Grants,
+    /// How many handlers run at once.
+    pub concurrency: NonZeroUsize,
+    /// How many messages may be held at once, running or not.
+    pub max_in_flight: NonZeroUsize,
+    /// How many bytes may be held at once.
+    pub max_in_flight_bytes: NonZeroUsize,
+    /// How long one message may be held with its lease extended: the handler's longest run and the time to settle.
+    pub max_hold: Duration,
+    /// Tells the time of day.
+    pub clock: Clock,
+    /// Where chance comes from.
+    pub seed: u64,
+}
+
+/// What the stations share.
+pub(crate) struct Shared {
+    pub(crate) setup: Setup,
+    pub(crate) broker: Arc<dyn Broker>,
+    /// The brokers that outputs may go to, by name.
+    pub(crate) brokers: BTreeMap<Arc<str>, Arc<dyn Broker>>,
+    /// The subscription's end of its broker; replaced when the broker lost it.
+    source: RwLock<Arc<dyn Source>>,
+    /// The version that new messages run on.
+    handler: RwLock<Arc<dyn Handler>>,
+    pub(crate) table: Table,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) gate: Gate,
+    pub(crate) seat: Seat,
+    /// Messages that may kill the host run one at a time.
+    pub(crate) quarantine: Semaphore,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        setup: Setup,
+        links: Links,
+        source: Arc<dyn Source>,
+        table: Table,
+        tally: Arc<Tally>,
+        seat: Seat,
+    ) -> Self {
+        Self {
+            setup,
+            broker: links.broker,
+            brokers: links.brokers,
+            source: RwLock::new(source),
+            handler: RwLock::new(links.handler),
+            table,
+            tally,
+            gate: Gate::default(),
+            seat,
+            quarantine: Semaphore::new(1),
+        }
+    }
+
+    pub(crate) fn source(&self) -> Arc<dyn Source> {
+        Arc::clone(&self.source.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn replace_source(&self, source: Arc<dyn Source>) {
+        *self.source.write().unwrap_or_else(PoisonError::into_inner) = source;
+    }
+
+    pub(crate) fn handler(&self) -> Arc<dyn Handler> {
+        Arc::clone(&self.handler.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many messages are worth holding: what runs, and as much again as can be run in a quarter of a lease.
+    pub(crate) fn look_ahead(&self) -> usize {
+        let concurrency = self.setup.concurrency.get();
+        let run = self.tally.typical_run().max(Duration::from_micros(1));
+        let quarter = self.source().lease_duration() / 4;
+        let per_slot = quarter.as_micros() / run.as_micros().max(1);
+        let per_slot = usize::try_from(per_slot).unwrap_or(usize::MAX);
+        concurrency.saturating_add(concurrency.saturating_mul(per_slot)).min(self.setup.max_in_flight.get())
+    }
+
+    /// Whether a message that came then has been held for as long as it may be.
+    pub(crate) fn held_too_long(&self, received_at: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(received_at) > self.setup.max_hold
+    }
+}
+
+/// What a subscription is connected to.
+pub struct Links {
+    /// The broker that it receives from.
+    pub broker: Arc<dyn Broker>,
+    /// The brokers that outputs may go to, by name; its own among them.
+    pub brokers: BTreeMap<Arc<str>, Arc<dyn Broker>>,
+    /// The version that messages run on.
+    pub handler: Arc<dyn Handler>,
+}

@@ -1,0 +1,175 @@
+//! One subscription at work: its stages started, looked at, drained.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{Backlog, ReceiveError, SubscribeError};
+use crate::dispatch::budget::Budget;
+use crate::dispatch::decided::Decided;
+use crate::dispatch::gate::Pause;
+use crate::dispatch::in_flight::{InFlight, Table};
+use crate::dispatch::keep::keep;
+use crate::dispatch::process::process;
+use crate::dispatch::receive::{Line, receive};
+use crate::dispatch::settle::settle;
+use crate::dispatch::shared::{Links, Setup, Shared};
+use crate::dispatch::tally::{SettledAs, Tally, Totals};
+use crate::dispatch::turns::Turns;
+
+/// How long the last confirmations of a drain may take once nothing runs any more.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// A subscription that receives, processes and settles. Dropping it stops all of that at once, with no false
+/// acknowledgement; [`Subscription::drain`] stops it in order.
+pub struct Subscription {
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+    line: Line,
+    in_line: async_channel::Receiver<Arc<InFlight>>,
+    decided: mpsc::Sender<Decided>,
+    receiving: JoinSet<()>,
+    processing: JoinSet<()>,
+    keeping: JoinSet<()>,
+    settling: JoinSet<()>,
+}
+
+/// What a drain came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drained {
+    /// Runs that were stopped at the deadline, and deliveries that had not run: all returned uncounted.
+    pub returned: u64,
+    /// Deliveries that could not be returned in time; the broker hands them over again when their leases end.
+    pub left: usize,
+    /// All counters at the end.
+    pub totals: Totals,
+}
+
+impl Subscription {
+    /// Binds to the broker and starts the stages.
+    ///
+    /// # Errors
+    /// What the broker says against the subscription.
+    pub async fn start(setup: Setup, links: Links, turns: &Arc<Turns>) -> Result<Self, SubscribeError> {
+        let source = links.broker.subscribe(&setup.spec).await?;
+        let room = setup.max_in_flight.get();
+        let table = Table::new(Budget::new(room, setup.max_in_flight_bytes.get()));
+        let shared = Arc::new(Shared::new(setup, links, source, table, Arc::default(), turns.seat()));
+        Ok(Self::spawn(shared, room))
+    }
+
+    fn spawn(shared: Arc<Shared>, room: usize) -> Self {
+        // Second deliveries that take over come on top of what is held: they are as many at the most.
+        let (line, in_line) = async_channel::bounded::<Arc<InFlight>>(room.saturating_mul(2));
+        let (decided, to_settle) = mpsc::channel(room.saturating_mul(2));
+        let stop = CancellationToken::new();
+        let mut receiving = JoinSet::new();
+        receiving.spawn(receive(Arc::clone(&shared), line.clone(), stop.clone()));
+        let mut processing = JoinSet::new();
+        for number in 0..shared.setup.concurrency.get() {
+            let seed = shared.setup.seed.wrapping_add(number as u64);
+            processing.spawn(process(Arc::clone(&shared), in_line.clone(), decided.clone(), seed));
+        }
+        let mut keeping = JoinSet::new();
+        keeping.spawn(keep(Arc::clone(&shared)));
+        let mut settling = JoinSet::new();
+        settling.spawn(settle(Arc::clone(&shared), to_settle, line.clone()));
+        Self { shared, stop, line, in_line, decided, receiving, processing, keeping, settling }
+    }
+
+    /// The subscription's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.setup.identity.subscription
+    }
+
+    /// The handler's name.
+    #[must_use]
+    pub fn handler_name(&self) -> &str {
+        &self.shared.setup.identity.handler
+    }
+
+    /// The broker's name in the configuration.
+    #[must_use]
+    pub fn broker_name(&self) -> &str {
+        &self.shared.setup.identity.broker
+    }
+
+    /// The counters now.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.shared.tally.totals()
+    }
+
+    /// The counters themselves.
+    #[must_use]
+    pub fn tally(&self) -> Arc<Tally> {
+        Arc::clone(&self.shared.tally)
+    }
+
+    /// Messages and bytes that are held now.
+    #[must_use]
+    pub fn held(&self) -> (usize, usize) {
+        let budget = self.shared.table.budget();
+        (budget.messages_held(), budget.bytes_held())
+    }
+
+    /// Why nothing new is taken, when that is so.
+    #[must_use]
+    pub fn paused(&self) -> Option<Pause> {
+        self.shared.gate.closed(Instant::now())
+    }
+
+    /// How much waits on the broker.
+    ///
+    /// # Errors
+    /// When the broker is away.
+    pub async fn backlog(&self) -> Result<Backlog, ReceiveError> {
+        self.shared.source().backlog().await
+    }
+
+    /// Stops in order: takes nothing new, returns what has not run, lets what runs finish until the deadline, stops the
+    /// rest and returns it uncounted, waits for the last confirmations.
+    pub async fn drain(mut self, deadline: Instant) -> Drained {
+        let before = self.shared.tally.totals().settled_as(SettledAs::Returned);
+        self.stop.cancel();
+        while self.receiving.join_next().await.is_some() {}
+        // The workers may still take from the line while it is emptied: what they take, they finish.
+        self.line.close();
+        while let Ok(entry) = self.in_line.try_recv() {
+            self.give_back(&entry);
+        }
+        let finished = async { while self.processing.join_next().await.is_some() {} };
+        if tokio::time::timeout_at(deadline, finished).await.is_err() {
+            self.processing.shutdown().await;
+        }
+        for entry in self.shared.table.snapshot() {
+            if !entry.is_decided() {
+                self.give_back(&entry);
+            }
+        }
+        let Self { shared, decided, mut settling, mut keeping, .. } = self;
+        // The settle stage ends when nobody can hand it anything any more.
+        drop(decided);
+        let flushed = async { while settling.join_next().await.is_some() {} };
+        // Past the time for the last confirmations, what is unknown stays with the broker.
+        let _ = tokio::time::timeout(FLUSH, flushed).await;
+        settling.shutdown().await;
+        keeping.shutdown().await;
+        let totals = shared.tally.totals();
+        let left = shared.table.snapshot().len();
+        Drained { returned: totals.settled_as(SettledAs::Returned) - before, left, totals }
+    }
+
+    /// Hands a delivery that did not run, or whose run was stopped, to the settle stage to be returned.
+    fn give_back(&self, entry: &Arc<InFlight>) {
+        entry.mark_decided();
+        if self.decided.try_send(Decided::interrupted(&self.shared, entry)).is_err() {
+            tracing::error!(subscription = self.name(), "the settle stage is gone");
+        }
+    }
+}

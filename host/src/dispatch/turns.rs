@@ -1,0 +1,381 @@
+//! Whose handler runs next: as many run at once as there are turns, and subscriptions go round.
+//!
+//! A guest gives its turn up whenever it stops running: when it is done, when it waits in a host call, and after each
+//! slice of a millisecond (the sandbox yields there). What wants to go on queues up behind the others of its
+//! subscription, and each subscription in its turn gets one slice. So one that floods the host, or whose handler spins,
+//! costs the others one slice a round, however many of its messages want to run.
+//!
+//! Invariants:
+//! - The executor sees at most as many runnable handlers as there are turns; the others wait here, in fair order.
+//! - A turn that was given to a place is used or handed on, also when the call is dropped.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+/// The turns of a host.
+#[derive(Debug)]
+pub struct Turns {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    /// One queue a subscription, of places that want to run; turns go round the queues.
+    queues: Vec<VecDeque<usize>>,
+    next: usize,
+    waiting: usize,
+    places: Vec<PlaceState>,
+}
+
+#[derive(Debug)]
+struct PlaceState {
+    queue: usize,
+    phase: Phase,
+    /// The task to wake when a turn comes.
+    task: Option<Waker>,
+}
+
+/// Where a call stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// There is no call.
+    Idle,
+    /// It wants to run and stands in its queue.
+    Queued,
+    /// It was given a turn and its task was woken.
+    Granted,
+    /// It runs, and was not woken since it began to.
+    Running,
+    /// It runs, and wants to go on after this slice.
+    Yielding,
+    /// It waits for something in the host.
+    Parked,
+}
+
+/// One subscription among those that go round.
+#[derive(Debug, Clone)]
+pub struct Seat {
+    turns: Arc<Turns>,
+    queue: usize,
+}
+
+/// Where one handler runs at a time, at a subscription's seat.
+#[derive(Debug)]
+pub struct Place {
+    inner: Arc<PlaceWaker>,
+    /// Made once: it is what every call at this place is polled with.
+    waker: Waker,
+}
+
+/// Wakes a place instead of its task: the task is woken when a turn comes.
+#[derive(Debug)]
+struct PlaceWaker {
+    turns: Arc<Turns>,
+    index: usize,
+}
+
+impl Turns {
+    /// As many turns at once as given; at least one.
+    #[must_use]
+    pub fn new(at_once: usize) -> Arc<Self> {
+        let state = State { free: at_once.max(1), queues: Vec::new(), next: 0, waiting: 0, places: Vec::new() };
+        Arc::new(Self { state: Mutex::new(state) })
+    }
+
+    /// A seat for one more subscription.
+    #[must_use]
+    pub fn seat(self: &Arc<Self>) -> Seat {
+        let mut state = self.lock();
+        state.queues.push(VecDeque::new());
+        Seat { turns: Arc::clone(self), queue: state.queues.len() - 1 }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // What the lock guards is changed in single steps that cannot panic: it is whole even if a holder died.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn phase(&self, place: usize) -> Phase {
+        self.places.get(place).map_or(Phase::Idle, |place| place.phase)
+    }
+
+    fn set(&mut self, place: usize, phase: Phase) {
+        if let Some(place) = self.places.get_mut(place) {
+            place.phase = phase;
+        }
+    }
+
+    fn enqueue(&mut self, place: usize) {
+        let Some(PlaceState { queue, phase, .. }) = self.places.get_mut(place) else { return };
+        let Some(queue) = self.queues.get_mut(*queue) else { return };
+        *phase = Phase::Queued;
+        queue.push_back(place);
+        self.waiting += 1;
+    }
+
+    /// Gives a turn to the place that is next, or back to the free ones. The task to wake, if any.
+    fn pass_on(&mut self) -> Option<Waker> {
+        while self.waiting > 0 {
+            let index = self.next % self.queues.len().max(1);
+            self.next = self.next.wrapping_add(1);
+            let Some(place) = self.queues.get_mut(index).and_then(VecDeque::pop_front) else { continue };
+            self.waiting -= 1;
+            if let Some(place) = self.places.get_mut(place) {
+                place.phase = Phase::Granted;
+                return place.task.take();
+            }
+        }
+        self.free += 1;
+        None
+    }
+}
+
+impl Seat {
+    /// A place for one handler at a time.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        let mut state = self.turns.lock();
+        state.places.push(PlaceState { queue: self.queue, phase: Phase::Idle, task: None });
+        let inner = Arc::new(PlaceWaker { turns: Arc::clone(&self.turns), index: state.places.len() - 1 });
+        let waker = Waker::from(Arc::clone(&inner));
+        Place { inner, waker }
+    }
+}
+
+impl Place {
+    /// Runs a future, only while it has a turn.
+    pub fn run<F: Future + Unpin>(&mut self, future: F) -> InTurn<'_, F> {
+        InTurn { place: self, future }
+    }
+}
+
+impl Wake for PlaceWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut state = self.turns.lock();
+        match state.phase(self.index) {
+            Phase::Running => state.set(self.index, Phase::Yielding),
+            Phase::Parked => {
+                state.enqueue(self.index);
+                if state.free > 0 {
+                    state.free -= 1;
+                    let task = state.pass_on();
+                    drop(state);
+                    if let Some(task) = task {
+                        task.wake();
+                    }
+                }
+            }
+            Phase::Idle | Phase::Queued | Phase::Granted | Phase::Yielding => {}
+        }
+    }
+}
+
+/// A future that is polled only in turn.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct InTurn<'a, F> {
+    place: &'a mut Place,
+    future: F,
+}
+
+impl<F: Future + Unpin> Future for InTurn<'_, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let PlaceWaker { turns, index } = &*this.place.inner;
+        {
+            let mut state = turns.lock();
+            match state.phase(*index) {
+                Phase::Idle if state.free > 0 => state.free -= 1,
+                Phase::Idle => {
+                    state.enqueue(*index);
+                    return wait(state, *index, cx);
+                }
+                Phase::Granted => {}
+                Phase::Queued | Phase::Parked | Phase::Running | Phase::Yielding => return wait(state, *index, cx),
+            }
+            state.set(*index, Phase::Running);
+        }
+        // The turn is passed on even when the call panics.
+        let turn = Turn { turns, index: *index, cx };
+        let polled = Pin::new(&mut this.future).poll(&mut Context::from_waker(&this.place.waker));
+        turn.end(polled.is_ready());
+        polled
+    }
+}
+
+fn wait<T>(mut state: std::sync::MutexGuard<'_, State>, index: usize, cx: &Context<'_>) -> Poll<T> {
+    if let Some(place) = state.places.get_mut(index) {
+        place.task = Some(cx.waker().clone());
+    }
+    Poll::Pending
+}
+
+impl<F> Drop for InTurn<'_, F> {
+    fn drop(&mut self) {
+        let PlaceWaker { turns, index } = &*self.place.inner;
+        let mut state = turns.lock();
+        let task = match state.phase(*index) {
+            Phase::Granted => state.pass_on(),
+            Phase::Queued => {
+                if let Some(queue) = state.places.get(*index).map(|place| place.queue) {
+                    if let Some(queue) = state.queues.get_mut(queue) {
+                        queue.retain(|place| place != index);
+                    }
+                    state.waiting -= 1;
+                }
+                None
+            }
+            Phase::Idle | Phase::Running | Phase::Yielding | Phase::Parked => None,
+        };
+        state.set(*index, Phase::Idle);
+        drop(state);
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+}
+
+/// A turn in use.
+struct Turn<'a, 'b> {
+    turns: &'a Turns,
+    index: usize,
+    cx: &'a Context<'b>,
+}
+
+impl Turn<'_, '_> {
+    fn end(self, done: bool) {
+        let mut state = self.turns.lock();
+        if !done {
+            if state.phase(self.index) == Phase::Yielding {
+                state.enqueue(self.index);
+            } else {
+                state.set(self.index, Phase::Parked);
+            }
+            if let Some(place) = state.places.get_mut(self.index) {
+                place.task = Some(self.cx.waker().clone());
+            }
+        }
+        drop(state);
+    }
+}
+
+impl Drop for Turn<'_, '_> {
+    fn drop(&mut self) {
+        let mut state = self.turns.lock();
+        if matches!(state.phase(self.index), Phase::Running | Phase::Yielding) {
+            state.set(self.index, Phase::Idle);
+        }
+        let task = state.pass_on();
+        drop(state);
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests say what went wrong by failing")]
+
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Yields so many times before it is done, and says when it is polled.
+    fn slices(count: usize, mut polled: impl FnMut() + Unpin) -> impl Future<Output = ()> + Unpin {
+        let mut left = count;
+        futures_util::future::poll_fn(move |cx| {
+            polled();
+            if left == 0 {
+                return Poll::Ready(());
+            }
+            left -= 1;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+    }
+
+    #[tokio::test]
+    async fn a_crowd_costs_a_neighbour_one_slice_a_turn() {
+        let turns = Turns::new(1);
+        let (crowd, single) = (turns.seat(), turns.seat());
+        let crowd_slices = Arc::new(AtomicUsize::new(0));
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let (mut place, count) = (crowd.place(), Arc::clone(&crowd_slices));
+            tasks.spawn(async move {
+                let polled = || {
+                    count.fetch_add(1, Ordering::Relaxed);
+                };
+                place.run(slices(1000, polled)).await;
+            });
+        }
+        // The crowd stands in its queue before the single one comes.
+        while crowd_slices.load(Ordering::Relaxed) < 100 {
+            tokio::task::yield_now().await;
+        }
+        let count = Arc::clone(&crowd_slices);
+        let alone = tokio::spawn(async move {
+            let before = count.load(Ordering::Relaxed);
+            single.place().run(slices(20, || {})).await;
+            count.load(Ordering::Relaxed) - before
+        });
+        let meanwhile = alone.await.unwrap();
+        assert!(meanwhile <= 21 + 2, "21 slices of one waited for {meanwhile} of the crowd");
+        tasks.join_all().await;
+    }
+
+    #[tokio::test]
+    async fn a_call_that_waits_in_the_host_holds_no_turn() {
+        let turns = Turns::new(1);
+        let seat = turns.seat();
+        let (open, wait) = tokio::sync::oneshot::channel::<()>();
+        let mut parked = seat.place();
+        let parked = tokio::spawn(async move { parked.run(wait).await });
+        while turns.lock().phase(0) != Phase::Parked {
+            tokio::task::yield_now().await;
+        }
+        seat.place().run(slices(5, || {})).await;
+        open.send(()).unwrap();
+        parked.await.unwrap().unwrap();
+        assert_eq!(turns.lock().free, 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_turn_comes_back_whatever_is_dropped() {
+        let turns = Turns::new(2);
+        let seats: Vec<Seat> = (0..3).map(|_| turns.seat()).collect();
+        let mut tasks = tokio::task::JoinSet::new();
+        for index in 0..90usize {
+            let mut place = seats.get(index % 3).unwrap().place();
+            tasks.spawn(async move {
+                for call in 0..20usize {
+                    let mut run = place.run(slices(10, || {}));
+                    if (index + call) % 5 == 0 {
+                        // Dropped while it waits, holds a turn, or was never polled.
+                        for _ in 0..call % 4 {
+                            let _ = futures_util::poll!(&mut run);
+                        }
+                    } else {
+                        run.await;
+                    }
+                }
+            });
+        }
+        tasks.join_all().await;
+        let state = turns.lock();
+        assert_eq!((state.free, state.waiting), (2, 0));
+    }
+}
