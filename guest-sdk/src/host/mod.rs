@@ -1,0 +1,11 @@
+//! What the host offers to a handler in mid-run: the imports of the contract in a module, a recorder in a native test.
+
+#[cfg(target_family = "wasm")]
+mod imports;
+#[cfg(not(target_family = "wasm"))]
+mod recorder;
+
+#[cfg(target_family = "wasm")]
+pub(crate) use imports::{count, extend, log, previous_failure, record_value, remaining_ms};
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use recorder::{Recorder, count, extend, log, previous_failure, record, record_value, remaining_ms};

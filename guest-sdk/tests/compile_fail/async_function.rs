@@ -1,0 +1,6 @@
+use tidegate_sdk::{Message, handler};
+
+#[handler]
+async fn work(_: Message) {}
+
+fn main() {}

@@ -1,0 +1,6 @@
+use tidegate_sdk::handler;
+
+#[handler]
+fn work(_: impl serde::de::DeserializeOwned) {}
+
+fn main() {}

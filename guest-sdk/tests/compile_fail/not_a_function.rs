@@ -1,0 +1,6 @@
+use tidegate_sdk::handler;
+
+#[handler]
+struct Worker;
+
+fn main() {}
