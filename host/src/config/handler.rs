@@ -33,8 +33,8 @@ pub struct HandlerConfig {
 pub struct OutputConfig {
     /// The broker's name in the configuration.
     pub broker: String,
-    /// The subject where the handler names none; `None`: the handler has to.
-    pub subject: Option<String>,
+    /// The subject; or, when it ends in `.>`, the prefix below which the handler may name any.
+    pub subject: String,
 }
 
 impl HandlerConfig {
@@ -67,10 +67,14 @@ fn output(handler: &str, name: &str, raw: RawOutput, brokers: &[&str], checker: 
             Problem::at(&["handlers", handler, "outputs", name, "broker"], format!("there is no broker `{broker}`"));
         checker.problem(problem.nearest(&broker, brokers.iter().copied()));
     }
-    if let Some(Err(error)) = raw.subject.as_deref().map(subject::check_subject) {
-        checker.problem(Problem::at(&["handlers", handler, "outputs", name, "subject"], error.to_string()));
+    let subject = raw.subject.unwrap_or_default();
+    if subject.is_empty() {
+        checker.problem(Problem::at(&path, format!("output `{name}` has no `subject`")));
+    } else if let Err(error) = subject::check_subject(subject.strip_suffix(".>").unwrap_or(&subject)) {
+        let problem = Problem::at(&["handlers", handler, "outputs", name, "subject"], error.to_string());
+        checker.problem(problem.help("one subject; or \"prefix.>\", to let the handler name the rest"));
     }
-    OutputConfig { broker, subject: raw.subject }
+    OutputConfig { broker, subject }
 }
 
 /// The limits of a run, by their defaults where the file is silent.

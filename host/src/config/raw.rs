@@ -222,7 +222,8 @@ pub(super) struct RawOutput {
     /// A name under `[brokers]`.
     #[schemars(required)]
     pub(super) broker: Option<String>,
-    /// The subject, where the handler names none. Without it the handler has to.
+    /// The subject; or a prefix with `.>` at its end, below which the handler may name any.
+    #[schemars(required)]
     pub(super) subject: Option<String>,
 }
 

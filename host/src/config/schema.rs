@@ -18,7 +18,7 @@ fn in_words_of_toml(value: &mut Value) {
         Value::Object(object) => {
             object.values_mut().for_each(in_words_of_toml);
             // A property that is named `default` is a schema, and stays.
-            if !object.get("default").is_some_and(|default| default.get("description").is_some()) {
+            if object.get("default").is_none_or(|default| default.get("description").is_none()) {
                 object.remove("default");
             }
             without_null(object);

@@ -278,6 +278,7 @@ ack_wait = "10ms"
                |
             14 | outputs.routed = { broker = "lokal", subject = "a.*" }
                |                                                ^^^^^
+               = help: one subject; or "prefix.>", to let the handler name the rest
 
             error: `a b` cannot be the name of a handler
               --> tidegate.toml:16:11
