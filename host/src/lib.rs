@@ -19,3 +19,4 @@ pub mod handler;
 pub mod dispatch;
 pub mod sandbox;
 pub mod settle;
+pub mod telemetry;

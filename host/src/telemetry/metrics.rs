@@ -1,0 +1,168 @@
+//! The registry: all families of metrics, and the handles on them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Metric, Registry};
+
+use super::broker::BrokerMetrics;
+use super::guest::{GuestSeries, HandlerMetrics};
+use super::histogram::{AGES, ATTEMPTS, Histogram, SECONDS};
+use super::names::{self, Name};
+use super::subscription::SubscriptionMetrics;
+
+/// Labels of one series. Made when a handle is resolved, never on the way of a message.
+pub(super) type Labels = Vec<(&'static str, String)>;
+pub(super) type Counters = Family<Labels, Counter>;
+pub(super) type Gauges = Family<Labels, Gauge>;
+/// Gauges that hold a fraction.
+pub(super) type Amounts = Family<Labels, Gauge<f64, AtomicU64>>;
+pub(super) type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
+
+/// All metrics of a host.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    families: Families,
+    guests: Arc<GuestSeries>,
+    subscriptions: Mutex<BTreeMap<String, Arc<SubscriptionMetrics>>>,
+    brokers: Mutex<BTreeMap<String, Arc<BrokerMetrics>>>,
+}
+
+/// One family a name of [`names`].
+#[derive(Debug, Clone)]
+pub(super) struct Families {
+    pub(super) consumed: Counters,
+    pub(super) sent: Counters,
+    pub(super) process_duration: Histograms,
+    pub(super) settled: Counters,
+    pub(super) attempts: Histograms,
+    pub(super) time_in_queue: Histograms,
+    pub(super) end_to_end: Histograms,
+    pub(super) in_flight: Gauges,
+    pub(super) in_flight_bytes: Gauges,
+    pub(super) concurrency_limit: Gauges,
+    pub(super) backlog: Gauges,
+    pub(super) backlog_oldest_age: Amounts,
+    pub(super) dlq_published: Counters,
+    pub(super) dlq_failures: Counters,
+    pub(super) dlq_depth: Gauges,
+    pub(super) lease_heartbeats: Counters,
+    pub(super) lease_lost: Counters,
+    pub(super) dedupe_hits: Counters,
+    pub(super) outputs_deduplicated: Counters,
+    pub(super) fuel: Counters,
+    pub(super) memory_peak: Gauges,
+    pub(super) traps: Counters,
+    pub(super) broker_connected: Gauges,
+    pub(super) broker_reconnects: Counters,
+    pub(super) measurements_dropped: Counters,
+}
+
+fn registered<M: Metric + Clone>(registry: &mut Registry, name: &Name, metric: M) -> M {
+    registry.register(name.prometheus(), name.sentence, metric.clone());
+    metric
+}
+
+impl Families {
+    fn register(registry: &mut Registry) -> Self {
+        let counters = |registry: &mut Registry, name| registered(registry, name, Counters::default());
+        let gauges = |registry: &mut Registry, name| registered(registry, name, Gauges::default());
+        let histograms = |registry: &mut Registry, name, new: fn() -> Histogram| {
+            registered(registry, name, Histograms::new_with_constructor(new))
+        };
+        Self {
+            consumed: counters(registry, &names::CONSUMED),
+            sent: counters(registry, &names::SENT),
+            process_duration: histograms(registry, &names::PROCESS_DURATION, || Histogram::new(SECONDS)),
+            settled: counters(registry, &names::SETTLED),
+            attempts: histograms(registry, &names::ATTEMPTS, || Histogram::new(ATTEMPTS)),
+            time_in_queue: histograms(registry, &names::TIME_IN_QUEUE, || Histogram::new(AGES)),
+            end_to_end: histograms(registry, &names::END_TO_END, || Histogram::new(AGES)),
+            in_flight: gauges(registry, &names::IN_FLIGHT),
+            in_flight_bytes: gauges(registry, &names::IN_FLIGHT_BYTES),
+            concurrency_limit: gauges(registry, &names::CONCURRENCY_LIMIT),
+            backlog: gauges(registry, &names::BACKLOG),
+            backlog_oldest_age: registered(registry, &names::BACKLOG_OLDEST_AGE, Amounts::default()),
+            dlq_published: counters(registry, &names::DLQ_PUBLISHED),
+            dlq_failures: counters(registry, &names::DLQ_FAILURES),
+            dlq_depth: gauges(registry, &names::DLQ_DEPTH),
+            lease_heartbeats: counters(registry, &names::LEASE_HEARTBEATS),
+            lease_lost: counters(registry, &names::LEASE_LOST),
+            dedupe_hits: counters(registry, &names::DEDUPE_HITS),
+            outputs_deduplicated: counters(registry, &names::OUTPUTS_DEDUPLICATED),
+            fuel: counters(registry, &names::FUEL),
+            memory_peak: gauges(registry, &names::MEMORY_PEAK),
+            traps: counters(registry, &names::TRAPS),
+            broker_connected: gauges(registry, &names::BROKER_CONNECTED),
+            broker_reconnects: counters(registry, &names::BROKER_RECONNECTS),
+            measurements_dropped: counters(registry, &names::MEASUREMENTS_DROPPED),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// The media type of [`Metrics::render`].
+    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// A registry in which every family stands and nothing is counted yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let families = Families::register(&mut registry);
+        let guests = Arc::new(GuestSeries::default());
+        registry.register_collector(Box::new(Arc::clone(&guests)));
+        Self { registry, families, guests, subscriptions: Mutex::default(), brokers: Mutex::default() }
+    }
+
+    /// The handle of a subscription, the same one for the same name. `system` is the kind of its broker.
+    pub fn subscription(&self, name: &str, system: &str) -> Arc<SubscriptionMetrics> {
+        let mut handles = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = handles.entry(name.to_owned());
+        Arc::clone(handle.or_insert_with(|| Arc::new(SubscriptionMetrics::resolve(&self.families, name, system))))
+    }
+
+    /// The handle of a broker, the same one for the same name. `system` is its kind.
+    pub fn broker(&self, name: &str, system: &str) -> Arc<BrokerMetrics> {
+        let mut handles = self.brokers.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = handles.entry(name.to_owned());
+        Arc::clone(handle.or_insert_with(|| Arc::new(BrokerMetrics::resolve(&self.families, name, system))))
+    }
+
+    /// The handle for a handler's own measurements, which keeps at most so many series; what it has already stays.
+    pub fn handler(&self, name: &str, max_series: u32) -> HandlerMetrics {
+        let labels = vec![("handler", name.to_owned())];
+        let dropped = self.families.measurements_dropped.get_or_create_owned(&labels);
+        HandlerMetrics::new(Arc::clone(&self.guests), name, max_series, dropped)
+    }
+
+    /// All subscriptions that have a handle, by name.
+    #[must_use]
+    pub fn subscriptions(&self) -> BTreeMap<String, Arc<SubscriptionMetrics>> {
+        self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Everything in the OpenMetrics text format, for Prometheus.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string does not fail, and every metric here encodes.
+        if prometheus_client::encoding::text::encode(&mut text, &self.registry).is_err() {
+            tracing::error!("could not write the metrics out");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,22 @@
+//! What can be seen from outside: metrics by name, and the log.
+//!
+//! Invariants:
+//! - Every metric of the host stands in [`names`], with its unit and a sentence.
+//! - Recording on the way of a message takes no label lookup and no lock: handles are resolved once a subscription.
+//! - The number of series is bounded: labels are names from the configuration and reason codes, never subjects or ids;
+//!   what handlers measure themselves has a limit a handler.
+
+pub mod broker;
+mod counts;
+mod guest;
+mod histogram;
+pub mod logs;
+pub mod metrics;
+pub mod names;
+pub mod subscription;
+
+pub use broker::BrokerMetrics;
+pub use counts::{Latency, SubscriptionCounts};
+pub use guest::HandlerMetrics;
+pub use metrics::Metrics;
+pub use subscription::{Ending, SubscriptionMetrics};
