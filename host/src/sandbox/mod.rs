@@ -1,3 +1,140 @@
-//! Where handlers run: engine, module, invocation, limits, faults.
+//! The sandbox takes a module's bytes, makes a version of them, and runs it on one message at a time.
+//!
+//! Invariants:
+//! - Whatever a guest does is an [`Outcome`](crate::outcome::Outcome): nothing that it does reaches the host as a
+//!   panic, an error, unbounded memory or a blocked thread.
+//! - Fuel, wall clock, memory, outputs, logs and host calls are limited in every run, the start function included, and
+//!   what was used is told on every path.
+//! - A message sees nothing of the one before it, unless the operator asked for reuse by name.
+//! - Only this folder knows wasmtime.
 
+mod bindings;
+mod cache;
+mod clock;
+mod compiled;
+mod convert;
+mod engine;
+mod error;
+mod fault;
+mod grants;
+mod imports;
+mod invocation;
 pub mod limits;
+mod log;
+mod module;
+mod state;
+mod ticker;
+mod version;
+mod wasi;
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use cache::Cache;
+use engine::{EngineKind, Station};
+pub use error::{LoadError, SandboxError};
+use limits::Limits;
+use module::Module;
+use ticker::Ticker;
+pub use version::Version;
+
+/// How a sandbox is set up. The limits of single runs are in [`Limits`].
+#[derive(Debug, Clone)]
+pub struct SandboxOptions {
+    /// Where compiled code is kept between starts. `None`: it is compiled anew each time.
+    pub cache_dir: Option<PathBuf>,
+    /// The most instances there are at once, over all versions. A run beyond it waits.
+    pub max_instances: NonZeroU32,
+    /// The most modules that are compiled at once.
+    pub compile_threads: NonZeroU32,
+    /// How long a module may take to compile.
+    pub compile_timeout: Duration,
+}
+
+impl Default for SandboxOptions {
+    fn default() -> Self {
+        Self {
+            cache_dir: None,
+            // Address space, not memory: 256 slots of 4 GiB and its guard are 1 TiB of the 128 there are, and at the
+            // default memory limit the most that all can hold is 16 GiB.
+            max_instances: NonZeroU32::MIN.saturating_add(255),
+            // Each compilation uses all cores by itself; the second one is there so that a small module does not wait
+            // for a big one.
+            compile_threads: NonZeroU32::MIN.saturating_add(1),
+            // The biggest toolchain output we know (Python, 18 MB) takes 8 s on two cores.
+            compile_timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Compiles modules and holds what all versions share: engines, the tick, the instance permits, the code cache.
+#[derive(Debug)]
+pub struct Sandbox {
+    options: SandboxOptions,
+    cache: Option<Arc<Cache>>,
+    ticker: Arc<Ticker>,
+    metered: Arc<Station>,
+    /// Made when the first unmetered handler is loaded: most hosts never have one.
+    unmetered: OnceLock<Arc<Station>>,
+    compiling: Arc<Semaphore>,
+}
+
+impl Sandbox {
+    /// Starts the engine and its tick.
+    ///
+    /// # Errors
+    ///
+    /// When the engine cannot reserve its address space or the tick's thread cannot start. A cache directory that
+    /// cannot be trusted is not an error: it is not used, and a warning says why.
+    pub fn new(options: SandboxOptions) -> Result<Arc<Self>, SandboxError> {
+        let ticker = Arc::new(Ticker::start()?);
+        let metered = Arc::new(Station::new(EngineKind::Metered, &options, &ticker)?);
+        let cache = options.cache_dir.as_deref().and_then(|dir| Cache::open(dir).map(Arc::new));
+        let compiling = Arc::new(Semaphore::new(usize::try_from(options.compile_threads.get()).unwrap_or(1)));
+        Ok(Arc::new(Self { options, cache, ticker, metered, unmetered: OnceLock::new(), compiling }))
+    }
+
+    /// Makes a version of a module: checks it, compiles it or takes the compiled code from the cache, and links it.
+    ///
+    /// `name` is the handler's, for logs. Dropping the future leaves a running compilation to finish by itself; it
+    /// holds its compile permit until then.
+    ///
+    /// # Errors
+    ///
+    /// Each [`LoadError`] says what is wrong with the module and what to do about it.
+    pub async fn load(&self, bytes: Vec<u8>, name: &str, limits: &Limits) -> Result<Arc<Version>, LoadError> {
+        let kind = if limits.fuel.is_some() { EngineKind::Metered } else { EngineKind::Unmetered };
+        let station = self.station(kind)?;
+        let permit = Arc::clone(&self.compiling).acquire_owned().await.map_err(|_closed| LoadError::Stopped)?;
+        let (cache, limits) = (self.cache.clone(), limits.clone());
+        let label = name.to_owned();
+        let work = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let module = Module::examine(bytes, &limits)?;
+            let component = compiled::component(&station.engine, &module, cache.as_deref(), &label)?;
+            Version::link(&label, module, &component, station, limits)
+        });
+        match tokio::time::timeout(self.options.compile_timeout, work).await {
+            Ok(Ok(version)) => version.map(Arc::new),
+            Ok(Err(source)) => Err(LoadError::Compiler { source }),
+            Err(_elapsed) => Err(LoadError::CompileTimeout { limit: self.options.compile_timeout }),
+        }
+    }
+
+    fn station(&self, kind: EngineKind) -> Result<Arc<Station>, SandboxError> {
+        match kind {
+            EngineKind::Metered => Ok(Arc::clone(&self.metered)),
+            EngineKind::Unmetered => {
+                if let Some(station) = self.unmetered.get() {
+                    return Ok(Arc::clone(station));
+                }
+                let made = Arc::new(Station::new(kind, &self.options, &self.ticker)?);
+                Ok(Arc::clone(self.unmetered.get_or_init(|| made)))
+            }
+        }
+    }
+}

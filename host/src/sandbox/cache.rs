@@ -1,0 +1,142 @@
+//! Compiled code on disk, so that a start does not compile.
+//!
+//! An entry is two files in a directory named for wasmtime's version and the engine's settings:
+//! `<digest of the module>.cwasm`, and beside it `.sha256` with the digest of the compiled code.
+//!
+//! Invariants:
+//! - The directory belongs to our user and nobody else can enter it; one that does not is not used.
+//! - A file is written aside and renamed, the digest last: a half-written entry has no digest that fits.
+//! - Nothing here fails a load: what does not work is logged, and the module is compiled.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha2::{Digest as _, Sha256};
+use wasmtime::Engine;
+
+/// The crate's version is pinned to it; a test checks that it is the one in the lock file.
+const WASMTIME: &str = "48.0.8";
+
+/// A directory for compiled code that can be trusted.
+#[derive(Debug)]
+pub(super) struct Cache {
+    dir: PathBuf,
+}
+
+/// The place of one module's compiled code.
+#[derive(Debug)]
+pub(super) struct Entry {
+    code: PathBuf,
+    digest: PathBuf,
+}
+
+impl Cache {
+    /// Opens a directory, and makes it when it is not there. `None` when it cannot be trusted or made; a warning says
+    /// why.
+    pub(super) fn open(dir: &Path) -> Option<Self> {
+        match make_private(dir) {
+            Ok(()) => Some(Self { dir: dir.to_owned() }),
+            Err(error) => {
+                tracing::warn!(dir = %dir.display(), %error, "the code cache is not used: modules are compiled at each start");
+                None
+            }
+        }
+    }
+
+    /// Where the code of a module would be.
+    pub(super) fn entry(&self, engine: &Engine, digest: &str) -> Entry {
+        let mut settings = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut settings);
+        let dir = self.dir.join(format!("{WASMTIME}-{:016x}", settings.finish()));
+        Entry { code: dir.join(format!("{digest}.cwasm")), digest: dir.join(format!("{digest}.sha256")) }
+    }
+}
+
+impl Entry {
+    /// The path of the code, when it is there and is what was written.
+    pub(super) fn verified(&self) -> Option<&Path> {
+        let recorded = fs::read_to_string(&self.digest).ok()?;
+        let dir = self.code.parent()?;
+        let checked = check_private(dir).and_then(|()| sha256_of(&self.code));
+        match checked {
+            Ok(found) if found == recorded.trim() => Some(&self.code),
+            Ok(_other) => {
+                tracing::warn!(path = %self.code.display(), "compiled code is damaged and is compiled anew");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(path = %self.code.display(), %error, "compiled code is not usable and is compiled anew");
+                None
+            }
+        }
+    }
+
+    /// Writes compiled code. `None` when it could not be; a warning says why.
+    pub(super) fn store(&self, code: &[u8]) -> Option<()> {
+        let digest = hex::encode(Sha256::digest(code));
+        let written = self
+            .code
+            .parent()
+            .map_or(Ok(()), make_private)
+            .and_then(|()| write_atomically(&self.code, code))
+            .and_then(|()| write_atomically(&self.digest, digest.as_bytes()));
+        written
+            .inspect_err(|error| tracing::warn!(path = %self.code.display(), %error, "compiled code could not be kept"))
+            .ok()
+    }
+}
+
+fn sha256_of(path: &Path) -> io::Result<String> {
+    struct Sink(Sha256);
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut sink = Sink(Sha256::new());
+    io::copy(&mut fs::File::open(path)?, &mut sink)?;
+    Ok(hex::encode(sink.0.finalize()))
+}
+
+fn make_private(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    check_private(dir)
+}
+
+/// Whether a directory is ours alone. A symbolic link is looked at itself: it could be moved by whoever owns it.
+fn check_private(dir: &Path) -> io::Result<()> {
+    let found = fs::symlink_metadata(dir)?;
+    let ours = rustix::process::geteuid().as_raw();
+    if !found.is_dir() {
+        return Err(io::Error::other("it is not a directory"));
+    }
+    if found.uid() != ours {
+        return Err(io::Error::other(format!("it belongs to user {} and not to ours, {ours}", found.uid())));
+    }
+    if found.mode() & 0o077 != 0 {
+        let mode = found.mode() & 0o777;
+        return Err(io::Error::other(format!("others may enter it (mode {mode:03o}): set its mode to 700")));
+    }
+    Ok(())
+}
+
+/// Writes aside, in the same directory, and renames. Not synced: after a power cut the digest does not fit.
+fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let unique = NEXT.fetch_add(1, Ordering::Relaxed);
+    let aside = path.with_extension(format!("{}-{unique}.tmp", std::process::id()));
+    let write = || {
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        file.write_all(bytes)?;
+        fs::rename(&aside, path)
+    };
+    write().inspect_err(|_error| drop(fs::remove_file(&aside)))
+}

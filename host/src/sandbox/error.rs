@@ -1,0 +1,147 @@
+//! What can go wrong before a handler runs: setting the sandbox up, and loading a module.
+
+use std::time::Duration;
+
+/// Why the sandbox could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The engine refused its settings or could not reserve its address space.
+    #[error("starting the WebAssembly engine")]
+    Engine {
+        /// What the engine said.
+        source: wasmtime::Error,
+    },
+    /// The thread that ticks could not be started.
+    #[error("starting the sandbox's tick")]
+    Ticker {
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// Why a module was not accepted. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The module is larger than the limit.
+    #[error("the module has {size} bytes and the limit is {limit}: strip it, or raise `limits.module_size`")]
+    TooLarge {
+        /// The module's size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The file has no content.
+    #[error("the module is empty: give the path of the `.wasm` file that the build wrote")]
+    Empty,
+    /// The file is text, not binary.
+    #[error("this is text, not a WebAssembly binary: build the handler and give its `.wasm` file{}", text_hint(*wat))]
+    Text {
+        /// Whether it looks like the WebAssembly text format.
+        wat: bool,
+    },
+    /// The file does not begin as WebAssembly does.
+    #[error("this is not WebAssembly (it begins with {begins}): give the `.wasm` file that the build wrote")]
+    NotWasm {
+        /// The first bytes, in hex.
+        begins: String,
+    },
+    /// A core module that carries the metadata from which a component can be made.
+    #[error(
+        "this is a core module with component metadata, not yet a component: wrap it with \
+         `wasm-tools component new`, or build for the target wasm32-wasip2, which does it"
+    )]
+    UnwrappedModule,
+    /// A core module.
+    #[error(
+        "this is a core module, not a component: build it for the target wasm32-wasip2 with the Tidegate SDK or with \
+         bindings from `wit/`"
+    )]
+    CoreModule,
+    /// A binary of a WebAssembly version that is not known.
+    #[error("this is WebAssembly of an unknown version ({version:#010x}): build it with a current toolchain")]
+    UnknownVersion {
+        /// The version field.
+        version: u32,
+    },
+    /// The file ends in the middle of a section.
+    #[error(
+        "the module is cut off: a section that begins at byte {offset} needs {missing} bytes more than the file has; \
+         copy or upload it again"
+    )]
+    Truncated {
+        /// Where the section begins.
+        offset: usize,
+        /// How many bytes are missing.
+        missing: u64,
+    },
+    /// The module is not valid, or uses a proposal that is not enabled.
+    #[error(
+        "the module is damaged, too complex, or uses a feature that is not enabled: build it again, and compare its sha256"
+    )]
+    Invalid {
+        /// What the compiler said, with the place.
+        source: wasmtime::Error,
+    },
+    /// The export that handles messages is missing.
+    #[error("the module does not export `{export}`: build it against Tidegate's `wit/`, world `message-handler`")]
+    MissingExport {
+        /// The name of the export.
+        export: &'static str,
+    },
+    /// The export that handles messages has another type.
+    #[error("the module's `{export}` is not of the type in `wit/`: build it against the same version of the contract")]
+    WrongExport {
+        /// The name of the export.
+        export: &'static str,
+        /// How the types differ.
+        source: wasmtime::Error,
+    },
+    /// The module imports something that no handler is given.
+    #[error("the module imports `{import}`, which this host does not grant to handlers: remove what uses it{also}")]
+    UngrantedImport {
+        /// The first such import.
+        import: String,
+        /// The others, as a phrase; empty when there are none.
+        also: String,
+    },
+    /// A granted import has another type or version than this host's.
+    #[error("the module's imports do not fit this host: build it with a toolchain for WASI 0.2 and this contract")]
+    Link {
+        /// How they differ.
+        source: wasmtime::Error,
+    },
+    /// The module starts with more memory than a run may have.
+    #[error("the module starts with {needs} bytes of memory and the limit is {limit}: raise `limits.memory`")]
+    Memory {
+        /// What it starts with.
+        needs: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Compiling took longer than allowed.
+    #[error("compiling the module took longer than {} s: make it smaller, or raise `compile_timeout`", limit.as_secs())]
+    CompileTimeout {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The compiler itself failed.
+    #[error("the compiler stopped; this is a bug of the host, the module was not accepted")]
+    Compiler {
+        /// How the task ended.
+        source: tokio::task::JoinError,
+    },
+    /// The sandbox is closing.
+    #[error("the sandbox is closing")]
+    Stopped,
+    /// The engine that the module needs could not be started.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+}
+
+const fn text_hint(wat: bool) -> &'static str {
+    if wat {
+        " (the WebAssembly text format is not accepted; `wat2wasm` or `wasm-tools parse` makes a binary)"
+    } else {
+        ""
+    }
+}

@@ -1,0 +1,193 @@
+//! One run of a version on one message, from its permit to what came of it.
+//!
+//! Invariants:
+//! - Instantiation, the start function included, is part of the run and under the same limits.
+//! - A run ends at its deadline or at the lease's end, spinning or parked in the host.
+//! - Dropping the future drops the store, and with it everything that the guest did.
+//! - An instance that had a fault is never used again.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep, sleep_until};
+use wasmtime::{Store, UpdateDeadline};
+
+use super::bindings::MessageHandler;
+use super::bindings::tidegate::events::types::{Failure, Message, Outgoing};
+use super::clock::Clock;
+use super::convert::{self, Fields};
+use super::fault::{self, Circumstances, Stop};
+use super::limits::Limits;
+use super::state::State;
+use super::version::Version;
+use crate::broker::lease::Lease;
+use crate::handler::{Call, Handler as _, Run};
+use crate::outcome::{Outcome, Usage};
+
+/// What the host may allocate for one result besides the outputs' bytes: the lists' and records' own size. A header
+/// takes 48 bytes here and can be empty there, so the bytes count twice and each output for 256 more.
+fn transfer_limit(limits: &Limits) -> usize {
+    const REASON_BYTES: usize = 64 << 10;
+    let records = usize::try_from(limits.outputs.get()).unwrap_or(usize::MAX).saturating_mul(256);
+    limits.output_bytes.saturating_mul(2).saturating_add(records).saturating_add(REASON_BYTES)
+}
+
+/// A store and what lives in it. The permit is given back last, when the pool's slots are free again.
+pub(super) struct Instance {
+    store: Store<State>,
+    guest: Option<MessageHandler>,
+    clock: Arc<Clock>,
+    served: u32,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Runs a version on a message.
+pub(super) async fn run(version: &Version, call: &Call<'_>) -> Run {
+    let started = Instant::now();
+    let limits = &version.limits;
+    let fuel_limit = limits.fuel.map_or(0, std::num::NonZero::get);
+    let circumstances = Circumstances { digest: version.digest(), fuel_limit, output_bytes: limits.output_bytes };
+    let refused = |stop: &Stop| Run::without_usage(Outcome::Fault(fault::stopped(stop, &circumstances)));
+    let (size, limit) = (call.message.body.len(), limits.payload);
+    if size > limit {
+        return refused(&Stop::Payload { size, limit });
+    }
+    let mut instance = match version.take_idle() {
+        Some(instance) => instance,
+        None => match permit(version, call.lease).await {
+            Ok(permit) => Instance::new(version, permit),
+            Err(stop) => return refused(&stop),
+        },
+    };
+    instance.begin(limits, started, call);
+    let clock = Arc::clone(&instance.clock);
+    let fields = Fields::of(&call.message.headers);
+    let message = fields.message(call);
+    let ended = drive(instance.handle(version, message), &clock, call.lease).await;
+    let ended = match ended {
+        Ok(Ok(result)) => instance
+            .store
+            .data()
+            .check_calls()
+            .and_then(|()| convert::outcome(result, limits))
+            .map_err(|stop| fault::stopped(&stop, &circumstances)),
+        Ok(Err(error)) => Err(fault::classify(&error, &circumstances)),
+        Err(stop) => Err(fault::stopped(&stop, &circumstances)),
+    };
+    let usage = Usage {
+        fuel: fuel_limit.saturating_sub(instance.store.get_fuel().unwrap_or(fuel_limit)),
+        fuel_limit,
+        memory_peak: instance.store.data().memory_peak(),
+        duration: started.elapsed(),
+    };
+    let state = instance.store.data_mut();
+    let (logs, measurements) = (state.log.finish(), std::mem::take(&mut state.measurements));
+    let outcome = match ended {
+        Ok(outcome) => {
+            version.keep(instance);
+            outcome
+        }
+        Err(fault) => Outcome::Fault(fault),
+    };
+    Run { outcome, usage, logs, measurements }
+}
+
+/// Takes the permits for one more instance; waits while all are taken, at the longest until the lease ends.
+async fn permit(version: &Version, lease: &Lease) -> Result<OwnedSemaphorePermit, Stop> {
+    let permits = &version.station.permits;
+    if let Ok(permit) = Arc::clone(permits).try_acquire_many_owned(version.permits) {
+        return Ok(permit);
+    }
+    let mut wait = pin!(Arc::clone(permits).acquire_many_owned(version.permits));
+    loop {
+        let ends_at = lease.ends_at();
+        match tokio::time::timeout_at(ends_at, wait.as_mut()).await {
+            Ok(Ok(permit)) => return Ok(permit),
+            Ok(Err(_closed)) => return Err(Stop::LeaseOver),
+            Err(_elapsed) if lease.is_over(Instant::now()) => return Err(Stop::LeaseOver),
+            // It was extended meanwhile.
+            Err(_elapsed) => {}
+        }
+    }
+}
+
+impl Instance {
+    fn new(version: &Version, permit: OwnedSemaphorePermit) -> Self {
+        let clock = Arc::new(Clock::new(Instant::now()));
+        let state = State::new(Arc::clone(&version.limits), Arc::clone(&clock));
+        let mut store = Store::new(&version.station.engine, state);
+        store.limiter(|state| state);
+        store.set_hostcall_fuel(transfer_limit(&version.limits));
+        store.epoch_deadline_callback(|store| {
+            store.data().check_tick()?;
+            Ok(UpdateDeadline::Yield(1))
+        });
+        Self { store, guest: None, clock, served: 0, _permit: permit }
+    }
+
+    /// Messages that it has been given.
+    pub(super) const fn served(&self) -> u32 {
+        self.served
+    }
+
+    fn begin(&mut self, limits: &Limits, now: Instant, call: &Call<'_>) {
+        self.served = self.served.saturating_add(1);
+        self.clock.start(now, limits.timeout, limits.max_run, call.lease.ends_at());
+        self.store.data_mut().begin(call.previous_failure);
+        self.store.set_epoch_deadline(1);
+    }
+
+    async fn handle(
+        &mut self,
+        version: &Version,
+        message: Message<'_>,
+    ) -> wasmtime::Result<Result<Vec<Outgoing>, Failure>> {
+        if let Some(fuel) = version.limits.fuel {
+            self.store.set_fuel(fuel.get())?;
+        }
+        let guest = match &mut self.guest {
+            Some(guest) => guest,
+            empty @ None => empty.insert(version.pre.instantiate_async(&mut self.store).await?),
+        };
+        guest.tidegate_events_handler().call_handle(&mut self.store, message).await
+    }
+}
+
+/// Drives a run to its end, to its deadline or to the lease's end.
+///
+/// A guest that spins gives way at each tick and is stopped there by the clock. One that waits in the host is stopped
+/// by a timer, which is set up only when a run does not end at once. When this future is dropped, so is the run.
+async fn drive<F: Future>(run: F, clock: &Clock, lease: &Lease) -> Result<F::Output, Stop> {
+    let mut run = pin!(run);
+    let mut timer = pin!(None::<Sleep>);
+    std::future::poll_fn(|context| {
+        clock.see_lease(lease.ends_at());
+        if let Poll::Ready(output) = run.as_mut().poll(context) {
+            return Poll::Ready(Ok(output));
+        }
+        loop {
+            let ends_at = clock.ends_at();
+            if let Err(stop) = clock.check(Instant::now()) {
+                return Poll::Ready(Err(stop));
+            }
+            if timer.is_none() {
+                timer.set(Some(sleep_until(ends_at)));
+            }
+            let Some(mut timer) = timer.as_mut().as_pin_mut() else {
+                return Poll::Pending;
+            };
+            if timer.deadline() != ends_at {
+                timer.as_mut().reset(ends_at);
+            }
+            if timer.poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            // The deadline or the lease has moved, or the timer was early: look again.
+            clock.see_lease(lease.ends_at());
+        }
+    })
+    .await
+}

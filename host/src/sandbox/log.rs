@@ -1,0 +1,147 @@
+//! A run's log: what the guest wrote through the log import, stdout and stderr, in order and within the limits.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use super::clock::Clock;
+use super::fault::Stop;
+use super::limits::Limits;
+use crate::handler::{LogLevel, LogLine};
+
+/// What a line or a field takes of the byte limit besides its text, so that a million empty ones are not free.
+const OVERHEAD_BYTES: usize = 16;
+
+/// Shared by the imports and the standard streams of one store.
+#[derive(Debug, Clone)]
+pub(super) struct LogBook(Arc<Mutex<Pages>>);
+
+#[derive(Debug)]
+struct Pages {
+    lines: Vec<LogLine>,
+    bytes: usize,
+    line_limit: u32,
+    byte_limit: usize,
+    clock: Arc<Clock>,
+    /// Lines of stdout and stderr that have not ended yet.
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+/// One of the standard streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stream {
+    /// Its lines are information.
+    Stdout,
+    /// Its lines are warnings.
+    Stderr,
+}
+
+impl LogBook {
+    /// An empty log.
+    pub(super) fn new(limits: &Limits, clock: Arc<Clock>) -> Self {
+        Self(Arc::new(Mutex::new(Pages {
+            lines: Vec::new(),
+            bytes: 0,
+            line_limit: limits.log_lines,
+            byte_limit: limits.log_bytes,
+            clock,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        })))
+    }
+
+    /// Empties it for the next run.
+    pub(super) fn begin(&self) {
+        self.with(|pages| {
+            pages.bytes = 0;
+            pages.lines.clear();
+            pages.stdout.clear();
+            pages.stderr.clear();
+        });
+    }
+
+    /// Takes a structured line.
+    pub(super) fn write(&self, level: LogLevel, text: String, fields: Vec<(String, String)>) -> Result<(), Stop> {
+        let size = |(name, value): &(String, String)| name.len() + value.len() + OVERHEAD_BYTES;
+        let bytes = text.len() + fields.iter().map(size).sum::<usize>();
+        self.with(|pages| {
+            pages.take(bytes)?;
+            pages.line(level, text, fields)
+        })
+    }
+
+    /// Takes bytes of a standard stream; each line becomes a line of the log.
+    pub(super) fn stream(&self, stream: Stream, bytes: &[u8]) -> Result<(), Stop> {
+        self.with(|pages| {
+            pages.take(bytes.len())?;
+            let mut rest = bytes;
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let (line, after) = rest.split_at(end);
+                pages.part(stream).extend_from_slice(line);
+                pages.end_line(stream)?;
+                rest = after.get(1..).unwrap_or_default();
+            }
+            pages.part(stream).extend_from_slice(rest);
+            Ok(())
+        })
+    }
+
+    /// Bytes that may still be written.
+    pub(super) fn room(&self) -> usize {
+        self.with(|pages| pages.byte_limit.saturating_sub(pages.bytes))
+    }
+
+    /// Ends lines that have no end, and hands over the log.
+    pub(super) fn finish(&self) -> Vec<LogLine> {
+        self.with(|pages| {
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                if !pages.part(stream).is_empty() {
+                    // One line too many at the very end is dropped: the run is over.
+                    drop(pages.end_line(stream));
+                }
+            }
+            std::mem::take(&mut pages.lines)
+        })
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Pages) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Pages {
+    fn take(&mut self, bytes: usize) -> Result<(), Stop> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > self.byte_limit {
+            return Err(Stop::TooMany { what: "bytes of log", limit: self.byte_limit as u64 });
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, level: LogLevel, text: String, fields: Vec<(String, String)>) -> Result<(), Stop> {
+        if self.lines.len() >= usize::try_from(self.line_limit).unwrap_or(usize::MAX) {
+            return Err(Stop::TooMany { what: "lines of log", limit: self.line_limit.into() });
+        }
+        let at = self.clock.elapsed(Instant::now());
+        self.lines.push(LogLine { level, text, fields, at });
+        Ok(())
+    }
+
+    fn end_line(&mut self, stream: Stream) -> Result<(), Stop> {
+        let bytes = std::mem::take(self.part(stream));
+        let text = String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into());
+        let level = match stream {
+            Stream::Stdout => LogLevel::Info,
+            Stream::Stderr => LogLevel::Warn,
+        };
+        self.line(level, text, Vec::new())
+    }
+
+    fn part(&mut self, stream: Stream) -> &mut Vec<u8> {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+}

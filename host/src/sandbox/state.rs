@@ -1,0 +1,125 @@
+//! What a store carries while a guest runs: its counters against the limits.
+//!
+//! Invariants:
+//! - Memories and tables of a store are counted together, from their creation on.
+//! - A limit that is reached is a [`Stop`], which the guest cannot catch.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use wasmtime::ResourceLimiter;
+
+use super::clock::Clock;
+use super::fault::Stop;
+use super::limits::Limits;
+use super::log::LogBook;
+use super::wasi::Wasi;
+use crate::handler::Measurement;
+
+/// What a table's element takes.
+const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
+
+/// The state of one store.
+pub(super) struct State {
+    pub(super) limits: Arc<Limits>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) log: LogBook,
+    pub(super) measurements: Vec<Measurement>,
+    /// Hashes of the series that this run has measured.
+    pub(super) series: HashSet<u64>,
+    /// Bytes of names and labels of this run's measurements.
+    pub(super) measured_bytes: usize,
+    pub(super) previous_failure: Option<String>,
+    /// Made when the guest first calls WASI: most handlers never do.
+    pub(super) wasi: Option<Box<Wasi>>,
+    host_calls: u32,
+    held: usize,
+    peak: usize,
+}
+
+impl State {
+    /// The state of a new store.
+    pub(super) fn new(limits: Arc<Limits>, clock: Arc<Clock>) -> Self {
+        let log = LogBook::new(&limits, Arc::clone(&clock));
+        Self {
+            limits,
+            clock,
+            log,
+            measurements: Vec::new(),
+            series: HashSet::new(),
+            measured_bytes: 0,
+            previous_failure: None,
+            wasi: None,
+            host_calls: 0,
+            held: 0,
+            peak: 0,
+        }
+    }
+
+    /// Sets the counters back for the next run. What the instance holds stays counted.
+    pub(super) fn begin(&mut self, previous_failure: Option<&str>) {
+        self.log.begin();
+        self.measurements = Vec::new();
+        self.series.clear();
+        self.measured_bytes = 0;
+        self.previous_failure = previous_failure.map(ToOwned::to_owned);
+        self.host_calls = 0;
+        self.peak = self.held;
+    }
+
+    /// Counts a call into the host, and stops the run at one too many.
+    pub(super) fn count_call(&mut self) -> Result<(), Stop> {
+        self.host_calls = self.host_calls.saturating_add(1);
+        self.check_calls()
+    }
+
+    /// Counts a call that cannot be refused where it is made; [`Self::check_tick`] and the end of the run look at it.
+    pub(super) fn count_call_later(&mut self) {
+        self.host_calls = self.host_calls.saturating_add(1);
+    }
+
+    /// Whether there were more calls into the host than allowed.
+    pub(super) fn check_calls(&self) -> Result<(), Stop> {
+        if self.host_calls > self.limits.host_calls {
+            return Err(Stop::TooMany { what: "calls into the host", limit: self.limits.host_calls.into() });
+        }
+        Ok(())
+    }
+
+    /// What is looked at on every tick.
+    pub(super) fn check_tick(&self) -> Result<(), Stop> {
+        self.check_calls()?;
+        self.clock.check(Instant::now())
+    }
+
+    /// The most memory and table space that was held at once in this run, in bytes.
+    pub(super) fn memory_peak(&self) -> u64 {
+        u64::try_from(self.peak).unwrap_or(u64::MAX)
+    }
+
+    fn grow(&mut self, by: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            // The guest's own maximum: it is told no, as without a host's limit, and nothing was taken.
+            return Ok(false);
+        }
+        let wanted = self.held.saturating_add(by);
+        if wanted > self.limits.memory {
+            let (wanted, limit) = (wanted as u64, self.limits.memory as u64);
+            return Err(wasmtime::Error::new(Stop::Memory { wanted, limit }));
+        }
+        self.held = wanted;
+        self.peak = self.peak.max(wanted);
+        Ok(true)
+    }
+}
+
+impl ResourceLimiter for State {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.grow(desired.saturating_sub(current), desired, maximum)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.grow(desired.saturating_sub(current).saturating_mul(TABLE_ELEMENT_BYTES), desired, maximum)
+    }
+}

@@ -1,0 +1,185 @@
+//! A version of a handler: a module that is linked and ready, with its limits and its idle instances.
+//!
+//! Invariants:
+//! - A version never changes; a reload makes another one, and runs of this one finish on it.
+//! - Idle instances are bounded, and only a run without a fault leaves one behind.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::OwnedSemaphorePermit;
+use wasmtime::component::Component;
+use wasmtime::component::types::ComponentItem;
+
+use super::bindings::MessageHandlerPre;
+use super::bindings::exports::tidegate::events::handler::Message;
+use super::bindings::tidegate::events::types::{Failure, Outgoing};
+use super::engine::{Station, permits_for};
+use super::error::LoadError;
+use super::grants;
+use super::invocation::{self, Instance};
+use super::limits::Limits;
+use super::module::Module;
+use super::state::State;
+use crate::handler::{Call, Handler, Run};
+
+/// The export that handles messages.
+const EXPORT: &str = "tidegate:events/handler@0.1.0";
+/// Its function.
+const FUNCTION: &str = "handle";
+/// A page of linear memory.
+const PAGE_BYTES: u64 = 64 << 10;
+
+/// One module of one handler, ready to run.
+pub struct Version {
+    name: String,
+    digest: String,
+    size: usize,
+    imports: Vec<String>,
+    exports: Vec<String>,
+    pub(super) pre: MessageHandlerPre<State>,
+    pub(super) station: Arc<Station>,
+    pub(super) limits: Arc<Limits>,
+    /// Instance permits that one instance of this version takes.
+    pub(super) permits: u32,
+    idle: Mutex<Vec<Idle>>,
+}
+
+/// An instance that waits for its next message, and its place among the idle ones of all versions.
+struct Idle {
+    instance: Instance,
+    _place: OwnedSemaphorePermit,
+}
+
+impl std::fmt::Debug for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Version").field("name", &self.name).field("digest", &self.digest).finish_non_exhaustive()
+    }
+}
+
+impl Version {
+    /// Checks a component's imports and exports, and links it.
+    pub(super) fn link(
+        name: &str,
+        module: Module,
+        component: &Component,
+        station: Arc<Station>,
+        limits: Limits,
+    ) -> Result<Self, LoadError> {
+        let shape = component.component_type();
+        let imports = shape.imports(&station.engine).map(|(name, _item)| name.to_owned()).collect::<Vec<_>>();
+        let exports = shape.exports(&station.engine).map(|(name, _item)| name.to_owned()).collect::<Vec<_>>();
+        check_imports(&imports)?;
+        let pre = station.linker.instantiate_pre(component).map_err(|source| LoadError::Link { source })?;
+        check_export(component, &station)?;
+        let pre = MessageHandlerPre::new(pre).map_err(|_missing| LoadError::MissingExport { export: EXPORT })?;
+        let permits = match component.resources_required() {
+            Some(needs) => {
+                let bytes = needs.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES);
+                if bytes > limits.memory as u64 {
+                    return Err(LoadError::Memory { needs: bytes, limit: limits.memory as u64 });
+                }
+                permits_for(needs.num_memories, needs.num_tables)
+            }
+            // Only a component that imports core modules has none, and no such import is granted.
+            None => permits_for(super::engine::MEMORIES, super::engine::TABLES),
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            digest: module.digest,
+            size: module.bytes.len(),
+            imports,
+            exports,
+            pre,
+            station,
+            limits: Arc::new(limits),
+            permits,
+            idle: Mutex::default(),
+        })
+    }
+
+    /// The handler's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The module's size in bytes.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+
+    /// What a run of it may use.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The interfaces that the module imports, with their versions, in its order.
+    pub fn imports(&self) -> impl Iterator<Item = &str> {
+        self.imports.iter().map(String::as_str)
+    }
+
+    /// The interfaces that the module exports, with their versions, in its order.
+    pub fn exports(&self) -> impl Iterator<Item = &str> {
+        self.exports.iter().map(String::as_str)
+    }
+
+    /// An instance that an earlier run left.
+    pub(super) fn take_idle(&self) -> Option<Instance> {
+        if self.limits.reuse.get() == 1 {
+            return None;
+        }
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().map(|idle| idle.instance)
+    }
+
+    /// Keeps an instance for the next message when it has messages left and there is a place; else drops it.
+    pub(super) fn keep(&self, instance: Instance) {
+        if instance.served() >= self.limits.reuse.get() {
+            return;
+        }
+        if let Ok(place) = Arc::clone(&self.station.idle).try_acquire_many_owned(self.permits) {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(Idle { instance, _place: place });
+        }
+    }
+}
+
+#[async_trait]
+impl Handler for Version {
+    async fn handle(&self, call: Call<'_>) -> Run {
+        invocation::run(self, &call).await
+    }
+
+    fn digest(&self) -> &str {
+        &self.digest
+    }
+}
+
+fn check_imports(imports: &[String]) -> Result<(), LoadError> {
+    let mut ungranted = imports.iter().filter(|import| !grants::is_granted(import));
+    let Some(first) = ungranted.next() else {
+        return Ok(());
+    };
+    let others = ungranted.map(String::as_str).collect::<Vec<_>>();
+    let also = if others.is_empty() { String::new() } else { format!("; also {}", others.join(", ")) };
+    Err(LoadError::UngrantedImport { import: first.clone(), also })
+}
+
+fn check_export(component: &Component, station: &Station) -> Result<(), LoadError> {
+    let missing = LoadError::MissingExport { export: EXPORT };
+    let shape = component.component_type();
+    let Some(ComponentItem::ComponentInstance(handler)) =
+        shape.get_export(&station.engine, EXPORT).map(|export| export.ty)
+    else {
+        return Err(missing);
+    };
+    let Some(ComponentItem::ComponentFunc(function)) =
+        handler.get_export(&station.engine, FUNCTION).map(|export| export.ty)
+    else {
+        return Err(missing);
+    };
+    function
+        .typecheck::<(Message<'_>,), (Result<Vec<Outgoing>, Failure>,)>(&shape.instance_type())
+        .map_err(|source| LoadError::WrongExport { export: EXPORT, source })
+}
