@@ -15,6 +15,9 @@ pub trait Handler {
     fn handle(message: Message) -> Result<Vec<Output>, Failure>;
 }
 
+/// [`Handler::handle`], as a value.
+pub type Entry = fn(Message) -> Result<Vec<Output>, Failure>;
+
 /// Turns what the function returned into what the host is told.
 ///
 /// # Errors

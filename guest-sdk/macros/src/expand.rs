@@ -34,6 +34,10 @@ pub(crate) fn expand(function: &ItemFn) -> TokenStream {
         #[allow(dead_code, reason = "stands for its name")]
         const A_CRATE_HAS_ONE_HANDLER: () = ();
 
+        // What is exported from a module is in use in a native build too, though nothing there calls it.
+        #[cfg(not(target_family = "wasm"))]
+        const _: ::tidegate_sdk::export::Entry = <#name as ::tidegate_sdk::Handler>::handle;
+
         #[cfg(target_family = "wasm")]
         const _: () = {
             struct Export;

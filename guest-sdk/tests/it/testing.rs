@@ -45,10 +45,7 @@ fn refused<R: Debug>(check: impl FnOnce() -> R, expected: &str) {
 fn each_check_refuses_the_others_and_says_what_happened() {
     refused(|| ran("").retried("busy"), "expected retry busy, and the handler is done with []");
     refused(|| ran("reject").retried("busy"), "expected retry busy, and the handler returned: reject wrong: why");
-    refused(
-        || drop(ran("reject").retried("wrong")),
-        "expected retry wrong, and the handler returned: reject wrong: why",
-    );
+    refused(|| ran("reject").retried("wrong"), "expected retry wrong, and the handler returned: reject wrong: why");
     refused(|| ran("retry").deferred("busy"), "expected defer busy, and the handler returned: retry busy");
     refused(|| ran("retry").rejected("busy").len(), "expected reject busy, and the handler returned: retry busy");
     refused(|| ran("retry").skipped("busy").len(), "expected skip busy, and the handler returned: retry busy");
