@@ -67,7 +67,7 @@
 //! lto = "fat"
 //! codegen-units = 1
 //! panic = "abort"      # a panic is a trap in any case
-//! strip = true
+//! strip = "debuginfo"  # function names stay: they are what a dead letter shows of a trap
 //! ```
 //!
 //! `cargo build --release --target wasm32-wasip2` writes a component that a host can load.
