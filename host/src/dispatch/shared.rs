@@ -114,6 +114,7 @@ impl Shared {
 }
 
 /// What a subscription is connected to.
+#[derive(Clone)]
 pub struct Links {
     /// The broker that it receives from.
     pub broker: Arc<dyn Broker>,

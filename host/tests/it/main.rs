@@ -1,11 +1,18 @@
 //! The one integration binary: real brokers, real guests, the real host.
+
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test fails by panicking"
+    clippy::cast_possible_truncation,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test says what went wrong by failing"
 )]
 
 mod sandbox;
+mod simulation;
 mod support;
