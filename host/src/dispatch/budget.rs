@@ -3,11 +3,13 @@
 //! Invariant: only the receive loop takes, so what it saw free is still free when the messages arrive; a single message
 //! that is larger than all that is free comes alone, and nothing more until it is settled.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
 use crate::broker::Demand;
+use crate::telemetry::SubscriptionMetrics;
 
 /// The budget of one subscription.
 #[derive(Debug)]
@@ -15,6 +17,7 @@ pub(crate) struct Budget {
     messages: Gauge,
     bytes: Gauge,
     given_back: Notify,
+    metrics: Arc<SubscriptionMetrics>,
 }
 
 #[derive(Debug)]
@@ -30,9 +33,9 @@ impl Gauge {
 }
 
 impl Budget {
-    pub(crate) fn new(messages: usize, bytes: usize) -> Self {
+    pub(crate) fn new(messages: usize, bytes: usize, metrics: Arc<SubscriptionMetrics>) -> Self {
         let gauge = |limit| Gauge { limit, used: AtomicUsize::new(0) };
-        Self { messages: gauge(messages), bytes: gauge(bytes), given_back: Notify::new() }
+        Self { messages: gauge(messages), bytes: gauge(bytes), given_back: Notify::new(), metrics }
     }
 
     /// Waits until there is room worth asking for: a quarter of the messages, so that a busy subscription fetches in
@@ -56,12 +59,14 @@ impl Budget {
     pub(crate) fn take(&self, messages: usize, bytes: usize) {
         self.messages.used.fetch_add(messages, Ordering::AcqRel);
         self.bytes.used.fetch_add(bytes, Ordering::AcqRel);
+        self.metrics.hold(messages, bytes);
     }
 
     /// Gives back what was settled or abandoned.
     pub(crate) fn give_back(&self, messages: usize, bytes: usize) {
         self.messages.used.fetch_sub(messages, Ordering::AcqRel);
         self.bytes.used.fetch_sub(bytes, Ordering::AcqRel);
+        self.metrics.release(messages, bytes);
         self.given_back.notify_one();
     }
 
@@ -82,7 +87,7 @@ mod tests {
 
     #[tokio::test]
     async fn room_is_given_only_when_messages_and_bytes_are_free() {
-        let budget = Budget::new(8, 100);
+        let budget = Budget::new(8, 100, crate::telemetry::Metrics::new().subscription("test", "embedded"));
         assert_eq!(budget.room(|| 8).await, Demand { messages: 8, bytes: 100 });
         assert_eq!(budget.room(|| 4).await, Demand { messages: 4, bytes: 100 });
         // One message may be larger than what was free; then nothing more comes.

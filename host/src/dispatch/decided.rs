@@ -8,7 +8,6 @@ use ulid::Ulid;
 use crate::broker::Settlement;
 use crate::dispatch::in_flight::InFlight;
 use crate::dispatch::shared::Shared;
-use crate::dispatch::tally::SettledAs;
 use crate::handler::Handler;
 use crate::message::Publish;
 use crate::outcome::{Outcome, ReasonCode, Usage};
@@ -16,11 +15,12 @@ use crate::settle::dead_letter::DeadLetterId;
 use crate::settle::decide::Decision;
 use crate::settle::outputs::Routed;
 use crate::settle::verdict::{Evidence, settlement};
+use crate::telemetry::Ending;
 
 /// What a message is settled as, for the counters and the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    pub(crate) settled_as: SettledAs,
+    pub(crate) settled_as: Ending,
     pub(crate) reason: ReasonCode,
 }
 
@@ -56,7 +56,7 @@ impl Decided {
 
     /// Nothing is sent: the lease is over, or what the host knows is not enough to settle.
     pub(crate) fn abandoned(entry: Arc<InFlight>) -> Self {
-        let verdict = Verdict { settled_as: SettledAs::Abandoned, reason: ReasonCode::LEASE_LOST };
+        let verdict = Verdict { settled_as: Ending::Abandoned, reason: ReasonCode::LEASE_LOST };
         Self::new(&entry, None, verdict)
     }
 
@@ -67,7 +67,7 @@ impl Decided {
 
     /// Given up before a run.
     pub(crate) fn without_run(shared: &Shared, entry: &Arc<InFlight>, reason: ReasonCode) -> Self {
-        let mut decided = Self::new(entry, None, Verdict { settled_as: SettledAs::DeadLettered, reason });
+        let mut decided = Self::new(entry, None, Verdict { settled_as: Ending::DeadLettered, reason });
         decided.decide_again(shared, &Decision::DeadLetter { reason }, None);
         decided
     }
@@ -75,7 +75,7 @@ impl Decided {
     /// Returned to be run by someone else: this host stops.
     pub(crate) fn interrupted(shared: &Shared, entry: &Arc<InFlight>) -> Self {
         let reason = ReasonCode::INTERRUPTED;
-        let mut decided = Self::new(entry, None, Verdict { settled_as: SettledAs::Returned, reason });
+        let mut decided = Self::new(entry, None, Verdict { settled_as: Ending::Returned, reason });
         let delay = std::time::Duration::ZERO;
         decided.decide_again(shared, &Decision::Return { delay, counted: false, reason }, None);
         decided
@@ -116,7 +116,7 @@ impl Decided {
     pub(crate) fn abandon(&mut self) {
         self.settlement = None;
         self.elsewhere.clear();
-        self.verdict = Verdict { settled_as: SettledAs::Abandoned, reason: ReasonCode::LEASE_LOST };
+        self.verdict = Verdict { settled_as: Ending::Abandoned, reason: ReasonCode::LEASE_LOST };
     }
 }
 
@@ -139,13 +139,11 @@ fn evidence<'a>(
 
 fn verdict(code: ReasonCode, decision: &Decision) -> Verdict {
     match decision {
-        Decision::Acknowledge if code == ReasonCode::SKIPPED => {
-            Verdict { settled_as: SettledAs::Skipped, reason: code }
-        }
-        Decision::Acknowledge => Verdict { settled_as: SettledAs::Completed, reason: code },
-        Decision::Return { counted: true, reason, .. } => Verdict { settled_as: SettledAs::Retried, reason: *reason },
-        Decision::Return { counted: false, reason, .. } => Verdict { settled_as: SettledAs::Returned, reason: *reason },
-        Decision::DeadLetter { reason } => Verdict { settled_as: SettledAs::DeadLettered, reason: *reason },
+        Decision::Acknowledge if code == ReasonCode::SKIPPED => Verdict { settled_as: Ending::Skipped, reason: code },
+        Decision::Acknowledge => Verdict { settled_as: Ending::Completed, reason: code },
+        Decision::Return { counted: true, reason, .. } => Verdict { settled_as: Ending::Retried, reason: *reason },
+        Decision::Return { counted: false, reason, .. } => Verdict { settled_as: Ending::Returned, reason: *reason },
+        Decision::DeadLetter { reason } => Verdict { settled_as: Ending::DeadLettered, reason: *reason },
     }
 }
 

@@ -39,19 +39,27 @@ pub(crate) async fn publish_elsewhere(
     }
     let published = batches.into_iter().map(|(name, (owners, messages))| async move {
         let results = match shared.brokers.get(&name) {
-            Some(broker) => broker.publish(messages).await.into_iter().map(|result| result.map(drop)).collect(),
+            Some(broker) => broker.publish(messages).await,
             None => {
                 let missing = || PublishError::Invalid(format!("there is no broker `{name}` in the configuration"));
-                owners.iter().map(|_| Err(missing())).collect::<Vec<_>>()
+                owners.iter().map(|_| Err(missing())).collect()
             }
         };
-        owners.into_iter().zip(results).collect::<Vec<(usize, Result<(), PublishError>)>>()
+        owners.into_iter().zip(results).collect::<Vec<_>>()
     });
+    let (mut sent, mut duplicates) = (0, 0);
     for (index, result) in futures_util::future::join_all(published).await.into_iter().flatten() {
-        if let Err(error) = result {
-            failed.entry(index).or_insert(SettleError::Output(error));
+        match result {
+            Ok(published) => {
+                sent += 1;
+                duplicates += usize::from(published.duplicate);
+            }
+            Err(error) => {
+                failed.entry(index).or_insert(SettleError::Output(error));
+            }
         }
     }
+    shared.metrics.outputs(sent, duplicates);
     let mut confirmed = Vec::with_capacity(group.len());
     for (index, mut decided) in group.drain(..).enumerate() {
         match failed.remove(&index) {

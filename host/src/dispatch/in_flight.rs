@@ -56,7 +56,7 @@ impl InFlight {
 
 /// How a delivery ended, for what is held beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum Fate {
     /// Acknowledged or dead-lettered, confirmed: a second delivery is acknowledged without a run.
     Done,
     /// Returned, confirmed: the broker hands it over again by itself.
@@ -119,7 +119,7 @@ impl Table {
     }
 
     /// Ends deliveries, gives their budget back, and says what becomes of second deliveries of them.
-    pub(crate) fn finish(&self, ended: &[(Arc<InFlight>, Ending)], now: Instant) -> Vec<Successor> {
+    pub(crate) fn finish(&self, ended: &[(Arc<InFlight>, Fate)], now: Instant) -> Vec<Successor> {
         let mut successors = Vec::new();
         let mut messages = 0;
         let mut bytes = 0;
@@ -132,9 +132,9 @@ impl Table {
                 let Some(delivery) = slot.held else { continue };
                 let next = Arc::new(InFlight::new(delivery, now));
                 let successor = match ending {
-                    Ending::Done => Successor::Acknowledge(Arc::clone(&next)),
-                    Ending::Abandoned => Successor::Run(Arc::clone(&next)),
-                    Ending::Returned => continue,
+                    Fate::Done => Successor::Acknowledge(Arc::clone(&next)),
+                    Fate::Abandoned => Successor::Run(Arc::clone(&next)),
+                    Fate::Returned => continue,
                 };
                 self.budget.take(1, next.size);
                 entries.insert(next.sequence(), Slot { running: next, held: None });
@@ -168,6 +168,10 @@ mod tests {
     use crate::message::{Headers, Message};
     use crate::settle::progress::Progress;
 
+    fn table() -> Table {
+        Table::new(Budget::new(4, 1000, crate::telemetry::Metrics::new().subscription("test", "embedded")))
+    }
+
     fn delivery(sequence: u64, token: &'static str) -> Delivery {
         Delivery {
             message: Message {
@@ -187,10 +191,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_delivery_waits_for_the_first_and_follows_its_ending() {
-        let rows = [(Ending::Done, "acknowledge"), (Ending::Abandoned, "run"), (Ending::Returned, "nothing")];
+        let rows = [(Fate::Done, "acknowledge"), (Fate::Abandoned, "run"), (Fate::Returned, "nothing")];
         for (ending, expected) in rows {
             let now = Instant::now();
-            let table = Table::new(Budget::new(4, 1000));
+            let table = table();
             let first = table.admit(vec![delivery(1, "one"), delivery(1, "two")], now);
             assert_eq!(first.len(), 1, "the same message runs once at a time");
             let successors = table.finish(&[(Arc::clone(&first[0]), ending)], now);
@@ -211,10 +215,10 @@ mod tests {
     #[tokio::test]
     async fn the_budget_counts_what_is_held_and_nothing_after_the_end() {
         let now = Instant::now();
-        let table = Table::new(Budget::new(4, 1000));
+        let table = table();
         let held = table.admit(vec![delivery(1, "x"), delivery(2, "x")], now);
         assert_eq!((table.budget().messages_held(), table.budget().bytes_held()), (2, 24));
-        let ended: Vec<_> = held.into_iter().map(|entry| (entry, Ending::Done)).collect();
+        let ended: Vec<_> = held.into_iter().map(|entry| (entry, Fate::Done)).collect();
         assert!(table.finish(&ended, now).is_empty());
         assert!(table.finish(&ended, now).is_empty(), "ending twice gives nothing back twice");
         assert_eq!((table.budget().messages_held(), table.budget().bytes_held()), (0, 0));

@@ -28,6 +28,7 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
         let receipts: Vec<Receipt> = due.iter().map(|entry| entry.receipt().clone()).collect();
         let ends = shared.source().extend(&receipts).await;
         for (entry, ends_at) in due.iter().zip(ends) {
+            shared.metrics.heartbeat(ends_at.is_some());
             match ends_at {
                 Some(ends_at) => entry.lease.extend_to(ends_at),
                 None => tracing::warn!(

@@ -17,16 +17,15 @@ mod elsewhere;
 mod gate;
 mod in_flight;
 mod keep;
+mod pace;
 mod process;
 mod receive;
 mod settle;
 mod shared;
 mod subscription;
-mod tally;
 mod turns;
 
 pub use gate::Pause;
 pub use shared::{Links, Setup};
 pub use subscription::{Drained, Subscription};
-pub use tally::{SettledAs, Tally, Totals};
 pub use turns::{InTurn, Place, Seat, Turns};

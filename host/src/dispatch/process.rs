@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use crate::dispatch::decided::{Decided, Verdict};
 use crate::dispatch::in_flight::InFlight;
 use crate::dispatch::shared::Shared;
-use crate::dispatch::tally::SettledAs;
 use crate::dispatch::turns::Place;
 use crate::handler::{Call, Handler, Run};
 use crate::outcome::{Outcome, ReasonCode};
 use crate::settle::decide::{Admission, Decision, Situation, admit, decide};
 use crate::settle::outputs::{Routed, route};
+use crate::telemetry::{Ending, logs};
 
 /// Runs one message after the other until the line is closed and empty. As many of these run as handlers may run at
 /// once. When it is dropped in mid-run, the message stands in the table undecided, and the drain returns it.
@@ -56,7 +56,7 @@ async fn process_one(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, 
         return Decided::abandoned(Arc::clone(entry));
     }
     if delivery.already_done {
-        let verdict = Verdict { settled_as: SettledAs::AlreadyDone, reason: ReasonCode::ALREADY_DONE };
+        let verdict = Verdict { settled_as: Ending::AlreadyDone, reason: ReasonCode::ALREADY_DONE };
         return Decided::acknowledged(Arc::clone(entry), verdict);
     }
     match admit(&delivery.progress, &shared.setup.policy) {
@@ -110,7 +110,11 @@ async fn call(shared: &Shared, place: &mut Place, entry: &InFlight, handler: &dy
         lease: &entry.lease,
     };
     let run = place.run(handler.handle(call)).await;
-    shared.tally.count_run(&run.usage);
+    shared.pace.record(run.usage.duration);
+    shared.metrics.ran(run.outcome.code(), &run.usage);
+    shared.measurements.record(&run.measurements);
+    let identity = &shared.setup.identity;
+    logs::pass_on(&identity.handler, &identity.subscription, &delivery.message.id, &run.logs);
     run
 }
 

@@ -65,7 +65,11 @@ fn put_in_line(shared: &Shared, line: &Line, deliveries: Vec<Delivery>) {
     if deliveries.is_empty() {
         return;
     }
-    shared.tally.count_received(deliveries.len());
+    shared.metrics.received(deliveries.len());
+    let now = shared.setup.clock.now();
+    for delivery in deliveries.iter().filter(|delivery| delivery.progress.deliveries == 1) {
+        shared.metrics.waited(now.duration_since(delivery.message.published_at).unwrap_or_default());
+    }
     for entry in shared.table.admit(deliveries, Instant::now()) {
         // The line is as long as all that can be held. It refuses only when it was closed for a drain; the drain then
         // finds the entry in the table and returns it.

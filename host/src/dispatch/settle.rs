@@ -16,17 +16,17 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::broker::{Settle, SettleError};
+use crate::broker::{Settle, SettleError, Settlement};
 use crate::dispatch::decided::{Decided, Verdict};
 use crate::dispatch::elsewhere::publish_elsewhere;
 use crate::dispatch::gate::Pause;
-use crate::dispatch::in_flight::{Ending, Successor};
+use crate::dispatch::in_flight::{Fate, Successor};
 use crate::dispatch::receive::Line;
 use crate::dispatch::shared::Shared;
-use crate::dispatch::tally::SettledAs;
 use crate::outcome::ReasonCode;
 use crate::settle::decide::{Decision, Situation, uncounted_return};
 use crate::settle::recover::{Next, PAUSE, after_failure};
+use crate::telemetry::Ending;
 
 /// Messages in one group at most: what one confirmation vouches for. Larger groups gained nothing when measured.
 const GROUP: usize = 512;
@@ -131,14 +131,12 @@ fn conclude(
             },
         }
         count(shared, &decided);
-        let ending = match decided.verdict.settled_as {
-            SettledAs::Completed | SettledAs::Skipped | SettledAs::AlreadyDone | SettledAs::DeadLettered => {
-                Ending::Done
-            }
-            SettledAs::Retried | SettledAs::Returned => Ending::Returned,
-            SettledAs::Abandoned => Ending::Abandoned,
+        let fate = match decided.verdict.settled_as {
+            Ending::Completed | Ending::Skipped | Ending::AlreadyDone | Ending::DeadLettered => Fate::Done,
+            Ending::Retried | Ending::Returned => Fate::Returned,
+            Ending::Abandoned => Fate::Abandoned,
         };
-        ended.push((decided.entry, ending));
+        ended.push((decided.entry, fate));
     }
     for successor in shared.table.finish(&ended, now) {
         match successor {
@@ -146,7 +144,7 @@ fn conclude(
             Successor::Run(entry) => drop(line.try_send(entry)),
             Successor::Acknowledge(entry) => {
                 entry.mark_decided();
-                let verdict = Verdict { settled_as: SettledAs::AlreadyDone, reason: ReasonCode::ALREADY_DONE };
+                let verdict = Verdict { settled_as: Ending::AlreadyDone, reason: ReasonCode::ALREADY_DONE };
                 later.push((now, Decided::acknowledged(entry, verdict)));
             }
         }
@@ -158,7 +156,9 @@ fn recover(shared: &Shared, decided: &mut Decided, error: &SettleError, now: Ins
     decided.settlement.as_ref()?;
     decided.tries += 1;
     let failing_since = *decided.failing_since.get_or_insert(now);
-    shared.tally.count_unconfirmed();
+    if matches!(error, SettleError::DeadLetter(_)) {
+        shared.metrics.dead_letter_refused();
+    }
     let subscription = &shared.setup.identity.subscription;
     let sequence = decided.entry.sequence();
     tracing::debug!(%subscription, sequence, tries = decided.tries, %error, "a settlement failed");
@@ -194,19 +194,27 @@ fn return_after_pause(shared: &Shared, decided: &Decided, reason: ReasonCode) ->
 
 fn count(shared: &Shared, decided: &Decided) {
     let Verdict { settled_as, reason } = decided.verdict;
-    shared.tally.count_settled(settled_as, reason);
+    let delivery = &decided.entry.delivery;
+    let age = shared.setup.clock.now().duration_since(delivery.message.published_at).unwrap_or_default();
+    if let Some(Settlement::Ack { outputs }) = &decided.settlement
+        && !outputs.is_empty()
+    {
+        shared.metrics.outputs(outputs.len(), 0);
+    }
+    shared.metrics.settled(settled_as, reason, delivery.progress.attempt(), age);
     let subscription = &shared.setup.identity.subscription;
     let sequence = decided.entry.sequence();
     match settled_as {
-        SettledAs::Abandoned => {
+        Ending::Abandoned => {
+            shared.metrics.lease_lost();
             tracing::warn!(%subscription, sequence, %reason, "nothing was settled; the broker hands the message over again");
         }
-        SettledAs::Completed
-        | SettledAs::Skipped
-        | SettledAs::AlreadyDone
-        | SettledAs::Retried
-        | SettledAs::Returned
-        | SettledAs::DeadLettered => {
+        Ending::Completed
+        | Ending::Skipped
+        | Ending::AlreadyDone
+        | Ending::Retried
+        | Ending::Returned
+        | Ending::DeadLettered => {
             tracing::debug!(%subscription, sequence, %reason, settled = settled_as.name(), "settled")
         }
     }

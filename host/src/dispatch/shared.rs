@@ -12,12 +12,13 @@ use crate::broker::{Broker, Source, SubscriptionSpec};
 use crate::clock::Clock;
 use crate::dispatch::gate::Gate;
 use crate::dispatch::in_flight::Table;
-use crate::dispatch::tally::Tally;
+use crate::dispatch::pace::Pace;
 use crate::dispatch::turns::Seat;
 use crate::handler::Handler;
 use crate::settle::outputs::Grants;
 use crate::settle::policy::RetryPolicy;
 use crate::settle::verdict::Identity;
+use crate::telemetry::{HandlerMetrics, SubscriptionMetrics};
 
 /// Everything that a subscription is started with.
 #[derive(Clone)]
@@ -55,7 +56,9 @@ pub(crate) struct Shared {
     /// The version that new messages run on.
     handler: RwLock<Arc<dyn Handler>>,
     pub(crate) table: Table,
-    pub(crate) tally: Arc<Tally>,
+    pub(crate) metrics: Arc<SubscriptionMetrics>,
+    pub(crate) measurements: HandlerMetrics,
+    pub(crate) pace: Pace,
     pub(crate) gate: Gate,
     pub(crate) seat: Seat,
     /// Messages that may kill the host run one at a time.
@@ -63,14 +66,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        setup: Setup,
-        links: Links,
-        source: Arc<dyn Source>,
-        table: Table,
-        tally: Arc<Tally>,
-        seat: Seat,
-    ) -> Self {
+    pub(crate) fn new(setup: Setup, links: Links, source: Arc<dyn Source>, table: Table, seat: Seat) -> Self {
         Self {
             setup,
             broker: links.broker,
@@ -78,7 +74,9 @@ impl Shared {
             source: RwLock::new(source),
             handler: RwLock::new(links.handler),
             table,
-            tally,
+            metrics: links.metrics,
+            measurements: links.measurements,
+            pace: Pace::default(),
             gate: Gate::default(),
             seat,
             quarantine: Semaphore::new(1),
@@ -100,7 +98,7 @@ impl Shared {
     /// How many messages are worth holding: what runs, and as much again as can be run in a quarter of a lease.
     pub(crate) fn look_ahead(&self) -> usize {
         let concurrency = self.setup.concurrency.get();
-        let run = self.tally.typical_run().max(Duration::from_micros(1));
+        let run = self.pace.typical().max(Duration::from_micros(1));
         let quarter = self.source().lease_duration() / 4;
         let per_slot = quarter.as_micros() / run.as_micros().max(1);
         let per_slot = usize::try_from(per_slot).unwrap_or(usize::MAX);
@@ -122,4 +120,8 @@ pub struct Links {
     pub brokers: BTreeMap<Arc<str>, Arc<dyn Broker>>,
     /// The version that messages run on.
     pub handler: Arc<dyn Handler>,
+    /// Where what happens is counted.
+    pub metrics: Arc<SubscriptionMetrics>,
+    /// Where the handler's own measurements go.
+    pub measurements: HandlerMetrics,
 }

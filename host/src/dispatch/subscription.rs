@@ -18,8 +18,8 @@ use crate::dispatch::process::process;
 use crate::dispatch::receive::{Line, receive};
 use crate::dispatch::settle::settle;
 use crate::dispatch::shared::{Links, Setup, Shared};
-use crate::dispatch::tally::{SettledAs, Tally, Totals};
 use crate::dispatch::turns::Turns;
+use crate::telemetry::SubscriptionCounts;
 
 /// How long the last confirmations of a drain may take once nothing runs any more.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -39,14 +39,14 @@ pub struct Subscription {
 }
 
 /// What a drain came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Drained {
     /// Runs that were stopped at the deadline, and deliveries that had not run: all returned uncounted.
     pub returned: u64,
     /// Deliveries that could not be returned in time; the broker hands them over again when their leases end.
     pub left: usize,
-    /// All counters at the end.
-    pub totals: Totals,
+    /// All counts at the end.
+    pub counts: SubscriptionCounts,
 }
 
 impl Subscription {
@@ -57,8 +57,9 @@ impl Subscription {
     pub async fn start(setup: Setup, links: Links, turns: &Arc<Turns>) -> Result<Self, SubscribeError> {
         let source = links.broker.subscribe(&setup.spec).await?;
         let room = setup.max_in_flight.get();
-        let table = Table::new(Budget::new(room, setup.max_in_flight_bytes.get()));
-        let shared = Arc::new(Shared::new(setup, links, source, table, Arc::default(), turns.seat()));
+        links.metrics.set_concurrency(setup.concurrency.get());
+        let table = Table::new(Budget::new(room, setup.max_in_flight_bytes.get(), Arc::clone(&links.metrics)));
+        let shared = Arc::new(Shared::new(setup, links, source, table, turns.seat()));
         Ok(Self::spawn(shared, room))
     }
 
@@ -99,16 +100,10 @@ impl Subscription {
         &self.shared.setup.identity.broker
     }
 
-    /// The counters now.
+    /// What happened so far, counted.
     #[must_use]
-    pub fn totals(&self) -> Totals {
-        self.shared.tally.totals()
-    }
-
-    /// The counters themselves.
-    #[must_use]
-    pub fn tally(&self) -> Arc<Tally> {
-        Arc::clone(&self.shared.tally)
+    pub fn counts(&self) -> SubscriptionCounts {
+        self.shared.metrics.counts()
     }
 
     /// Messages and bytes that are held now.
@@ -124,18 +119,20 @@ impl Subscription {
         self.shared.gate.closed(Instant::now())
     }
 
-    /// How much waits on the broker.
+    /// How much waits on the broker; shown in the metrics from then on.
     ///
     /// # Errors
     /// When the broker is away.
     pub async fn backlog(&self) -> Result<Backlog, ReceiveError> {
-        self.shared.source().backlog().await
+        let backlog = self.shared.source().backlog().await?;
+        self.shared.metrics.set_backlog(&backlog, self.shared.setup.clock.now());
+        Ok(backlog)
     }
 
     /// Stops in order: takes nothing new, returns what has not run, lets what runs finish until the deadline, stops the
     /// rest and returns it uncounted, waits for the last confirmations.
     pub async fn drain(mut self, deadline: Instant) -> Drained {
-        let before = self.shared.tally.totals().settled_as(SettledAs::Returned);
+        let before = self.shared.metrics.counts().returned;
         self.stop.cancel();
         while self.receiving.join_next().await.is_some() {}
         // The workers may still take from the line while it is emptied: what they take, they finish.
@@ -160,9 +157,9 @@ impl Subscription {
         let _ = tokio::time::timeout(FLUSH, flushed).await;
         settling.shutdown().await;
         keeping.shutdown().await;
-        let totals = shared.tally.totals();
+        let counts = shared.metrics.counts();
         let left = shared.table.snapshot().len();
-        Drained { returned: totals.settled_as(SettledAs::Returned) - before, left, totals }
+        Drained { returned: counts.returned - before, left, counts }
     }
 
     /// Hands a delivery that did not run, or whose run was stopped, to the settle stage to be returned.

@@ -20,6 +20,8 @@ pub enum Ending {
     Completed,
     /// Acknowledged as worthless, by the handler's word.
     Skipped,
+    /// Acknowledged without a run: the message was settled before, and its broker gave it back.
+    AlreadyDone,
     /// Returned after a run that counts.
     Retried,
     /// Returned without costing an attempt.
@@ -32,8 +34,15 @@ pub enum Ending {
 
 impl Ending {
     /// All of them, in the order of their definition.
-    pub const ALL: [Self; 6] =
-        [Self::Completed, Self::Skipped, Self::Retried, Self::Returned, Self::DeadLettered, Self::Abandoned];
+    pub const ALL: [Self; 7] = [
+        Self::Completed,
+        Self::Skipped,
+        Self::AlreadyDone,
+        Self::Retried,
+        Self::Returned,
+        Self::DeadLettered,
+        Self::Abandoned,
+    ];
 
     /// The name in metric labels and in the API.
     #[must_use]
@@ -41,6 +50,7 @@ impl Ending {
         match self {
             Self::Completed => "completed",
             Self::Skipped => "skipped",
+            Self::AlreadyDone => "already-done",
             Self::Retried => "retried",
             Self::Returned => "returned",
             Self::DeadLettered => "dead-lettered",
@@ -48,12 +58,12 @@ impl Ending {
         }
     }
 
-    /// Whether the message is done with, rather than to come again.
+    /// Whether this ended the message, rather than that it comes again or had ended before.
     #[must_use]
     pub const fn is_final(self) -> bool {
         match self {
             Self::Completed | Self::Skipped | Self::DeadLettered => true,
-            Self::Retried | Self::Returned | Self::Abandoned => false,
+            Self::AlreadyDone | Self::Retried | Self::Returned | Self::Abandoned => false,
         }
     }
 }
@@ -158,11 +168,6 @@ impl SubscriptionMetrics {
         self.time_in_queue.observe(time_in_queue.as_secs_f64());
     }
 
-    /// A message had been settled before, and is acknowledged without a run.
-    pub fn already_done(&self) {
-        self.dedupe_hits.inc();
-    }
-
     /// A handler ran.
     pub fn ran(&self, outcome: ReasonCode, usage: &Usage) {
         let runs = self.runs.get(outcome, |code| {
@@ -198,6 +203,9 @@ impl SubscriptionMetrics {
         if ending.is_final() {
             self.attempts.observe(f64::from(attempt));
             self.end_to_end.observe(age.as_secs_f64());
+        }
+        if ending == Ending::AlreadyDone {
+            self.dedupe_hits.inc();
         }
         if ending == Ending::DeadLettered {
             let published = self

@@ -32,7 +32,7 @@ fn busy() -> Metrics {
     webhooks.heartbeat(true);
     webhooks.heartbeat(false);
     webhooks.lease_lost();
-    webhooks.already_done();
+    webhooks.settled(Ending::AlreadyDone, ReasonCode::ALREADY_DONE, 1, Duration::ZERO);
     webhooks.outputs(2, 1);
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
     let oldest = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(40));
@@ -75,6 +75,7 @@ fn the_exposition_is_what_prometheus_reads() {
         messaging_process_duration_seconds_sum{subscription="webhooks",messaging_system="embedded"} 0.00004
         # HELP tidegate_messages_settled Messages whose fate was confirmed by the broker, by what became of them and why.
         # TYPE tidegate_messages_settled counter
+        tidegate_messages_settled_total{subscription="webhooks",messaging_system="embedded",outcome="already-done",reason="already-done"} 1
         tidegate_messages_settled_total{subscription="webhooks",messaging_system="embedded",outcome="completed",reason="completed"} 1
         tidegate_messages_settled_total{subscription="webhooks",messaging_system="embedded",outcome="dead-lettered",reason="trap:unreachable"} 1
         tidegate_messages_settled_total{subscription="webhooks",messaging_system="embedded",outcome="retried",reason="trap:unreachable"} 1

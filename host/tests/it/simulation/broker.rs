@@ -230,10 +230,10 @@ impl State {
             }
             Settlement::Return { delay, progress } => {
                 let until = now + *delay;
-                if let Some(kept) = self.messages.get_mut(&settle.receipt.sequence) {
-                    if !kept.done {
-                        kept.progress = (**progress).clone();
-                    }
+                if let Some(kept) = self.messages.get_mut(&settle.receipt.sequence)
+                    && !kept.done
+                {
+                    kept.progress = (**progress).clone();
                 }
                 self.place(settle, Place::Waiting { until });
             }

@@ -16,6 +16,7 @@ use tidegate::dispatch::{Links, Setup, Subscription, Turns};
 use tidegate::settle::outputs::{Grant, Grants};
 use tidegate::settle::policy::RetryPolicy;
 use tidegate::settle::verdict::Identity;
+use tidegate::telemetry::Metrics;
 use tokio::time::Instant;
 
 use broker::{Faults, SimBroker};
@@ -61,12 +62,15 @@ fn setup(seed: u64, clock: Clock, rng: &mut fastrand::Rng) -> Setup {
 }
 
 async fn start(setup: &Setup, here: &Arc<SimBroker>, there: &Arc<SimBroker>, script: &Arc<Script>) -> Subscription {
+    let metrics = Metrics::new();
     let brokers: Vec<(Arc<str>, Arc<dyn Broker>)> =
         vec![("here".into(), Arc::clone(here) as _), ("there".into(), Arc::clone(there) as _)];
     let links = Links {
         broker: Arc::clone(here) as _,
         brokers: brokers.into_iter().collect(),
         handler: Arc::clone(script) as _,
+        metrics: metrics.subscription("sub", "embedded"),
+        measurements: metrics.handler("script", 64),
     };
     loop {
         match Subscription::start(setup.clone(), links.clone(), &Turns::new(2)).await {
