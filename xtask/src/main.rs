@@ -1,2 +1,57 @@
-//! xtask
-fn main() {}
+//! The chores of this repository: `cargo xtask <verb>`.
+//!
+//! Invariants: nothing here is needed to build the host or a guest with plain cargo; everything here that a machine can
+//! lack is added or named in the error.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people at a terminal")]
+
+mod bindings;
+mod guests;
+mod lint;
+mod run;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Chores of the Tidegate repository.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Build the example guests to target/guests/, adding the wasm target when it is missing
+    Guests,
+    /// Write the SDK's bindings anew from wit/
+    Bindings,
+    /// Check what rustfmt and clippy do not: sizes, boundaries, reasons, documents
+    Tidy,
+    /// Formatting, clippy, documentation, tidy and, where it is installed, cargo deny
+    Lint,
+    /// Build the guests and run every test
+    Test,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
+        Verb::Guests => guests::build().map(drop),
+        Verb::Bindings => bindings::write(),
+        Verb::Tidy => tidy::check(),
+        Verb::Lint => lint::lint(),
+        Verb::Test => test::test(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The causes, and no backtrace: what went wrong is another program's doing.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
