@@ -20,3 +20,5 @@ pub mod dispatch;
 pub mod sandbox;
 pub mod settle;
 pub mod telemetry;
+
+pub mod admin;

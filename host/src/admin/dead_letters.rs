@@ -1,0 +1,166 @@
+//! `/v1/dead-letters`: looking at dead letters, sending them back, removing them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use super::fail::Fail;
+use super::state::{HostState, NamedBroker};
+use super::wire::{DeadLetterList, DeadLetterView, PublishedMessage};
+use crate::broker::{DeadLetterError, DeadLetterQuery};
+use crate::settle::dead_letter::DeadLetterId;
+
+/// A page holds at most so many: 1,000 records of a few KiB are some MiB of JSON.
+const LONGEST_PAGE: usize = 1000;
+/// A page of this many fits a screen or two.
+const PAGE: usize = 100;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    broker: Option<String>,
+    subscription: Option<String>,
+    reason: Option<String>,
+    #[serde(default)]
+    include_redriven: bool,
+    /// `broker/id`, as the page before gave it.
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OneQuery {
+    broker: Option<String>,
+    #[serde(default)]
+    force: bool,
+}
+
+type Given<T> = Result<Query<T>, QueryRejection>;
+
+fn given<T>(query: Given<T>) -> Result<T, Fail> {
+    query.map(|Query(query)| query).map_err(|rejection| Fail::bad_request("invalid-query", rejection.body_text()))
+}
+
+pub(super) async fn list(
+    State(state): State<Arc<HostState>>,
+    query: Given<ListQuery>,
+) -> Result<Json<DeadLetterList>, Fail> {
+    let query = given(query)?;
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, LONGEST_PAGE);
+    let (from, after) = match &query.after {
+        None => (None, None),
+        Some(text) => {
+            let parts =
+                text.split_once('/').ok_or_else(|| Fail::bad_request("invalid-query", "`after` is no position"))?;
+            (Some(parts.0), Some(DeadLetterId(parts.1.to_owned())))
+        }
+    };
+    if let Some(name) = &query.broker {
+        named(&state, name)?;
+    }
+    let wanted = |name: &str| query.broker.as_deref().is_none_or(|broker| broker == name);
+    let behind = |name: &str| from.is_none_or(|from| name >= from);
+    let mut list = DeadLetterList::default();
+    let names: Vec<&str> =
+        state.brokers.keys().map(String::as_str).filter(|name| wanted(name) && behind(name)).collect();
+    let mut names = names.into_iter().peekable();
+    while let Some(name) = names.next() {
+        let (_, entry) = named(&state, name)?;
+        let page_query = DeadLetterQuery {
+            subscription: query.subscription.clone(),
+            reason: query.reason.clone(),
+            include_redriven: query.include_redriven,
+            after: after.clone().filter(|_| from == Some(name)).filter(|id| !id.0.is_empty()),
+            limit: limit.saturating_sub(list.letters.len()),
+        };
+        let page = entry.broker.dead_letters().list(&page_query).await.map_err(|error| Fail::from(&error))?;
+        list.letters.extend(page.letters.into_iter().map(|letter| DeadLetterView::new(letter, name, false)));
+        if let Some(next) = page.next {
+            list.next = Some(format!("{name}/{next}"));
+            break;
+        }
+        if list.letters.len() >= limit {
+            // The page is full and this broker is done: the next page starts at the next broker's newest.
+            list.next = names.peek().map(|name| format!("{name}/"));
+            break;
+        }
+    }
+    Ok(Json(list))
+}
+
+pub(super) async fn show(
+    State(state): State<Arc<HostState>>,
+    Path(id): Path<String>,
+    query: Given<OneQuery>,
+) -> Result<Json<DeadLetterView>, Fail> {
+    let id = DeadLetterId(id);
+    let query = given(query)?;
+    for (name, entry) in candidates(&state, &query)? {
+        match entry.broker.dead_letters().get(&id).await {
+            Ok(letter) => return Ok(Json(DeadLetterView::new(letter, name, true))),
+            Err(DeadLetterError::NotFound(_)) => {}
+            Err(error) => return Err(Fail::from(&error)),
+        }
+    }
+    Err(Fail::from(&DeadLetterError::NotFound(id.0)))
+}
+
+pub(super) async fn redrive(
+    State(state): State<Arc<HostState>>,
+    Path(id): Path<String>,
+    query: Given<OneQuery>,
+) -> Result<Json<PublishedMessage>, Fail> {
+    let id = DeadLetterId(id);
+    let query = given(query)?;
+    for (name, entry) in candidates(&state, &query)? {
+        match entry.broker.dead_letters().redrive(&id, query.force).await {
+            Ok(published) => {
+                tracing::info!(%id, broker = name, force = query.force, "dead letter redriven");
+                let answer = PublishedMessage { sequence: published.sequence, duplicate: published.duplicate };
+                return Ok(Json(answer));
+            }
+            Err(DeadLetterError::NotFound(_)) => {}
+            Err(error) => return Err(Fail::from(&error)),
+        }
+    }
+    Err(Fail::from(&DeadLetterError::NotFound(id.0)))
+}
+
+pub(super) async fn discard(
+    State(state): State<Arc<HostState>>,
+    Path(id): Path<String>,
+    query: Given<OneQuery>,
+) -> Result<StatusCode, Fail> {
+    let id = DeadLetterId(id);
+    let query = given(query)?;
+    for (name, entry) in candidates(&state, &query)? {
+        match entry.broker.dead_letters().discard(&id).await {
+            Ok(()) => {
+                tracing::info!(%id, broker = name, "dead letter discarded");
+                return Ok(StatusCode::NO_CONTENT);
+            }
+            Err(DeadLetterError::NotFound(_)) => {}
+            Err(error) => return Err(Fail::from(&error)),
+        }
+    }
+    Err(Fail::from(&DeadLetterError::NotFound(id.0)))
+}
+
+/// The brokers that may keep a dead letter: the one that is named, or all.
+fn candidates<'a>(state: &'a HostState, query: &OneQuery) -> Result<Vec<(&'a str, &'a NamedBroker)>, Fail> {
+    match &query.broker {
+        Some(name) => Ok(vec![named(state, name)?]),
+        None => Ok(state.brokers.iter().map(|(name, entry)| (name.as_str(), entry)).collect()),
+    }
+}
+
+/// The broker of a name.
+pub(super) fn named<'a>(state: &'a HostState, name: &str) -> Result<(&'a str, &'a NamedBroker), Fail> {
+    let found = state.brokers.get_key_value(name).map(|(name, entry)| (name.as_str(), entry));
+    found.ok_or_else(|| Fail::bad_request("no-such-broker", format!("there is no broker `{name}`")))
+}

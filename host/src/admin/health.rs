@@ -1,0 +1,62 @@
+//! `/live`, `/ready` and `/metrics`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+
+use super::state::HostState;
+use super::wire::{Readiness, Trouble};
+use crate::broker::Status;
+
+/// A scrape is not held up longer than this by a broker that is slow to count its dead letters.
+const DEPTH_PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) async fn live() -> &'static str {
+    "live\n"
+}
+
+pub(super) async fn ready(State(state): State<Arc<HostState>>) -> impl IntoResponse {
+    let readiness = readiness(&state);
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness))
+}
+
+fn readiness(state: &HostState) -> Readiness {
+    let mut troubles = Vec::new();
+    if state.subscriptions.is_draining() {
+        troubles.push(Trouble { what: "host".to_owned(), why: "it is draining".to_owned() });
+    }
+    for (name, entry) in &state.brokers {
+        match entry.broker.status() {
+            Status::Connected => {}
+            Status::Away(why) => troubles.push(Trouble { what: format!("broker {name}"), why }),
+        }
+    }
+    for subscription in state.subscriptions.list() {
+        if let Some(why) = subscription.trouble {
+            troubles.push(Trouble { what: format!("subscription {}", subscription.name), why });
+        }
+    }
+    Readiness { ready: troubles.is_empty(), troubles }
+}
+
+pub(super) async fn metrics(State(state): State<Arc<HostState>>) -> impl IntoResponse {
+    for (name, entry) in &state.brokers {
+        let metrics = state.metrics.broker(name, entry.kind);
+        metrics.set_connected(entry.broker.status() == Status::Connected);
+        if let Some(depth) = depth(entry.broker.as_ref()).await {
+            metrics.set_dead_letters(depth);
+        }
+    }
+    ([(header::CONTENT_TYPE, crate::telemetry::Metrics::CONTENT_TYPE)], state.metrics.render())
+}
+
+/// How many dead letters wait, when that can be learnt soon.
+pub(super) async fn depth(broker: &dyn crate::broker::Broker) -> Option<u64> {
+    let letters = broker.dead_letters();
+    tokio::time::timeout(DEPTH_PATIENCE, letters.depth()).await.ok()?.ok()
+}

@@ -1,0 +1,116 @@
+//! The HTTP listener: health, metrics, publishing, status and dead letters. It is all that this host serves.
+//!
+//! | method and path | what |
+//! |---|---|
+//! | `GET /live` | the process answers |
+//! | `GET /ready` | subscribed, brokers connected, not draining; 503 with the reasons otherwise |
+//! | `GET /metrics` | OpenMetrics |
+//! | `POST /v1/publish` | one message, or a stream of messages as JSON lines |
+//! | `GET /v1/status` | counts of every subscription |
+//! | `GET /v1/dead-letters` | a page of dead letters |
+//! | `GET`, `DELETE /v1/dead-letters/{id}` | one, whole; removes it |
+//! | `POST /v1/dead-letters/{id}/redrive` | sends it back |
+//!
+//! Invariants:
+//! - Loopback only, and only for whoever speaks to it by a loopback name: see [`guard`].
+//! - A message is answered with success only after its broker has stored it.
+//! - What one request holds in memory is bounded, however long it is; so is the number of requests and connections.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+
+mod connections;
+mod dead_letters;
+mod fail;
+mod guard;
+mod health;
+mod lines;
+mod publish;
+mod state;
+mod status;
+pub mod wire;
+
+pub use state::{HostState, NamedBroker, SubscriptionStatus, Subscriptions};
+
+/// Why the listener does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address can be reached from other machines, and there is no authentication.
+    #[error("`{0}` is not a loopback address, and there is no authentication yet")]
+    NotLoopback(SocketAddr),
+    /// The address could not be taken.
+    #[error("could not listen on {address}")]
+    Bind {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A listener that has its address and does not answer yet.
+#[derive(Debug)]
+pub struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// Takes the address, so that a host whose port is taken ends before it starts anything.
+///
+/// # Errors
+/// When the address is not loopback, or is taken.
+pub async fn listen(address: SocketAddr) -> Result<Listening, ListenError> {
+    if !address.ip().is_loopback() {
+        return Err(ListenError::NotLoopback(address));
+    }
+    let fail = |source| ListenError::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(fail)?;
+    let address = listener.local_addr().map_err(fail)?;
+    Ok(Listening { listener, address })
+}
+
+impl Listening {
+    /// Where it listens: the port that was given, or the one that was found for port 0.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `stop` ends; requests that run are then finished.
+    ///
+    /// # Errors
+    /// When the listening socket breaks.
+    pub async fn serve(
+        self,
+        state: Arc<HostState>,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        let listener = connections::Limited::new(self.listener);
+        axum::serve(listener, router(state)).with_graceful_shutdown(stop).await
+    }
+}
+
+fn router(state: Arc<HostState>) -> Router {
+    Router::new()
+        .route("/live", get(health::live))
+        .route("/ready", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .route("/v1/publish", post(publish::publish))
+        .route("/v1/status", get(status::status))
+        .route("/v1/dead-letters", get(dead_letters::list))
+        .route("/v1/dead-letters/{id}", get(dead_letters::show).delete(dead_letters::discard))
+        .route("/v1/dead-letters/{id}/redrive", post(dead_letters::redrive))
+        .fallback(fail::no_such_path)
+        .method_not_allowed_fallback(fail::no_such_method)
+        .layer(axum::middleware::from_fn(guard::guard))
+        .with_state(state)
+}
+
+#[cfg(test)]
+mod tests;

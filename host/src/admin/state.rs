@@ -1,0 +1,81 @@
+//! What the listener sees of the host. Whoever wires the host fills this in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::broker::Broker;
+use crate::telemetry::{Metrics, SubscriptionCounts};
+
+/// So many publish requests are worked on at once; the next ones wait. Each holds at most a group of messages or one
+/// that is as large as may be: 16 of 8 MiB are 128 MiB at the very most.
+const PUBLISHERS: usize = 16;
+
+/// What the listener serves.
+pub struct HostState {
+    /// The host's name.
+    pub(super) host: String,
+    /// The brokers by their names in the configuration.
+    pub(super) brokers: BTreeMap<String, NamedBroker>,
+    /// The subscriptions that run.
+    pub(super) subscriptions: Arc<dyn Subscriptions>,
+    /// The host's metrics.
+    pub(super) metrics: Arc<Metrics>,
+    /// The largest message that is accepted for publishing, in bytes.
+    pub(super) max_publish_bytes: usize,
+    /// One permit a publish request.
+    pub(super) publishers: Semaphore,
+    pub(super) started: std::time::Instant,
+}
+
+/// A broker and its kind.
+#[derive(Clone)]
+pub struct NamedBroker {
+    /// The word that chose it in the configuration: `embedded`, `jetstream`.
+    pub kind: &'static str,
+    /// The broker.
+    pub broker: Arc<dyn Broker>,
+}
+
+/// The subscriptions of a host, as they are now.
+pub trait Subscriptions: Send + Sync {
+    /// All of them, those that could not be bound yet among them.
+    fn list(&self) -> Vec<SubscriptionStatus>;
+
+    /// Whether the host has stopped taking messages for good.
+    fn is_draining(&self) -> bool;
+}
+
+/// One subscription now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SubscriptionStatus {
+    /// Its name.
+    pub name: String,
+    /// Its broker's name in the configuration.
+    pub broker: String,
+    /// Its handler's name in the configuration.
+    pub handler: String,
+    /// The sha256 of the module that runs, in hex; `None` when none can run.
+    pub digest: Option<String>,
+    /// Why it does not take messages, for a person; `None` when it does. It makes the host not ready.
+    pub trouble: Option<String>,
+    /// What was counted.
+    pub counts: SubscriptionCounts,
+}
+
+impl HostState {
+    /// What a host shows: its name, its brokers and subscriptions by their configured names, its metrics, and the
+    /// largest message that it takes.
+    #[must_use]
+    pub fn new(
+        host: String,
+        brokers: BTreeMap<String, NamedBroker>,
+        subscriptions: Arc<dyn Subscriptions>,
+        metrics: Arc<Metrics>,
+        max_publish_bytes: usize,
+    ) -> Self {
+        let (publishers, started) = (Semaphore::new(PUBLISHERS), std::time::Instant::now());
+        Self { host, brokers, subscriptions, metrics, max_publish_bytes, publishers, started }
+    }
+}

@@ -1,0 +1,44 @@
+//! `GET /v1/status`: what every subscription has done, for people and progress displays.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+
+use super::health::depth;
+use super::state::HostState;
+use super::wire::{self, BrokerView, SubscriptionView};
+use crate::broker::Status;
+
+pub(super) async fn status(State(state): State<Arc<HostState>>) -> Json<wire::Status> {
+    let mut brokers = Vec::with_capacity(state.brokers.len());
+    for (name, entry) in &state.brokers {
+        let trouble = match entry.broker.status() {
+            Status::Connected => None,
+            Status::Away(why) => Some(why),
+        };
+        brokers.push(BrokerView {
+            name: name.clone(),
+            kind: entry.kind.to_owned(),
+            connected: trouble.is_none(),
+            trouble,
+            dead_letters: depth(entry.broker.as_ref()).await,
+        });
+    }
+    let subscriptions = state.subscriptions.list().into_iter().map(|subscription| SubscriptionView {
+        name: subscription.name,
+        broker: subscription.broker,
+        handler: subscription.handler,
+        digest: subscription.digest,
+        trouble: subscription.trouble,
+        counts: subscription.counts,
+    });
+    Json(wire::Status {
+        host: state.host.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_seconds: state.started.elapsed().as_secs_f64(),
+        draining: state.subscriptions.is_draining(),
+        brokers,
+        subscriptions: subscriptions.collect(),
+    })
+}

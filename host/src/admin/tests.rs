@@ -1,0 +1,412 @@
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::broker::{
+    Broker, DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, PublishError, Published, Source, Status,
+    SubscribeError, SubscriptionSpec,
+};
+use crate::message::{Headers, Publish};
+use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, StoredDeadLetter};
+use crate::telemetry::{Metrics, SubscriptionCounts};
+
+/// A broker in memory that takes so many messages and no more.
+struct Shelf {
+    taken: Mutex<Vec<Publish>>,
+    room: usize,
+    away: Mutex<bool>,
+    letters: Arc<Letters>,
+}
+
+struct Letters(Mutex<Vec<StoredDeadLetter>>);
+
+#[async_trait]
+impl Broker for Shelf {
+    async fn subscribe(&self, _: &SubscriptionSpec) -> Result<Arc<dyn Source>, SubscribeError> {
+        Err(SubscribeError::Away { subscription: String::new(), detail: String::new() })
+    }
+
+    async fn publish(&self, messages: Vec<Publish>) -> Vec<Result<Published, PublishError>> {
+        let mut taken = self.taken.lock().unwrap();
+        let mut take = |message: Publish| {
+            let known = message.id.as_ref().and_then(|id| taken.iter().position(|old| old.id.as_ref() == Some(id)));
+            if let Some(index) = known {
+                return Ok(Published { sequence: index as u64 + 1, duplicate: true });
+            }
+            if taken.len() >= self.room {
+                return Err(PublishError::Full("its shelf has no room".to_owned()));
+            }
+            taken.push(message);
+            Ok(Published { sequence: taken.len() as u64, duplicate: false })
+        };
+        messages.into_iter().map(&mut take).collect()
+    }
+
+    fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        Arc::clone(&self.letters) as _
+    }
+
+    fn status(&self) -> Status {
+        if *self.away.lock().unwrap() { Status::Away("it went to lunch".to_owned()) } else { Status::Connected }
+    }
+
+    async fn close(&self) {}
+}
+
+#[async_trait]
+impl DeadLetters for Letters {
+    async fn list(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, DeadLetterError> {
+        let all = self.0.lock().unwrap();
+        let behind = all.iter().rev().filter(|letter| {
+            let record = &letter.letter.record;
+            query.after.as_ref().is_none_or(|after| record.id < *after)
+                && query.reason.as_ref().is_none_or(|reason| record.reason == *reason)
+        });
+        let mut letters: Vec<StoredDeadLetter> = behind.cloned().collect();
+        let more = letters.len() > query.limit;
+        letters.truncate(query.limit);
+        let next = letters.last().filter(|_| more).map(|letter| letter.letter.record.id.clone());
+        Ok(DeadLetterPage { letters, next })
+    }
+
+    async fn get(&self, id: &DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
+        let all = self.0.lock().unwrap();
+        let found = all.iter().find(|letter| letter.letter.record.id == *id).cloned();
+        found.ok_or_else(|| DeadLetterError::NotFound(id.0.clone()))
+    }
+
+    async fn redrive(&self, id: &DeadLetterId, force: bool) -> Result<Published, DeadLetterError> {
+        let letter = self.get(id).await?;
+        match (letter.redriven_at, letter.letter.record.redrives, force) {
+            (Some(_), _, _) => Err(DeadLetterError::AlreadyRedriven(id.0.clone())),
+            (None, 3.., false) => Err(DeadLetterError::Loop { id: id.0.clone(), count: 3 }),
+            (None, _, _) => {
+                let mut all = self.0.lock().unwrap();
+                let letter = all.iter_mut().find(|letter| letter.letter.record.id == *id).unwrap();
+                letter.redriven_at = Some(SystemTime::UNIX_EPOCH);
+                Ok(Published { sequence: 77, duplicate: false })
+            }
+        }
+    }
+
+    async fn discard(&self, id: &DeadLetterId) -> Result<(), DeadLetterError> {
+        self.get(id).await?;
+        self.0.lock().unwrap().retain(|letter| letter.letter.record.id != *id);
+        Ok(())
+    }
+
+    async fn depth(&self) -> Result<u64, DeadLetterError> {
+        Ok(self.0.lock().unwrap().iter().filter(|letter| letter.redriven_at.is_none()).count() as u64)
+    }
+}
+
+fn letter(id: &str, reason: &str, redrives: u32) -> StoredDeadLetter {
+    let at = SystemTime::UNIX_EPOCH;
+    let record = DeadLetterRecord {
+        id: DeadLetterId(id.to_owned()),
+        reason: reason.to_owned(),
+        error: "it said no".to_owned(),
+        fingerprint: "00".repeat(8),
+        subscription: "webhooks".to_owned(),
+        broker: "local".to_owned(),
+        stream: None,
+        subject: "github.push".to_owned(),
+        sequence: 5,
+        published_at: at,
+        message_id: format!("message-{id}"),
+        attempts: 2,
+        deliveries: 3,
+        defers: 0,
+        timeouts: 0,
+        first_seen: at,
+        dead_at: at,
+        handler: "triage".to_owned(),
+        digest: "ab".repeat(32),
+        host: "h".to_owned(),
+        fuel_used: 10,
+        fuel_limit: 100,
+        memory_peak: 1 << 20,
+        run_ms: 3,
+        backtrace: vec![],
+        history: vec![],
+        redrives,
+    };
+    let mut headers = Headers::default();
+    headers.push("A", "b");
+    StoredDeadLetter { letter: DeadLetter { record, headers, body: "body".into() }, body_size: 4, redriven_at: None }
+}
+
+#[derive(Default)]
+struct Subscribed(Mutex<(bool, Option<String>)>);
+
+impl Subscriptions for Subscribed {
+    fn list(&self) -> Vec<SubscriptionStatus> {
+        vec![SubscriptionStatus {
+            name: "webhooks".to_owned(),
+            broker: "local".to_owned(),
+            handler: "triage".to_owned(),
+            digest: Some("ab".repeat(32)),
+            trouble: self.0.lock().unwrap().1.clone(),
+            counts: SubscriptionCounts { completed: 9, ..SubscriptionCounts::default() },
+        }]
+    }
+
+    fn is_draining(&self) -> bool {
+        self.0.lock().unwrap().0
+    }
+}
+
+/// A listener over brokers in memory.
+struct Site {
+    address: SocketAddr,
+    local: Arc<Shelf>,
+    subscribed: Arc<Subscribed>,
+    _serving: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+fn shelf(room: usize, letters: Vec<StoredDeadLetter>) -> Arc<Shelf> {
+    let letters = Arc::new(Letters(Mutex::new(letters)));
+    Arc::new(Shelf { taken: Mutex::default(), room, away: Mutex::default(), letters })
+}
+
+async fn site(room: usize) -> Site {
+    let local = shelf(room, vec![letter("01", "timeout", 0), letter("02", "denied", 3)]);
+    let nats = shelf(room, vec![letter("11", "timeout", 0)]);
+    let subscribed = Arc::new(Subscribed::default());
+    let brokers = BTreeMap::from([
+        ("local".to_owned(), NamedBroker { kind: "embedded", broker: Arc::clone(&local) as _ }),
+        ("nats".to_owned(), NamedBroker { kind: "jetstream", broker: nats as _ }),
+    ]);
+    let metrics = Arc::new(Metrics::new());
+    let state = HostState::new("host-1".into(), brokers, Arc::clone(&subscribed) as _, metrics, 1000);
+    let listening = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listening.address();
+    let serving = tokio::spawn(listening.serve(Arc::new(state), std::future::pending()));
+    Site { address, local, subscribed, _serving: serving }
+}
+
+impl Site {
+    /// Sends a request and gives back status and body.
+    async fn send(&self, line: &str, headers: &[&str], body: &[u8]) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let host = if headers.iter().any(|header| header.starts_with("Host:")) { "" } else { "Host: localhost\r\n" };
+        let extra: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let length = body.len();
+        let head = format!("{line} HTTP/1.1\r\n{host}{extra}Content-Length: {length}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The listener may answer and close before it has read all of a body that is too large.
+        let _ = stream.write_all(body).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    async fn get(&self, path: &str) -> (u16, serde_json::Value) {
+        let (status, body) = self.send(&format!("GET {path}"), &[], b"").await;
+        (status, serde_json::from_str(&body).unwrap_or(serde_json::Value::String(body)))
+    }
+
+    async fn lines(&self, body: &str) -> (u16, wire::PublishSummary) {
+        let kind = "Content-Type: application/x-ndjson";
+        let (status, body) = self.send("POST /v1/publish", &[kind], body.as_bytes()).await;
+        (status, serde_json::from_str(&body).unwrap())
+    }
+
+    fn subjects(&self) -> Vec<String> {
+        self.local.taken.lock().unwrap().iter().map(|message| message.subject.clone()).collect()
+    }
+}
+
+#[tokio::test]
+async fn health_says_what_is_not_ready() {
+    let site = site(10).await;
+    assert_eq!(site.get("/live").await.0, 200);
+    assert_eq!(site.get("/ready").await, (200, serde_json::json!({ "ready": true })));
+    *site.local.away.lock().unwrap() = true;
+    *site.subscribed.0.lock().unwrap() = (true, Some("the stream is missing".to_owned()));
+    let (status, readiness) = site.get("/ready").await;
+    assert_eq!(status, 503);
+    let troubles = serde_json::json!([
+        { "what": "host", "why": "it is draining" },
+        { "what": "broker local", "why": "it went to lunch" },
+        { "what": "subscription webhooks", "why": "the stream is missing" },
+    ]);
+    assert_eq!(readiness["troubles"], troubles);
+    assert_eq!(site.get("/live").await.0, 200, "a host that is not ready is still alive");
+}
+
+#[tokio::test]
+async fn metrics_know_the_brokers() {
+    let site = site(10).await;
+    let (status, text) = site.send("GET /metrics", &[], b"").await;
+    assert_eq!(status, 200);
+    assert!(text.contains("tidegate_dlq_depth{broker=\"local\",messaging_system=\"embedded\"} 2"), "{text}");
+    assert!(text.contains("tidegate_broker_connected{broker=\"nats\",messaging_system=\"jetstream\"} 1"), "{text}");
+}
+
+#[tokio::test]
+async fn one_message_is_published_as_it_is() {
+    let site = site(10).await;
+    let headers = ["Content-Type: image/png", "Tidegate-Header-Kind: x", "Tidegate-Id: i1", "traceparent: 00-a-b-01"];
+    let (status, body) = site.send("POST /v1/publish?subject=a.b", &headers, &[0, 159, 146, 150]).await;
+    assert_eq!((status, body.as_str()), (200, r#"{"sequence":1,"duplicate":false}"#));
+    let (_, body) = site.send("POST /v1/publish?id=i1", &["Tidegate-Subject: a.b"], b"again").await;
+    assert_eq!(body, r#"{"sequence":1,"duplicate":true}"#);
+    let taken = site.local.taken.lock().unwrap();
+    assert_eq!(taken.len(), 1);
+    assert_eq!((taken[0].subject.as_str(), taken[0].body.as_ref()), ("a.b", [0u8, 159, 146, 150].as_slice()));
+    let names: BTreeSet<&str> = taken[0].headers.iter().map(|header| header.name.as_str()).collect();
+    assert_eq!(names, BTreeSet::from(["Content-Type", "kind", "traceparent"]));
+}
+
+#[tokio::test]
+async fn what_cannot_be_published_is_refused_with_its_reason() {
+    let site = site(0).await;
+    let rows: [(&str, &[u8], u16, &str); 7] = [
+        ("POST /v1/publish", b"x", 400, "no-subject"),
+        ("POST /v1/publish?subject=a..b", b"x", 400, "invalid-message"),
+        ("POST /v1/publish?subject=a.*", b"x", 400, "invalid-message"),
+        ("POST /v1/publish?subject=a&nonsense=1", b"x", 400, "invalid-query"),
+        ("POST /v1/publish?subject=a&broker=x", b"x", 400, "no-such-broker"),
+        ("POST /v1/publish?subject=a", &[b'x'; 1001], 413, "too-large"),
+        ("POST /v1/publish?subject=a", b"x", 507, "queue-full"),
+    ];
+    for (line, body, status, code) in rows {
+        let (got, answer) = site.send(line, &[], body).await;
+        let answer: wire::ErrorAnswer = serde_json::from_str(&answer).unwrap();
+        assert_eq!((got, answer.error.code.as_str()), (status, code), "{line}: {}", answer.error.message);
+    }
+    assert!(site.subjects().is_empty());
+}
+
+#[tokio::test]
+async fn a_stream_is_stored_line_by_line() {
+    let site = site(10_000).await;
+    let mut body = String::from("\n");
+    for number in 0..600 {
+        body +=
+            &format!("{{\"subject\":\"s.{number}\",\"id\":\"i{}\",\"json\":{{\"n\": {number}.10}}}}\n", number % 500);
+    }
+    body += r#"{"subject":"last","body_base64":"AAE=","headers":{"A":"b"}}"#;
+    let (status, summary) = site.lines(&body).await;
+    assert_eq!(status, 200, "{summary:?}");
+    assert_eq!((summary.published, summary.duplicates, summary.failed), (501, 100, 0));
+    let taken = site.local.taken.lock().unwrap();
+    assert_eq!(taken[1].body.as_ref(), br#"{"n": 1.10}"#, "JSON goes through as it was written");
+    assert_eq!(taken[500].body.as_ref(), [0, 1]);
+    assert_eq!(taken[500].headers.text("a"), Some("b"));
+}
+
+#[tokio::test]
+async fn a_stream_ends_at_the_first_line_that_is_wrong() {
+    let site = site(10).await;
+    let good = r#"{"subject":"a"}"#;
+    let rows = [
+        ("{\"subject\":\"a\",\"bdy\":1}".to_owned(), 400, "invalid-line"),
+        ("{\"subject\":\"a\"".to_owned(), 400, "invalid-line"),
+        ("{\"subject\":\"\"}".to_owned(), 400, "invalid-line"),
+        ("{\"subject\":\"a\",\"body\":\"x\",\"json\":1}".to_owned(), 400, "invalid-line"),
+        (format!("{{\"subject\":\"a\",\"body\":\"{}\"}}", "x".repeat(1001)), 413, "too-large"),
+        ("x".repeat(200_000), 413, "too-large"),
+    ];
+    for (index, (bad, status, code)) in rows.into_iter().enumerate() {
+        let (got, summary) = site.lines(&format!("{good}\n{bad}\n{good}\n")).await;
+        let error = summary.error.unwrap();
+        assert_eq!((got, error.code.as_str()), (status, code), "{}", error.message);
+        assert!(error.message.starts_with("line 2: "), "{}", error.message);
+        assert_eq!((summary.published, site.subjects().len()), (1, index + 1), "what stood before it is stored");
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_says_how_far_the_stream_went() {
+    let site = site(2).await;
+    let (status, summary) = site.lines(&"{\"subject\":\"a\"}\n".repeat(1000)).await;
+    assert_eq!(status, 507);
+    assert_eq!((summary.published, summary.failed), (2, 254), "it ends behind the group that met the end");
+    assert_eq!(summary.failures[0].line, 3);
+    assert_eq!(summary.failures.len(), 100);
+    assert_eq!(summary.error.unwrap().code, "queue-full");
+}
+
+#[tokio::test]
+async fn web_pages_are_kept_out() {
+    let site = site(10).await;
+    assert_eq!(site.send("GET /live", &["Host: evil.example"], b"").await.0, 421);
+    assert_eq!(site.send("GET http://evil.example/live", &[], b"").await.0, 421);
+    assert_eq!(site.send("GET /live", &["Host: [::1]:7171"], b"").await.0, 200);
+    assert_eq!(site.send("GET /live", &["Origin: http://evil.example"], b"").await.0, 200, "reading is harmless");
+    for line in ["POST /v1/publish?subject=a", "DELETE /v1/dead-letters/01", "POST /v1/dead-letters/01/redrive"] {
+        let (status, body) = site.send(line, &["Origin: null"], b"x").await;
+        assert_eq!(status, 403, "{line}: {body}");
+    }
+    assert!(site.subjects().is_empty());
+    assert_eq!(site.get("/v1/dead-letters/01").await.0, 200);
+}
+
+#[tokio::test]
+async fn only_loopback_is_listened_on() {
+    assert!(matches!(listen("0.0.0.0:0".parse().unwrap()).await, Err(ListenError::NotLoopback(_))));
+    let first = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    assert!(matches!(listen(first.address()).await, Err(ListenError::Bind { .. })), "the port is taken");
+}
+
+#[tokio::test]
+async fn status_shows_what_is_done() {
+    let site = site(10).await;
+    let (status, answer) = site.get("/v1/status").await;
+    assert_eq!(status, 200);
+    let status: wire::Status = serde_json::from_value(answer).unwrap();
+    assert_eq!((status.host.as_str(), status.brokers[0].dead_letters), ("host-1", Some(2)));
+    assert_eq!(status.subscriptions[0].counts.completed, 9);
+}
+
+#[tokio::test]
+async fn dead_letters_are_walked_over_all_brokers() {
+    let site = site(10).await;
+    let mut seen = Vec::new();
+    let mut after = String::new();
+    loop {
+        let (status, page) = site.get(&format!("/v1/dead-letters?limit=1{after}")).await;
+        assert_eq!(status, 200, "{page}");
+        let page: wire::DeadLetterList = serde_json::from_value(page).unwrap();
+        seen.extend(page.letters.iter().map(|letter| letter.id.clone()));
+        let Some(next) = page.next else { break };
+        after = format!("&after={next}");
+    }
+    assert_eq!(seen, ["02", "01", "11"]);
+    let (_, page) = site.get("/v1/dead-letters?reason=timeout&broker=local").await;
+    let page: wire::DeadLetterList = serde_json::from_value(page).unwrap();
+    assert_eq!(page.letters.len(), 1);
+    assert_eq!(page.letters[0].body, None, "lists leave bodies out");
+    assert_eq!(site.get("/v1/dead-letters?broker=x").await.0, 400);
+    assert_eq!(site.get("/v1/dead-letters?after=x").await.0, 400);
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_shown_redriven_and_discarded() {
+    let site = site(10).await;
+    let (_, shown) = site.get("/v1/dead-letters/11").await;
+    assert_eq!((&shown["broker"], &shown["body"]), (&"nats".into(), &"body".into()));
+    assert_eq!(site.get("/v1/dead-letters/none").await.0, 404);
+    let redrive = |path: &'static str| site.send(path, &[], b"");
+    assert_eq!(redrive("POST /v1/dead-letters/01/redrive").await.0, 200);
+    assert_eq!(redrive("POST /v1/dead-letters/01/redrive").await.0, 409, "once is enough");
+    assert_eq!(redrive("POST /v1/dead-letters/02/redrive").await.0, 409, "it came back three times");
+    assert_eq!(redrive("POST /v1/dead-letters/02/redrive?force=true").await.0, 200);
+    assert_eq!(redrive("DELETE /v1/dead-letters/11?broker=local").await.0, 404, "another broker keeps it");
+    assert_eq!(redrive("DELETE /v1/dead-letters/11").await.0, 204);
+    assert_eq!(redrive("DELETE /v1/dead-letters/11").await.0, 404);
+    assert_eq!(redrive("PUT /v1/dead-letters/11").await.0, 405);
+    assert_eq!(redrive("GET /nothing").await.0, 404);
+}
