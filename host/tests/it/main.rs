@@ -13,6 +13,8 @@
     reason = "a test says what went wrong by failing"
 )]
 
+mod broker_contract;
+mod embedded;
 mod sandbox;
 mod simulation;
 mod support;

@@ -1,0 +1,156 @@
+//! The writer's part of the dead letters: send back, discard, and the record of a message that is damaged.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use rusqlite::{OptionalExtension as _, params};
+
+use super::codec;
+use super::error::Failure;
+use super::inbox::Redrive;
+use super::prepare::{self, DeadRow, Prepared};
+use super::publish::Audience;
+use super::row::{Damage, Found};
+use super::writer::Writer;
+use crate::broker::{DeadLetterError, MAX_REDRIVES, PublishError, Published};
+use crate::message::{Headers, Publish, REDRIVE_COUNT_HEADER};
+use crate::outcome::FaultKind;
+use crate::settle::dead_letter::{DeadLetterId, DeadLetterRecord};
+use crate::settle::progress::Progress;
+
+/// Holds the stored bytes of headers that could not be decoded.
+const UNREADABLE_HEADERS: &str = "Dlq-Unreadable-Headers";
+
+/// What a redrive reads of a dead letter.
+struct Stored {
+    subscription: String,
+    subject: String,
+    redrives: u32,
+    redriven: bool,
+    message_id: Option<String>,
+    headers: Option<Headers>,
+    body: Bytes,
+}
+
+impl Writer<'_> {
+    /// Publishes a dead letter again, for the subscription that gave it up, and marks it, in one transaction.
+    pub(super) fn redrive(&mut self, request: &Redrive) -> Result<Result<Published, DeadLetterError>, Failure> {
+        let id = &request.id;
+        let Some(stored) = self.read_dead(id)? else {
+            return Ok(Err(DeadLetterError::NotFound(id.clone())));
+        };
+        if stored.redriven {
+            return Ok(Err(DeadLetterError::AlreadyRedriven(id.clone())));
+        }
+        if stored.redrives >= MAX_REDRIVES && !request.force {
+            return Ok(Err(DeadLetterError::Loop { id: id.clone(), count: stored.redrives }));
+        }
+        let refused = |source| Ok(Err(DeadLetterError::Publish { id: id.clone(), source }));
+        let target = self.state.subscriptions.values().find(|own| own.name == stored.subscription).map(|own| own.id);
+        let Some(target) = target else {
+            let problem = format!("there is no subscription `{}` any more that would receive it", stored.subscription);
+            return refused(PublishError::Invalid(problem));
+        };
+        let prepared = match republish(stored) {
+            Ok(prepared) => prepared,
+            Err(source) => return refused(source),
+        };
+        if let Some(source) = self.refusal(std::slice::from_ref(&prepared)) {
+            return refused(source);
+        }
+        let published = self.store(&prepared, Audience::Redriven(target))?;
+        self.connection.execute("UPDATE dead_letter SET redriven_us = ?2 WHERE id = ?1", params![id, self.wall_us])?;
+        self.state.totals.dead -= 1;
+        tracing::info!(dead_letter = %id, sequence = published.sequence, "redriven");
+        Ok(Ok(published))
+    }
+
+    pub(super) fn discard(&mut self, id: &str) -> Result<Result<(), DeadLetterError>, Failure> {
+        let redriven = self
+            .connection
+            .query_row("DELETE FROM dead_letter WHERE id = ?1 RETURNING redriven_us IS NOT NULL", [id], |row| {
+                row.get::<_, bool>(0)
+            })
+            .optional()?;
+        let Some(redriven) = redriven else {
+            return Ok(Err(DeadLetterError::NotFound(id.to_owned())));
+        };
+        if !redriven {
+            self.state.totals.dead -= 1;
+        }
+        tracing::info!(dead_letter = %id, "discarded");
+        Ok(Ok(()))
+    }
+
+    fn read_dead(&self, id: &str) -> Result<Option<Stored>, Failure> {
+        let sql = "SELECT subscription, subject, redrives, redriven_us IS NOT NULL, record, headers, body \
+                   FROM dead_letter WHERE id = ?1";
+        let stored = self.connection.query_row(sql, [id], |row| {
+            let record: Option<DeadLetterRecord> = serde_json::from_str(row.get_ref(4)?.as_str()?).ok();
+            Ok(Stored {
+                subscription: row.get(0)?,
+                subject: row.get(1)?,
+                redrives: row.get(2)?,
+                redriven: row.get(3)?,
+                message_id: record.map(|record| record.message_id).filter(|id| !id.is_empty()),
+                headers: codec::decode_headers(row.get_ref(5)?.as_blob()?),
+                body: Bytes::copy_from_slice(row.get_ref(6)?.as_blob()?),
+            })
+        });
+        Ok(stored.optional()?)
+    }
+}
+
+fn republish(stored: Stored) -> Result<Prepared, PublishError> {
+    let Some(mut headers) = stored.headers else {
+        return Err(PublishError::Invalid("its stored headers cannot be decoded".to_owned()));
+    };
+    headers.set(REDRIVE_COUNT_HEADER, (stored.redrives.saturating_add(1)).to_string());
+    let publish = Publish { subject: stored.subject, id: stored.message_id, headers, body: stored.body };
+    // No limit: it was within the limit when it was published.
+    prepare::prepare(publish, usize::MAX)
+}
+
+/// The dead letter of a message whose row is damaged: everything that could be read, and the headers as they stand.
+pub(super) fn damaged_row(
+    subscription: &str,
+    found: &Found,
+    damage: &Damage,
+    progress: &Progress,
+) -> Result<DeadRow, String> {
+    let message = &found.message;
+    let now = SystemTime::now();
+    let mut headers = Headers::default();
+    headers.push(UNREADABLE_HEADERS, damage.headers.clone());
+    let record = DeadLetterRecord {
+        id: DeadLetterId(ulid::Ulid::generate().to_string()),
+        reason: FaultKind::InvalidMessage.code().0.to_owned(),
+        error: format!("the stored message is damaged: {}", damage.problem),
+        fingerprint: hex::encode(codec::digest(damage.problem)).chars().take(16).collect(),
+        subscription: subscription.to_owned(),
+        broker: "embedded".to_owned(),
+        stream: None,
+        subject: message.subject.clone(),
+        sequence: message.sequence,
+        published_at: message.published_at,
+        message_id: message.id.clone(),
+        attempts: progress.attempt().saturating_sub(1),
+        deliveries: progress.deliveries,
+        defers: progress.defers,
+        timeouts: progress.timeouts,
+        first_seen: progress.first_seen,
+        dead_at: now,
+        handler: String::new(),
+        digest: String::new(),
+        host: String::new(),
+        fuel_used: 0,
+        fuel_limit: 0,
+        memory_peak: 0,
+        run_ms: 0,
+        backtrace: Vec::new(),
+        history: progress.history.clone(),
+        redrives: message.redrives(),
+    };
+    let headers = codec::encode_headers(&headers).ok_or("its headers are longer than 4 GiB")?;
+    prepare::dead_row(&record, headers, message.body.clone())
+}

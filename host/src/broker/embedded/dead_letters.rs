@@ -1,0 +1,94 @@
+//! The dead letters of the embedded queue, as everyone else sees them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::error::Failure;
+use super::inbox::{Op, Redrive, Request};
+use super::reader::Reader;
+use super::{Inner, OpenError, SubscriptionInfo};
+use crate::broker::{DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, Published};
+use crate::settle::dead_letter::{DeadLetterId, StoredDeadLetter};
+
+pub(super) struct EmbeddedDeadLetters {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[async_trait]
+impl DeadLetters for EmbeddedDeadLetters {
+    async fn list(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, DeadLetterError> {
+        self.inner.reader.list(query).await
+    }
+
+    async fn get(&self, id: &DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
+        self.inner.reader.get(id).await
+    }
+
+    // Dropped, the redrive is done all the same or not at all.
+    async fn redrive(&self, id: &DeadLetterId, force: bool) -> Result<Published, DeadLetterError> {
+        let (request, answered) = Request::new(Redrive { id: id.0.clone(), force });
+        self.inner.inbox.push(Op::Redrive(request), 0).await.map_err(|failure| failure.dead_letter())?;
+        answered.await.unwrap_or_else(|_gone| Err(Failure::Closed.dead_letter()))
+    }
+
+    async fn discard(&self, id: &DeadLetterId) -> Result<(), DeadLetterError> {
+        let (request, answered) = Request::new(id.0.clone());
+        self.inner.inbox.push(Op::Discard(request), 0).await.map_err(|failure| failure.dead_letter())?;
+        answered.await.unwrap_or_else(|_gone| Err(Failure::Closed.dead_letter()))
+    }
+
+    async fn depth(&self) -> Result<u64, DeadLetterError> {
+        self.inner.reader.depth().await
+    }
+}
+
+/// A look at a queue that another process may own: its dead letters and subscriptions, and nothing is changed.
+#[derive(Debug, Clone)]
+pub struct Inspector {
+    reader: Reader,
+}
+
+impl Inspector {
+    pub(super) async fn open(directory: &Path) -> Result<Self, OpenError> {
+        let reader = Reader::new(directory);
+        reader.probe().await?;
+        Ok(Self { reader })
+    }
+
+    /// The subscriptions of the queue.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn subscriptions(&self) -> Result<Vec<SubscriptionInfo>, DeadLetterError> {
+        self.reader.subscriptions().await.map_err(DeadLetterError::Store)
+    }
+}
+
+#[async_trait]
+impl DeadLetters for Inspector {
+    async fn list(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, DeadLetterError> {
+        self.reader.list(query).await
+    }
+
+    async fn get(&self, id: &DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
+        self.reader.get(id).await
+    }
+
+    async fn redrive(&self, _id: &DeadLetterId, _force: bool) -> Result<Published, DeadLetterError> {
+        Err(only_looking())
+    }
+
+    async fn discard(&self, _id: &DeadLetterId) -> Result<(), DeadLetterError> {
+        Err(only_looking())
+    }
+
+    async fn depth(&self) -> Result<u64, DeadLetterError> {
+        self.reader.depth().await
+    }
+}
+
+fn only_looking() -> DeadLetterError {
+    DeadLetterError::Store("the queue was opened only to look at it; the host that owns it can change it".to_owned())
+}

@@ -1,0 +1,288 @@
+//! Listings: read on a connection of their own and on the blocking pool, never through the writer.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
+
+use super::codec;
+use super::filters::Filters;
+use super::inbox::Counted;
+use super::{OpenError, schema};
+use crate::broker::{DeadLetterError, DeadLetterPage, DeadLetterQuery};
+use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, StoredDeadLetter};
+
+/// Dead letters on a page when the query does not say.
+const PAGE: usize = 100;
+/// The most dead letters on a page: their records and headers are held in memory together.
+const LARGEST_PAGE: usize = 1000;
+/// How many rows are looked at for the oldest message that a subscription wants.
+const LOOK_AT_MOST: usize = 1000;
+
+/// A durable subscription of the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionInfo {
+    /// Its name.
+    pub name: String,
+    /// The subjects that it receives.
+    pub subjects: Vec<String>,
+    /// Messages that it was not yet handed, as counted along.
+    pub ready: u64,
+    /// Messages that wait for another delivery. Those that run for the first time are not among them.
+    pub pending: u64,
+    /// When it was last bound, or moved on.
+    pub last_seen: SystemTime,
+}
+
+/// A connection for listings. Clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Reader {
+    directory: PathBuf,
+    // One connection, so one listing at a time: a person looks, and a second one waits for some milliseconds.
+    connection: Arc<Mutex<Option<Connection>>>,
+}
+
+impl Reader {
+    pub(super) fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), connection: Arc::default() }
+    }
+
+    /// Runs a listing on the blocking pool. Dropping the future lets it end by itself.
+    async fn run<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, rusqlite::Error> + Send + 'static,
+    ) -> Result<T, String> {
+        let own = self.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let mut connection = own.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let open = match connection.take() {
+                Some(open) => open,
+                None => schema::open_reader(&own.directory).map_err(|error| error.to_string())?,
+            };
+            let answer = read(&open).map_err(|error| error.to_string());
+            *connection = Some(open);
+            answer
+        });
+        task.await.map_err(|error| format!("the listing was interrupted: {error}"))?
+    }
+
+    /// Opens the connection now, to say early what is wrong.
+    pub(super) async fn probe(&self) -> Result<(), OpenError> {
+        let directory = self.directory.clone();
+        let path = directory.clone();
+        let probed = tokio::task::spawn_blocking(move || schema::open_reader(&directory).map(drop)).await;
+        probed.unwrap_or_else(|error| Err(OpenError::Store { path, detail: error.to_string() }))
+    }
+
+    /// Counts the kept messages that a subscription is to be handed from the start, when that is not known yet.
+    pub(super) async fn count_ready(&self, name: String, filters: Filters) -> Result<Counted, String> {
+        self.run(move |connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            let known = snapshot
+                .query_row("SELECT cursor, subjects FROM subscription WHERE name = ?1", [&name], |row| {
+                    Ok((row.get::<_, i64>(0)?, Filters::from_text(row.get_ref(1)?.as_str()?)))
+                })
+                .optional()?;
+            let cursor = match known {
+                Some((_, known)) if known == filters => return Ok(Counted::default()),
+                Some((cursor, _)) => cursor,
+                None => 0,
+            };
+            let through = snapshot.query_row("SELECT next_seq - 1 FROM totals", [], |row| row.get(0))?;
+            let mut statement = snapshot.prepare("SELECT subject FROM message WHERE seq > ?1 AND target IS NULL")?;
+            let mut rows = statement.query([cursor])?;
+            let mut messages = 0;
+            while let Some(row) = rows.next()? {
+                messages += i64::from(row.get_ref(0)?.as_str().is_ok_and(|subject| filters.want(subject)));
+            }
+            Ok(Counted { through, messages })
+        })
+        .await
+    }
+
+    /// When the oldest message that a subscription has not settled was published, as far as a short look finds it.
+    pub(super) async fn oldest(&self, name: String, floor: i64) -> Result<Option<SystemTime>, String> {
+        self.run(move |connection| {
+            let sql = "SELECT id, subjects FROM subscription WHERE name = ?1";
+            let own = connection
+                .query_row(sql, [&name], |row| {
+                    Ok((row.get::<_, i64>(0)?, Filters::from_text(row.get_ref(1)?.as_str()?)))
+                })
+                .optional()?;
+            let Some((id, filters)) = own else { return Ok(None) };
+            let sql = "SELECT m.published_us FROM pending AS p JOIN message AS m ON m.seq = p.seq
+                       WHERE p.subscription = ?1 ORDER BY p.seq LIMIT 1";
+            let waiting: Option<i64> = connection.query_row(sql, [id], |row| row.get(0)).optional()?;
+            let fresh = oldest_wanted(connection, id, &filters, floor)?;
+            Ok([waiting, fresh].into_iter().flatten().min().map(codec::time))
+        })
+        .await
+    }
+
+    pub(super) async fn subscriptions(&self) -> Result<Vec<SubscriptionInfo>, String> {
+        self.run(|connection| {
+            let sql = "SELECT name, subjects, ready, last_seen_us,
+                       (SELECT count(*) FROM pending AS p WHERE p.subscription = s.id)
+                       FROM subscription AS s ORDER BY name";
+            let mut statement = connection.prepare(sql)?;
+            let rows = statement.query_map([], |row| {
+                Ok(SubscriptionInfo {
+                    name: row.get(0)?,
+                    subjects: Filters::from_text(row.get_ref(1)?.as_str()?).into_subjects(),
+                    ready: row.get::<_, i64>(2)?.max(0).cast_unsigned(),
+                    last_seen: codec::time(row.get(3)?),
+                    pending: row.get::<_, i64>(4)?.max(0).cast_unsigned(),
+                })
+            })?;
+            rows.collect()
+        })
+        .await
+    }
+
+    /// What SQLite finds wrong with its file; empty when nothing is. Reads all of it.
+    pub(super) async fn check(&self) -> Result<Vec<String>, String> {
+        self.run(|connection| {
+            let mut statement = connection.prepare("PRAGMA quick_check")?;
+            let lines: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            Ok(lines.into_iter().filter(|line| line != "ok").collect())
+        })
+        .await
+    }
+
+    pub(super) async fn list(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, DeadLetterError> {
+        let query = query.clone();
+        self.run(move |connection| list(connection, &query)).await.map_err(DeadLetterError::Store)
+    }
+
+    pub(super) async fn get(&self, id: &DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
+        let wanted = id.0.clone();
+        let found = self.run(move |connection| {
+            let sql = format!("SELECT {COLUMNS}, body FROM dead_letter WHERE id = ?1");
+            connection
+                .query_row(&sql, [wanted], |row| {
+                    let mut stored = stored(row)?;
+                    stored.letter.body = Bytes::copy_from_slice(row.get_ref(9)?.as_blob()?);
+                    Ok(stored)
+                })
+                .optional()
+        });
+        found.await.map_err(DeadLetterError::Store)?.ok_or_else(|| DeadLetterError::NotFound(id.0.clone()))
+    }
+
+    pub(super) async fn depth(&self) -> Result<u64, DeadLetterError> {
+        let depth = self.run(|connection| connection.query_row("SELECT dead FROM totals", [], |row| row.get(0)));
+        let depth: i64 = depth.await.map_err(DeadLetterError::Store)?;
+        Ok(depth.max(0).cast_unsigned())
+    }
+}
+
+fn oldest_wanted(
+    connection: &Connection,
+    id: i64,
+    filters: &Filters,
+    floor: i64,
+) -> Result<Option<i64>, rusqlite::Error> {
+    let sql = "SELECT subject, target, published_us FROM message WHERE seq >= ?1 ORDER BY seq";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([floor])?;
+    for _ in 0..LOOK_AT_MOST {
+        let Some(row) = rows.next()? else { break };
+        let wants = match row.get::<_, Option<i64>>(1)? {
+            Some(target) => target == id,
+            None => row.get_ref(0)?.as_str().is_ok_and(|subject| filters.want(subject)),
+        };
+        if wants {
+            return row.get(2).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// What [`stored`] reads.
+const COLUMNS: &str = "id, subscription, reason, subject, source_seq, record, redriven_us, headers, length(body)";
+
+fn list(connection: &Connection, query: &DeadLetterQuery) -> Result<DeadLetterPage, rusqlite::Error> {
+    let limit = if query.limit == 0 { PAGE } else { query.limit.min(LARGEST_PAGE) };
+    let mut conditions = vec!["1"];
+    let mut values: Vec<Value> = Vec::new();
+    let given = [
+        (query.subscription.as_ref(), "subscription = ?"),
+        (query.reason.as_ref(), "reason = ?"),
+        (query.after.as_ref().map(|id| &id.0), "id < ?"),
+    ];
+    for (value, condition) in given {
+        if let Some(value) = value {
+            conditions.push(condition);
+            values.push(Value::Text(value.clone()));
+        }
+    }
+    if !query.include_redriven {
+        conditions.push("redriven_us IS NULL");
+    }
+    // One more than asked for, to know whether there is more.
+    values.push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)));
+    let conditions = conditions.join(" AND ");
+    let sql = format!("SELECT {COLUMNS} FROM dead_letter WHERE {conditions} ORDER BY id DESC LIMIT ?");
+    let mut statement = connection.prepare(&sql)?;
+    let rows = statement.query_map(params_from_iter(values), stored)?;
+    let mut letters: Vec<StoredDeadLetter> = rows.collect::<Result<_, _>>()?;
+    let more = letters.len() > limit;
+    letters.truncate(limit);
+    let next = letters.last().filter(|_| more).map(|last| last.letter.record.id.clone());
+    Ok(DeadLetterPage { letters, next })
+}
+
+fn stored(row: &Row<'_>) -> Result<StoredDeadLetter, rusqlite::Error> {
+    let text = row.get_ref(5)?.as_str()?;
+    let record = match serde_json::from_str::<DeadLetterRecord>(text) {
+        // The queue's own words on who gave it up and which message it was; see `prepare::DeadRow`.
+        Ok(record) => {
+            DeadLetterRecord { subscription: row.get(1)?, sequence: row.get::<_, i64>(4)?.cast_unsigned(), ..record }
+        }
+        Err(error) => unreadable_record(row, &error.to_string())?,
+    };
+    // Headers that cannot be decoded are left out of what is shown; `redrive` refuses them.
+    let headers = codec::decode_headers(row.get_ref(7)?.as_blob()?).unwrap_or_default();
+    Ok(StoredDeadLetter {
+        letter: DeadLetter { record, headers, body: Bytes::new() },
+        body_size: row.get::<_, i64>(8)?.max(0).cast_unsigned(),
+        redriven_at: row.get::<_, Option<i64>>(6)?.map(codec::time),
+    })
+}
+
+/// A record that cannot be read is still listed, with what the columns beside it say.
+fn unreadable_record(row: &Row<'_>, problem: &str) -> Result<DeadLetterRecord, rusqlite::Error> {
+    let unknown = codec::time(0);
+    Ok(DeadLetterRecord {
+        id: DeadLetterId(row.get(0)?),
+        reason: row.get(2)?,
+        error: format!("the record of this dead letter cannot be read: {problem}"),
+        fingerprint: String::new(),
+        subscription: row.get(1)?,
+        broker: "embedded".to_owned(),
+        stream: None,
+        subject: row.get(3)?,
+        sequence: row.get::<_, i64>(4)?.cast_unsigned(),
+        published_at: unknown,
+        message_id: String::new(),
+        attempts: 0,
+        deliveries: 0,
+        defers: 0,
+        timeouts: 0,
+        first_seen: unknown,
+        dead_at: unknown,
+        handler: String::new(),
+        digest: String::new(),
+        host: String::new(),
+        fuel_used: 0,
+        fuel_limit: 0,
+        memory_peak: 0,
+        run_ms: 0,
+        backtrace: Vec::new(),
+        history: Vec::new(),
+        redrives: 0,
+    })
+}

@@ -1,0 +1,171 @@
+//! What the queue keeps: the disk's room, and the age of what nobody wants.
+//!
+//! Invariants:
+//! - Age removes only messages that no subscription has yet to settle. What a subscription wants is given up by the
+//!   retry policy, which makes a dead letter of it.
+//! - Publishes are refused while the disk still has room for acknowledgements, returns and dead letters.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use super::codec;
+use super::error::Failure;
+use super::settle::unsettled;
+use super::writer::Writer;
+
+/// How often the disk's free space is looked at, while something is written.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// And after so many bytes in between: an eighth of the default reserve.
+const LOOK_AFTER_BYTES: i64 = 8 << 20;
+/// How many messages a sweep looks at in one group: about a millisecond's work.
+const SWEEP_AT_ONCE: i64 = 512;
+/// How long a sweep that found nothing more waits.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
+/// The room on the disk, as it was when it was last looked at.
+pub(super) struct Room {
+    directory: PathBuf,
+    reserve: u64,
+    looked_at: Option<Instant>,
+    written: i64,
+    problem: Option<String>,
+}
+
+impl Room {
+    pub(super) fn new(directory: PathBuf, reserve: u64) -> Self {
+        Self { directory, reserve, looked_at: None, written: 0, problem: None }
+    }
+
+    /// Why nothing more should be published.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.problem.clone()
+    }
+
+    pub(super) fn written(&mut self, bytes: i64) {
+        self.written = self.written.saturating_add(bytes);
+    }
+
+    /// Looks at the disk again, when it is time to. Between two groups, so that a group sees one answer.
+    pub(super) fn look(&mut self, connection: &Connection) {
+        let recent = self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY);
+        if recent && self.written < LOOK_AFTER_BYTES {
+            return;
+        }
+        self.looked_at = Some(Instant::now());
+        self.written = 0;
+        let free = match rustix::fs::statvfs(&self.directory) {
+            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
+            Err(error) => {
+                tracing::warn!(%error, "the free space of the disk cannot be read");
+                return;
+            }
+        };
+        // Pages that are free inside the file are room too; without them a file that was once full would refuse for
+        // ever. The log needs real space beside them.
+        let inside = free_inside(connection).unwrap_or(0);
+        let problem = (free.saturating_add(inside) < self.reserve || free < self.reserve / 2).then(|| {
+            format!("the disk has {} MiB free, and {} MiB are kept in reserve", free >> 20, self.reserve >> 20)
+        });
+        match (&self.problem, &problem) {
+            (None, Some(problem)) => tracing::error!(%problem, "publishes are refused; consuming goes on"),
+            (Some(_), None) => tracing::info!("the disk has room again; publishes are taken"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        self.problem = problem;
+    }
+}
+
+fn free_inside(connection: &Connection) -> Option<u64> {
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).ok();
+    let pages = pragma("freelist_count")?;
+    let size = pragma("page_size")?;
+    u64::try_from(pages.saturating_mul(size)).ok()
+}
+
+/// How far the sweep has come, and when it goes on.
+pub(super) struct Sweep {
+    through: i64,
+    pub(super) next: Instant,
+}
+
+impl Sweep {
+    pub(super) fn new() -> Self {
+        Self { through: 0, next: Instant::now() }
+    }
+
+    /// Starts from the oldest message: what was wanted may not be any more.
+    pub(super) fn restart(&mut self) {
+        *self = Self::new();
+    }
+}
+
+/// A message as the sweep sees it.
+struct Aged {
+    sequence: i64,
+    subject: String,
+    target: Option<i64>,
+    published_us: i64,
+    bytes: i64,
+}
+
+impl Writer<'_> {
+    /// Removes messages that are too old and that nobody has yet to settle. A message that it passes over because
+    /// somebody wants it is removed when the last one settles it, so the sweep need not come back.
+    pub(super) fn sweep(&mut self) -> Result<(), Failure> {
+        if Instant::now() < self.sweep.next || self.state.totals.messages == 0 {
+            return Ok(());
+        }
+        let oldest_kept = self.now_us.saturating_sub(codec::duration_micros(self.options.max_age));
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(Aged {
+                sequence: row.get(0)?,
+                subject: row.get(1).unwrap_or_default(),
+                target: row.get(2)?,
+                published_us: row.get(3)?,
+                bytes: row.get(4)?,
+            })
+        };
+        let aged: Result<Vec<_>, _> =
+            self.st.oldest_messages.query_map([self.sweep.through, SWEEP_AT_ONCE], read)?.collect();
+        let aged = aged?;
+        let mut removed = 0;
+        let mut ended = i64::try_from(aged.len()).unwrap_or(0) < SWEEP_AT_ONCE;
+        for message in aged {
+            if message.published_us >= oldest_kept {
+                ended = true;
+                break;
+            }
+            if !self.is_wanted(&message)? {
+                self.st.delete_message.execute([message.sequence])?;
+                self.state.totals.messages -= 1;
+                self.state.totals.bytes -= message.bytes;
+                self.state.totals.expired += 1;
+                removed += 1;
+            }
+            self.sweep.through = message.sequence;
+        }
+        if ended {
+            self.sweep.next = Instant::now() + SWEEP_EVERY;
+        }
+        if removed > 0 {
+            tracing::warn!(removed, "messages that no subscription wanted were removed at their age");
+        }
+        Ok(())
+    }
+
+    fn is_wanted(&mut self, message: &Aged) -> Result<bool, Failure> {
+        for subscription in self.state.subscriptions.values() {
+            let wants = message
+                .target
+                .map_or_else(|| subscription.filters.want(&message.subject), |target| target == subscription.id);
+            // One that was handed out or waits for a retry is not settled, even if the filters were changed since.
+            let handed_out = message.sequence <= subscription.marks.cursor;
+            if (wants || handed_out) && unsettled(&mut self.st, subscription, message.sequence)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,175 @@
+//! The tables of the store, and how a connection to it is set up.
+//!
+//! Invariants:
+//! - A message is there until every subscription that wants it has settled it.
+//! - For one subscription, a message is unsettled when its sequence lies above the `cursor`; or has a row in `pending`;
+//!   or lies between `floor` and `cursor`, is wanted, and has a row in neither `pending` nor `settled`: it was handed
+//!   out for the first time and the process died with it. So a message that is handed out once and acknowledged costs
+//!   no row but its own.
+//! - Sequences are never used twice: `totals.next_seq` only grows.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::error::OpenError;
+
+/// The file of the store in the queue's directory.
+pub(super) const STORE_FILE: &str = "queue.db";
+
+/// The format of the store that this version writes.
+pub(super) const FORMAT: i64 = 1;
+
+/// "TiGa": says in `PRAGMA application_id` whose file this is.
+const APPLICATION_ID: i64 = 0x5469_4761;
+
+/// How long a connection waits for another program's lock before it gives up.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const TABLES: &str = "
+CREATE TABLE message (
+    seq          INTEGER PRIMARY KEY,
+    subject      TEXT    NOT NULL,
+    target       INTEGER,            -- the only subscription that gets it (a redrive); NULL: all that want it
+    id           TEXT,               -- NULL: the publisher gave none
+    published_us INTEGER NOT NULL,
+    checksum     INTEGER NOT NULL,   -- CRC-32 over subject, id, headers and body
+    headers      BLOB    NOT NULL,
+    body         BLOB    NOT NULL
+);
+CREATE TABLE subscription (
+    id           INTEGER PRIMARY KEY,
+    name         TEXT    NOT NULL UNIQUE,
+    subjects     TEXT    NOT NULL,   -- a filter a line
+    cursor       INTEGER NOT NULL,   -- the last sequence that was looked at
+    floor        INTEGER NOT NULL,   -- below it, only rows in `pending` are unsettled
+    ready        INTEGER NOT NULL,   -- wanted messages above the cursor
+    last_seen_us INTEGER NOT NULL
+);
+CREATE TABLE pending (
+    subscription INTEGER NOT NULL,
+    seq          INTEGER NOT NULL,
+    due_us       INTEGER,            -- NULL: handed out now
+    deliveries   INTEGER NOT NULL,
+    progress     TEXT,               -- JSON; NULL: nothing is known but the count
+    PRIMARY KEY (subscription, seq)
+) WITHOUT ROWID;
+CREATE INDEX pending_due ON pending (subscription, due_us, seq) WHERE due_us IS NOT NULL;
+CREATE TABLE settled (
+    subscription INTEGER NOT NULL,
+    seq          INTEGER NOT NULL,
+    PRIMARY KEY (subscription, seq)
+) WITHOUT ROWID;
+CREATE TABLE seen (                  -- message ids, a row for each group commit
+    first_seq    INTEGER PRIMARY KEY,
+    at_us        INTEGER NOT NULL,
+    ids          BLOB    NOT NULL    -- for each: 16 bytes of its SHA-256, 8 bytes of its sequence, little-endian
+);
+CREATE TABLE dead_letter (
+    id           TEXT    PRIMARY KEY,
+    subscription TEXT    NOT NULL,
+    reason       TEXT    NOT NULL,
+    fingerprint  TEXT    NOT NULL,
+    subject      TEXT    NOT NULL,
+    source_seq   INTEGER NOT NULL,
+    redrives     INTEGER NOT NULL,
+    dead_us      INTEGER NOT NULL,
+    redriven_us  INTEGER,
+    record       TEXT    NOT NULL,   -- JSON: all that is known of it
+    headers      BLOB    NOT NULL,
+    body         BLOB    NOT NULL,
+    UNIQUE (subscription, source_seq, redrives)
+);
+CREATE INDEX dead_letter_by_subscription ON dead_letter (subscription, id);
+CREATE INDEX dead_letter_by_reason ON dead_letter (reason, id);
+CREATE TABLE totals (
+    one          INTEGER PRIMARY KEY CHECK (one = 1),
+    name         TEXT    NOT NULL,   -- of this queue: made at random, part of the ids of messages that came without
+    next_seq     INTEGER NOT NULL,
+    messages     INTEGER NOT NULL,
+    bytes        INTEGER NOT NULL,
+    dead         INTEGER NOT NULL,   -- dead letters, redriven ones not counted
+    expired      INTEGER NOT NULL,   -- messages that nobody wanted and age removed
+    unreadable   INTEGER NOT NULL    -- rows that were damaged and became dead letters
+);
+";
+
+/// Opens the store for the writer, and makes its tables when it is new.
+pub(super) fn open_writer(directory: &Path) -> Result<Connection, OpenError> {
+    let file = directory.join(STORE_FILE);
+    // The connection stays on one thread, so SQLite need not lock it.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let failed = |error: rusqlite::Error| store_error(directory, &error);
+    let mut connection = Connection::open_with_flags(&file, flags).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    let fresh = is_fresh(&connection).map_err(failed)?;
+    if !fresh {
+        check_format(&connection, directory)?;
+    }
+    // `page_size` only acts on a file without pages. 4 KiB: a single publish writes two or three pages, and each
+    // goes whole through the log.
+    //
+    // The log is checkpointed at 16 MiB: pages that many groups change are then written back once for all of them; and
+    // the writer, which does it, is held up for some tens of milliseconds. `journal_size_limit` gives back what a
+    // long reader let the log grow to.
+    //
+    // No memory-mapped reads: an I/O error under a mapping is a signal that ends the process.
+    let pragmas = "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+         PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384;
+         PRAGMA temp_store = MEMORY; PRAGMA foreign_keys = OFF;";
+    connection.execute_batch(pragmas).map_err(failed)?;
+    if fresh {
+        create(&mut connection).map_err(failed)?;
+    }
+    Ok(connection)
+}
+
+/// Opens the store for listings only.
+pub(super) fn open_reader(directory: &Path) -> Result<Connection, OpenError> {
+    let file = directory.join(STORE_FILE);
+    if !file.exists() {
+        let source = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no queue here");
+        return Err(OpenError::Io { path: file, source });
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let failed = |error: rusqlite::Error| store_error(directory, &error);
+    let connection = Connection::open_with_flags(&file, flags).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -4096;").map_err(failed)?;
+    check_format(&connection, directory)?;
+    Ok(connection)
+}
+
+pub(super) fn store_error(directory: &Path, error: &rusqlite::Error) -> OpenError {
+    OpenError::Store { path: directory.to_owned(), detail: error.to_string() }
+}
+
+fn is_fresh(connection: &Connection) -> Result<bool, rusqlite::Error> {
+    connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))
+}
+
+fn check_format(connection: &Connection, directory: &Path) -> Result<(), OpenError> {
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let failed = |error: rusqlite::Error| store_error(directory, &error);
+    if pragma("application_id").map_err(failed)? != APPLICATION_ID {
+        return Err(OpenError::Foreign { path: directory.join(STORE_FILE) });
+    }
+    let found = pragma("user_version").map_err(failed)?;
+    if found > FORMAT {
+        return Err(OpenError::Newer { path: directory.to_owned(), found, known: FORMAT });
+    }
+    Ok(())
+}
+
+fn create(connection: &mut Connection) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(TABLES)?;
+    transaction.execute(
+        "INSERT INTO totals VALUES (1, ?1, 1, 0, 0, 0, 0, 0)",
+        [ulid::Ulid::generate().to_string().to_lowercase()],
+    )?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", FORMAT)?;
+    transaction.commit()
+}

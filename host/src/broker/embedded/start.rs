@@ -1,0 +1,84 @@
+//! Starts the queue's thread: checks the options, takes the directory, opens the store, takes up what was left.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use tokio::sync::oneshot;
+
+use super::error::{Failure, OpenError};
+use super::inbox::Inbox;
+use super::lock::Lock;
+use super::options::Options;
+use super::shared::Shared;
+use super::writer::Writer;
+use super::{codec, recover, schema};
+
+/// The largest payload that can be asked for: half of what SQLite stores in a row, so that a dead letter fits too.
+const LARGEST_PAYLOAD: usize = 256 << 20;
+
+pub(super) async fn start(options: Options) -> Result<(Arc<Inbox>, Arc<Shared>, JoinHandle<()>), OpenError> {
+    check(&options)?;
+    let inbox = Arc::new(Inbox::new());
+    let shared = Arc::new(Shared::new());
+    let path = options.path.clone();
+    let (opened, opening) = oneshot::channel();
+    let own = (Arc::clone(&inbox), Arc::clone(&shared));
+    let thread = std::thread::Builder::new()
+        .name("embedded-queue".to_owned())
+        .spawn(move || run(options, own, opened))
+        .map_err(|source| OpenError::Io { path: path.clone(), source })?;
+    match opening.await {
+        Ok(Ok(())) => Ok((inbox, shared, thread)),
+        Ok(Err(error)) => Err(error),
+        Err(_gone) => Err(OpenError::Store { path, detail: "the writer ended before it began".to_owned() }),
+    }
+}
+
+/// The life of the thread. The directory is ours from the first to the last line of it.
+fn run(options: Options, (inbox, shared): (Arc<Inbox>, Arc<Shared>), opened: oneshot::Sender<Result<(), OpenError>>) {
+    let path = options.path.clone();
+    let failed = |failure: Failure| OpenError::Store { path: path.clone(), detail: failure.to_string() };
+    let taken = take_directory(&path).and_then(|lock| Ok((lock, schema::open_writer(&path)?)));
+    let (_lock, mut connection) = match taken {
+        Ok(taken) => taken,
+        Err(error) => {
+            // Whoever opened may have gone; then nobody needs the queue.
+            let _gone = opened.send(Err(error));
+            return;
+        }
+    };
+    let oldest_id_us = recover::oldest_id_us(codec::micros(SystemTime::now()), options.dedupe_window);
+    let writer = recover::load(&mut connection, oldest_id_us)
+        .and_then(|loaded| Writer::new(&connection, options, loaded, inbox, shared));
+    match writer {
+        Ok(writer) => {
+            if opened.send(Ok(())).is_ok() {
+                writer.run();
+            }
+        }
+        Err(failure) => {
+            let _gone = opened.send(Err(failed(failure)));
+        }
+    }
+}
+
+fn take_directory(path: &PathBuf) -> Result<Lock, OpenError> {
+    std::fs::create_dir_all(path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+    Lock::take(path)
+}
+
+fn check(options: &Options) -> Result<(), OpenError> {
+    let refused = |option, problem: &str| Err(OpenError::Option { option, problem: problem.to_owned() });
+    if options.max_payload == 0 || options.max_payload > LARGEST_PAYLOAD {
+        return refused("max_payload", "it must be between 1 byte and 256 MiB");
+    }
+    if options.max_bytes == 0 {
+        return refused("max_bytes", "nothing could be published; it must be at least 1");
+    }
+    if options.max_messages == 0 {
+        return refused("max_messages", "nothing could be published; it must be at least 1");
+    }
+    Ok(())
+}

@@ -1,0 +1,614 @@
+//! What every broker promises, as tests that run on each: see `broker_contract!` at the end.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tidegate::broker::{
+    Broker, DeadLetterError, DeadLetterQuery, Delivery, Demand, PublishError, Settle, SettleError, Settlement, Source,
+    SubscriptionSpec,
+};
+use tidegate::message::{Headers, Message, Publish, REDRIVE_COUNT_HEADER};
+use tidegate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord};
+use tidegate::settle::progress::{AttemptRecord, Progress};
+use tokio::time::{Instant, timeout};
+
+/// Longer than anything here takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// A lease that does not end during a test.
+pub(crate) const LONG_LEASE: Duration = Duration::from_secs(60);
+/// The shortest lease that all brokers keep to.
+const SHORT_LEASE: Duration = Duration::from_secs(2);
+
+/// A broker to test on, with a stream of its own.
+pub(crate) struct Place {
+    pub(crate) broker: Arc<dyn Broker>,
+    /// The stream, where the broker has named ones; it takes `<prefix>.>`.
+    pub(crate) stream: Option<String>,
+    /// What the subjects of this place begin with.
+    pub(crate) prefix: String,
+    /// What must live as long: a directory, a server.
+    pub(crate) _keep: Box<dyn Any + Send + Sync>,
+}
+
+impl Place {
+    pub(crate) fn subject(&self, rest: &str) -> String {
+        format!("{}.{rest}", self.prefix)
+    }
+
+    pub(crate) fn spec(&self, name: &str, filters: &[&str], ack_wait: Duration) -> SubscriptionSpec {
+        SubscriptionSpec {
+            name: name.to_owned(),
+            stream: self.stream.clone(),
+            subjects: filters.iter().map(|filter| self.subject(filter)).collect(),
+            ack_wait,
+            max_in_flight: 100,
+            create: true,
+        }
+    }
+
+    pub(crate) async fn subscribe(&self, name: &str, filters: &[&str], ack_wait: Duration) -> Arc<dyn Source> {
+        self.broker.subscribe(&self.spec(name, filters, ack_wait)).await.unwrap()
+    }
+
+    pub(crate) fn message(&self, rest: &str, id: Option<&str>, body: &str) -> Publish {
+        Publish {
+            subject: self.subject(rest),
+            id: id.map(str::to_owned),
+            headers: Headers::default(),
+            body: Bytes::from(body.to_owned()),
+        }
+    }
+
+    pub(crate) async fn publish(&self, rest: &str, bodies: impl IntoIterator<Item = impl AsRef<str>>) {
+        let messages = bodies.into_iter().map(|body| self.message(rest, None, body.as_ref())).collect();
+        for published in self.broker.publish(messages).await {
+            assert!(!published.unwrap().duplicate);
+        }
+    }
+}
+
+pub(crate) fn demand(messages: usize) -> Demand {
+    Demand { messages, bytes: usize::MAX }
+}
+
+/// Receives until so many messages have come.
+pub(crate) async fn receive(source: &dyn Source, count: usize) -> Vec<Delivery> {
+    let mut all = Vec::new();
+    let until = Instant::now() + PATIENCE;
+    while all.len() < count {
+        assert!(Instant::now() < until, "only {} of {count} messages came", all.len());
+        let came = source.receive(demand(count - all.len())).await.unwrap();
+        assert!(came.len() <= count - all.len(), "more came than was asked for");
+        all.extend(came);
+    }
+    all
+}
+
+pub(crate) async fn receive_one(source: &dyn Source) -> Delivery {
+    receive(source, 1).await.remove(0)
+}
+
+pub(crate) fn settle(delivery: &Delivery, settlement: Settlement) -> Settle {
+    Settle { receipt: delivery.receipt.clone(), settlement, lease_ends_at: delivery.lease_ends_at }
+}
+
+pub(crate) fn ack(delivery: &Delivery) -> Settle {
+    settle(delivery, Settlement::Ack { outputs: Vec::new() })
+}
+
+pub(crate) fn give_back(delivery: &Delivery, delay: Duration, progress: Progress) -> Settle {
+    settle(delivery, Settlement::Return { delay, progress: Box::new(progress) })
+}
+
+pub(crate) async fn settle_one(source: &dyn Source, settle: Settle) -> Result<(), SettleError> {
+    let mut answers = source.settle(vec![settle]).await;
+    assert_eq!(answers.len(), 1);
+    answers.remove(0)
+}
+
+pub(crate) fn bodies(deliveries: &[Delivery]) -> Vec<String> {
+    deliveries.iter().map(|delivery| text(&delivery.message)).collect()
+}
+
+pub(crate) fn text(message: &Message) -> String {
+    String::from_utf8(message.body.to_vec()).unwrap()
+}
+
+/// A failed run, as the settle stage would note it.
+pub(crate) fn failed(mut progress: Progress) -> Progress {
+    let failure = AttemptRecord {
+        attempt: progress.attempt(),
+        at: SystemTime::now(),
+        run_ms: 1,
+        reason: "handler-retry".to_owned(),
+        error: "not yet".to_owned(),
+        fingerprint: Some(7),
+        digest: "0123456789ab".to_owned(),
+    };
+    progress.record(failure);
+    progress
+}
+
+pub(crate) fn dead(delivery: &Delivery, subscription: &str, redrives: u32) -> DeadLetter {
+    let message = &delivery.message;
+    let now = SystemTime::now();
+    DeadLetter {
+        record: DeadLetterRecord {
+            id: DeadLetterId(ulid::Ulid::generate().to_string()),
+            reason: "handler-rejected".to_owned(),
+            error: "no such customer".to_owned(),
+            fingerprint: "00000000000000ff".to_owned(),
+            subscription: subscription.to_owned(),
+            broker: "test".to_owned(),
+            stream: None,
+            subject: message.subject.clone(),
+            sequence: message.sequence,
+            published_at: message.published_at,
+            message_id: message.id.clone(),
+            attempts: delivery.progress.attempt(),
+            deliveries: delivery.progress.deliveries,
+            defers: 0,
+            timeouts: 0,
+            first_seen: delivery.progress.first_seen,
+            dead_at: now,
+            handler: "test".to_owned(),
+            digest: "0123456789ab".to_owned(),
+            host: "here".to_owned(),
+            fuel_used: 1,
+            fuel_limit: 2,
+            memory_peak: 3,
+            run_ms: 4,
+            backtrace: vec!["frame".to_owned()],
+            history: Vec::new(),
+            redrives,
+        },
+        headers: message.headers.clone(),
+        body: message.body.clone(),
+    }
+}
+
+pub(crate) fn dead_letter(delivery: &Delivery, subscription: &str, redrives: u32) -> Settle {
+    settle(delivery, Settlement::DeadLetter(Box::new(dead(delivery, subscription, redrives))))
+}
+
+/// Polls until a condition holds.
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> F) {
+    let until = Instant::now() + PATIENCE;
+    let mut pause = tokio::time::interval(Duration::from_millis(5));
+    while !check().await {
+        assert!(Instant::now() < until, "never: {what}");
+        pause.tick().await;
+    }
+}
+
+pub(crate) async fn comes_whole_and_in_order(place: &Place) {
+    let source = place.subscribe("whole", &[">"], LONG_LEASE).await;
+    let mut headers = Headers::default();
+    headers.push("Content-Type", "text/plain");
+    headers.push("X-Twice", "one");
+    headers.push("X-Twice", "two");
+    let large = "x".repeat(100_000);
+    let bodies = ["first", "", &large, "last"];
+    let before = SystemTime::now() - Duration::from_secs(5);
+    let messages = bodies
+        .iter()
+        .enumerate()
+        .map(|(n, body)| Publish { headers: headers.clone(), ..place.message("a.b", Some(&format!("id-{n}")), body) });
+    let published = place.broker.publish(messages.collect()).await;
+    let sequences: Vec<u64> = published.into_iter().map(|one| one.unwrap().sequence).collect();
+    assert!(sequences.is_sorted_by(|a, b| a < b), "{sequences:?}");
+    let came = receive(&*source, 4).await;
+    for (n, delivery) in came.iter().enumerate() {
+        let message = &delivery.message;
+        assert_eq!(message.subject, place.subject("a.b"));
+        assert_eq!(message.id, format!("id-{n}"));
+        assert_eq!(message.sequence, sequences[n]);
+        assert!(message.body == bodies[n], "body {n}");
+        assert!(message.published_at > before && message.published_at < SystemTime::now() + Duration::from_secs(5));
+        let twice: Vec<_> = message.headers.iter().filter(|header| header.name == "X-Twice").collect();
+        assert_eq!((twice[0].value.as_ref(), twice[1].value.as_ref()), (&b"one"[..], &b"two"[..]));
+        assert_eq!(message.headers.text("content-type"), Some("text/plain"));
+        assert_eq!(delivery.progress.deliveries, 1);
+        assert_eq!(delivery.progress.attempt(), 1);
+        assert!(delivery.lease_ends_at > Instant::now() && delivery.lease_ends_at < Instant::now() + LONG_LEASE);
+        assert!(!delivery.already_done);
+    }
+}
+
+pub(crate) async fn what_is_acknowledged_is_gone(place: &Place) {
+    let source = place.subscribe("acks", &[">"], LONG_LEASE).await;
+    place.publish("a", ["1", "2", "3"]).await;
+    let came = receive(&*source, 3).await;
+    let answers = source.settle(came.iter().map(ack).collect()).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    eventually("nothing is left", || async {
+        let backlog = source.backlog().await.unwrap();
+        (backlog.ready, backlog.pending, backlog.oldest) == (0, 0, None)
+    })
+    .await;
+    place.publish("a", ["4"]).await;
+    assert_eq!(bodies(&receive(&*source, 1).await), ["4"]);
+}
+
+pub(crate) async fn a_backlog_is_counted(place: &Place) {
+    let source = place.subscribe("counts", &["a.>"], LONG_LEASE).await;
+    place.publish("a.x", ["1", "2", "3", "4", "5"]).await;
+    place.publish("b.x", ["not for us"]).await;
+    eventually("five are ready", || async { source.backlog().await.unwrap().ready == 5 }).await;
+    let came = receive(&*source, 2).await;
+    settle_one(&*source, give_back(&came[0], Duration::from_secs(600), came[0].progress.clone())).await.unwrap();
+    eventually("three are ready, two pending", || async {
+        let backlog = source.backlog().await.unwrap();
+        (backlog.ready, backlog.pending) == (3, 2) && backlog.oldest == Some(came[0].message.published_at)
+    })
+    .await;
+}
+
+pub(crate) async fn a_return_waits_and_keeps_its_progress(place: &Place) {
+    let source = place.subscribe("returns", &[">"], LONG_LEASE).await;
+    place.publish("a", ["slow"]).await;
+    let first = receive_one(&*source).await;
+    let delay = Duration::from_millis(700);
+    let returned = Instant::now();
+    settle_one(&*source, give_back(&first, delay, failed(first.progress.clone()))).await.unwrap();
+    // What comes after it is not held up by it.
+    place.publish("a", ["quick"]).await;
+    let quick = receive_one(&*source).await;
+    assert_eq!(text(&quick.message), "quick");
+    settle_one(&*source, ack(&quick)).await.unwrap();
+    let again = receive_one(&*source).await;
+    assert!(returned.elapsed() >= delay, "it came back after {:?}", returned.elapsed());
+    assert_eq!(again.message, first.message);
+    assert_eq!(again.progress.deliveries, 2);
+    assert_eq!(again.progress.attempt(), 2);
+    assert_eq!(again.progress.failures, 1);
+    assert_eq!(again.progress.unexplained(), 0);
+    assert_eq!(again.progress.previous_failure().as_deref(), Some("handler-retry: not yet"));
+    settle_one(&*source, ack(&again)).await.unwrap();
+}
+
+pub(crate) async fn an_uncounted_return_costs_no_attempt(place: &Place) {
+    let source = place.subscribe("uncounted", &[">"], LONG_LEASE).await;
+    place.publish("a", ["1"]).await;
+    for round in 1..=4 {
+        let delivery = receive_one(&*source).await;
+        assert_eq!((delivery.progress.deliveries, delivery.progress.attempt()), (round, 1));
+        let mut progress = delivery.progress.clone();
+        progress.uncounted += 1;
+        settle_one(&*source, give_back(&delivery, Duration::ZERO, progress)).await.unwrap();
+    }
+}
+
+pub(crate) async fn a_dead_letter_is_kept_and_its_message_gone(place: &Place) {
+    let source = place.subscribe("deaths", &[">"], LONG_LEASE).await;
+    let letters = place.broker.dead_letters();
+    let mut message = place.message("a.b", Some("the-id"), "poison");
+    message.headers.push("X-Kind", "order");
+    place.broker.publish(vec![message]).await.remove(0).unwrap();
+    let delivery = receive_one(&*source).await;
+    let letter = dead(&delivery, "deaths", 0);
+    let id = letter.record.id.clone();
+    settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter.clone())))).await.unwrap();
+    eventually("the source is empty", || async {
+        let backlog = source.backlog().await.unwrap();
+        (backlog.ready, backlog.pending) == (0, 0)
+    })
+    .await;
+    assert_eq!(letters.depth().await.unwrap(), 1);
+    let stored = letters.get(&id).await.unwrap();
+    assert_eq!(stored.letter.record.message_id, "the-id");
+    assert_eq!(stored.letter.record.reason, "handler-rejected");
+    assert_eq!(stored.letter.record.error, "no such customer");
+    assert_eq!(stored.letter.record.sequence, delivery.message.sequence);
+    assert_eq!(stored.letter.body, "poison");
+    assert_eq!(stored.letter.headers.text("x-kind"), Some("order"));
+    assert_eq!((stored.body_size, stored.redriven_at), (6, None));
+    let page = letters.list(&DeadLetterQuery::default()).await.unwrap();
+    assert_eq!(page.letters.len(), 1);
+    assert_eq!((page.letters[0].letter.body.len(), page.letters[0].body_size), (0, 6));
+    letters.discard(&id).await.unwrap();
+    assert!(matches!(letters.get(&id).await, Err(DeadLetterError::NotFound(_))));
+    assert!(matches!(letters.discard(&id).await, Err(DeadLetterError::NotFound(_))));
+    assert_eq!(letters.depth().await.unwrap(), 0);
+}
+
+pub(crate) async fn dead_letters_are_listed_newest_first_by_page(place: &Place) {
+    let source = place.subscribe("pages", &[">"], LONG_LEASE).await;
+    let other = place.subscribe("other", &[">"], LONG_LEASE).await;
+    let letters = place.broker.dead_letters();
+    place.publish("a", ["1", "2", "3", "4", "5"]).await;
+    for delivery in receive(&*source, 5).await {
+        settle_one(&*source, dead_letter(&delivery, "pages", 0)).await.unwrap();
+    }
+    let delivery = receive_one(&*other).await;
+    settle_one(&*other, dead_letter(&delivery, "other", 0)).await.unwrap();
+    let mut query = DeadLetterQuery { subscription: Some("pages".to_owned()), limit: 2, ..DeadLetterQuery::default() };
+    let mut sequences = Vec::new();
+    loop {
+        let page = letters.list(&query).await.unwrap();
+        assert!(page.letters.len() <= 2);
+        sequences.extend(page.letters.iter().map(|stored| stored.letter.record.sequence));
+        let Some(next) = page.next else { break };
+        query.after = Some(next);
+    }
+    assert_eq!(sequences.len(), 5);
+    assert!(sequences.is_sorted_by(|a, b| a > b), "{sequences:?}");
+    let by_reason = DeadLetterQuery { reason: Some("timeout".to_owned()), ..DeadLetterQuery::default() };
+    assert_eq!(letters.list(&by_reason).await.unwrap().letters, []);
+}
+
+pub(crate) async fn a_redrive_comes_back_with_its_identity(place: &Place) {
+    let source = place.subscribe("redrives", &[">"], LONG_LEASE).await;
+    let letters = place.broker.dead_letters();
+    place.broker.publish(vec![place.message("a.b", Some("me"), "again")]).await.remove(0).unwrap();
+    let delivery = receive_one(&*source).await;
+    let letter = dead(&delivery, "redrives", 0);
+    let id = letter.record.id.clone();
+    settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
+    letters.redrive(&id, false).await.unwrap();
+    let again = receive_one(&*source).await;
+    assert_eq!((again.message.id.as_str(), text(&again.message).as_str()), ("me", "again"));
+    assert_eq!(again.message.subject, place.subject("a.b"));
+    assert_eq!(again.message.headers.text(REDRIVE_COUNT_HEADER), Some("1"));
+    assert_eq!((again.message.redrives(), again.progress.attempt(), again.progress.failures), (1, 1, 0));
+    assert!(matches!(letters.redrive(&id, true).await, Err(DeadLetterError::AlreadyRedriven(_))));
+    assert_eq!(letters.depth().await.unwrap(), 0);
+    assert!(letters.get(&id).await.unwrap().redriven_at.is_some());
+    assert_eq!(letters.list(&DeadLetterQuery::default()).await.unwrap().letters.len(), 0);
+    let all = DeadLetterQuery { include_redriven: true, ..DeadLetterQuery::default() };
+    assert_eq!(letters.list(&all).await.unwrap().letters.len(), 1);
+    // It dies once more: a dead letter of its own.
+    settle_one(&*source, dead_letter(&again, "redrives", 1)).await.unwrap();
+    assert_eq!(letters.depth().await.unwrap(), 1);
+}
+
+pub(crate) async fn a_redrive_loop_needs_force(place: &Place) {
+    let source = place.subscribe("loops", &[">"], LONG_LEASE).await;
+    let letters = place.broker.dead_letters();
+    let mut message = place.message("a", None, "again and again");
+    message.headers.set(REDRIVE_COUNT_HEADER, "3");
+    place.broker.publish(vec![message]).await.remove(0).unwrap();
+    let delivery = receive_one(&*source).await;
+    let letter = dead(&delivery, "loops", 3);
+    let id = letter.record.id.clone();
+    settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
+    let refused = letters.redrive(&id, false).await;
+    assert!(matches!(refused, Err(DeadLetterError::Loop { count: 3, .. })), "{refused:?}");
+    letters.redrive(&id, true).await.unwrap();
+    assert_eq!(receive_one(&*source).await.message.redrives(), 4);
+}
+
+pub(crate) async fn a_lease_that_ends_gives_the_message_back(place: &Place) {
+    let source = place.subscribe("leases", &[">"], SHORT_LEASE).await;
+    place.publish("a", ["1"]).await;
+    let first = receive_one(&*source).await;
+    let again = receive_one(&*source).await;
+    assert!(Instant::now() >= first.lease_ends_at, "it came back before its lease was over");
+    assert_eq!(again.message, first.message);
+    assert_eq!((again.progress.deliveries, again.progress.attempt(), again.progress.unexplained()), (2, 2, 1));
+    settle_one(&*source, ack(&again)).await.unwrap();
+}
+
+pub(crate) async fn an_extended_lease_holds(place: &Place) {
+    let source = place.subscribe("extends", &[">"], SHORT_LEASE).await;
+    place.publish("a", ["held"]).await;
+    let mut held = receive_one(&*source).await;
+    let started = Instant::now();
+    let mut beat = tokio::time::interval(SHORT_LEASE / 4);
+    while started.elapsed() < 2 * SHORT_LEASE {
+        beat.tick().await;
+        let ends = source.extend(std::slice::from_ref(&held.receipt)).await[0].expect("the lease is held");
+        assert!(ends >= held.lease_ends_at);
+        held.lease_ends_at = ends;
+    }
+    place.publish("a", ["next"]).await;
+    let next = receive_one(&*source).await;
+    assert_eq!(text(&next.message), "next", "the one that is held came again");
+    settle_one(&*source, ack(&held)).await.unwrap();
+}
+
+pub(crate) async fn nothing_is_settled_after_the_lease(place: &Place) {
+    let source = place.subscribe("late", &[">"], SHORT_LEASE).await;
+    place.publish("a", ["1"]).await;
+    let mut delivery = receive_one(&*source).await;
+    // The caller's own clock says that it is over, whatever the broker thinks.
+    delivery.lease_ends_at = Instant::now();
+    let late = settle_one(&*source, ack(&delivery)).await;
+    assert!(matches!(late, Err(SettleError::LeaseLost)), "{late:?}");
+    let again = receive_one(&*source).await;
+    settle_one(&*source, ack(&again)).await.unwrap();
+}
+
+pub(crate) async fn an_id_is_taken_once(place: &Place) {
+    let source = place.subscribe("ids", &[">"], LONG_LEASE).await;
+    let first = place.broker.publish(vec![place.message("a", Some("x"), "1")]).await.remove(0).unwrap();
+    assert!(!first.duplicate);
+    let group = vec![
+        place.message("a", Some("x"), "again"),
+        place.message("a", Some("y"), "2"),
+        place.message("b", Some("y"), "again"),
+        place.message("a", None, "3"),
+        place.message("a", None, "3"),
+    ];
+    let answers: Vec<_> = place.broker.publish(group).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(answers.iter().map(|one| one.duplicate).collect::<Vec<_>>(), [true, false, true, false, false]);
+    assert_eq!(answers[0].sequence, first.sequence);
+    assert_eq!(answers[2].sequence, answers[1].sequence);
+    let came = receive(&*source, 4).await;
+    assert_eq!(bodies(&came), ["1", "2", "3", "3"]);
+    assert_ne!(came[2].message.id, came[3].message.id, "what came without an id is told apart");
+    for delivery in &came {
+        settle_one(&*source, ack(delivery)).await.unwrap();
+    }
+    let after = place.broker.publish(vec![place.message("a", Some("x"), "still known")]).await.remove(0).unwrap();
+    assert!(after.duplicate, "an id is known after its message was acknowledged");
+}
+
+pub(crate) async fn each_subscription_gets_every_message(place: &Place) {
+    let one = place.subscribe("one", &[">"], LONG_LEASE).await;
+    let two = place.subscribe("two", &[">"], LONG_LEASE).await;
+    place.publish("a", ["1", "2", "3"]).await;
+    let came = receive(&*one, 3).await;
+    for delivery in &came {
+        settle_one(&*one, ack(delivery)).await.unwrap();
+    }
+    let came = receive(&*two, 3).await;
+    assert_eq!(bodies(&came), ["1", "2", "3"]);
+    settle_one(&*two, give_back(&came[1], Duration::ZERO, came[1].progress.clone())).await.unwrap();
+    assert_eq!(bodies(&receive(&*two, 1).await), ["2"], "another's acknowledgement is none of ours");
+}
+
+pub(crate) async fn a_later_subscription_starts_from_the_oldest(place: &Place) {
+    let first = place.subscribe("first", &["a"], LONG_LEASE).await;
+    place.publish("a", ["1"]).await;
+    place.publish("b", ["2", "3"]).await;
+    let held = receive_one(&*first).await;
+    let later = place.subscribe("later", &[">"], LONG_LEASE).await;
+    assert_eq!(bodies(&receive(&*later, 3).await), ["1", "2", "3"]);
+    settle_one(&*first, ack(&held)).await.unwrap();
+}
+
+pub(crate) async fn filters_choose(place: &Place) {
+    let star = place.subscribe("star", &["orders.*.paid"], LONG_LEASE).await;
+    let rest = place.subscribe("rest", &["orders.eu.>"], LONG_LEASE).await;
+    let both = place.subscribe("both", &["orders.us.paid", "users.*"], LONG_LEASE).await;
+    for subject in ["orders.eu.paid", "orders.us.paid", "orders.eu.sent.late", "users.new", "orders.eu", "end.all"] {
+        place.publish(subject, [subject]).await;
+    }
+    assert_eq!(bodies(&receive(&*star, 2).await), ["orders.eu.paid", "orders.us.paid"]);
+    assert_eq!(bodies(&receive(&*rest, 2).await), ["orders.eu.paid", "orders.eu.sent.late"]);
+    assert_eq!(bodies(&receive(&*both, 2).await), ["orders.us.paid", "users.new"]);
+    for source in [star, rest, both] {
+        eventually("nothing more is ready", || async { source.backlog().await.unwrap().ready == 0 }).await;
+    }
+}
+
+pub(crate) async fn no_more_than_was_asked_for(place: &Place) {
+    let source = place.subscribe("demand", &[">"], LONG_LEASE).await;
+    place.publish("a", (0..20).map(|n| format!("{n:1000}"))).await;
+    let mut seen = BTreeSet::new();
+    // Three fit the bytes, with their subjects and ids; then one at a time, though none fits.
+    for (bytes, most) in [(3_600, 3), (100, 1), (100, 1)] {
+        let came = timeout(PATIENCE, source.receive(Demand { messages: 10, bytes })).await.unwrap().unwrap();
+        assert!(!came.is_empty() && came.len() <= most, "{} came for {bytes} bytes", came.len());
+        seen.extend(came.iter().map(|delivery| delivery.message.sequence));
+    }
+    let came = timeout(PATIENCE, source.receive(demand(4))).await.unwrap().unwrap();
+    assert!(!came.is_empty() && came.len() <= 4);
+    seen.extend(came.iter().map(|delivery| delivery.message.sequence));
+    let rest = 20 - seen.len();
+    seen.extend(receive(&*source, rest).await.iter().map(|delivery| delivery.message.sequence));
+    assert_eq!(seen.len(), 20, "each came once");
+}
+
+pub(crate) async fn a_publish_wakes_who_waits(place: &Place) {
+    let source = place.subscribe("waits", &[">"], LONG_LEASE).await;
+    let waiting = tokio::spawn(async move { receive_one(&*source).await });
+    tokio::task::yield_now().await;
+    place.publish("a", ["now"]).await;
+    let came = timeout(PATIENCE, waiting).await.unwrap().unwrap();
+    assert_eq!(text(&came.message), "now");
+}
+
+pub(crate) async fn outputs_are_published_with_the_ack(place: &Place) {
+    let source = place.subscribe("inputs", &["in"], LONG_LEASE).await;
+    let results = place.subscribe("results", &["out"], LONG_LEASE).await;
+    place.publish("in", ["1", "2"]).await;
+    let came = receive(&*source, 2).await;
+    let outputs = vec![place.message("out", Some("o-1"), "a"), place.message("out", Some("o-2"), "b")];
+    settle_one(&*source, settle(&came[0], Settlement::Ack { outputs: outputs.clone() })).await.unwrap();
+    // The same outputs again, as after a run that was repeated: known by their ids.
+    settle_one(&*source, settle(&came[1], Settlement::Ack { outputs })).await.unwrap();
+    place.publish("out", ["end"]).await;
+    assert_eq!(bodies(&receive(&*results, 3).await), ["a", "b", "end"]);
+}
+
+pub(crate) async fn an_output_that_is_refused_keeps_the_message(place: &Place) {
+    let source = place.subscribe("keeps", &["in"], LONG_LEASE).await;
+    place.publish("in", ["1"]).await;
+    let delivery = receive_one(&*source).await;
+    let outputs = vec![place.message("out.*", None, "no subject")];
+    let refused = settle_one(&*source, settle(&delivery, Settlement::Ack { outputs })).await;
+    assert!(matches!(refused, Err(SettleError::Output(PublishError::Invalid(_)))), "{refused:?}");
+    // The lease is still ours: it can be settled another way.
+    settle_one(&*source, dead_letter(&delivery, "keeps", 0)).await.unwrap();
+}
+
+pub(crate) async fn bad_publishes_are_refused_one_by_one(place: &Place) {
+    let source = place.subscribe("bad", &[">"], LONG_LEASE).await;
+    let group = vec![
+        place.message("a", None, "good"),
+        Publish { subject: place.subject("a.>"), ..place.message("a", None, "a filter") },
+        Publish { body: Bytes::from(vec![b'x'; 100 << 20]), ..place.message("a", None, "") },
+        place.message("a", None, "good too"),
+    ];
+    let answers = place.broker.publish(group).await;
+    assert!(answers[0].is_ok() && answers[3].is_ok(), "{answers:?}");
+    assert!(matches!(answers[1], Err(PublishError::Invalid(_))), "{answers:?}");
+    assert!(matches!(answers[2], Err(PublishError::TooLarge { .. })), "{answers:?}");
+    assert_eq!(bodies(&receive(&*source, 2).await), ["good", "good too"]);
+}
+
+pub(crate) async fn a_receive_that_is_dropped_loses_nothing(place: &Place) {
+    let source = place.subscribe("dropped", &[">"], SHORT_LEASE).await;
+    let mut seen = BTreeSet::new();
+    for round in 0..10 {
+        place.publish("a", [format!("{round}")]).await;
+        // Given up on at once, or nearly so.
+        let given_up = timeout(Duration::from_micros(100 * round), source.receive(demand(10))).await;
+        for delivery in given_up.map(Result::unwrap).unwrap_or_default() {
+            settle_one(&*source, ack(&delivery)).await.unwrap();
+            seen.insert(text(&delivery.message));
+        }
+    }
+    let rest = 10 - seen.len();
+    for delivery in receive(&*source, rest).await {
+        seen.insert(text(&delivery.message));
+    }
+    assert_eq!(seen.len(), 10);
+}
+
+/// Makes a test of each case, on the places that a function makes by name. A macro, so that a case that is added above
+/// and here runs on every broker, under its own name.
+macro_rules! broker_contract {
+    ($place:path) => {
+        $crate::broker_contract::broker_contract! { @cases $place =>
+            comes_whole_and_in_order
+            what_is_acknowledged_is_gone
+            a_backlog_is_counted
+            a_return_waits_and_keeps_its_progress
+            an_uncounted_return_costs_no_attempt
+            a_dead_letter_is_kept_and_its_message_gone
+            dead_letters_are_listed_newest_first_by_page
+            a_redrive_comes_back_with_its_identity
+            a_redrive_loop_needs_force
+            a_lease_that_ends_gives_the_message_back
+            an_extended_lease_holds
+            nothing_is_settled_after_the_lease
+            an_id_is_taken_once
+            each_subscription_gets_every_message
+            a_later_subscription_starts_from_the_oldest
+            filters_choose
+            no_more_than_was_asked_for
+            a_publish_wakes_who_waits
+            outputs_are_published_with_the_ack
+            an_output_that_is_refused_keeps_the_message
+            bad_publishes_are_refused_one_by_one
+            a_receive_that_is_dropped_loses_nothing
+        }
+    };
+    (@cases $place:path => $($case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let place = $place(stringify!($case)).await;
+                $crate::broker_contract::$case(&place).await;
+                place.broker.close().await;
+            }
+        )*
+    };
+}
+pub(crate) use broker_contract;
