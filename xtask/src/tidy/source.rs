@@ -149,16 +149,20 @@ pub(super) fn mark_test_modules(sources: &mut [Source]) {
     }
 }
 
+/// The paths, without their ends, of the modules that a file names under `#[cfg(test)]`.
 fn named_test_modules(source: &Source) -> Vec<String> {
     let base = source.path.trim_end_matches(".rs");
+    let (directory, _) = base.rsplit_once('/').unwrap_or_default();
     let folder = ["/mod", "/lib", "/main"].iter().find_map(|end| base.strip_suffix(end)).unwrap_or(base);
     let attributes = source.code.match_indices("#[cfg(test)]");
     attributes
         .filter_map(|(start, attribute)| {
-            let behind = source.code.get(start + attribute.len()..)?;
-            let (item, _) = behind.split_once(['{', ';'])?;
-            let (_, name) = item.split_once("mod ")?;
-            Some(format!("{folder}/{}", name.trim()))
+            let behind = start + attribute.len();
+            let end = behind + source.code.get(behind..)?.find(['{', ';'])?;
+            let (_, name) = source.code.get(behind..end)?.split_once("mod ")?;
+            let path =
+                source.text.get(behind..end)?.split_once("#[path = \"").and_then(|(_, path)| path.split_once(".rs\"]"));
+            Some(path.map_or_else(|| format!("{folder}/{}", name.trim()), |(path, _)| format!("{directory}/{path}")))
         })
         .collect()
 }
@@ -195,11 +199,16 @@ mod tests {
     fn a_file_that_a_test_module_names_is_test_code() {
         let mut sources = vec![
             Source::new("host/src/a/mod.rs", "#[cfg(test)]\nmod model;\nmod real;".to_owned()),
+            Source::new("host/src/a/b.rs", "#[cfg(test)]\n#[path = \"b_rows.rs\"]\nmod rows;".to_owned()),
+            Source::new("host/src/a/b_rows.rs", "fn r() {}".to_owned()),
             Source::new("host/src/a/model.rs", "fn m() {}".to_owned()),
             Source::new("host/src/a/real.rs", "fn r() {}".to_owned()),
         ];
         mark_test_modules(&mut sources);
-        assert_eq!(sources.iter().map(|source| source.is_test(0)).collect::<Vec<_>>(), [false, true, false]);
+        assert_eq!(
+            sources.iter().map(|source| source.is_test(0)).collect::<Vec<_>>(),
+            [false, false, true, true, false]
+        );
     }
 
     #[test]
