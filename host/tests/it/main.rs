@@ -15,6 +15,7 @@
 
 mod broker_contract;
 mod embedded;
+mod examples;
 mod sandbox;
 mod simulation;
 mod support;

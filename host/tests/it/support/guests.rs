@@ -36,6 +36,31 @@ fn build() -> PathBuf {
     target.join(TARGET).join("release")
 }
 
+/// The bytes of an example of the repository, by its package's name.
+///
+/// From `TIDEGATE_GUESTS` as for [`guest`]; else cargo builds it as its users do.
+pub(crate) fn example(package: &str) -> Vec<u8> {
+    let file = format!("{}.wasm", package.replace('-', "_"));
+    let directory = std::env::var_os("TIDEGATE_GUESTS").map_or_else(|| build_example(package), PathBuf::from);
+    let path = directory.join(file);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("no example at {}: {error}", path.display()))
+}
+
+fn build_example(package: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
+    add_target();
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["build", "--quiet", "--profile", "guest", "--locked", "--target", TARGET, "--package", package])
+        .arg("--target-dir")
+        .arg(&target)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_BUILD_TARGET");
+    run(&mut cargo, "building an example");
+    target.join(TARGET).join("guest")
+}
+
 const TARGET: &str = "wasm32-wasip2";
 
 /// Adds the wasm target when it is missing: rustup does not do so by itself everywhere.
