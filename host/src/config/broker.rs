@@ -6,23 +6,13 @@ use std::time::Duration;
 
 use super::check::Checker;
 use super::problem::Problem;
-use super::raw::{DurabilityChoice, RawBroker, RawEmbedded, RawJetStream, RawStream, RawTls};
+use super::raw::{RawBroker, RawDurability, RawEmbedded, RawJetStream, RawStream, RawTls};
 use super::raw_values::RawSecret;
 use super::secret::SecretSource;
-use crate::broker::subject;
+use crate::broker::{embedded, subject};
 
 /// A publisher that tries again after an hour-long outage is still recognised.
-const DEDUPE_WINDOW: Duration = Duration::from_secs(3600);
-/// A million ids of 36 bytes take about 100 MB of memory at the very most; 277 messages a second fill it in an hour.
-const DEDUPE_MAX: u64 = 1_000_000;
-/// Ten million messages of 1 KiB: a day and a night of 100 a second.
-const MAX_BYTES: u64 = 10 << 30;
-/// What `MAX_BYTES` holds of messages of 100 bytes.
-const MAX_MESSAGES: u64 = 100_000_000;
-/// What a handler takes by default.
-const MAX_PAYLOAD: usize = 8 << 20;
-/// 64,000 acknowledgements and dead letters of 1 KiB while somebody makes room.
-const RESERVE_BYTES: u64 = 64 << 20;
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(3600);
 /// Ten round trips to a server that is busy taking over a stream.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The stream of dead letters; one for all subscriptions, so that one place shows what was given up.
@@ -34,32 +24,9 @@ const MAX_REPLICAS: u64 = 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BrokerConfig {
     /// The durable queue inside the host.
-    Embedded(EmbeddedConfig),
+    Embedded(embedded::Options),
     /// NATS JetStream.
     JetStream(Box<JetStreamConfig>),
-}
-
-/// The settings of an embedded queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EmbeddedConfig {
-    /// The directory of the queue.
-    pub path: PathBuf,
-    /// How long a message id is remembered.
-    pub dedupe_window: Duration,
-    /// The most message ids that are remembered.
-    pub dedupe_max: u64,
-    /// The most bytes that are kept.
-    pub max_bytes: u64,
-    /// The most messages that are kept.
-    pub max_messages: u64,
-    /// How long a message is kept that no subscription has still to settle; `None`: without end.
-    pub max_age: Option<Duration>,
-    /// When a publish is confirmed.
-    pub durability: DurabilityChoice,
-    /// The largest message that is taken, in bytes.
-    pub max_payload: usize,
-    /// Disk space that publishing leaves free, in bytes.
-    pub reserve_bytes: u64,
 }
 
 /// The settings of NATS JetStream.
@@ -167,22 +134,27 @@ impl BrokerConfig {
     }
 }
 
-fn embedded(name: &str, raw: RawEmbedded, data_dir: &std::path::Path, checker: &mut Checker) -> EmbeddedConfig {
+fn embedded(name: &str, raw: RawEmbedded, data_dir: &std::path::Path, checker: &mut Checker) -> embedded::Options {
     let at = |key| ["brokers", name, key];
+    let path = raw.path.map_or_else(|| data_dir.join(format!("queue-{name}")), |path| checker.resolve(&path));
+    let default = embedded::Options::new(path);
     if raw.max_messages == Some(0) {
         checker.problem(Problem::at(&at("max_messages"), "`max_messages` must not be zero"));
     }
-    EmbeddedConfig {
-        path: raw.path.map_or_else(|| data_dir.join(format!("queue-{name}")), |path| checker.resolve(&path)),
+    embedded::Options {
         // Zero in either turns de-duplication off.
-        dedupe_window: raw.dedupe_window.map_or(DEDUPE_WINDOW, |text| text.0),
-        dedupe_max: raw.dedupe_max.unwrap_or(DEDUPE_MAX),
-        max_bytes: checker.size(&at("max_bytes"), raw.max_bytes, MAX_BYTES),
-        max_messages: raw.max_messages.unwrap_or(MAX_MESSAGES),
-        max_age: raw.max_age.map(|age| checker.duration(&at("max_age"), Some(age), age.0, Duration::from_secs(1))),
-        durability: raw.durability.unwrap_or_default(),
-        max_payload: checker.memory_size(&at("max_payload"), raw.max_payload, MAX_PAYLOAD),
-        reserve_bytes: raw.reserve_bytes.map_or(RESERVE_BYTES, |text| text.0),
+        dedupe_window: raw.dedupe_window.map_or(default.dedupe_window, |text| text.0),
+        dedupe_max: raw.dedupe_max.map_or(default.dedupe_max, |max| usize::try_from(max).unwrap_or(usize::MAX)),
+        max_bytes: checker.size(&at("max_bytes"), raw.max_bytes, default.max_bytes),
+        max_messages: raw.max_messages.unwrap_or(default.max_messages),
+        max_age: checker.duration(&at("max_age"), raw.max_age, default.max_age, Duration::from_secs(1)),
+        durability: match raw.durability.unwrap_or_default() {
+            RawDurability::Fsync => embedded::Durability::Fsync,
+            RawDurability::Relaxed => embedded::Durability::Relaxed,
+        },
+        max_payload: checker.memory_size(&at("max_payload"), raw.max_payload, default.max_payload),
+        reserve_bytes: raw.reserve_bytes.map_or(default.reserve_bytes, |text| text.0),
+        path: default.path,
     }
 }
 
@@ -208,7 +180,7 @@ fn jetstream(name: &str, raw: RawJetStream, checker: &mut Checker) -> JetStreamC
         auth: authentication(name, &raw, checker),
         tls: raw.tls.map(|raw| tls(name, raw, checker)),
         replicas: usize::try_from(replicas).unwrap_or(1),
-        duplicate_window: checker.duration(&at("duplicate_window"), raw.duplicate_window, DEDUPE_WINDOW, least),
+        duplicate_window: checker.duration(&at("duplicate_window"), raw.duplicate_window, DUPLICATE_WINDOW, least),
         dead_letter_stream,
         publish_timeout: checker.duration(&at("publish_timeout"), raw.publish_timeout, PUBLISH_TIMEOUT, least),
         streams: raw.streams.into_iter().map(|(key, raw)| (key.clone(), stream(name, &key, raw, checker))).collect(),

@@ -31,11 +31,11 @@ mod subscription;
 mod tree;
 mod units;
 
-pub use broker::{Authentication, BrokerConfig, EmbeddedConfig, JetStreamConfig, StreamConfig, TlsConfig};
+pub use broker::{Authentication, BrokerConfig, JetStreamConfig, StreamConfig, TlsConfig};
 pub use handler::{HandlerConfig, OutputConfig};
 pub use host::{HostConfig, HttpConfig, LogConfig};
 pub use problem::Problems;
-pub use raw::{DurabilityChoice, LogFormat, LogThreshold, OnMissing};
+pub use raw::{LogFormat, LogThreshold, OnMissing};
 pub use schema::schema;
 pub use secret::{Secret, SecretError, SecretSource};
 pub use subscription::SubscriptionConfig;

@@ -117,15 +117,15 @@ pub(super) struct RawEmbedded {
     pub(super) dedupe_window: Option<DurationText>,
     /// The most message ids that are remembered. Default: 1000000.
     pub(super) dedupe_max: Option<u64>,
-    /// The most bytes that are kept; publishing is refused beyond. Default: "10GiB".
+    /// The most bytes that are kept; publishing is refused beyond. Default: "16GiB".
     pub(super) max_bytes: Option<SizeText>,
-    /// The most messages that are kept; publishing is refused beyond. Default: 100000000.
+    /// The most messages that are kept; publishing is refused beyond. Default: 50000000.
     pub(super) max_messages: Option<u64>,
-    /// How long a message is kept that no subscription has still to settle. Default: without end.
+    /// How long a message is kept that no subscription has still to settle. Default: "7d".
     pub(super) max_age: Option<DurationText>,
     /// When a publish is confirmed. Default: "fsync".
-    pub(super) durability: Option<DurabilityChoice>,
-    /// The largest message that is taken. Default: "8MiB".
+    pub(super) durability: Option<RawDurability>,
+    /// The largest message that is taken: body, headers, subject and id. Default: "1MiB".
     pub(super) max_payload: Option<SizeText>,
     /// Disk space that publishing leaves free, so that acknowledgements and dead letters still go on. Default: "64MiB".
     pub(super) reserve_bytes: Option<SizeText>,
@@ -134,7 +134,7 @@ pub(super) struct RawEmbedded {
 /// When a publish is confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum DurabilityChoice {
+pub(super) enum RawDurability {
     /// Once it is on the disk: it survives a power cut.
     #[default]
     Fsync,

@@ -57,7 +57,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.handlers["triage"].limits, crate::sandbox::limits::Limits::default());
     let BrokerConfig::Embedded(queue) = &config.brokers["local"] else { panic!("not embedded") };
     assert_eq!(queue.path, Path::new("tidegate-data/queue-local"));
-    assert_eq!(queue.durability, DurabilityChoice::Fsync);
+    assert_eq!(*queue, crate::broker::embedded::Options::new("tidegate-data/queue-local"));
 }
 
 #[test]
