@@ -20,6 +20,7 @@ use crate::message::{Message, Publish};
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
 use crate::settle::progress::Progress;
 
+pub mod done;
 pub mod embedded;
 mod error;
 pub mod lease;

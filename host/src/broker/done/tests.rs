@@ -1,0 +1,125 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::time::SystemTime;
+
+use super::file::Changes;
+use super::*;
+
+fn identity(created: &str) -> SourceIdentity {
+    SourceIdentity {
+        stream: "ORDERS".to_owned(),
+        stream_created: "2026-01-01T00:00:00Z".to_owned(),
+        consumer: "billing".to_owned(),
+        consumer_created: created.to_owned(),
+    }
+}
+
+fn done(record: &DoneRecord, source: SourceId, sequence: u64) -> bool {
+    record.look_up(source, std::iter::once(sequence))[0].0
+}
+
+fn note(record: &DoneRecord, source: SourceId, sequence: u64) -> Option<Progress> {
+    record.look_up(source, std::iter::once(sequence)).remove(0).1
+}
+
+#[tokio::test]
+async fn what_is_marked_is_there_after_a_new_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::at(folder.path().join("done.db"));
+    let record = DoneRecord::open(&options).unwrap();
+    let source = record.source(&identity("a"));
+    record.mark(source, &[1, 63, 64, 4095, 4096, u64::MAX]).await.unwrap();
+    record.close().await;
+    assert!(record.mark(source, &[2]).await.is_err(), "a closed record took a mark");
+    drop(record);
+
+    let record = DoneRecord::open(&options).unwrap();
+    let again = record.source(&identity("a"));
+    assert_eq!(again, source);
+    for sequence in [1, 63, 64, 4095, 4096, u64::MAX] {
+        assert!(done(&record, again, sequence), "{sequence} was forgotten");
+    }
+    for sequence in [0, 2, 62, 65, 4094, 4097, u64::MAX - 1] {
+        assert!(!done(&record, again, sequence), "{sequence} was never marked");
+    }
+    let other = record.source(&identity("b"));
+    assert!(!done(&record, other, 1), "a consumer that was made anew starts empty");
+    record.close().await;
+}
+
+#[tokio::test]
+async fn a_note_lives_until_its_message_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::at(folder.path().join("done.db"));
+    let record = DoneRecord::open(&options).unwrap();
+    let source = record.source(&identity("a"));
+    let mut progress = Progress::first(SystemTime::UNIX_EPOCH);
+    progress.uncounted = 3;
+    record.note(source, vec![(7, progress.clone()), (8, progress.clone())]).await.unwrap();
+    record.mark(source, &[8]).await.unwrap();
+    record.close().await;
+    drop(record);
+
+    let record = DoneRecord::open(&options).unwrap();
+    assert_eq!(note(&record, source, 7), Some(progress));
+    assert_eq!(note(&record, source, 8), None);
+    assert!(done(&record, source, 8) && !done(&record, source, 7));
+    record.close().await;
+}
+
+#[tokio::test]
+async fn it_is_bounded_and_what_goes_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { path: folder.path().join("done.db"), max_blocks: 4, max_notes: 2 };
+    let record = DoneRecord::open(&options).unwrap();
+    let source = record.source(&identity("a"));
+    for block in 0..10 {
+        record.mark(source, &[block * blocks::SEQUENCES]).await.unwrap();
+    }
+    for sequence in 0..5 {
+        record.note(source, vec![(sequence, Progress::first(SystemTime::UNIX_EPOCH))]).await.unwrap();
+    }
+    let counters = record.counters();
+    assert_eq!((counters.blocks, counters.evicted_blocks), (4, 6));
+    assert_eq!((counters.notes, counters.evicted_notes), (2, 3));
+    assert!(!done(&record, source, 5 * blocks::SEQUENCES) && done(&record, source, 9 * blocks::SEQUENCES));
+    record.close().await;
+    drop(record);
+    let record = DoneRecord::open(&options).unwrap();
+    assert_eq!((record.counters().blocks, record.counters().notes), (4, 2), "the file keeps what memory dropped");
+    record.close().await;
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_put_aside_and_one_in_use_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::at(folder.path().join("done.db"));
+    std::fs::write(&options.path, vec![0x5a; 8192]).unwrap();
+    let record = DoneRecord::open(&options).unwrap();
+    assert!(folder.path().join("done.db.damaged").exists());
+    let source = record.source(&identity("a"));
+    record.mark(source, &[1]).await.unwrap();
+    let second = DoneRecord::open(&options);
+    assert!(matches!(second, Err(DoneError::Locked(_))), "two processes shared it: {second:?}");
+    record.close().await;
+}
+
+#[tokio::test]
+async fn a_write_that_fails_is_told_and_made_up_for() {
+    // The story: the disk was full for a minute; what was marked meanwhile must reach the file afterwards.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("done.db");
+    let (mut file, _) = File::open(&path).unwrap();
+    let full = Changes {
+        blocks: (0..100).map(|block| ((SourceId(1), block), Some([u64::MAX; blocks::WORDS]))).collect(),
+        ..Changes::default()
+    };
+    file.limit_pages_for_test(1);
+    assert!(file.write(&full).is_err(), "a full disk took a write");
+    let mut kept = Blocks::new(8, Vec::new());
+    kept.insert(SourceId(1), 5000);
+    let taken = kept.take_dirty();
+    assert!(kept.take_dirty().is_empty());
+    kept.put_back(taken.into_iter().map(|(key, _)| key));
+    assert_eq!(kept.take_dirty().len(), 1, "what could not be written is written with the next group");
+}
