@@ -23,6 +23,7 @@ use crate::settle::progress::Progress;
 pub mod done;
 pub mod embedded;
 mod error;
+pub mod jetstream;
 pub mod lease;
 pub mod subject;
 

@@ -1,0 +1,210 @@
+//! Sends acknowledgements and makes sure that the server worked them off.
+//!
+//! Invariants:
+//! - `Ok` means that the server answered for this acknowledgement, or for a later one that went over the same connection
+//!   to the same consumer: a server works a consumer's acknowledgements off in the order of their arrival.
+//! - Nothing is sent for a delivery whose lease is over; that is looked at right before each one is sent.
+//! - A group whose confirmation did not come is confirmed one by one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Subject;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::time::Instant;
+
+use super::link::Link;
+use super::session::{RequestError, Session};
+use crate::broker::SettleError;
+
+/// Acknowledged for good.
+const ACK: Bytes = Bytes::from_static(b"+ACK");
+/// Tries to have a single one confirmed, each as long as a request may take.
+const TRIES: u32 = 3;
+/// Single confirmations that are under way at once: 64 reach a third of the full speed.
+const SINGLE_AT_ONCE: usize = 64;
+
+/// What to tell the server about one delivery.
+#[derive(Debug, Clone)]
+pub(super) struct Word {
+    /// The delivery's reply subject.
+    pub(super) reply: Bytes,
+    /// What to say.
+    pub(super) payload: Bytes,
+    /// Nothing is sent after this.
+    pub(super) lease_ends_at: Instant,
+}
+
+/// The payload of an acknowledgement.
+pub(super) fn ack() -> Bytes {
+    ACK
+}
+
+/// The payload that gives a message back until a delay is over.
+pub(super) fn nak(delay: Duration) -> Bytes {
+    if delay.is_zero() {
+        return Bytes::from_static(b"-NAK");
+    }
+    Bytes::from(format!("-NAK {{\"delay\":{}}}", delay.as_nanos()))
+}
+
+/// The payload that gives a message up, with the reason that the server's advisory shows.
+pub(super) fn term(reason: &str) -> Bytes {
+    // The server takes the rest of the line as it is.
+    let reason: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    Bytes::from(format!("+TERM {reason}"))
+}
+
+/// The payload that asks for another lease.
+pub(super) fn in_progress() -> Bytes {
+    Bytes::from_static(b"+WPI")
+}
+
+/// Sends words and has them confirmed. One result a word, in order.
+///
+/// Dropping the future leaves it unknown which were worked off; what was not comes back when its lease ends.
+pub(super) async fn confirm(link: &Link, words: &[Word]) -> Vec<Result<(), SettleError>> {
+    let mut results: Vec<Option<Result<(), SettleError>>> = words.iter().map(|_| None).collect();
+    let mut order: Vec<usize> = Vec::with_capacity(words.len());
+    // Acknowledgements stand last: on a replicated consumer the answer to one comes when the copies have it, and with it
+    // all before it.
+    order.extend(words.iter().enumerate().filter(|(_, word)| word.payload != ACK).map(|(index, _)| index));
+    order.extend(words.iter().enumerate().filter(|(_, word)| word.payload == ACK).map(|(index, _)| index));
+    if order.len() > 1
+        && let Ok(session) = link.session()
+    {
+        confirm_group(&session, words, &order, &mut results).await;
+    }
+    let open: Vec<usize> = order.into_iter().filter(|index| results.get(*index).is_some_and(Option::is_none)).collect();
+    let mut single = futures_util::stream::iter(open)
+        .map(|index| async move {
+            match words.get(index) {
+                Some(word) => (index, confirm_one(link, word).await),
+                None => (index, Err(SettleError::LeaseLost)),
+            }
+        })
+        .buffer_unordered(SINGLE_AT_ONCE);
+    while let Some((index, result)) = single.next().await {
+        if let Some(place) = results.get_mut(index) {
+            *place = Some(result);
+        }
+    }
+    drop(single);
+    results
+        .into_iter()
+        .map(|result| result.unwrap_or_else(|| Err(SettleError::Unconfirmed("it was not sent".to_owned()))))
+        .collect()
+}
+
+/// Sends all but the last plainly and the last as a request, on one session. Fills in what is known afterwards.
+async fn confirm_group(
+    session: &Arc<Session>,
+    words: &[Word],
+    order: &[usize],
+    results: &mut [Option<Result<(), SettleError>>],
+) {
+    let mut sent: Vec<usize> = Vec::with_capacity(order.len());
+    let mut held: Option<(usize, &Word)> = None;
+    for index in order {
+        let Some(word) = words.get(*index) else { continue };
+        // One is held back, so that the last that has a lease is the one that is confirmed.
+        if let Some((before, word)) = held.replace((*index, word)) {
+            match send_in_lease(session, word).await {
+                Ok(true) => sent.push(before),
+                Ok(false) => fill(results, before, Err(SettleError::LeaseLost)),
+                Err(_) => return,
+            }
+        }
+    }
+    let Some((last, word)) = held else { return };
+    let Some(limit) = time_left(word, session.request_timeout()) else {
+        fill(results, last, Err(SettleError::LeaseLost));
+        return;
+    };
+    let Ok(subject) = Subject::try_from(word.reply.clone()) else { return };
+    // All went over this session, so over one connection: the answer speaks for all of them.
+    match session.request(subject, None, word.payload.clone(), limit).await {
+        Ok(_) => {
+            sent.push(last);
+            for index in sent {
+                fill(results, index, Ok(()));
+            }
+        }
+        Err(error) => {
+            tracing::debug!(%error, size = sent.len() + 1, "a group was not confirmed; confirming one by one");
+        }
+    }
+}
+
+fn fill(results: &mut [Option<Result<(), SettleError>>], index: usize, result: Result<(), SettleError>) {
+    if let Some(place) = results.get_mut(index) {
+        *place = Some(result);
+    }
+}
+
+/// Sends one word when its lease still holds. Waiting for room in the connection's queue ends with the lease.
+async fn send_in_lease(session: &Session, word: &Word) -> Result<bool, RequestError> {
+    if Instant::now() >= word.lease_ends_at {
+        return Ok(false);
+    }
+    let subject = Subject::try_from(word.reply.clone())
+        .map_err(|_| RequestError::NotSent("the reply subject is not UTF-8".to_owned()))?;
+    let send = session.send(subject, word.payload.clone());
+    match tokio::time::timeout_at(word.lease_ends_at, send).await {
+        Ok(result) => result.map(|()| true),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Has one word confirmed, with some tries, over whichever session there is while the lease lasts.
+async fn confirm_one(link: &Link, word: &Word) -> Result<(), SettleError> {
+    let mut trouble = "it was not sent".to_owned();
+    for _ in 0..TRIES {
+        let Some(left) = time_left(word, Duration::MAX) else {
+            return Err(SettleError::LeaseLost);
+        };
+        let session = match link.wait(left.min(Duration::from_secs(5))).await {
+            Ok(session) => session,
+            Err(detail) => {
+                trouble = detail;
+                continue;
+            }
+        };
+        let Some(limit) = time_left(word, session.request_timeout()) else {
+            return Err(SettleError::LeaseLost);
+        };
+        let Ok(subject) = Subject::try_from(word.reply.clone()) else {
+            return Err(SettleError::Unconfirmed("the reply subject is not UTF-8".to_owned()));
+        };
+        match session.request(subject, None, word.payload.clone(), limit).await {
+            Ok(_) => return Ok(()),
+            Err(RequestError::NoResponders(_)) => {
+                return Err(SettleError::Unconfirmed("nobody takes acknowledgements: the consumer is gone".to_owned()));
+            }
+            Err(error @ (RequestError::TimedOut(_) | RequestError::Ended | RequestError::NotSent(_))) => {
+                trouble = error.to_string();
+            }
+        }
+    }
+    Err(SettleError::Unconfirmed(trouble))
+}
+
+/// What is left of a word's lease, at most so much; `None` when it is over.
+fn time_left(word: &Word, most: Duration) -> Option<Duration> {
+    let left = word.lease_ends_at.saturating_duration_since(Instant::now());
+    (!left.is_zero()).then(|| left.min(most))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_spelt_as_the_server_reads_them() {
+        assert_eq!(nak(Duration::ZERO), "-NAK");
+        assert_eq!(nak(Duration::from_millis(1500)), "-NAK {\"delay\":1500000000}");
+        assert_eq!(term("trap:unreachable\r\n"), "+TERM trap:unreachable  ");
+        assert_eq!(ack(), "+ACK");
+    }
+}

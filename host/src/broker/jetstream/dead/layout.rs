@@ -1,0 +1,188 @@
+//! How a dead letter lies in its stream: its subject, its headers, and the way back from them.
+//!
+//! Invariants:
+//! - The body is the original one, untouched; headers are the original ones, but that those which the server or the
+//!   dead-letter queue gives a meaning to (`Nats-*`, `Dlq-*`) are renamed `Dlq-Orig-<name>`.
+//! - The subject is the same for the same death of the same message: storing it twice is refused by the stream.
+
+use async_nats::{HeaderMap, Message};
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use crate::broker::PublishError;
+use crate::broker::jetstream::headers::{self, append, has_prefix, is_reserved};
+use crate::message::{Header, Headers};
+use crate::settle::dead_letter::{DeadLetter, DeadLetterRecord};
+
+/// Where dead letters lie until they are sent back or discarded.
+pub(super) const LETTERS: &str = "dlq";
+/// Where those lie that were sent back.
+pub(super) const REDRIVEN: &str = "dlq-redriven";
+/// Where bodies lie that do not fit into one message together with the record.
+pub(super) const BODIES: &str = "dlq-body";
+
+/// The whole record, as compact JSON.
+const RECORD: &str = "Dlq-Record";
+/// The id alone, for other clients and for looking it up.
+pub(super) const ID: &str = "Dlq-Id";
+/// When it was sent back.
+pub(super) const REDRIVEN_AT: &str = "Dlq-Redriven-At";
+/// The subject of the message that holds the body.
+pub(super) const PAYLOAD_REF: &str = "Dlq-Payload-Ref";
+/// The sha256 of a body that lies elsewhere, in hex.
+const PAYLOAD_SHA256: &str = "Dlq-Payload-Sha256";
+/// The size of a body that lies elsewhere, in bytes.
+const PAYLOAD_SIZE: &str = "Dlq-Payload-Size";
+/// In front of the name of an original header that is reserved.
+const ORIGINAL: &str = "Dlq-Orig-";
+const DLQ: &str = "Dlq-";
+
+/// What follows the first token of a subject: who gave it up, why, and where it came from.
+pub(super) fn tail(record: &DeadLetterRecord) -> String {
+    format!(
+        "{}.{}.{}.{}-{}",
+        token(&record.subscription),
+        token(&record.reason),
+        token(record.stream.as_deref().unwrap_or("-")),
+        record.sequence,
+        record.redrives
+    )
+}
+
+/// As [`tail`], for when that is taken by another message: a stream that was deleted and made anew counts from one
+/// again. The time of publishing tells them apart.
+pub(super) fn other_tail(record: &DeadLetterRecord) -> String {
+    let since = record.published_at.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{}-{:x}", tail(record), since.as_nanos())
+}
+
+/// A text as one token of a subject.
+pub(super) fn token(text: &str) -> String {
+    if text.is_empty() {
+        return "-".to_owned();
+    }
+    text.chars().map(|c| if c.is_ascii_alphanumeric() || "-_:".contains(c) { c } else { '_' }).collect()
+}
+
+/// The headers of a dead letter: the record, its parts for other clients, and the original headers.
+pub(super) fn encode(letter: &DeadLetter) -> Result<HeaderMap, PublishError> {
+    let record = &letter.record;
+    let mut map = HeaderMap::new();
+    let json = serde_json::to_string(record).map_err(|error| PublishError::Invalid(error.to_string()))?;
+    append(&mut map, RECORD, json.as_bytes())?;
+    let time = |time| humantime::format_rfc3339_nanos(time).to_string();
+    let rows = [
+        ("Dlq-Version", "1".to_owned()),
+        (ID, record.id.to_string()),
+        ("Dlq-Reason", record.reason.clone()),
+        ("Dlq-Error", one_line(&record.error)),
+        ("Dlq-Error-Fingerprint", record.fingerprint.clone()),
+        ("Dlq-Source-Broker", record.broker.clone()),
+        ("Dlq-Source-Stream", record.stream.clone().unwrap_or_default()),
+        ("Dlq-Source-Subject", record.subject.clone()),
+        ("Dlq-Source-Consumer", record.subscription.clone()),
+        ("Dlq-Source-Seq", record.sequence.to_string()),
+        ("Dlq-Source-Timestamp", time(record.published_at)),
+        ("Dlq-Message-Id", record.message_id.clone()),
+        ("Dlq-Attempts", record.attempts.to_string()),
+        ("Dlq-Deliveries", record.deliveries.to_string()),
+        ("Dlq-Defers", record.defers.to_string()),
+        ("Dlq-Timeouts", record.timeouts.to_string()),
+        ("Dlq-First-Seen", time(record.first_seen)),
+        ("Dlq-Dead-At", time(record.dead_at)),
+        ("Dlq-Handler", record.handler.clone()),
+        ("Dlq-Module-Digest", record.digest.clone()),
+        ("Dlq-Host", record.host.clone()),
+        ("Dlq-Fuel-Used", record.fuel_used.to_string()),
+        ("Dlq-Fuel-Limit", record.fuel_limit.to_string()),
+        ("Dlq-Memory-Peak", record.memory_peak.to_string()),
+        ("Dlq-Run-Ms", record.run_ms.to_string()),
+        ("Dlq-Redrive-Count", record.redrives.to_string()),
+    ];
+    for (name, value) in rows {
+        append(&mut map, name, one_line(&value).as_bytes())?;
+    }
+    for header in letter.headers.iter() {
+        if is_reserved(&header.name) || has_prefix(&header.name, DLQ) {
+            append(&mut map, &format!("{ORIGINAL}{}", header.name), &header.value)?;
+        } else {
+            append(&mut map, &header.name, &header.value)?;
+        }
+    }
+    Ok(map)
+}
+
+/// The headers that say where the body lies.
+pub(super) fn refer(map: &mut HeaderMap, subject: &str, body: &[u8]) -> Result<(), PublishError> {
+    append(map, PAYLOAD_REF, subject.as_bytes())?;
+    append(map, PAYLOAD_SHA256, digest(body).as_bytes())?;
+    append(map, PAYLOAD_SIZE, body.len().to_string().as_bytes())
+}
+
+/// Whether a body is the one that a message refers to.
+pub(super) fn is_referred(message: &Message, body: &[u8]) -> bool {
+    header(message, PAYLOAD_SHA256).is_some_and(|wanted| wanted == digest(body))
+}
+
+fn digest(body: &[u8]) -> String {
+    hex::encode(Sha256::digest(body))
+}
+
+/// What a message of the dead-letter stream says.
+#[derive(Debug, Clone)]
+pub(super) struct Decoded {
+    /// The dead letter, with the body that lay in the message.
+    pub(super) letter: DeadLetter,
+    /// When it was sent back.
+    pub(super) redriven_at: Option<std::time::SystemTime>,
+    /// Where the body lies, when not here, and its size.
+    pub(super) elsewhere: Option<(String, u64)>,
+}
+
+/// Reads a message of the dead-letter stream.
+pub(super) fn decode(message: &Message) -> Result<Decoded, String> {
+    let json = header(message, RECORD).ok_or("it has no record")?;
+    let record: DeadLetterRecord = serde_json::from_str(json).map_err(|error| format!("its record: {error}"))?;
+    let mut original = Headers::default();
+    for Header { name, value } in headers::from_nats(message).0 {
+        if has_prefix(&name, ORIGINAL) {
+            original.push(name.get(ORIGINAL.len()..).unwrap_or_default(), value);
+        } else if !has_prefix(&name, DLQ) && !is_reserved(&name) {
+            original.push(name, value);
+        }
+    }
+    original.0.sort_by(|one, other| one.name.cmp(&other.name));
+    let redriven_at = header(message, REDRIVEN_AT).and_then(|text| humantime::parse_rfc3339(text).ok());
+    let elsewhere = header(message, PAYLOAD_REF).map(|subject| {
+        let size = header(message, PAYLOAD_SIZE).and_then(|text| text.parse().ok()).unwrap_or(0);
+        (subject.to_owned(), size)
+    });
+    let letter = DeadLetter { record, headers: original, body: message.payload.clone() };
+    Ok(Decoded { letter, redriven_at, elsewhere })
+}
+
+/// The value of a header of a message.
+pub(super) fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    message.headers.as_ref().and_then(|map| map.get(name)).map(|value| value.as_str())
+}
+
+/// The headers and body of a message that is stored again elsewhere, without what the server added.
+pub(super) fn copy(message: &Message) -> (HeaderMap, Bytes) {
+    let mut map = HeaderMap::new();
+    for (name, values) in message.headers.iter().flat_map(HeaderMap::iter) {
+        if !is_reserved(name.as_ref()) {
+            for value in values {
+                map.append(name.clone(), value.clone());
+            }
+        }
+    }
+    (map, message.payload.clone())
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c == '\r' || c == '\n' { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+#[path = "layout_tests.rs"]
+mod tests;

@@ -1,0 +1,362 @@
+//! The dead letters of a JetStream broker: a stream of their own, kept until somebody sends them back or discards them.
+//!
+//! Invariants:
+//! - A dead letter is stored when [`DeadLetterStore::store`] returns `Ok`: the stream confirmed it, or it was there.
+//! - Sent back means: published again and confirmed, then moved under another subject, confirmed, then taken from the
+//!   first. A crash in between leaves it where it was; sending it back again uses the same message id, so that the
+//!   stream drops the second copy within its window.
+//! - Looking changes nothing: what is made for it on the server is removed, or removes itself.
+//!
+//! An id is the ULID of the record. It is found by the time inside it, and when that fails by looking at all.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_nats::{HeaderMap, Message, Subject};
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::check::STAMP;
+use super::headers::{EXPECTED_STREAM, KEPT_ID, MESSAGE_ID, append, is_reserved, wire_size};
+use super::link::Link;
+use super::options::DeadLetterOptions;
+use super::publish::{Publisher, StoreError, from_refusal};
+use super::session::{RequestError, Session};
+use super::setup::stream_info;
+use super::wire::{ApiError, PubAck, StreamInfo, code, flag, number, text, texts};
+use crate::broker::{
+    DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, MAX_REDRIVES, PublishError, Published,
+};
+use crate::message::REDRIVE_COUNT_HEADER;
+use crate::settle::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
+
+mod layout;
+mod scan;
+
+use layout::{BODIES, Decoded, LETTERS, REDRIVEN, REDRIVEN_AT};
+
+/// What is left of the largest message for the lines of the protocol.
+const SPARE: usize = 1024;
+
+/// The dead letters of one broker.
+#[derive(Debug)]
+pub(super) struct DeadLetterStore {
+    link: Arc<Link>,
+    publisher: Arc<Publisher>,
+    options: DeadLetterOptions,
+}
+
+/// A message of the stream, found again.
+struct Found {
+    message: Message,
+    decoded: Decoded,
+    sequence: u64,
+}
+
+impl DeadLetterStore {
+    pub(super) fn new(link: Arc<Link>, publisher: Arc<Publisher>, options: DeadLetterOptions) -> Self {
+        Self { link, publisher, options }
+    }
+
+    /// Makes the stream when it is missing, else looks whether it can hold dead letters. The error says what is wrong.
+    pub(super) async fn prepare(&self, session: &Session) -> Result<Result<(), String>, ApiError> {
+        let name = &self.options.stream;
+        match stream_info(session, name).await? {
+            Some(info) => Ok(problems(name, &info)),
+            None if self.options.create => {
+                let config = json!({
+                    "name": name,
+                    "description": "Dead letters of Tidegate",
+                    "subjects": [format!("{LETTERS}.>"), format!("{REDRIVEN}.>"), format!("{BODIES}.>")],
+                    "retention": "limits",
+                    "storage": "file",
+                    "discard": "new",
+                    "discard_new_per_subject": true,
+                    "max_msgs_per_subject": 1,
+                    "num_replicas": self.options.replicas,
+                    "allow_direct": true,
+                    "metadata": { STAMP: env!("CARGO_PKG_VERSION") },
+                });
+                tracing::info!(stream = name, "the stream of dead letters is created");
+                let _: Value = session.api(&format!("STREAM.CREATE.{name}"), &config).await?;
+                Ok(Ok(()))
+            }
+            None => Ok(Err(format!(
+                "stream `{name}` for dead letters does not exist; make it with `nats stream add {name} \
+                 --subjects='{LETTERS}.>,{REDRIVEN}.>,{BODIES}.>' --retention=limits --storage=file --discard=new \
+                 --discard-per-subject --max-msgs-per-subject=1 --allow-direct`"
+            ))),
+        }
+    }
+
+    /// Stores a dead letter. The error is a sentence for a person.
+    pub(super) async fn store(&self, letter: DeadLetter) -> Result<(), String> {
+        match self.try_store(&letter, &layout::tail(&letter.record)).await {
+            Err(StoreError::Refused(refusal)) if is_there_already(&refusal.description) => {
+                self.store_beside(&letter).await
+            }
+            Err(StoreError::Refused(refusal)) => Err(from_refusal(&refusal).to_string()),
+            Err(StoreError::Publish(error)) => Err(error.to_string()),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Its place is taken: by itself, from a try whose confirmation was lost, or by a message of a stream that is no
+    /// more.
+    async fn store_beside(&self, letter: &DeadLetter) -> Result<(), String> {
+        let tail = layout::tail(&letter.record);
+        let other = layout::other_tail(&letter.record);
+        if self.is_same(&tail, letter).await? {
+            return Ok(());
+        }
+        match self.try_store(letter, &other).await {
+            Ok(_) => Ok(()),
+            Err(StoreError::Refused(refusal)) if is_there_already(&refusal.description) => {
+                if self.is_same(&other, letter).await? { Ok(()) } else { Err("its place is taken twice".to_owned()) }
+            }
+            Err(StoreError::Refused(refusal)) => Err(from_refusal(&refusal).to_string()),
+            Err(StoreError::Publish(error)) => Err(error.to_string()),
+        }
+    }
+
+    /// Whether what lies there is this death of this message.
+    async fn is_same(&self, tail: &str, letter: &DeadLetter) -> Result<bool, String> {
+        let session = self.link.session()?;
+        let question = json!({ "last_by_subj": format!("{LETTERS}.{tail}") });
+        let found = self.direct_get(&session, &question).await.map_err(|error| error.to_string())?;
+        let Some(message) = found else {
+            // It was refused for being there and is not: sent back or discarded in between. The caller tries again.
+            return Err("its place was taken a moment ago".to_owned());
+        };
+        let there = layout::decode(&message)?.letter.record;
+        let record = &letter.record;
+        Ok(there.message_id == record.message_id
+            && there.published_at == record.published_at
+            && there.redrives == record.redrives)
+    }
+
+    async fn try_store(&self, letter: &DeadLetter, tail: &str) -> Result<PubAck, StoreError> {
+        let mut map = layout::encode(letter).map_err(StoreError::Publish)?;
+        append(&mut map, EXPECTED_STREAM, self.options.stream.as_bytes()).map_err(StoreError::Publish)?;
+        let session = self.link.session().map_err(|text| StoreError::Publish(PublishError::Unavailable(text)))?;
+        let limit = session.max_payload().saturating_sub(SPARE);
+        let subject = format!("{LETTERS}.{tail}");
+        if wire_size(&map) + letter.body.len() <= limit {
+            return self.publisher.store(Subject::from(subject), map, letter.body.clone()).await;
+        }
+        // The original fitted into a message by itself, and does again; the record goes into another.
+        let body_subject = format!("{BODIES}.{tail}");
+        let mut body_map = HeaderMap::new();
+        append(&mut body_map, EXPECTED_STREAM, self.options.stream.as_bytes()).map_err(StoreError::Publish)?;
+        match self.publisher.store(Subject::from(body_subject.clone()), body_map, letter.body.clone()).await {
+            Ok(_) => {}
+            Err(StoreError::Refused(refusal)) if is_there_already(&refusal.description) => {}
+            Err(error) => return Err(error),
+        }
+        layout::refer(&mut map, &body_subject, &letter.body).map_err(StoreError::Publish)?;
+        self.publisher.store(Subject::from(subject), map, Bytes::new()).await
+    }
+
+    /// A message of the stream, with headers; `None` when there is none.
+    async fn direct_get(&self, session: &Session, question: &Value) -> Result<Option<Message>, DeadLetterError> {
+        let subject = session.api_subject(&format!("DIRECT.GET.{}", self.options.stream));
+        let payload = Bytes::from(question.to_string());
+        match session.request(Subject::from(subject), None, payload, session.request_timeout()).await {
+            Ok(message) => match message.status.map(|status| status.as_u16()) {
+                None => Ok(Some(message)),
+                Some(404) => Ok(None),
+                Some(other) => Err(DeadLetterError::Store(format!("the server answered {other} to a direct get"))),
+            },
+            // Nobody answers when there is no such stream, or when JetStream is away.
+            Err(RequestError::NoResponders(_)) => match stream_info(session, &self.options.stream).await {
+                Ok(None) => Ok(None),
+                Ok(Some(_)) => Err(DeadLetterError::Store("the stream does not answer a direct get".to_owned())),
+                Err(error) => Err(store_error(&error)),
+            },
+            Err(error @ (RequestError::TimedOut(_) | RequestError::Ended | RequestError::NotSent(_))) => {
+                Err(DeadLetterError::Store(error.to_string()))
+            }
+        }
+    }
+
+    async fn session(&self) -> Result<Arc<Session>, DeadLetterError> {
+        self.link.wait(Duration::from_secs(1)).await.map_err(DeadLetterError::Store)
+    }
+
+    /// Finds a dead letter, whole.
+    async fn find(&self, session: &Session, id: &DeadLetterId) -> Result<Found, DeadLetterError> {
+        let not_found = || DeadLetterError::NotFound(id.to_string());
+        let (wanted, hint) = scan::split_cursor(id);
+        let sequence = match hint {
+            Some(sequence) => sequence,
+            None => self.sequence_of(session, wanted).await?.ok_or_else(not_found)?,
+        };
+        let found = self.direct_get(session, &json!({ "seq": sequence })).await?.ok_or_else(not_found)?;
+        if layout::header(&found, layout::ID) != Some(wanted) {
+            return Err(not_found());
+        }
+        let mut decoded = layout::decode(&found).map_err(DeadLetterError::Store)?;
+        if let Some((subject, _)) = &decoded.elsewhere {
+            let body = self.direct_get(session, &json!({ "last_by_subj": subject })).await?;
+            let body = body.filter(|body| layout::is_referred(&found, &body.payload));
+            let Some(body) = body else {
+                return Err(DeadLetterError::Store(format!(
+                    "the body of dead letter `{wanted}` is not in `{subject}`"
+                )));
+            };
+            decoded.letter.body = body.payload;
+        }
+        Ok(Found { message: found, decoded, sequence })
+    }
+
+    async fn delete(&self, session: &Session, sequence: u64) -> Result<(), DeadLetterError> {
+        let verb = format!("STREAM.MSG.DELETE.{}", self.options.stream);
+        // No overwriting of the bytes: that would rewrite the file's block.
+        match session.api::<Value>(&verb, &json!({ "seq": sequence, "no_erase": true })).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is(code::MESSAGE_NOT_FOUND) => Ok(()),
+            Err(error) => Err(store_error(&error)),
+        }
+    }
+
+    /// Puts a dead letter among those that were sent back.
+    async fn move_to_redriven(&self, session: &Session, found: &Found) -> Result<(), DeadLetterError> {
+        let subject = subject_of(&found.message);
+        let moved = format!("{REDRIVEN}.{}", subject.split_once('.').map_or("", |(_, tail)| tail));
+        let (mut map, body) = layout::copy(&found.message);
+        let invalid = |error: PublishError| DeadLetterError::Store(error.to_string());
+        let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
+        append(&mut map, REDRIVEN_AT, now.as_bytes()).map_err(invalid)?;
+        append(&mut map, EXPECTED_STREAM, self.options.stream.as_bytes()).map_err(invalid)?;
+        match self.publisher.store(Subject::from(moved), map, body).await {
+            Ok(_) => {}
+            Err(StoreError::Refused(refusal)) if is_there_already(&refusal.description) => {}
+            Err(StoreError::Refused(refusal)) => return Err(DeadLetterError::Store(refusal.description)),
+            Err(StoreError::Publish(error)) => return Err(DeadLetterError::Store(error.to_string())),
+        }
+        self.delete(session, found.sequence).await
+    }
+}
+
+/// The message that a dead letter becomes when it is sent back.
+fn again(letter: &DeadLetter, id: &str) -> Result<HeaderMap, PublishError> {
+    let record = &letter.record;
+    let mut headers = letter.headers.clone();
+    headers.0.retain(|header| !is_reserved(&header.name));
+    headers.set(KEPT_ID, record.message_id.clone());
+    headers.set(REDRIVE_COUNT_HEADER, record.redrives.saturating_add(1).to_string());
+    headers.set("Dlq-Redrive-Of", id.to_owned());
+    let mut map = HeaderMap::new();
+    for header in headers.iter() {
+        append(&mut map, &header.name, &header.value)?;
+    }
+    // Another id than the first time, or the stream would take it for a duplicate; the same for each try.
+    append(&mut map, MESSAGE_ID, format!("redrive-{id}").as_bytes())?;
+    Ok(map)
+}
+
+#[async_trait]
+impl DeadLetters for DeadLetterStore {
+    async fn list(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, DeadLetterError> {
+        let session = self.session().await?;
+        self.page(&session, query).await
+    }
+
+    async fn get(&self, id: &DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
+        let session = self.session().await?;
+        let Found { decoded, .. } = self.find(&session, id).await?;
+        let body_size = decoded.letter.body.len() as u64;
+        Ok(StoredDeadLetter { letter: decoded.letter, body_size, redriven_at: decoded.redriven_at })
+    }
+
+    async fn redrive(&self, id: &DeadLetterId, force: bool) -> Result<Published, DeadLetterError> {
+        let session = self.session().await?;
+        let found = self.find(&session, id).await?;
+        let record = &found.decoded.letter.record;
+        let id = record.id.to_string();
+        if found.decoded.redriven_at.is_some() {
+            return Err(DeadLetterError::AlreadyRedriven(id));
+        }
+        if record.redrives >= MAX_REDRIVES && !force {
+            return Err(DeadLetterError::Loop { id, count: record.redrives });
+        }
+        let failed = |source| DeadLetterError::Publish { id: id.clone(), source };
+        let map = again(&found.decoded.letter, &id).map_err(failed)?;
+        let subject = Subject::from(record.subject.clone());
+        let ack = match self.publisher.store(subject, map, found.decoded.letter.body.clone()).await {
+            Ok(ack) => ack,
+            Err(StoreError::Refused(refusal)) => return Err(failed(from_refusal(&refusal))),
+            Err(StoreError::Publish(error)) => return Err(failed(error)),
+        };
+        tracing::info!(dead_letter = id, subject = record.subject, stream = ack.stream, "sent back");
+        self.move_to_redriven(&session, &found).await?;
+        Ok(Published { sequence: ack.seq, duplicate: ack.duplicate })
+    }
+
+    async fn discard(&self, id: &DeadLetterId) -> Result<(), DeadLetterError> {
+        let session = self.session().await?;
+        let found = self.find(&session, id).await?;
+        self.delete(&session, found.sequence).await?;
+        if let Some((subject, _)) = &found.decoded.elsewhere {
+            let body = self.direct_get(&session, &json!({ "last_by_subj": subject })).await?;
+            let sequence = body.as_ref().and_then(|body| layout::header(body, "Nats-Sequence")?.parse().ok());
+            if let Some(sequence) = sequence {
+                self.delete(&session, sequence).await?;
+            }
+        }
+        tracing::info!(dead_letter = %id, "discarded");
+        Ok(())
+    }
+
+    async fn depth(&self) -> Result<u64, DeadLetterError> {
+        let session = self.session().await?;
+        self.count(&session).await
+    }
+}
+
+/// The subject that a message was stored under, as a direct get tells it.
+fn subject_of(message: &Message) -> &str {
+    layout::header(message, "Nats-Subject").unwrap_or_else(|| message.subject.as_str())
+}
+
+/// Whether a refusal says that the subject has its one message.
+fn is_there_already(description: &str) -> bool {
+    description.contains("maximum messages per subject exceeded")
+}
+
+fn store_error(error: &ApiError) -> DeadLetterError {
+    DeadLetterError::Store(error.to_string())
+}
+
+/// What is wrong with a stream that is to hold dead letters.
+fn problems(name: &str, info: &StreamInfo) -> Result<(), String> {
+    let config = &info.config;
+    let mut wrong = Vec::new();
+    for space in [LETTERS, REDRIVEN, BODIES] {
+        let subject = format!("{space}.>");
+        if !texts(config, "subjects").iter().any(|has| super::check::covers(has, &subject)) {
+            wrong.push(format!("it does not take in `{subject}`"));
+        }
+    }
+    let retention = text(config, "retention");
+    if retention != "limits" {
+        wrong.push(format!("retention is {retention} and must be limits: otherwise reading takes dead letters away"));
+    }
+    if text(config, "discard") != "new" || !flag(config, "discard_new_per_subject") {
+        wrong.push("it must discard new messages, per subject: otherwise one dead letter replaces another".to_owned());
+    }
+    if number(config, "max_msgs_per_subject") != 1 {
+        wrong.push("max_msgs_per_subject must be 1: otherwise a dead letter may be stored twice".to_owned());
+    }
+    if !flag(config, "allow_direct") {
+        wrong.push("allow_direct must be on: dead letters are read by it".to_owned());
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "stream `{name}` cannot hold dead letters: {}; mend it with `nats stream edit {name}`, or name another stream",
+        wrong.join("; ")
+    ))
+}

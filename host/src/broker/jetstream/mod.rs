@@ -1,0 +1,144 @@
+//! NATS JetStream behind the ports of [`crate::broker`].
+//!
+//! ```text
+//! link: keeps one session ── session: one connection, never re-established
+//! setup + check: stream and durable consumer ── source: pull (pull, pump), hand out, extend
+//! settle: outputs and dead letters stored (publish, dead) -> record of what is done -> acks: confirmed in groups
+//! ```
+//!
+//! Invariants:
+//! - The server is asked for no more than the caller can take; what comes is under a lease that ends earlier here than
+//!   there.
+//! - The server keeps no retry policy: it hands out for ever, and the host decides.
+//! - No trouble of the broker ends the process. Connections come back by themselves, and [`Broker::status`] tells.
+//! - What a confirmed acknowledgement settled may still come back after a crash of the server; the record knows it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::broker::done::DoneRecord;
+use crate::broker::{Broker, DeadLetters, PublishError, Published, Source, Status, SubscribeError, SubscriptionSpec};
+use crate::message::Publish;
+
+mod acks;
+mod auth;
+mod check;
+mod counters;
+mod dead;
+mod headers;
+mod link;
+mod options;
+mod publish;
+mod pull;
+mod pump;
+mod reply;
+mod session;
+mod settle;
+mod setup;
+mod source;
+mod wire;
+
+pub use counters::Counts;
+pub use link::ConnectError;
+pub use options::{Auth, DeadLetterOptions, OLDEST_SERVER, Options, StreamDefaults, StreamSettings, Tls, lease_margin};
+
+use counters::Counters;
+use dead::DeadLetterStore;
+use link::Link;
+use publish::Publisher;
+use source::JetStreamSource;
+
+/// How long `subscribe` waits for a connection before it says that the broker is away.
+const WAIT_FOR_SESSION: Duration = Duration::from_secs(1);
+
+/// A NATS server or cluster with JetStream.
+#[derive(Debug)]
+pub struct JetStream {
+    options: Arc<Options>,
+    link: Arc<Link>,
+    record: Arc<DoneRecord>,
+    publisher: Arc<Publisher>,
+    dead: Arc<DeadLetterStore>,
+    counters: Arc<Counters>,
+}
+
+impl JetStream {
+    /// Connects. A broker that is away is no error: connecting goes on in the background, and [`Broker::status`] tells.
+    /// The record is closed with the broker.
+    ///
+    /// # Errors
+    /// When a person has to act: an address, a certificate, a refused login, a server that is too old.
+    pub async fn connect(options: Options, record: Arc<DoneRecord>) -> Result<Arc<Self>, ConnectError> {
+        let options = Arc::new(options);
+        let link = Arc::new(Link::connect(Arc::clone(&options)).await?);
+        let publisher = Arc::new(Publisher::new(Arc::clone(&link), options.max_publishes));
+        let dead = DeadLetterStore::new(Arc::clone(&link), Arc::clone(&publisher), options.dead_letters.clone());
+        Ok(Arc::new(Self {
+            options,
+            link,
+            record,
+            publisher,
+            dead: Arc::new(dead),
+            counters: Arc::new(Counters::default()),
+        }))
+    }
+
+    /// What was counted since the first connection.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            reconnects: self.link.reconnects(),
+            already_done: read(&self.counters.already_done),
+            held_back: read(&self.counters.held_back),
+            stale: read(&self.counters.stale),
+            silent_pulls: read(&self.counters.silent_pulls),
+            slow_consumer: read(&self.link.events().slow_consumer),
+            server_errors: read(&self.link.events().server_errors),
+        }
+    }
+}
+
+#[async_trait]
+impl Broker for JetStream {
+    async fn subscribe(&self, spec: &SubscriptionSpec) -> Result<Arc<dyn Source>, SubscribeError> {
+        let away = |detail| SubscribeError::Away { subscription: spec.name.clone(), detail };
+        let session = self.link.wait(WAIT_FOR_SESSION).await.map_err(away)?;
+        // First the place for dead letters: without it nothing could be given up.
+        match self.dead.prepare(&session).await {
+            Ok(Ok(())) => {}
+            Ok(Err(detail)) => return Err(setup::refused(spec, detail)),
+            Err(error) => return Err(setup::failed(spec, &error)),
+        }
+        let bound = setup::bind(&session, &self.options, spec).await?;
+        Ok(Arc::new(JetStreamSource::new(
+            spec.clone(),
+            bound,
+            Arc::clone(&self.link),
+            Arc::clone(&self.record),
+            Arc::clone(&self.publisher),
+            Arc::clone(&self.dead),
+            Arc::clone(&self.counters),
+        )))
+    }
+
+    async fn publish(&self, messages: Vec<Publish>) -> Vec<Result<Published, PublishError>> {
+        self.publisher.publish_all(messages).await
+    }
+
+    fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        Arc::clone(&self.dead) as Arc<dyn DeadLetters>
+    }
+
+    fn status(&self) -> Status {
+        self.link.status()
+    }
+
+    async fn close(&self) {
+        self.link.close().await;
+        self.record.close().await;
+    }
+}

@@ -1,0 +1,203 @@
+//! How to reach NATS and what to make there.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The oldest server that is accepted. Servers before it could lose a whole stream when they were killed, and those
+/// before 2.10 silently ignore several filters and metadata.
+pub const OLDEST_SERVER: (u64, u64, u64) = (2, 10, 23);
+
+/// Everything about one NATS broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The broker's name in the configuration.
+    pub name: String,
+    /// Where it is: `nats://host:port` or `tls://host:port`, several for a cluster. No user or password in it.
+    pub servers: Vec<String>,
+    /// How to prove who we are.
+    pub auth: Auth,
+    /// Encryption, and the certificates for it.
+    pub tls: Tls,
+    /// The JetStream domain, where the server has one.
+    pub domain: Option<String>,
+    /// What a stream gets that is created.
+    pub streams: StreamDefaults,
+    /// Where dead letters go.
+    pub dead_letters: DeadLetterOptions,
+    /// How long a publish, an acknowledgement or a question may take before it counts as unconfirmed.
+    pub request_timeout: Duration,
+    /// How long one attempt to connect may take.
+    pub connect_timeout: Duration,
+    /// Publishes that may be under way at once.
+    pub max_publishes: usize,
+}
+
+/// How to prove who we are. Never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// Not at all.
+    None,
+    /// A token.
+    Token(String),
+    /// A user and a password.
+    UserPassword {
+        /// The user.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// An nkey: the seed, which starts with `SU`.
+    Nkey(String),
+    /// The text of a credentials file: a JWT and a seed.
+    Credentials(String),
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Token(_) => f.write_str("Token(...)"),
+            Self::UserPassword { user, password: _ } => write!(f, "UserPassword({user}, ...)"),
+            Self::Nkey(_) => f.write_str("Nkey(...)"),
+            Self::Credentials(_) => f.write_str("Credentials(...)"),
+        }
+    }
+}
+
+/// Encryption. A server that requires it gets it in any case.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Do not talk to a server without it.
+    pub require: bool,
+    /// Certificates of authorities to trust beside the system's, as PEM.
+    pub ca: Option<PathBuf>,
+    /// Our own certificate, as PEM; with `key`.
+    pub cert: Option<PathBuf>,
+    /// The key of our own certificate, as PEM.
+    pub key: Option<PathBuf>,
+}
+
+/// What a stream gets that is created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamDefaults {
+    /// Copies in the cluster: 1, 3 or 5.
+    pub replicas: usize,
+    /// How long the same message id is taken only once.
+    pub duplicate_window: Duration,
+    /// Further settings by the stream's name; one that is not here gets the subjects of the subscription that needs it,
+    /// and no limits.
+    pub by_name: BTreeMap<String, StreamSettings>,
+}
+
+/// Further settings of a stream that is created.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// The subjects that it takes in.
+    pub subjects: Vec<String>,
+    /// The most bytes that it keeps; `None`: without end.
+    pub max_bytes: Option<u64>,
+    /// How long it keeps a message; `None`: without end.
+    pub max_age: Option<Duration>,
+}
+
+/// Where dead letters go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterOptions {
+    /// The stream.
+    pub stream: String,
+    /// Whether it is created when it is missing.
+    pub create: bool,
+    /// Copies in the cluster, when it is created.
+    pub replicas: usize,
+}
+
+impl Options {
+    /// The defaults, for a name and servers.
+    #[must_use]
+    pub fn new(name: impl Into<String>, servers: Vec<String>) -> Self {
+        Self {
+            name: name.into(),
+            servers,
+            auth: Auth::None,
+            tls: Tls::default(),
+            domain: None,
+            streams: StreamDefaults {
+                replicas: 1,
+                // The server's own default.
+                duplicate_window: Duration::from_secs(120),
+                by_name: BTreeMap::new(),
+            },
+            dead_letters: DeadLetterOptions { stream: "DLQ_tidegate".to_owned(), create: true, replicas: 1 },
+            // Three tries fit into the default lease of 30 s with room to spare.
+            request_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(5),
+            // One at a time does 9,000 a second beside a server on the same machine, 1,000 at a time 260,000; 256 do
+            // nearly as well and bound what a lost connection leaves unknown.
+            max_publishes: 256,
+        }
+    }
+}
+
+/// What is taken off a lease for our clock: 10 % and at least a second; of leases under 3 s 30 %, as a second would
+/// leave nothing.
+#[must_use]
+pub fn lease_margin(ack_wait: Duration) -> Duration {
+    if ack_wait < Duration::from_secs(3) {
+        ack_wait.mul_f64(0.3)
+    } else {
+        ack_wait.mul_f64(0.1).max(Duration::from_secs(1))
+    }
+}
+
+/// Reads a server's version: the first three numbers, whatever follows.
+pub(super) fn parse_version(text: &str) -> Option<(u64, u64, u64)> {
+    let mut numbers = text.trim_start_matches('v').splitn(3, '.');
+    let major = numbers.next()?.parse().ok()?;
+    let minor = numbers.next()?.parse().ok()?;
+    let rest = numbers.next()?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).map_or(rest, |end| rest.get(..end).unwrap_or(rest));
+    Some((major, minor, digits.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        for (text, expected) in [
+            ("2.10.23", Some((2, 10, 23))),
+            ("v2.15.1", Some((2, 15, 1))),
+            ("2.11.0-RC.3", Some((2, 11, 0))),
+            ("2.10", None),
+            ("", None),
+            ("two.ten.one", None),
+        ] {
+            assert_eq!(parse_version(text), expected, "{text:?}");
+        }
+        assert!((2, 10, 22) < OLDEST_SERVER && (2, 9, 99) < OLDEST_SERVER && (2, 11, 0) > OLDEST_SERVER);
+    }
+
+    #[test]
+    fn the_margin_leaves_a_lease() {
+        for (ack_wait_ms, margin_ms) in [(500, 150), (2_000, 600), (3_000, 1_000), (30_000, 3_000), (5_000, 1_000)] {
+            assert_eq!(lease_margin(Duration::from_millis(ack_wait_ms)), Duration::from_millis(margin_ms));
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let mut options = Options::new("main", vec!["nats://127.0.0.1:4222".to_owned()]);
+        for auth in [
+            Auth::Token("hunter2".to_owned()),
+            Auth::Nkey("hunter2".to_owned()),
+            Auth::Credentials("hunter2".to_owned()),
+            Auth::UserPassword { user: "ann".to_owned(), password: "hunter2".to_owned() },
+        ] {
+            options.auth = auth;
+            assert!(!format!("{options:?}").contains("hunter2"));
+        }
+    }
+}

@@ -1,0 +1,139 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use super::*;
+
+fn message(length: usize) -> Message {
+    Message {
+        subject: "orders.paid".into(),
+        reply: Some("$JS.ACK.O.c.1.1.1.1.0".into()),
+        payload: bytes::Bytes::new(),
+        headers: None,
+        status: None,
+        description: None,
+        length,
+    }
+}
+
+fn status(request: &Request, code: u16, description: &str) -> Message {
+    Message {
+        subject: format!("_INBOX.x.{}", request.number).into(),
+        reply: None,
+        payload: bytes::Bytes::new(),
+        headers: None,
+        status: Some(StatusCode::from_u16(code).unwrap()),
+        description: Some(description.to_owned()),
+        length: 0,
+    }
+}
+
+fn demand(messages: usize, bytes: usize) -> Demand {
+    Demand { messages, bytes }
+}
+
+#[test]
+fn never_more_is_asked_for_than_can_be_taken() {
+    let now = Instant::now();
+    let mut pulls = Pulls::new(PullLimits::default());
+    let first = pulls.next_request(demand(100, 1 << 20), now).unwrap();
+    assert_eq!((first.slot, first.batch, first.max_bytes), (0, 100, 1 << 19));
+    assert_eq!(pulls.next_request(demand(100, 1 << 20), now), None, "all of it is outstanding");
+    for _ in 0..70 {
+        pulls.take_in(0, message(100), now);
+    }
+    assert_eq!(pulls.hand_out(demand(50, 1 << 20)).len(), 50);
+    // 30 outstanding, 20 waiting: half of what is wanted is expected, so the next pull is sent for the rest.
+    assert_eq!(pulls.next_request(demand(100, 1 << 20), now), None);
+    let second = pulls.next_request(demand(120, 1 << 20), now).unwrap();
+    assert_eq!((second.slot, second.batch), (1, 70));
+    assert_eq!(pulls.next_request(demand(10_000, 1 << 20), now), None, "two pulls are out");
+}
+
+#[test]
+fn limits_of_the_consumer_are_kept() {
+    let limits = PullLimits { max_batch: 10, max_bytes: 1000, max_expires: Duration::from_secs(2) };
+    let mut pulls = Pulls::new(limits);
+    let request = pulls.next_request(demand(100, 1 << 20), Instant::now()).unwrap();
+    assert_eq!((request.batch, request.max_bytes, request.expires), (10, 1000, Duration::from_secs(2)));
+    assert!(request.heartbeat * 2 <= request.expires);
+}
+
+#[test]
+fn bytes_bound_what_is_handed_out_but_for_a_single_message() {
+    let now = Instant::now();
+    let mut pulls = Pulls::new(PullLimits::default());
+    for length in [500, 300, 300, 50] {
+        pulls.take_in(0, message(length), now);
+    }
+    let counts: Vec<usize> = (0..4).map(|_| pulls.hand_out(demand(10, 400)).len()).collect();
+    assert_eq!(counts, [1, 1, 2, 0]);
+}
+
+#[test]
+fn a_message_that_is_too_large_is_asked_for_alone() {
+    let now = Instant::now();
+    let mut pulls = Pulls::new(PullLimits::default());
+    let request = pulls.next_request(demand(10, 100), now).unwrap();
+    pulls.take_in(0, status(&request, 409, "Message Size Exceeds MaxBytes"), now);
+    let alone = pulls.next_request(demand(10, 100), now).unwrap();
+    assert_eq!((alone.batch, alone.max_bytes), (1, 0));
+    pulls.take_in(alone.slot, message(5000), now);
+    assert_eq!(pulls.hand_out(demand(10, 100)).len(), 1);
+    let next = pulls.next_request(demand(10, 100), now).unwrap();
+    assert_eq!((next.batch, next.max_bytes), (10, 50), "then as before");
+}
+
+#[test]
+fn bytes_that_are_used_up_are_no_large_message() {
+    let now = Instant::now();
+    let mut pulls = Pulls::new(PullLimits::default());
+    let request = pulls.next_request(demand(10, 1000), now).unwrap();
+    pulls.take_in(0, message(400), now);
+    pulls.take_in(0, status(&request, 409, "Message Size Exceeds MaxBytes"), now);
+    assert_eq!(pulls.hand_out(demand(10, 1000)).len(), 1);
+    assert_eq!(pulls.next_request(demand(9, 600), now).unwrap().batch, 9);
+}
+
+#[test]
+fn silence_is_noticed_and_heartbeats_are_heard() {
+    let now = Instant::now();
+    let mut pulls = Pulls::new(PullLimits::default());
+    let request = pulls.next_request(demand(10, 100), now).unwrap();
+    assert_eq!(pulls.give_up_silent(now + HEARTBEAT), 0);
+    pulls.take_in(0, status(&request, 100, "Idle Heartbeat"), now + HEARTBEAT);
+    assert_eq!(pulls.give_up_silent(now + HEARTBEAT * 2), 0, "the heartbeat counts");
+    assert_eq!(pulls.give_up_silent(now + HEARTBEAT * 3), 1);
+    assert!(pulls.next_request(demand(10, 100), now + HEARTBEAT * 3).is_some());
+}
+
+#[test]
+fn a_status_of_a_pull_that_was_given_up_is_ignored() {
+    let now = Instant::now();
+    let mut pulls = Pulls::new(PullLimits::default());
+    let old = pulls.next_request(demand(10, 100), now).unwrap();
+    assert_eq!(pulls.give_up_silent(now + EXPIRES * 2), 1);
+    let new = pulls.next_request(demand(10, 100), now).unwrap();
+    pulls.take_in(0, status(&old, 409, "Consumer Deleted"), now);
+    assert_eq!(pulls.take_trouble(), None);
+    pulls.take_in(0, status(&new, 409, "Consumer Deleted"), now);
+    assert!(matches!(pulls.take_trouble(), Some(Trouble::Gone(_))));
+}
+
+#[test]
+fn every_status_has_its_meaning() {
+    let rows = [
+        (100, "Idle Heartbeat", Meaning::Alive),
+        (404, "No Messages", Meaning::Ended),
+        (408, "Request Timeout", Meaning::Ended),
+        (409, "Batch Completed", Meaning::Ended),
+        (409, "Message Size Exceeds MaxBytes", Meaning::Oversize),
+        (503, "", Meaning::Trouble(Trouble::NoResponders)),
+    ];
+    for (code, description, expected) in rows {
+        assert_eq!(meaning(StatusCode::from_u16(code).unwrap(), description), expected, "{code} {description}");
+    }
+    for (code, description) in [(409, "Exceeded MaxWaiting"), (409, "Server Shutdown"), (400, "Bad Request"), (599, "")]
+    {
+        let found = meaning(StatusCode::from_u16(code).unwrap(), description);
+        assert!(matches!(found, Meaning::Trouble(Trouble::Away(_))), "{code} {description}: {found:?}");
+    }
+}

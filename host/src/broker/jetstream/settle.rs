@@ -1,0 +1,139 @@
+//! Carries a group of settlements out: first what makes them safe, then the word to the server.
+//!
+//! Invariants:
+//! - An acknowledgement is sent after its outputs are stored, a `+TERM` after its dead letter is stored.
+//! - What is done stands in the record before the server is told, so that a crash in between costs no second run.
+//! - A lease that is over stops everything: nothing is published and nothing is sent for it.
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::time::Instant;
+
+use super::acks::{self, Word};
+use super::source::JetStreamSource;
+use crate::broker::{Settle, SettleError, Settlement};
+use crate::message::Publish;
+use crate::settle::dead_letter::DeadLetter;
+use crate::settle::progress::Progress;
+
+/// Settlements whose outputs or dead letters are stored at once. What is under way in all is bounded by the publisher.
+const STORES: usize = 256;
+
+/// What must be stored before the word may be sent.
+enum First {
+    Outputs(Vec<Publish>),
+    DeadLetter(Box<DeadLetter>),
+}
+
+/// A settlement on its way.
+struct Going {
+    index: usize,
+    sequence: u64,
+    word: Word,
+    /// Whether the message is settled for good by it.
+    done: bool,
+}
+
+pub(super) async fn settle(source: &JetStreamSource, group: Vec<Settle>) -> Vec<Result<(), SettleError>> {
+    let mut results: Vec<Option<Result<(), SettleError>>> = group.iter().map(|_| None).collect();
+    // What is returned may come again at once, and must not be held back then.
+    source.let_go(group.iter().filter(|settle| is_return(&settle.settlement)).map(|settle| settle.receipt.sequence));
+    let mut going: Vec<Going> = Vec::with_capacity(group.len());
+    let mut to_store: Vec<(Going, First)> = Vec::new();
+    let mut notes: Vec<(u64, Progress)> = Vec::new();
+    let now = Instant::now();
+    for (index, settle) in group.into_iter().enumerate() {
+        if settle.lease_ends_at <= now {
+            put(&mut results, index, Err(SettleError::LeaseLost));
+            continue;
+        }
+        let sequence = settle.receipt.sequence;
+        let word =
+            |payload: Bytes| Word { reply: settle.receipt.token.clone(), payload, lease_ends_at: settle.lease_ends_at };
+        match settle.settlement {
+            Settlement::Ack { outputs } if outputs.is_empty() => {
+                going.push(Going { index, sequence, word: word(acks::ack()), done: true });
+            }
+            Settlement::Ack { outputs } => {
+                let ack = Going { index, sequence, word: word(acks::ack()), done: true };
+                to_store.push((ack, First::Outputs(outputs)));
+            }
+            Settlement::Return { delay, progress } => {
+                notes.push((sequence, *progress));
+                going.push(Going { index, sequence, word: word(acks::nak(delay)), done: false });
+            }
+            Settlement::DeadLetter(mut letter) => {
+                letter.record.stream.get_or_insert_with(|| source.stream().to_owned());
+                let term = Going { index, sequence, word: word(acks::term(&letter.record.reason)), done: true };
+                to_store.push((term, First::DeadLetter(letter)));
+            }
+        }
+    }
+    let mut storing = futures_util::stream::iter(to_store)
+        .map(|(settlement, first)| async move {
+            let stored = tokio::time::timeout_at(settlement.word.lease_ends_at, store(source, first)).await;
+            (settlement, stored.unwrap_or(Err(SettleError::LeaseLost)))
+        })
+        .buffer_unordered(STORES);
+    while let Some((settlement, stored)) = storing.next().await {
+        match stored {
+            Ok(()) => going.push(settlement),
+            Err(error) => put(&mut results, settlement.index, Err(error)),
+        }
+    }
+    drop(storing);
+    write_record(source, &going, notes).await;
+    let words: Vec<Word> = going.iter().map(|settlement| settlement.word.clone()).collect();
+    let confirmed = acks::confirm(&source.link, &words).await;
+    let settled = going.iter().zip(&confirmed).filter(|(settlement, result)| settlement.done && result.is_ok());
+    source.let_go(settled.map(|(settlement, _)| settlement.sequence));
+    for (settlement, result) in going.iter().zip(confirmed) {
+        put(&mut results, settlement.index, result);
+    }
+    results
+        .into_iter()
+        .map(|result| result.unwrap_or_else(|| Err(SettleError::Unconfirmed("it was not carried out".to_owned()))))
+        .collect()
+}
+
+fn is_return(settlement: &Settlement) -> bool {
+    match settlement {
+        Settlement::Return { .. } => true,
+        Settlement::Ack { .. } | Settlement::DeadLetter(_) => false,
+    }
+}
+
+async fn store(source: &JetStreamSource, first: First) -> Result<(), SettleError> {
+    match first {
+        First::Outputs(outputs) => {
+            for published in source.publisher.publish_all(outputs).await {
+                published.map_err(SettleError::Output)?;
+            }
+            Ok(())
+        }
+        First::DeadLetter(letter) => source.dead.store(*letter).await.map_err(SettleError::DeadLetter),
+    }
+}
+
+/// Writes down what is done and what is to be remembered. A record that cannot be written stops nothing: it saves
+/// second runs, and to keep back acknowledgements would only make more of them. The record logs and counts it.
+async fn write_record(source: &JetStreamSource, going: &[Going], notes: Vec<(u64, Progress)>) {
+    let done: Vec<u64> =
+        going.iter().filter(|settlement| settlement.done).map(|settlement| settlement.sequence).collect();
+    if !done.is_empty()
+        && let Err(error) = source.record.mark(source.source, &done).await
+    {
+        tracing::debug!(%error, "settled without the record");
+    }
+    if !notes.is_empty()
+        && let Err(error) = source.record.note(source.source, notes).await
+    {
+        tracing::debug!(%error, "returned without the note");
+    }
+}
+
+fn put(results: &mut [Option<Result<(), SettleError>>], index: usize, result: Result<(), SettleError>) {
+    if let Some(place) = results.get_mut(index) {
+        *place = Some(result);
+    }
+}

@@ -1,0 +1,400 @@
+//! A subscription's end of JetStream: pulls, hands out under a lease, extends, counts what waits.
+//!
+//! Invariants:
+//! - A message is handed out at most once at a time by this host: one that comes again while its lease here holds is
+//!   held back, and its settlement settles both.
+//! - A message whose lease was over before it could be handed out is not handed out; the server hands it out anew.
+//! - What comes while nobody receives is kept for the next `receive`, its lease counted from its arrival.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use async_nats::Subject;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::acks;
+use super::counters::Counters;
+use super::dead::DeadLetterStore;
+use super::headers::{self, KEPT_ID, MESSAGE_ID};
+use super::link::Link;
+use super::options::lease_margin;
+use super::publish::Publisher;
+use super::pull::{Arrived, Request, Trouble};
+use super::pump::Inboxes;
+use super::reply;
+use super::session::Session;
+use super::setup::{self, Bound};
+use super::wire::{ApiError, code};
+use crate::broker::done::{DoneRecord, SourceId, SourceIdentity};
+use crate::broker::{Backlog, Delivery, Demand, Receipt, ReceiveError, Settle, SettleError, Source, SubscriptionSpec};
+use crate::message::Message;
+use crate::settle::progress::Progress;
+
+/// How long `receive` waits for a connection before it says that there is none.
+const WAIT_FOR_SESSION: Duration = Duration::from_secs(1);
+/// How long `receive` waits for messages before it answers with none. The pull stays with the server meanwhile.
+const WAIT_FOR_MESSAGES: Duration = Duration::from_secs(5);
+/// Extensions that are under way at once.
+const EXTENSIONS: usize = 64;
+
+/// A subscription on a stream.
+#[derive(Debug)]
+pub(super) struct JetStreamSource {
+    pub(super) spec: SubscriptionSpec,
+    pub(super) link: Arc<Link>,
+    pub(super) record: Arc<DoneRecord>,
+    pub(super) source: SourceId,
+    pub(super) publisher: Arc<Publisher>,
+    pub(super) dead: Arc<DeadLetterStore>,
+    pub(super) counters: Arc<Counters>,
+    bound: Bound,
+    /// The inboxes of the present session. Locked for the length of a `receive`.
+    inboxes: tokio::sync::Mutex<Option<Inboxes>>,
+    /// What is handed out: until when each sequence is held here.
+    held: Mutex<HashMap<u64, Instant>>,
+}
+
+/// What `receive` does next.
+enum Step {
+    HandOut(Vec<Arrived>),
+    Trouble(Trouble),
+    Nothing,
+    Ask(Request),
+    Wait(Option<Instant>),
+}
+
+impl JetStreamSource {
+    pub(super) fn new(
+        spec: SubscriptionSpec,
+        bound: Bound,
+        link: Arc<Link>,
+        record: Arc<DoneRecord>,
+        publisher: Arc<Publisher>,
+        dead: Arc<DeadLetterStore>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let source = record.source(&SourceIdentity {
+            stream: bound.stream.clone(),
+            stream_created: bound.stream_created.clone(),
+            consumer: spec.name.clone(),
+            consumer_created: bound.consumer_created.clone(),
+        });
+        Self {
+            spec,
+            link,
+            record,
+            source,
+            publisher,
+            dead,
+            counters,
+            bound,
+            inboxes: tokio::sync::Mutex::new(None),
+            held: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The stream that it reads.
+    pub(super) fn stream(&self) -> &str {
+        &self.bound.stream
+    }
+
+    /// Opens inboxes on a session, when the consumer is still the one that was subscribed to.
+    async fn open_inboxes(&self, session: Arc<Session>) -> Result<Inboxes, ReceiveError> {
+        self.look_at_consumer(&session).await?;
+        let standstill = lease_margin(self.spec.ack_wait) / 2;
+        Inboxes::open(session, self.bound.limits, standstill)
+            .await
+            .map_err(|error| ReceiveError::Away(error.to_string()))
+    }
+
+    /// Whether the consumer is there and the same.
+    async fn look_at_consumer(&self, session: &Session) -> Result<(), ReceiveError> {
+        let (stream, consumer) = (&self.bound.stream, &self.spec.name);
+        match setup::consumer_info(session, stream, consumer).await {
+            Ok(Some(info)) if info.created == self.bound.consumer_created => Ok(()),
+            Ok(Some(_)) => {
+                Err(ReceiveError::Gone(format!("consumer `{consumer}` of stream `{stream}` was made anew by somebody")))
+            }
+            Ok(None) => Err(ReceiveError::Gone(format!("stream `{stream}` has no consumer `{consumer}` any more"))),
+            Err(error) => Err(ReceiveError::Away(error.to_string())),
+        }
+    }
+
+    fn next_step(&self, inboxes: &Inboxes, demand: Demand) -> Step {
+        let now = Instant::now();
+        let mut pulls = inboxes.pulls();
+        let silent = pulls.give_up_silent(now);
+        if silent > 0 {
+            self.counters.silent_pulls.fetch_add(silent, Ordering::Relaxed);
+            tracing::warn!(subscription = self.spec.name, "no sign of life from the server on a pull; asking anew");
+        }
+        let out = pulls.hand_out(demand);
+        if !out.is_empty() {
+            return Step::HandOut(out);
+        }
+        if let Some(trouble) = pulls.take_trouble() {
+            return Step::Trouble(trouble);
+        }
+        if std::mem::take(&mut pulls.ended_empty) {
+            return Step::Nothing;
+        }
+        match pulls.next_request(demand, now) {
+            Some(request) => Step::Ask(request),
+            None => Step::Wait(pulls.next_deadline()),
+        }
+    }
+
+    async fn ask(&self, inboxes: &Inboxes, request: Request) -> Result<(), ReceiveError> {
+        // Dropped before it was sent, the request is taken back: the server owes nothing.
+        let mut asking = Asking { inboxes, request, sent: false };
+        let request = &asking.request;
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let mut question = json!({
+            "batch": request.batch,
+            "expires": nanos(request.expires),
+            "idle_heartbeat": nanos(request.heartbeat),
+        });
+        if request.max_bytes > 0
+            && let Some(fields) = question.as_object_mut()
+        {
+            fields.insert("max_bytes".to_owned(), json!(request.max_bytes));
+        }
+        let session = &inboxes.session;
+        let subject = session.api_subject(&format!("CONSUMER.MSG.NEXT.{}.{}", self.bound.stream, self.spec.name));
+        let prefix = inboxes.prefixes.get(request.slot).map_or("", String::as_str);
+        let reply = format!("{prefix}.{}", request.number);
+        let payload = Bytes::from(question.to_string());
+        let result = session.send_with_reply(subject, reply, payload).await;
+        asking.sent = result.is_ok();
+        result.map_err(|error| ReceiveError::Away(error.to_string()))
+    }
+
+    /// Turns what came into deliveries: those whose lease is over and those that are held already are left out.
+    fn deliveries(&self, arrived: Vec<Arrived>) -> Vec<Delivery> {
+        let lease = self.lease_duration();
+        let now = Instant::now();
+        let mut fresh = Vec::with_capacity(arrived.len());
+        {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.len() > self.spec.max_in_flight.saturating_mul(4) + 1024 {
+                held.retain(|_, ends_at| *ends_at > now);
+            }
+            for arrived in arrived {
+                let Some(position) = arrived.message.reply.as_ref().and_then(|reply| reply::parse(reply)) else {
+                    continue;
+                };
+                let lease_ends_at = arrived.at + lease;
+                if lease_ends_at <= now {
+                    self.counters.stale.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                if held.get(&position.sequence).is_some_and(|ends_at| *ends_at > now) {
+                    self.counters.held_back.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                held.insert(position.sequence, lease_ends_at);
+                fresh.push((arrived.message, position, lease_ends_at));
+            }
+        }
+        let known = self.record.look_up(self.source, fresh.iter().map(|(_, position, _)| position.sequence));
+        let wall = SystemTime::now();
+        fresh
+            .into_iter()
+            .zip(known)
+            .map(|((message, position, lease_ends_at), (already_done, note))| {
+                if already_done {
+                    self.counters.already_done.fetch_add(1, Ordering::Relaxed);
+                }
+                let progress = progress(note, position.deliveries, wall);
+                let token = message.reply.as_ref().map(|reply| Bytes::copy_from_slice(reply.as_bytes()));
+                let receipt = Receipt { sequence: position.sequence, token: token.unwrap_or_default() };
+                let message = self.message(&message, &position);
+                Delivery { message, progress, receipt, lease_ends_at, already_done }
+            })
+            .collect()
+    }
+
+    fn message(&self, message: &async_nats::Message, position: &reply::Position) -> Message {
+        let headers = headers::from_nats(message);
+        let id = headers
+            .text(KEPT_ID)
+            .or_else(|| headers.text(MESSAGE_ID))
+            .map_or_else(|| format!("{}:{}", self.bound.stream, position.sequence), str::to_owned);
+        Message {
+            id,
+            subject: message.subject.as_str().to_owned(),
+            headers,
+            body: message.payload.clone(),
+            sequence: position.sequence,
+            published_at: position.stored_at,
+        }
+    }
+
+    /// Forgets what is handed out, as it is about to be settled.
+    pub(super) fn let_go(&self, sequences: impl Iterator<Item = u64>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        for sequence in sequences {
+            held.remove(&sequence);
+        }
+    }
+
+    async fn extend_one(&self, session: &Session, receipt: &Receipt) -> Option<Instant> {
+        let sent_at = Instant::now();
+        let subject = Subject::try_from(receipt.token.clone()).ok()?;
+        session.request(subject, None, acks::in_progress(), session.request_timeout()).await.ok()?;
+        let ends_at = sent_at + self.lease_duration();
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held_until) = held.get_mut(&receipt.sequence) {
+            *held_until = ends_at.max(*held_until);
+        }
+        Some(ends_at)
+    }
+
+    /// When the oldest message that is not settled was published.
+    async fn oldest(&self, session: &Session, after: u64) -> Result<Option<SystemTime>, ReceiveError> {
+        let mut oldest: Option<SystemTime> = None;
+        for subject in &self.spec.subjects {
+            let question = json!({ "seq": after + 1, "next_by_subj": subject });
+            let answer: Result<StoredMessage, ApiError> =
+                session.api(&format!("STREAM.MSG.GET.{}", self.bound.stream), &question).await;
+            match answer {
+                Ok(stored) => {
+                    let time = humantime::parse_rfc3339(&stored.message.time).ok();
+                    oldest = [oldest, time].into_iter().flatten().min();
+                }
+                Err(error) if error.is(code::MESSAGE_NOT_FOUND) => {}
+                Err(error) => return Err(ReceiveError::Away(error.to_string())),
+            }
+        }
+        Ok(oldest)
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct StoredMessage {
+    message: StoredTime,
+}
+
+#[derive(serde::Deserialize)]
+struct StoredTime {
+    time: String,
+}
+
+/// A request that is being sent.
+struct Asking<'a> {
+    inboxes: &'a Inboxes,
+    request: Request,
+    sent: bool,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if !self.sent {
+            self.inboxes.pulls().take_back(&self.request);
+        }
+    }
+}
+
+/// What is known of earlier deliveries: the note, if there is one, and the server's count.
+fn progress(note: Option<Progress>, deliveries: u32, now: SystemTime) -> Progress {
+    match note {
+        Some(mut progress) => {
+            // A server that was killed may have forgotten some of its count; ours does not go back.
+            progress.deliveries = deliveries.max(progress.deliveries.saturating_add(1));
+            progress
+        }
+        None => Progress { deliveries: deliveries.max(1), ..Progress::first(now) },
+    }
+}
+
+#[async_trait]
+impl Source for JetStreamSource {
+    async fn receive(&self, demand: Demand) -> Result<Vec<Delivery>, ReceiveError> {
+        if self.link.is_closed() {
+            return Err(ReceiveError::Closed);
+        }
+        let until = Instant::now() + WAIT_FOR_MESSAGES;
+        // Dropped while waiting for a turn or for messages: nothing is taken out yet. What came stays in the inboxes.
+        let mut turn = self.inboxes.lock().await;
+        let session = self.link.wait(WAIT_FOR_SESSION).await.map_err(ReceiveError::Away)?;
+        if turn.as_ref().is_none_or(|inboxes| inboxes.session.number != session.number) {
+            *turn = None;
+            *turn = Some(self.open_inboxes(session).await?);
+        }
+        let Some(inboxes) = turn.as_ref() else {
+            return Err(ReceiveError::Away("the inboxes were not opened".to_owned()));
+        };
+        loop {
+            let wake_at = match self.next_step(inboxes, demand) {
+                Step::HandOut(arrived) => {
+                    let deliveries = self.deliveries(arrived);
+                    if !deliveries.is_empty() {
+                        return Ok(deliveries);
+                    }
+                    continue;
+                }
+                Step::Trouble(Trouble::NoResponders) => {
+                    self.look_at_consumer(&inboxes.session).await?;
+                    return Err(Trouble::NoResponders.into_error());
+                }
+                Step::Trouble(trouble @ (Trouble::Gone(_) | Trouble::Away(_))) => return Err(trouble.into_error()),
+                Step::Nothing => return Ok(Vec::new()),
+                Step::Ask(request) => {
+                    self.ask(inboxes, request).await?;
+                    continue;
+                }
+                Step::Wait(deadline) => deadline.map_or(until, |deadline| deadline.min(until)),
+            };
+            tokio::select! {
+                () = inboxes.arrived().notified() => {}
+                () = tokio::time::sleep_until(wake_at) => {
+                    if Instant::now() >= until {
+                        return Ok(Vec::new());
+                    }
+                }
+                () = inboxes.session.ended() => {
+                    return Err(ReceiveError::Away("the connection ended".to_owned()));
+                }
+                () = self.link.closing().cancelled() => return Err(ReceiveError::Closed),
+            }
+        }
+    }
+
+    async fn settle(&self, group: Vec<Settle>) -> Vec<Result<(), SettleError>> {
+        super::settle::settle(self, group).await
+    }
+
+    async fn extend(&self, receipts: &[Receipt]) -> Vec<Option<Instant>> {
+        let Ok(session) = self.link.session() else {
+            return vec![None; receipts.len()];
+        };
+        let session = &session;
+        futures_util::stream::iter(receipts.to_vec())
+            .map(|receipt| async move { self.extend_one(session, &receipt).await })
+            .buffered(EXTENSIONS)
+            .collect()
+            .await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, ReceiveError> {
+        let session = self.link.session().map_err(ReceiveError::Away)?;
+        let info = match setup::consumer_info(&session, &self.bound.stream, &self.spec.name).await {
+            Ok(Some(info)) => info,
+            Ok(None) => return Err(ReceiveError::Gone("the consumer is not there any more".to_owned())),
+            Err(error) => return Err(ReceiveError::Away(error.to_string())),
+        };
+        let (ready, pending) = (info.num_pending, info.num_ack_pending);
+        let oldest = if ready + pending == 0 { None } else { self.oldest(&session, info.ack_floor.stream_seq).await? };
+        Ok(Backlog { ready, pending, oldest })
+    }
+
+    fn lease_duration(&self) -> Duration {
+        self.spec.ack_wait.saturating_sub(lease_margin(self.spec.ack_wait))
+    }
+}
