@@ -22,3 +22,7 @@ pub mod settle;
 pub mod telemetry;
 
 pub mod admin;
+
+pub mod app;
+pub mod open;
+pub mod slots;

@@ -52,6 +52,11 @@ pub trait Broker: Send + Sync {
     /// Whether the broker can be reached now, for `/ready` and metrics.
     fn status(&self) -> Status;
 
+    /// How often the connection was lost and made again. Zero where there is no connection.
+    fn reconnects(&self) -> u64 {
+        0
+    }
+
     /// Flushes and closes. Nothing is received or settled afterwards.
     async fn close(&self);
 }

@@ -1,6 +1,6 @@
 //! One subscription at work: its stages started, looked at, drained.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -31,6 +31,12 @@ pub struct Subscription {
     stop: CancellationToken,
     line: Line,
     in_line: async_channel::Receiver<Arc<InFlight>>,
+    /// Taken by the drain.
+    stages: Mutex<Option<Stages>>,
+}
+
+/// The tasks of a subscription. Dropping them stops them.
+struct Stages {
     decided: mpsc::Sender<Decided>,
     receiving: JoinSet<()>,
     processing: JoinSet<()>,
@@ -79,7 +85,8 @@ impl Subscription {
         keeping.spawn(keep(Arc::clone(&shared)));
         let mut settling = JoinSet::new();
         settling.spawn(settle(Arc::clone(&shared), to_settle, line.clone()));
-        Self { shared, stop, line, in_line, decided, receiving, processing, keeping, settling }
+        let stages = Mutex::new(Some(Stages { decided, receiving, processing, keeping, settling }));
+        Self { shared, stop, line, in_line, stages }
     }
 
     /// The subscription's name.
@@ -131,41 +138,47 @@ impl Subscription {
 
     /// Stops in order: takes nothing new, returns what has not run, lets what runs finish until the deadline, stops the
     /// rest and returns it uncounted, waits for the last confirmations.
-    pub async fn drain(mut self, deadline: Instant) -> Drained {
+    pub async fn drain(&self, deadline: Instant) -> Drained {
         let before = self.shared.metrics.counts().returned;
         self.stop.cancel();
-        while self.receiving.join_next().await.is_some() {}
-        // The workers may still take from the line while it is emptied: what they take, they finish.
-        self.line.close();
-        while let Ok(entry) = self.in_line.try_recv() {
-            self.give_back(&entry);
+        let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(stages) = stages {
+            self.wind_down(stages, deadline).await;
         }
-        let finished = async { while self.processing.join_next().await.is_some() {} };
-        if tokio::time::timeout_at(deadline, finished).await.is_err() {
-            self.processing.shutdown().await;
-        }
-        for entry in self.shared.table.snapshot() {
-            if !entry.is_decided() {
-                self.give_back(&entry);
-            }
-        }
-        let Self { shared, decided, mut settling, mut keeping, .. } = self;
-        // The settle stage ends when nobody can hand it anything any more.
-        drop(decided);
-        let flushed = async { while settling.join_next().await.is_some() {} };
-        // Past the time for the last confirmations, what is unknown stays with the broker.
-        let _ = tokio::time::timeout(FLUSH, flushed).await;
-        settling.shutdown().await;
-        keeping.shutdown().await;
-        let counts = shared.metrics.counts();
-        let left = shared.table.snapshot().len();
+        let counts = self.shared.metrics.counts();
+        let left = self.shared.table.snapshot().len();
         Drained { returned: counts.returned - before, left, counts }
     }
 
+    async fn wind_down(&self, mut stages: Stages, deadline: Instant) {
+        while stages.receiving.join_next().await.is_some() {}
+        // The workers may still take from the line while it is emptied: what they take, they finish.
+        self.line.close();
+        while let Ok(entry) = self.in_line.try_recv() {
+            self.give_back(&stages.decided, &entry);
+        }
+        let finished = async { while stages.processing.join_next().await.is_some() {} };
+        if tokio::time::timeout_at(deadline, finished).await.is_err() {
+            stages.processing.shutdown().await;
+        }
+        for entry in self.shared.table.snapshot() {
+            if !entry.is_decided() {
+                self.give_back(&stages.decided, &entry);
+            }
+        }
+        // The settle stage ends when nobody can hand it anything any more.
+        drop(stages.decided);
+        let flushed = async { while stages.settling.join_next().await.is_some() {} };
+        // Past the time for the last confirmations, what is unknown stays with the broker.
+        let _ = tokio::time::timeout(FLUSH, flushed).await;
+        stages.settling.shutdown().await;
+        stages.keeping.shutdown().await;
+    }
+
     /// Hands a delivery that did not run, or whose run was stopped, to the settle stage to be returned.
-    fn give_back(&self, entry: &Arc<InFlight>) {
+    fn give_back(&self, decided: &mpsc::Sender<Decided>, entry: &Arc<InFlight>) {
         entry.mark_decided();
-        if self.decided.try_send(Decided::interrupted(&self.shared, entry)).is_err() {
+        if decided.try_send(Decided::interrupted(&self.shared, entry)).is_err() {
             tracing::error!(subscription = self.name(), "the settle stage is gone");
         }
     }

@@ -17,9 +17,9 @@ use crate::outcome::{Fault, FaultKind, Output};
 pub struct Grant {
     /// The broker's name in the configuration.
     pub broker: Arc<str>,
-    /// The one subject that may be published to; when it ends in `.>`, the prefix below which the handler may name any
-    /// (naming none, it publishes to the prefix itself); `None`: any, and the handler has to name it.
-    pub subject: Option<String>,
+    /// The one subject that may be published to; or, when it ends in `.>`, the prefix below which the handler may name
+    /// any (naming none, it publishes to the prefix itself).
+    pub subject: String,
 }
 
 /// The outputs that a handler may publish to, by name.
@@ -73,28 +73,20 @@ pub fn output_id(subscription: &str, message_id: &str, index: usize, subject: &s
 }
 
 fn resolve_subject(output: &Output, grant: &Grant) -> Result<String, Fault> {
-    let to = &output.to;
+    let (to, granted) = (&output.to, &grant.subject);
+    let prefix = granted.strip_suffix(".>");
     let denied = |text: String| Err(fault(FaultKind::Denied, text));
-    let granted = grant.subject.as_deref();
-    let prefix = granted.and_then(|granted| granted.strip_suffix(".>"));
     let Some(named) = &output.subject else {
-        return match prefix.or(granted) {
-            Some(subject) => Ok(subject.to_owned()),
-            None => {
-                let text = format!("output `{to}` has no subject of its own, and the handler named none");
-                Err(fault(FaultKind::InvalidResult, text))
-            }
-        };
+        return Ok(prefix.unwrap_or(granted).to_owned());
     };
     check_subject(named).map_err(|error| fault(FaultKind::InvalidResult, format!("output `{to}`: {error}")))?;
-    match (granted, prefix) {
-        (None, _) => Ok(named.clone()),
-        (Some(_), Some(prefix)) => match named.strip_prefix(prefix) {
+    match prefix {
+        Some(prefix) => match named.strip_prefix(prefix) {
             Some(rest) if rest.is_empty() || rest.starts_with('.') => Ok(named.clone()),
             Some(_) | None => denied(format!("output `{to}` may publish below `{prefix}` only, not to `{named}`")),
         },
-        (Some(granted), None) if named == granted => Ok(named.clone()),
-        (Some(granted), None) => denied(format!("output `{to}` may publish to `{granted}` only, not to `{named}`")),
+        None if named == granted => Ok(named.clone()),
+        None => denied(format!("output `{to}` may publish to `{granted}` only, not to `{named}`")),
     }
 }
 
@@ -117,12 +109,8 @@ mod tests {
     use crate::message::Headers;
 
     fn grants() -> Grants {
-        let grant = |subject: Option<&str>| Grant { broker: "local".into(), subject: subject.map(Into::into) };
-        Grants::from([
-            ("fixed".into(), grant(Some("routed"))),
-            ("tree".into(), grant(Some("events.>"))),
-            ("any".into(), grant(None)),
-        ])
+        let grant = |subject: &str| Grant { broker: "local".into(), subject: subject.into() };
+        Grants::from([("fixed".into(), grant("routed")), ("tree".into(), grant("events.>"))])
     }
 
     fn output(to: &str, subject: Option<&str>) -> Output {
@@ -146,9 +134,6 @@ mod tests {
             ("tree", Some("eventsx"), Err(FaultKind::Denied)),
             ("tree", Some("events.*"), Err(FaultKind::InvalidResult)),
             ("tree", Some("events..a"), Err(FaultKind::InvalidResult)),
-            ("any", Some("x.y"), Ok("x.y")),
-            ("any", Some("x.>"), Err(FaultKind::InvalidResult)),
-            ("any", None, Err(FaultKind::InvalidResult)),
             ("unknown", None, Err(FaultKind::Denied)),
         ];
         for (to, subject, expected) in rows {

@@ -30,7 +30,7 @@ fn setup(seed: u64, clock: Clock, rng: &mut fastrand::Rng) -> Setup {
     policy.max_attempts = NonZeroU32::new(rng.u32(3..12)).unwrap();
     policy.max_deliveries = policy.max_attempts.saturating_mul(NonZeroU32::new(10).unwrap());
     let max_in_flight = rng.usize(1..40);
-    let grant = |broker: &str, subject: &str| Grant { broker: broker.into(), subject: Some(subject.into()) };
+    let grant = |broker: &str, subject: &str| Grant { broker: broker.into(), subject: subject.into() };
     Setup {
         identity: Identity {
             subscription: "sub".into(),

@@ -1,0 +1,121 @@
+//! Opens what a configuration names: brokers with their records and secrets, handlers with their modules.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::broker::Broker;
+use crate::broker::done::{self, DoneRecord};
+use crate::broker::embedded::{self, Durability, EmbeddedQueue};
+use crate::broker::jetstream::{self, Auth, DeadLetterOptions, JetStream, StreamDefaults, StreamSettings, Tls};
+use crate::config::{
+    Authentication, BrokerConfig, DurabilityChoice, EmbeddedConfig, HandlerConfig, JetStreamConfig, TlsConfig,
+};
+use crate::sandbox::{Sandbox, Version};
+
+/// Opens a broker. One that is away is opened all the same and connects when it can.
+///
+/// # Errors
+/// When a person has to act: a directory that cannot be used or that another host has, a secret that cannot be read, a
+/// certificate that is none, a server that is too old.
+pub async fn broker(name: &str, config: &BrokerConfig, data_dir: &Path) -> anyhow::Result<Arc<dyn Broker>> {
+    match config {
+        BrokerConfig::Embedded(config) => {
+            let queue = EmbeddedQueue::open(embedded_options(config)).await;
+            Ok(queue.with_context(|| format!("could not open broker `{name}`"))?)
+        }
+        BrokerConfig::JetStream(config) => {
+            let options = jetstream_options(name, config).with_context(|| format!("could not open broker `{name}`"))?;
+            let path = data_dir.join(format!("done-{name}.sqlite"));
+            let record = tokio::task::spawn_blocking(move || {
+                if let Some(parent) = path.parent() {
+                    std::fs::create_dir_all(parent).with_context(|| format!("could not make {}", parent.display()))?;
+                }
+                anyhow::Ok(DoneRecord::open(&done::Options::at(path))?)
+            });
+            let record = record.await?.with_context(|| format!("could not open the done record of broker `{name}`"))?;
+            let broker = JetStream::connect(options, record).await;
+            Ok(broker.with_context(|| format!("could not open broker `{name}`"))?)
+        }
+    }
+}
+
+/// Loads a handler's module.
+///
+/// # Errors
+/// When the file cannot be read, or the module is not one that can run; the text says what to do.
+pub async fn handler(name: &str, config: &HandlerConfig, sandbox: &Sandbox) -> anyhow::Result<Arc<Version>> {
+    let path = &config.module;
+    let bytes = tokio::fs::read(path)
+        .await
+        .with_context(|| format!("could not read the module of handler `{name}`, {}", path.display()))?;
+    let version = sandbox.load(bytes, name, &config.limits).await;
+    version.with_context(|| format!("could not load the module of handler `{name}`, {}", path.display()))
+}
+
+/// What an embedded queue is told, by its configuration.
+#[must_use]
+pub fn embedded_options(config: &EmbeddedConfig) -> embedded::Options {
+    let durability = match config.durability {
+        DurabilityChoice::Fsync => Durability::Fsync,
+        DurabilityChoice::Relaxed => Durability::Relaxed,
+    };
+    let defaults = embedded::Options::new(&config.path);
+    embedded::Options {
+        dedupe_window: config.dedupe_window,
+        dedupe_max: usize::try_from(config.dedupe_max).unwrap_or(usize::MAX),
+        max_bytes: config.max_bytes,
+        max_messages: config.max_messages,
+        max_age: config.max_age.unwrap_or(defaults.max_age),
+        durability,
+        reserve_bytes: config.reserve_bytes,
+        max_payload: config.max_payload,
+        ..defaults
+    }
+}
+
+fn jetstream_options(name: &str, config: &JetStreamConfig) -> anyhow::Result<jetstream::Options> {
+    let defaults = jetstream::Options::new(name, config.servers.clone());
+    let by_name = config.streams.iter().map(|(stream, settings)| {
+        let settings = StreamSettings {
+            subjects: settings.subjects.clone(),
+            max_bytes: settings.max_bytes,
+            max_age: settings.max_age,
+        };
+        (stream.clone(), settings)
+    });
+    Ok(jetstream::Options {
+        auth: auth(&config.auth)?,
+        tls: config.tls.as_ref().map(tls).unwrap_or_default(),
+        streams: StreamDefaults {
+            replicas: config.replicas,
+            duplicate_window: config.duplicate_window,
+            by_name: by_name.collect(),
+        },
+        dead_letters: DeadLetterOptions {
+            stream: config.dead_letter_stream.clone(),
+            replicas: config.replicas,
+            ..defaults.dead_letters.clone()
+        },
+        request_timeout: config.publish_timeout,
+        ..defaults
+    })
+}
+
+fn auth(config: &Authentication) -> anyhow::Result<Auth> {
+    Ok(match config {
+        Authentication::None => Auth::None,
+        Authentication::Token(secret) => Auth::Token(secret.read()?.expose().to_owned()),
+        Authentication::Password { user, password } => {
+            Auth::UserPassword { user: user.clone(), password: password.read()?.expose().to_owned() }
+        }
+        Authentication::Nkey(secret) => Auth::Nkey(secret.read()?.expose().to_owned()),
+        Authentication::Credentials(secret) => Auth::Credentials(secret.read()?.expose().to_owned()),
+    })
+}
+
+fn tls(config: &TlsConfig) -> Tls {
+    let (cert, key) = config.client.clone().unzip();
+    Tls { require: config.required, ca: config.ca.clone(), cert, key }
+}
