@@ -128,10 +128,8 @@ async fn open_stations(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result
         let opened = open::broker(name, broker, &config.host.data_dir).await?;
         brokers.insert(name.clone(), NamedBroker { kind: broker.kind(), broker: opened });
     }
-    let sandbox = Sandbox::new(SandboxOptions {
-        cache_dir: Some(config.host.cache_dir.clone()),
-        ..SandboxOptions::default()
-    })?;
+    let sandbox =
+        Sandbox::new(SandboxOptions { cache_dir: Some(config.host.cache_dir.clone()), ..SandboxOptions::default() })?;
     let mut handlers = BTreeMap::new();
     for (name, handler) in &config.handlers {
         let begun = std::time::Instant::now();

@@ -7,11 +7,9 @@ use anyhow::Context as _;
 
 use crate::broker::Broker;
 use crate::broker::done::{self, DoneRecord};
-use crate::broker::embedded::{self, Durability, EmbeddedQueue};
+use crate::broker::embedded::EmbeddedQueue;
 use crate::broker::jetstream::{self, Auth, DeadLetterOptions, JetStream, StreamDefaults, StreamSettings, Tls};
-use crate::config::{
-    Authentication, BrokerConfig, DurabilityChoice, EmbeddedConfig, HandlerConfig, JetStreamConfig, TlsConfig,
-};
+use crate::config::{Authentication, BrokerConfig, HandlerConfig, JetStreamConfig, TlsConfig};
 use crate::sandbox::{Sandbox, Version};
 
 /// Opens a broker. One that is away is opened all the same and connects when it can.
@@ -22,7 +20,7 @@ use crate::sandbox::{Sandbox, Version};
 pub async fn broker(name: &str, config: &BrokerConfig, data_dir: &Path) -> anyhow::Result<Arc<dyn Broker>> {
     match config {
         BrokerConfig::Embedded(config) => {
-            let queue = EmbeddedQueue::open(embedded_options(config)).await;
+            let queue = EmbeddedQueue::open(config.clone()).await;
             Ok(queue.with_context(|| format!("could not open broker `{name}`"))?)
         }
         BrokerConfig::JetStream(config) => {
@@ -52,27 +50,6 @@ pub async fn handler(name: &str, config: &HandlerConfig, sandbox: &Sandbox) -> a
         .with_context(|| format!("could not read the module of handler `{name}`, {}", path.display()))?;
     let version = sandbox.load(bytes, name, &config.limits).await;
     version.with_context(|| format!("could not load the module of handler `{name}`, {}", path.display()))
-}
-
-/// What an embedded queue is told, by its configuration.
-#[must_use]
-pub fn embedded_options(config: &EmbeddedConfig) -> embedded::Options {
-    let durability = match config.durability {
-        DurabilityChoice::Fsync => Durability::Fsync,
-        DurabilityChoice::Relaxed => Durability::Relaxed,
-    };
-    let defaults = embedded::Options::new(&config.path);
-    embedded::Options {
-        dedupe_window: config.dedupe_window,
-        dedupe_max: usize::try_from(config.dedupe_max).unwrap_or(usize::MAX),
-        max_bytes: config.max_bytes,
-        max_messages: config.max_messages,
-        max_age: config.max_age.unwrap_or(defaults.max_age),
-        durability,
-        reserve_bytes: config.reserve_bytes,
-        max_payload: config.max_payload,
-        ..defaults
-    }
 }
 
 fn jetstream_options(name: &str, config: &JetStreamConfig) -> anyhow::Result<jetstream::Options> {
