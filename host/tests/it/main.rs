@@ -15,6 +15,8 @@
 
 mod broker_contract;
 mod embedded;
+mod embedded_disk;
+mod embedded_model;
 mod examples;
 mod sandbox;
 mod simulation;

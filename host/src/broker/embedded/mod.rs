@@ -61,6 +61,9 @@ mod statements;
 mod window;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use dead_letters::Inspector;
 pub use error::OpenError;
 pub use options::{Durability, Options};
