@@ -1,6 +1,7 @@
 //! The sandbox as its users see it: load a module, run it on a message.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use tidegate::broker::lease::Lease;
@@ -13,9 +14,12 @@ use tokio::time::Instant;
 
 use crate::support::guests::guest;
 
-/// A sandbox without a cache on disk.
+/// The sandbox of all tests, with a cache on disk: the same few modules are loaded again and again.
 pub(crate) fn sandbox() -> Arc<Sandbox> {
-    Sandbox::new(SandboxOptions::default()).unwrap()
+    static SANDBOX: OnceLock<Arc<Sandbox>> = OnceLock::new();
+    let cache_dir = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("code"));
+    let options = SandboxOptions { cache_dir, ..SandboxOptions::default() };
+    Arc::clone(SANDBOX.get_or_init(|| Sandbox::new(options).unwrap()))
 }
 
 /// A message with a subject and a body.

@@ -1,39 +1,57 @@
 //! Guests for the tests: built once a process from `tests/fixtures/guests`, or taken from a directory.
+//!
+//! `TIDEGATE_GUESTS` names a directory with `<name>.wasm` for each guest and the tool `wrap`, for machines that run the
+//! tests and do not build.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 /// The bytes of a guest: `behaviours` (its message's subject says what it does) or `order` (a small honest handler).
-///
-/// They come from `TIDEGATE_GUESTS` when that is set, a directory with `<name>.wasm` in it; else cargo builds them, in
-/// a target directory of their own, so that an unchanged guest costs a fraction of a second.
 pub(crate) fn guest(name: &str) -> Vec<u8> {
-    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    let directory = DIRECTORY.get_or_init(|| match std::env::var_os("TIDEGATE_GUESTS") {
-        Some(directory) => PathBuf::from(directory),
-        None => build(),
-    });
-    let path = directory.join(format!("{name}.wasm"));
+    let path = built().guests.join(format!("{name}.wasm"));
     std::fs::read(&path).unwrap_or_else(|error| panic!("no guest at {}: {error}", path.display()))
 }
 
-/// Builds all guests, and gives back where they are.
-fn build() -> PathBuf {
-    let host = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let target = host.join("../target/guests");
-    add_target();
+/// The path of a tool that runs here.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    built().tools.join(name)
+}
+
+struct Built {
+    guests: PathBuf,
+    tools: PathBuf,
+}
+
+/// What cargo has built, in a target directory of its own: when nothing has changed that takes a fraction of a second.
+fn built() -> &'static Built {
+    static BUILT: OnceLock<Built> = OnceLock::new();
+    BUILT.get_or_init(|| match std::env::var_os("TIDEGATE_GUESTS").map(PathBuf::from) {
+        Some(directory) => Built { guests: directory.clone(), tools: directory },
+        None => {
+            let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests");
+            add_target();
+            let guests = ["--release", "--package", "behaviours", "--package", "order", "--target", TARGET];
+            build(&target, &guests);
+            build(&target, &["--package", "wrap"]);
+            Built { guests: target.join(TARGET).join("release"), tools: target.join("debug") }
+        }
+    })
+}
+
+fn build(target: &Path, what: &[&str]) {
     let mut cargo = Command::new("cargo");
     cargo
-        .args(["build", "--quiet", "--release", "--locked", "--target", TARGET, "--target-dir"])
-        .arg(&target)
-        .current_dir(host.join("tests/fixtures/guests"))
+        .args(["build", "--quiet", "--locked"])
+        .args(what)
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/guests"))
         // What cargo sets for these tests is not meant for the guests.
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_BUILD_TARGET");
     run(&mut cargo, "building the guests of the tests");
-    target.join(TARGET).join("release")
 }
 
 /// The bytes of an example of the repository, by its package's name.
