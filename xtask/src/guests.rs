@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -27,6 +28,21 @@ pub(crate) fn build() -> Result<PathBuf> {
     }
     build_fixtures(&guests)?;
     Ok(guests)
+}
+
+/// The packages that are no default members of the workspace, as cargo wants them named.
+pub(crate) fn packages() -> Vec<&'static str> {
+    let sdk = ["tidegate-sdk", "tidegate-sdk-macros", "tidegate-sdk-bindgen"];
+    sdk.into_iter().chain(EXAMPLES).flat_map(|name| ["--package", name]).collect()
+}
+
+/// Clippy over the SDK and the examples as they are in a module.
+pub(crate) fn clippy() -> Result<Command> {
+    add_target()?;
+    let mut arguments = vec!["clippy", "--profile", "guest", "--target", TARGET, "--package", "tidegate-sdk"];
+    arguments.extend(EXAMPLES.iter().flat_map(|name| ["--package", name]));
+    arguments.extend(["--locked", "--", "--deny", "warnings"]);
+    Ok(cargo(&arguments))
 }
 
 /// The guests of the host's tests are a workspace of their own. They are built where the tests would build them, so

@@ -3,20 +3,28 @@
 use anyhow::Result;
 
 use crate::run::{cargo, command, is_installed, step};
-use crate::tidy;
+use crate::{guests, tidy};
 
 /// Formatting, clippy, documentation, tidy, and the dependency policy where `cargo deny` is installed.
 pub(crate) fn lint() -> Result<()> {
     step("checking the format", &mut cargo(&["fmt", "--all", "--check"]))?;
     tidy::check()?;
-    let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
-    step("clippy", &mut cargo(&clippy))?;
-    let doc = ["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"];
-    step("documentation", cargo(&doc).env("RUSTDOCFLAGS", "--deny warnings"))?;
+    // The host and the guests apart, for the reason that `test` has.
+    lint_packages("the host", &[])?;
+    lint_packages("the SDK and the examples", &guests::packages())?;
+    // What the SDK has for wasm alone is not compiled natively.
+    step("clippy of the guests for wasm", &mut guests::clippy()?)?;
     if is_installed("cargo-deny", &["--version"]) {
         step("dependency policy", &mut command("cargo-deny", &["--all-features", "check"]))?;
     } else {
         eprintln!("==> dependency policy not checked: cargo-deny is not installed");
     }
     Ok(())
+}
+
+fn lint_packages(what: &str, packages: &[&str]) -> Result<()> {
+    let mut clippy = cargo(&["clippy", "--all-targets", "--locked"]);
+    step(&format!("clippy of {what}"), clippy.args(packages).args(["--", "--deny", "warnings"]))?;
+    let mut doc = cargo(&["doc", "--no-deps", "--document-private-items", "--locked"]);
+    step(&format!("documentation of {what}"), doc.args(packages).env("RUSTDOCFLAGS", "--deny warnings"))
 }
