@@ -15,6 +15,13 @@ const EXAMPLES: [&str; 3] = ["hello", "github-webhooks", "flaky-payment"];
 
 /// Builds every example and the guests of the host's tests, and gives back the directory that they are in.
 pub(crate) fn build() -> Result<PathBuf> {
+    let guests = build_examples()?;
+    build_fixtures(&guests)?;
+    Ok(guests)
+}
+
+/// Builds every example, and gives back the directory that they are in.
+pub(crate) fn build_examples() -> Result<PathBuf> {
     add_target()?;
     let guests = target_dir().join("guests");
     fs::create_dir_all(&guests).with_context(|| format!("making {}", guests.display()))?;
@@ -26,7 +33,6 @@ pub(crate) fn build() -> Result<PathBuf> {
     for name in EXAMPLES {
         install(&built, name, &guests)?;
     }
-    build_fixtures(&guests)?;
     Ok(guests)
 }
 

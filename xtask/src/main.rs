@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people at a terminal")]
 
 mod bindings;
+mod demo;
 mod guests;
 mod lint;
 mod run;
@@ -29,6 +30,8 @@ struct Arguments {
 enum Verb {
     /// Build the example guests to target/guests/, adding the wasm target when it is missing
     Guests,
+    /// Run a feed of webhooks through a host on the embedded queue, and show what became of each
+    Demo,
     /// Write the SDK's bindings anew from wit/
     Bindings,
     /// Get the servers that the tests run against, and print where they are
@@ -44,6 +47,7 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Guests => guests::build().map(drop),
+        Verb::Demo => demo::demo(),
         Verb::Bindings => bindings::write(),
         Verb::Servers => servers::ensure_nats_server().map(|path| println!("{}", path.display())),
         Verb::Tidy => tidy::check(),

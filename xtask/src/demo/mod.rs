@@ -1,0 +1,73 @@
+//! Shows the whole thing: a host on the embedded queue, a feed of webhooks, and what became of each.
+//!
+//! Invariants: it starts with an empty queue and leaves nothing running, however it ends; what it prints of the messages
+//! is what the host says over its status, so a number that does not fit is an error and not a blemish.
+
+mod host;
+mod report;
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use crate::guests;
+use crate::run::{cargo, root, step};
+use host::Host;
+use report::Counts;
+
+const EXAMPLE: &str = "examples/github-webhooks";
+const FEED: &str = "examples/github-webhooks/deliveries.jsonl";
+/// The feed is done in two seconds or so, most of them the backoff of what is retried; a slow machine gets this long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Builds what it takes, runs the feed twice, and says what became of it.
+pub(crate) fn demo() -> Result<()> {
+    guests::build_examples()?;
+    step("building the host", &mut cargo(&["build", "--package", "tidegate"]))?;
+    let deliveries = u64::try_from(std::fs::read_to_string(root().join(FEED))?.lines().count())?;
+
+    let mut host = Host::start(EXAMPLE)?;
+    let began = Instant::now();
+    publish(&host, "publishing the feed")?;
+    let first = watch(&mut host, began, |counts| counts.settled() >= deliveries)?;
+    println!("\n{}", report::summary(&first, began.elapsed()));
+    ensure!(first.settled() == deliveries, "{} messages were settled, and {deliveries} were sent", first.settled());
+
+    publish(&host, "publishing the same feed again: every delivery's id is known")?;
+    let second = watch(&mut host, Instant::now(), |counts| counts.waiting() == 0)?;
+    ensure!(second.runs == first.runs, "the handler ran {} times more", second.runs.saturating_sub(first.runs));
+    println!("\nThe second time the handler did not run: it was called {} times before and after.\n", second.runs);
+
+    step("the dead letters", host.tidegate(&["dlq", "ls"]).args(["--limit", "5"]))?;
+    host.stop()
+}
+
+fn publish(host: &Host, what: &str) -> Result<()> {
+    let fields = ["--id-field", "delivery", "--subject-field", "event", "--subject-prefix", "github."];
+    step(what, host.tidegate(&["publish"]).args(fields).args(["--body-field", "payload", FEED]))
+}
+
+/// Shows the counts as they change until they are as wanted.
+fn watch(host: &mut Host, began: Instant, done: impl Fn(&Counts) -> bool) -> Result<Counts> {
+    let terminal = std::io::stderr().is_terminal();
+    let mut shown = String::new();
+    loop {
+        let counts = host.counts()?;
+        let line = report::progress(&counts);
+        if line != shown {
+            let mut out = std::io::stderr();
+            let end = if terminal { "\x1b[K\r" } else { "\n" };
+            write!(out, "{line}{end}").and_then(|()| out.flush())?;
+            shown = line;
+        }
+        if done(&counts) {
+            if terminal {
+                eprintln!();
+            }
+            return Ok(counts);
+        }
+        ensure!(began.elapsed() < PATIENCE, "not done after {PATIENCE:?}: {shown}; the host's log is {}", host.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
