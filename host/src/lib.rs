@@ -26,3 +26,5 @@ pub mod admin;
 pub mod app;
 pub mod open;
 pub mod slots;
+
+pub mod cli;

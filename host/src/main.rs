@@ -1,2 +1,7 @@
-//! Tidegate.
-fn main() {}
+//! The program `tidegate`. All of it is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tidegate::cli::main()
+}

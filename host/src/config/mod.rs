@@ -39,6 +39,7 @@ pub use raw::{LogFormat, LogThreshold, OnMissing};
 pub use schema::schema;
 pub use secret::{Secret, SecretError, SecretSource};
 pub use subscription::SubscriptionConfig;
+pub(crate) use units::{parse_duration, parse_size};
 
 /// The name of the file that is looked for when none is named.
 pub const FILE_NAME: &str = "tidegate.toml";

@@ -1,0 +1,118 @@
+//! `tidegate check`: what is wrong with a configuration and the modules that it names.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::exit::{Ended, Exit};
+use super::{ConfigArgument, say, table};
+use crate::config::Config;
+use crate::handler::Handler;
+use crate::sandbox::{Sandbox, SandboxOptions};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Do not load the modules, only the configuration
+    #[arg(long)]
+    no_modules: bool,
+    /// Print what was found as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Found {
+    ok: bool,
+    problems: Vec<String>,
+    handlers: Vec<CheckedHandler>,
+}
+
+#[derive(Debug, Serialize)]
+struct CheckedHandler {
+    name: String,
+    module: String,
+    digest: String,
+    size: usize,
+    imports: Vec<String>,
+}
+
+pub(super) fn check(arguments: &Arguments) -> Ended {
+    let path = arguments.config.path();
+    let mut found = Found::default();
+    match Config::load(&path) {
+        Err(error) => found.problems.push(super::shown(&anyhow::Error::from(error))),
+        Ok(config) => {
+            if let Err(error) = config.check_files() {
+                found.problems.push(error.to_string());
+            }
+            if !arguments.no_modules {
+                let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from)?;
+                runtime.block_on(modules(&config, &mut found))?;
+            }
+            if found.problems.is_empty() && !arguments.json {
+                say::data(&summary(&config, &found))?;
+            }
+        }
+    }
+    found.ok = found.problems.is_empty();
+    if arguments.json {
+        say::json(&found)?;
+    } else {
+        found.problems.iter().for_each(|problem| say::talk(problem));
+    }
+    Ok(if found.ok { Exit::Done } else { Exit::Usage })
+}
+
+/// Loads every module that is there; what is not there was found before.
+async fn modules(config: &Config, found: &mut Found) -> anyhow::Result<()> {
+    let options = SandboxOptions { cache_dir: Some(config.host.cache_dir.clone()), ..SandboxOptions::default() };
+    let sandbox = Sandbox::new(options)?;
+    for (name, handler) in &config.handlers {
+        let Ok(bytes) = tokio::fs::read(&handler.module).await else { continue };
+        let size = bytes.len();
+        match sandbox.load(bytes, name, &handler.limits).await {
+            Ok(version) => found.handlers.push(CheckedHandler {
+                name: name.clone(),
+                module: handler.module.display().to_string(),
+                digest: version.digest().to_owned(),
+                size,
+                imports: version.imports().map(str::to_owned).collect(),
+            }),
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                let module = handler.module.display();
+                found.problems.push(format!("error: handler `{name}` cannot run {module}: {error:#}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn summary(config: &Config, found: &Found) -> String {
+    let mut text = String::new();
+    if !found.handlers.is_empty() {
+        let mut handlers = table::table(&["HANDLER", "DIGEST", "SIZE", "MODULE"]);
+        for handler in &found.handlers {
+            let digest = handler.digest.get(..12).unwrap_or(&handler.digest);
+            handlers.add_row(vec![&handler.name, digest, &table::size(handler.size as u64), &handler.module]);
+        }
+        text += &table::rendered(&handlers);
+        text.push('\n');
+    }
+    if !config.subscriptions.is_empty() {
+        let mut subscriptions = table::table(&["SUBSCRIPTION", "BROKER", "SUBJECTS", "HANDLER", "CONCURRENCY"]);
+        for (name, subscription) in &config.subscriptions {
+            subscriptions.add_row(vec![
+                name.as_str(),
+                &subscription.broker,
+                &subscription.spec.subjects.join(" "),
+                &subscription.handler,
+                &subscription.concurrency.to_string(),
+            ]);
+        }
+        text += &table::rendered(&subscriptions);
+        text.push('\n');
+    }
+    text + &format!("{} is fine\n", config.path().display())
+}

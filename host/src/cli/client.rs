@@ -1,0 +1,163 @@
+//! Speaks to a host over its HTTP listener.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use serde::de::DeserializeOwned;
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+use super::exit::{Exit, Failure};
+use crate::admin::wire::{DeadLetterList, DeadLetterView, ErrorAnswer, PublishSummary, PublishedMessage};
+
+/// A loopback connection is there or it is not.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// A host that stores a batch on a slow disk, or waits for its turn, gets this long.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// A dead letter's body is at most as large as a message: 8 MiB, a third more as base64, and its record.
+const LARGEST_ANSWER: u64 = 64 << 20;
+
+/// A host that answers.
+#[derive(Debug)]
+pub(super) struct Client {
+    agent: Agent,
+    base: String,
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wanted {
+    pub(super) broker: Option<String>,
+    pub(super) subscription: Option<String>,
+    pub(super) reason: Option<String>,
+    pub(super) include_redriven: bool,
+}
+
+impl Client {
+    /// The client of an address; whether a host answers there is not known yet.
+    pub(super) fn new(address: SocketAddr) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .max_redirects(0)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(ANSWER_TIMEOUT))
+            .timeout_recv_body(Some(ANSWER_TIMEOUT));
+        Self { agent: config.build().new_agent(), base: format!("http://{address}") }
+    }
+
+    /// Whether a host answers.
+    pub(super) fn is_there(&self) -> bool {
+        self.agent.get(format!("{}/live", self.base)).call().is_ok_and(|answer| answer.status() == 200)
+    }
+
+    /// Publishes JSON lines. The summary tells what became of them, in good and in bad.
+    pub(super) fn publish(&self, broker: Option<&str>, lines: &[u8]) -> anyhow::Result<PublishSummary> {
+        let mut request = self.agent.post(format!("{}/v1/publish", self.base));
+        if let Some(broker) = broker {
+            request = request.query("broker", broker);
+        }
+        let answer = request.header("content-type", "application/x-ndjson").send(lines);
+        let mut answer = answer.context("asking the host to publish")?;
+        let status = answer.status();
+        let body = answer.body_mut().with_config().limit(LARGEST_ANSWER).read_to_vec().context("reading the answer")?;
+        if let Ok(summary) = serde_json::from_slice::<PublishSummary>(&body) {
+            return Ok(summary);
+        }
+        let error: ErrorAnswer =
+            serde_json::from_slice(&body).with_context(|| format!("the host answered {status}"))?;
+        bail!("{}", error.error.message)
+    }
+
+    /// A page of dead letters.
+    pub(super) fn dead_letters(
+        &self,
+        wanted: &Wanted,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<DeadLetterList, Failure> {
+        let mut request = self.agent.get(format!("{}/v1/dead-letters", self.base)).query("limit", limit.to_string());
+        let pairs = [("broker", &wanted.broker), ("subscription", &wanted.subscription), ("reason", &wanted.reason)];
+        for (key, value) in pairs {
+            if let Some(value) = value {
+                request = request.query(key, value);
+            }
+        }
+        if wanted.include_redriven {
+            request = request.query("include_redriven", "true");
+        }
+        if let Some(after) = after {
+            request = request.query("after", after);
+        }
+        read(request.call())
+    }
+
+    /// One dead letter, whole.
+    pub(super) fn dead_letter(&self, id: &str, broker: Option<&str>) -> Result<DeadLetterView, Failure> {
+        let mut request = self.agent.get(self.of_letter(id, ""));
+        if let Some(broker) = broker {
+            request = request.query("broker", broker);
+        }
+        read(request.call())
+    }
+
+    /// Sends one back.
+    pub(super) fn redrive(&self, id: &str, broker: Option<&str>, force: bool) -> Result<PublishedMessage, Failure> {
+        let mut request = self.agent.post(self.of_letter(id, "/redrive")).query("force", force.to_string());
+        if let Some(broker) = broker {
+            request = request.query("broker", broker);
+        }
+        read(request.send_empty())
+    }
+
+    /// Removes one.
+    pub(super) fn discard(&self, id: &str, broker: Option<&str>) -> Result<(), Failure> {
+        let mut request = self.agent.delete(self.of_letter(id, ""));
+        if let Some(broker) = broker {
+            request = request.query("broker", broker);
+        }
+        let mut answer = request.call().context("asking the host")?;
+        if answer.status().is_success() { Ok(()) } else { Err(refusal(&mut answer)) }
+    }
+
+    fn of_letter(&self, id: &str, rest: &str) -> String {
+        format!("{}/v1/dead-letters/{}{rest}", self.base, encoded(id))
+    }
+}
+
+/// An id as one part of a path: all but letters, digits and a few signs by their bytes.
+fn encoded(id: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    id.bytes().map(byte).collect()
+}
+
+fn read<T: DeserializeOwned>(answer: Result<Response<Body>, ureq::Error>) -> Result<T, Failure> {
+    let mut answer = answer.context("asking the host")?;
+    if !answer.status().is_success() {
+        return Err(refusal(&mut answer));
+    }
+    let read = answer.body_mut().with_config().limit(LARGEST_ANSWER).read_json();
+    Ok(read.context("reading the host's answer")?)
+}
+
+fn refusal(answer: &mut Response<Body>) -> Failure {
+    let status = answer.status();
+    let exit = if status == 404 { Exit::NotFound } else { Exit::Failed };
+    match answer.body_mut().read_json::<ErrorAnswer>() {
+        Ok(error) => Failure { exit, error: anyhow!(error.error.message) },
+        Err(_) => Failure { exit, error: anyhow!("the host answered {status}") },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_id_is_one_part_of_a_path() {
+        assert_eq!(super::encoded("01HX-a_b"), "01HX-a_b");
+        assert_eq!(super::encoded("../a b?c/ü"), "%2E%2E%2Fa%20b%3Fc%2F%C3%BC");
+    }
+}

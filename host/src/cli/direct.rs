@@ -1,0 +1,130 @@
+//! A host to speak to: the one that runs, or, when none does, one of our own for the time of the command. Either way the
+//! rest of the command line speaks HTTP and knows no broker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use super::client::Client;
+use super::exit::Failure;
+use super::say;
+use crate::admin::{self, HostState, NamedBroker, SubscriptionStatus, Subscriptions};
+use crate::broker::Status;
+use crate::config::Config;
+use crate::telemetry::Metrics;
+
+/// A broker that is away is waited for this long: a server that restarts is back by then.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A host that can be asked.
+#[derive(Debug)]
+pub(super) struct Reached {
+    pub(super) client: Client,
+    /// Closed when this is dropped.
+    _own: Option<Own>,
+}
+
+/// Reaches the host that the configuration describes; opens its brokers, or the one that is named, when none runs.
+pub(super) fn reach(config: &Config, broker: Option<&str>) -> Result<Reached, Failure> {
+    if let Some(name) = broker
+        && !config.brokers.contains_key(name)
+    {
+        return Err(Failure::usage(anyhow!("{} has no broker `{name}`", config.path().display())));
+    }
+    let client = Client::new(config.http.listen);
+    // Port 0 is any port: a host with it cannot be found.
+    if config.http.listen.port() != 0 && client.is_there() {
+        return Ok(Reached { client, _own: None });
+    }
+    if config.brokers.is_empty() {
+        return Err(Failure::usage(anyhow!("{} has no broker", config.path().display())));
+    }
+    let own = Own::open(config, broker)?;
+    Ok(Reached { client: Client::new(own.address), _own: Some(own) })
+}
+
+/// Brokers that this process has opened, and a listener before them.
+#[derive(Debug)]
+struct Own {
+    runtime: Option<Runtime>,
+    address: std::net::SocketAddr,
+    stop: CancellationToken,
+    serving: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// This process runs no subscription.
+struct NoSubscriptions;
+
+impl Subscriptions for NoSubscriptions {
+    fn list(&self) -> Vec<SubscriptionStatus> {
+        Vec::new()
+    }
+
+    fn is_draining(&self) -> bool {
+        false
+    }
+}
+
+impl Own {
+    fn open(config: &Config, only: Option<&str>) -> anyhow::Result<Self> {
+        let runtime = Runtime::new().context("starting the runtime")?;
+        let wanted = config.brokers.iter().filter(|(name, _)| only.is_none_or(|only| only == name.as_str()));
+        let brokers = runtime.block_on(async {
+            let mut brokers = BTreeMap::new();
+            for (name, settings) in wanted {
+                let broker = crate::open::broker(name, settings, &config.host.data_dir).await?;
+                let opened = NamedBroker { kind: settings.kind(), broker };
+                wait_for(name, &opened).await;
+                brokers.insert(name.clone(), opened);
+            }
+            anyhow::Ok(brokers)
+        })?;
+        let any_port = std::net::SocketAddr::new(config.http.listen.ip(), 0);
+        let listening = runtime.block_on(admin::listen(any_port))?;
+        let (address, stop) = (listening.address(), CancellationToken::new());
+        let closing: Vec<_> = brokers.values().map(|named| Arc::clone(&named.broker)).collect();
+        let state = HostState::new(
+            config.host.name.clone(),
+            brokers,
+            Arc::new(NoSubscriptions),
+            Arc::new(Metrics::new()),
+            config.http.max_publish_bytes,
+        );
+        let serve = listening.serve(Arc::new(state), stop.clone().cancelled_owned());
+        let serving = runtime.spawn(async move {
+            if let Err(error) = serve.await {
+                say::talk(&format!("warning: the listener of this command broke: {error}"));
+            }
+            for broker in closing {
+                broker.close().await;
+            }
+        });
+        Ok(Self { runtime: Some(runtime), address, stop, serving: Some(serving) })
+    }
+}
+
+impl Drop for Own {
+    /// Closes the brokers: an embedded queue writes out what it holds, NATS takes what was sent.
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let (Some(runtime), Some(serving)) = (self.runtime.take(), self.serving.take()) {
+            let _ = runtime.block_on(async { tokio::time::timeout(PATIENCE, serving).await });
+            runtime.shutdown_timeout(PATIENCE);
+        }
+    }
+}
+
+async fn wait_for(name: &str, opened: &NamedBroker) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Status::Away(why) = opened.broker.status() {
+        if Instant::now() >= deadline {
+            say::talk(&format!("warning: broker `{name}` is away: {why}"));
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,264 @@
+//! A run as it is shown: for people, and as JSON.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use crate::cli::table::{duration, harmless, number, size};
+use crate::handler::{Handler, LogLevel, LogLine, MeasuredValue, Measurement, Run};
+use crate::message::Message;
+use crate::outcome::{Outcome, Output};
+use crate::sandbox::Version;
+
+/// Everything that came of a run.
+#[derive(Debug, Serialize)]
+pub(super) struct Shown {
+    module: Module,
+    message: ShownMessage,
+    outcome: ShownOutcome,
+    usage: ShownUsage,
+    outputs: Vec<ShownOutput>,
+    logs: Vec<ShownLog>,
+    measurements: Vec<ShownMeasurement>,
+}
+
+#[derive(Debug, Serialize)]
+struct Module {
+    path: String,
+    digest: String,
+    size: usize,
+    imports: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownMessage {
+    id: String,
+    subject: String,
+    body_size: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownOutcome {
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    backtrace: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownUsage {
+    fuel: u64,
+    /// `None`: unmetered.
+    fuel_limit: Option<u64>,
+    memory_peak_bytes: u64,
+    memory_limit_bytes: usize,
+    duration_us: u64,
+    timeout_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownOutput {
+    to: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<(String, String)>,
+    size: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_base64: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownLog {
+    at_us: u64,
+    level: &'static str,
+    text: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    fields: Vec<(String, String)>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownMeasurement {
+    name: String,
+    kind: &'static str,
+    value: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    labels: Vec<(String, String)>,
+}
+
+impl Shown {
+    pub(super) fn new(path: &Path, version: &Version, message: &Message, run: &Run) -> Self {
+        let limits = version.limits();
+        let outputs: &[Output] = match &run.outcome {
+            Outcome::Completed(outputs) => outputs,
+            Outcome::Retry { .. }
+            | Outcome::Defer { .. }
+            | Outcome::Rejected(_)
+            | Outcome::Skipped(_)
+            | Outcome::Fault(_) => &[],
+        };
+        Self {
+            module: Module {
+                path: path.display().to_string(),
+                digest: version.digest().to_owned(),
+                size: version.size(),
+                imports: version.imports().map(str::to_owned).collect(),
+            },
+            message: ShownMessage {
+                id: message.id.clone(),
+                subject: message.subject.clone(),
+                body_size: message.body.len(),
+            },
+            outcome: outcome(&run.outcome),
+            usage: ShownUsage {
+                fuel: run.usage.fuel,
+                fuel_limit: limits.fuel.map(std::num::NonZeroU64::get),
+                memory_peak_bytes: run.usage.memory_peak,
+                memory_limit_bytes: limits.memory,
+                duration_us: micros(run.usage.duration),
+                timeout_ms: u64::try_from(limits.timeout.as_millis()).unwrap_or(u64::MAX),
+            },
+            outputs: outputs.iter().map(output).collect(),
+            logs: run.logs.iter().map(log).collect(),
+            measurements: run.measurements.iter().map(measurement).collect(),
+        }
+    }
+
+    pub(super) fn for_people(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string does not fail.
+        let _ = self.write(&mut text);
+        text
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        let Self { module, message, outcome, usage, .. } = self;
+        let digest = module.digest.get(..12).unwrap_or(&module.digest);
+        writeln!(out, "module    {} ({digest}, {})", module.path, size(module.size as u64))?;
+        writeln!(out, "message   {} on {}, {}", message.id, message.subject, size(message.body_size as u64))?;
+        write!(out, "outcome   {}", outcome.code)?;
+        if let Some(after) = outcome.after_ms {
+            write!(out, " after {}", duration(std::time::Duration::from_millis(after)))?;
+        }
+        writeln!(out)?;
+        if let Some(detail) = &outcome.detail {
+            writeln!(out, "          {}", indented(detail))?;
+        }
+        for frame in &outcome.backtrace {
+            writeln!(out, "          at {}", harmless(frame))?;
+        }
+        match usage.fuel_limit {
+            Some(limit) => writeln!(out, "fuel      {} of {}", number(usage.fuel), number(limit))?,
+            None => writeln!(out, "fuel      unmetered")?,
+        }
+        let (took, timeout) = (std::time::Duration::from_micros(usage.duration_us), usage.timeout_ms);
+        writeln!(out, "time      {} of {}", duration(took), duration(std::time::Duration::from_millis(timeout)))?;
+        let (peak, limit) = (size(usage.memory_peak_bytes), size(usage.memory_limit_bytes as u64));
+        writeln!(out, "memory    {peak} of {limit}")?;
+        self.write_lists(out)
+    }
+
+    fn write_lists(&self, out: &mut String) -> std::fmt::Result {
+        for output in &self.outputs {
+            write!(out, "output    {}", harmless(&output.to))?;
+            if let Some(subject) = &output.subject {
+                write!(out, " subject {}", harmless(subject))?;
+            }
+            if let Some(id) = &output.id {
+                write!(out, " id {}", harmless(id))?;
+            }
+            writeln!(out, ", {}", size(output.size as u64))?;
+            for (name, value) in &output.headers {
+                writeln!(out, "          {}: {}", harmless(name), harmless(value))?;
+            }
+            match (&output.body, &output.body_base64) {
+                (Some(body), _) if !body.is_empty() => writeln!(out, "          {}", indented(body))?,
+                (None, Some(body)) => writeln!(out, "          base64 {body}")?,
+                (Some(_) | None, _) => {}
+            }
+        }
+        for line in &self.logs {
+            let at = duration(std::time::Duration::from_micros(line.at_us));
+            write!(out, "log       {at} {} {}", line.level, indented(&line.text))?;
+            for (name, value) in &line.fields {
+                write!(out, " {}={}", harmless(name), harmless(value))?;
+            }
+            writeln!(out)?;
+        }
+        for measurement in &self.measurements {
+            write!(out, "measured  {} {} {}", measurement.kind, harmless(&measurement.name), measurement.value)?;
+            for (name, value) in &measurement.labels {
+                write!(out, " {}={}", harmless(name), harmless(value))?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+}
+
+/// A text of several lines, each under the first.
+fn indented(text: &str) -> String {
+    harmless(text.trim_end()).replace('\n', "\n          ")
+}
+
+fn outcome(outcome: &Outcome) -> ShownOutcome {
+    let millis = |delay: std::time::Duration| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+    let (after_ms, backtrace) = match outcome {
+        Outcome::Retry { after, .. } => (after.map(millis), Vec::new()),
+        Outcome::Defer { after, .. } => (Some(millis(*after)), Vec::new()),
+        Outcome::Fault(fault) => (None, fault.backtrace.clone()),
+        Outcome::Completed(_) | Outcome::Rejected(_) | Outcome::Skipped(_) => (None, Vec::new()),
+    };
+    ShownOutcome { code: outcome.code().0, detail: outcome.detail(), after_ms, backtrace }
+}
+
+fn output(output: &Output) -> ShownOutput {
+    let (body, body_base64) = match std::str::from_utf8(&output.body) {
+        Ok(text) => (Some(text.to_owned()), None),
+        Err(_) => (None, Some(STANDARD.encode(&output.body))),
+    };
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    ShownOutput {
+        to: output.to.clone(),
+        subject: output.subject.clone(),
+        id: output.id.clone(),
+        headers: output.headers.iter().map(|header| (header.name.clone(), text(&header.value))).collect(),
+        size: output.body.len(),
+        body,
+        body_base64,
+    }
+}
+
+fn log(line: &LogLine) -> ShownLog {
+    let level = match line.level {
+        LogLevel::Trace => "trace",
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warn => "warn",
+        LogLevel::Error => "error",
+    };
+    ShownLog { at_us: micros(line.at), level, text: line.text.clone(), fields: line.fields.clone() }
+}
+
+fn measurement(measurement: &Measurement) -> ShownMeasurement {
+    #[expect(clippy::cast_precision_loss, reason = "a count above 2^53 may lose its last digits where it is shown")]
+    let (kind, value) = match measurement.value {
+        MeasuredValue::Count(count) => ("count", count as f64),
+        MeasuredValue::Value(value) => ("value", value),
+    };
+    ShownMeasurement { name: measurement.name.clone(), kind, value, labels: measurement.labels.clone() }
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,126 @@
+//! The command line: one file a verb. Data goes to standard output, talk to standard error.
+//!
+//! Invariants:
+//! - What a program reads (`--json`, and tables) is on standard output alone.
+//! - The exit code tells what became of it; the codes stand in [`exit`].
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::config::{Config, FILE_NAME};
+
+mod check;
+mod client;
+mod completions;
+mod direct;
+mod dlq;
+mod exit;
+mod invoke;
+mod limits;
+mod messages;
+mod publish;
+mod run;
+mod say;
+mod table;
+
+use exit::{Ended, Failure};
+
+/// Runs sandboxed WebAssembly message handlers on queues, and never loses a message.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = exit::HELP, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a host: receive messages, hand them to handlers, settle them
+    Run(run::Arguments),
+    /// Publish messages from files, JSON lines or standard input
+    Publish(publish::Arguments),
+    /// Run a module on one message from a file, without any broker
+    Invoke(invoke::Arguments),
+    /// Check a configuration and the modules that it names
+    Check(check::Arguments),
+    /// Look at dead letters, send them back, remove them
+    Dlq(dlq::Arguments),
+    /// Print a completion script for a shell
+    Completions(completions::Arguments),
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+struct ConfigArgument {
+    /// The configuration; TIDEGATE_CONFIG in its place [default: tidegate.toml]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArgument {
+    fn path(&self) -> PathBuf {
+        let named = self.config.clone().or_else(|| std::env::var_os("TIDEGATE_CONFIG").map(PathBuf::from));
+        named.unwrap_or_else(|| PathBuf::from(FILE_NAME))
+    }
+
+    fn load(&self) -> Result<Config, Failure> {
+        Config::load(&self.path()).map_err(Failure::usage)
+    }
+}
+
+/// Runs the program and gives back how it ended.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are data and end well; the rest is talk and ends with 2. Clap knows which is which.
+            let _ = error.print();
+            return if error.use_stderr() { exit::Exit::Usage.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let ended = match cli.verb {
+        Verb::Run(arguments) => run::run(&arguments),
+        Verb::Publish(arguments) => publish::publish(&arguments),
+        Verb::Invoke(arguments) => invoke::invoke(&arguments),
+        Verb::Check(arguments) => check::check(&arguments),
+        Verb::Dlq(arguments) => dlq::dlq(arguments),
+        Verb::Completions(arguments) => completions::completions(&arguments),
+    };
+    finish(ended)
+}
+
+fn finish(ended: Ended) -> ExitCode {
+    match ended {
+        Ok(exit) => exit.into(),
+        // Whoever reads has gone (`| head`): nobody is left to be told.
+        Err(failure) if is_broken_pipe(&failure.error) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let shown = shown(&failure.error);
+            let _ = writeln!(std::io::stderr(), "{shown}");
+            failure.exit.into()
+        }
+    }
+}
+
+/// The error and its causes on one line; a configuration's problems have a form of their own.
+fn shown(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    if text.starts_with("error: ") { text } else { format!("error: {text}") }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    kinds.map(std::io::Error::kind).any(|kind| kind == std::io::ErrorKind::BrokenPipe)
+}
+
+/// The definition of the command line, for completions and tests.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! `tidegate run`: a host, until it is told to stop.
+
+use clap::Args;
+
+use super::exit::{Ended, Exit, Failure};
+use super::{ConfigArgument, say, table};
+use crate::app;
+use crate::slots::Report;
+use crate::telemetry::logs;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Ended {
+    let config = arguments.config.load()?;
+    config.check_files().map_err(Failure::usage)?;
+    logs::set_up(config.host.log).map_err(anyhow::Error::from)?;
+    let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from)?;
+    let ended = runtime.block_on(app::run(config))?;
+    match ended {
+        app::Ended::Drained(reports) => {
+            say::talk(&drained(&reports));
+            Ok(Exit::Done)
+        }
+        app::Ended::Hurried => {
+            say::talk("stopped at once; what was not settled stays with the brokers");
+            Ok(Exit::Partly)
+        }
+    }
+}
+
+/// What every subscription did until the end.
+fn drained(reports: &[Report]) -> String {
+    let mut table =
+        table::table(&["SUBSCRIPTION", "COMPLETED", "SKIPPED", "RETRIED", "DEAD-LETTERED", "RETURNED", "LEFT"]);
+    for Report { subscription, drained } in reports {
+        let counts = &drained.counts;
+        let left = u64::try_from(drained.left).unwrap_or(u64::MAX);
+        let numbers = [counts.completed, counts.skipped, counts.retried, counts.dead_lettered, counts.returned, left];
+        let cells = numbers.iter().map(|number| table::number(*number));
+        table.add_row(std::iter::once(subscription.clone()).chain(cells).collect::<Vec<_>>());
+    }
+    table::rendered(&table)
+}
