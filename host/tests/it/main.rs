@@ -19,6 +19,7 @@ mod embedded_disk;
 mod embedded_model;
 mod examples;
 mod isolation;
+mod jetstream;
 mod loading;
 mod outcomes;
 mod sandbox;

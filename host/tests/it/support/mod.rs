@@ -2,3 +2,4 @@
 
 pub(crate) mod guests;
 pub(crate) mod modules;
+pub(crate) mod nats;

@@ -1,0 +1,163 @@
+//! Dead letters in their stream: once each, whole whatever their size, and looking leaves no trace.
+
+use bytes::Bytes;
+use tidegate::broker::{Broker as _, DeadLetterError, DeadLetterQuery, Settlement};
+use tidegate::message::Publish;
+use tidegate::settle::dead_letter::DeadLetterId;
+
+use super::{connect, options, place_on};
+use crate::broker_contract::{LONG_LEASE, dead, dead_letter, receive, receive_one, settle, settle_one};
+use crate::support::nats::NatsServer;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_death_is_stored_once_and_survives_a_restart() {
+    let mut server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let place = place_on(broker.clone(), ());
+    let source = place.subscribe("once", &[">"], LONG_LEASE).await;
+    place.publish("a", ["poison"]).await;
+    let delivery = receive_one(&*source).await;
+    let letter = dead(&delivery, "once", 0);
+    let id = letter.record.id.clone();
+    settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
+    // As after a crash between the dead letter and the end of its message: given up once more, under another id.
+    settle_one(&*source, dead_letter(&delivery, "once", 0)).await.unwrap();
+    let letters = broker.dead_letters();
+    assert_eq!(letters.depth().await.unwrap(), 1);
+    server.restart().await;
+    let mut found = letters.get(&id).await;
+    let until = tokio::time::Instant::now() + crate::broker_contract::PATIENCE;
+    while matches!(found, Err(DeadLetterError::Store(_))) && tokio::time::Instant::now() < until {
+        found = letters.get(&id).await;
+    }
+    assert_eq!(found.unwrap().letter.body, "poison");
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_of_a_stream_made_anew_does_not_take_the_place_of_another() {
+    // The story: a stream was deleted and made anew, so its sequences began at one again, and the dead letter of
+    // message 1 was taken for one that is there already. It would have been lost.
+    let server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let place = place_on(broker.clone(), ());
+    let js = async_nats::jetstream::new(server.client().await);
+    let mut ids = Vec::new();
+    for body in ["old", "new"] {
+        let source = place.subscribe("anew", &[">"], LONG_LEASE).await;
+        place.publish("a", [body]).await;
+        let delivery = receive_one(&*source).await;
+        assert_eq!(delivery.message.sequence, 1);
+        let letter = dead(&delivery, "anew", 0);
+        ids.push(letter.record.id.clone());
+        settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
+        js.delete_stream("TEST").await.unwrap();
+    }
+    let letters = broker.dead_letters();
+    assert_eq!(letters.depth().await.unwrap(), 2);
+    assert_eq!(letters.get(&ids[0]).await.unwrap().letter.body, "old");
+    assert_eq!(letters.get(&ids[1]).await.unwrap().letter.body, "new");
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_leaves_no_room_for_the_record_is_kept_whole() {
+    let server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let place = place_on(broker.clone(), ());
+    let source = place.subscribe("large", &[">"], LONG_LEASE).await;
+    let body = Bytes::from(vec![b'x'; (1 << 20) - 100]);
+    let message = Publish { body: body.clone(), ..place.message("a", None, "") };
+    broker.publish(vec![message]).await.remove(0).unwrap();
+    let delivery = receive_one(&*source).await;
+    let letter = dead(&delivery, "large", 0);
+    let id = letter.record.id.clone();
+    settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
+    let letters = broker.dead_letters();
+    assert_eq!(letters.depth().await.unwrap(), 1);
+    let page = letters.list(&DeadLetterQuery::default()).await.unwrap();
+    assert_eq!(page.letters[0].body_size, body.len() as u64);
+    assert!(letters.get(&id).await.unwrap().letter.body == body, "the body is not whole");
+    // Sent back, it has headers that it had not before, and no longer fits: told, and kept.
+    let refused = letters.redrive(&id, false).await;
+    assert!(matches!(refused, Err(DeadLetterError::Publish { .. })), "{refused:?}");
+    assert_eq!(letters.depth().await.unwrap(), 1);
+    letters.discard(&id).await.unwrap();
+    let js = async_nats::jetstream::new(server.client().await);
+    let info = js.get_stream("DLQ_tidegate").await.unwrap().get_info().await.unwrap();
+    assert_eq!(info.state.messages, 0, "the body was left behind");
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reserved_headers_are_kept_and_not_executed() {
+    let server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let place = place_on(broker.clone(), ());
+    let source = place.subscribe("reserved", &[">"], LONG_LEASE).await;
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Msg-Id", "the-id");
+    headers.insert("Nats-Expected-Stream", "TEST");
+    headers.insert("X-Plain", "yes");
+    let js = async_nats::jetstream::new(server.client().await);
+    js.publish_with_headers("test.a", headers, "x".into()).await.unwrap().await.unwrap();
+    let delivery = receive_one(&*source).await;
+    assert_eq!(delivery.message.id, "the-id");
+    settle_one(&*source, dead_letter(&delivery, "reserved", 0)).await.unwrap();
+    let letters = broker.dead_letters();
+    let page = letters.list(&DeadLetterQuery::default()).await.unwrap();
+    let letter = &page.letters[0].letter;
+    assert_eq!(letter.headers.text("Nats-Expected-Stream"), Some("TEST"));
+    assert_eq!(letter.headers.text("X-Plain"), Some("yes"));
+    letters.redrive(&letter.record.id, false).await.unwrap();
+    let again = receive_one(&*source).await;
+    assert_eq!((again.message.id.as_str(), again.message.redrives()), ("the-id", 1));
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looking_through_many_leaves_no_trace() {
+    let server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let place = place_on(broker.clone(), ());
+    let source = place.subscribe("many", &[">"], LONG_LEASE).await;
+    place.publish("a", (0..700).map(|n| n.to_string())).await;
+    let mut deliveries = Vec::new();
+    while deliveries.len() < 700 {
+        deliveries.extend(receive(&*source, 100).await);
+    }
+    let group = deliveries
+        .iter()
+        .map(|delivery| {
+            let mut letter = dead(delivery, "many", 0);
+            if delivery.message.sequence % 7 == 0 {
+                letter.record.reason = "trap:unreachable".to_owned();
+            }
+            settle(delivery, Settlement::DeadLetter(Box::new(letter)))
+        })
+        .collect();
+    for result in source.settle(group).await {
+        result.unwrap();
+    }
+    let letters = broker.dead_letters();
+    assert_eq!(letters.depth().await.unwrap(), 700);
+    let mut query =
+        DeadLetterQuery { reason: Some("trap:unreachable".to_owned()), limit: 30, ..DeadLetterQuery::default() };
+    let mut found = 0;
+    loop {
+        let page = letters.list(&query).await.unwrap();
+        assert!(page.letters.iter().all(|stored| stored.letter.record.sequence % 7 == 0));
+        found += page.letters.len();
+        let Some(next) = page.next else { break };
+        query.after = Some(next);
+    }
+    assert_eq!(found, 100);
+    for unknown in ["01HF7YAT00000000000000000A", "nonsense", "", "nonsense@5"] {
+        let answer = letters.get(&DeadLetterId(unknown.to_owned())).await;
+        assert!(matches!(answer, Err(DeadLetterError::NotFound(_))), "{unknown}: {answer:?}");
+    }
+    let js = async_nats::jetstream::new(server.client().await);
+    let info = js.get_stream("DLQ_tidegate").await.unwrap().get_info().await.unwrap();
+    assert_eq!((info.state.consumer_count, info.state.messages), (0, 700));
+    broker.close().await;
+}

@@ -1,0 +1,60 @@
+//! NATS JetStream, on a real server: the contract of all brokers, and what it alone promises.
+
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use tidegate::broker::done::{DoneRecord, Options as RecordOptions};
+use tidegate::broker::jetstream::{JetStream, Options, StreamSettings};
+use tidegate::broker::{Settle, Source};
+
+use crate::broker_contract::{Place, ack, broker_contract};
+use crate::support::nats::NatsServer;
+
+mod letters;
+mod login;
+mod setup;
+mod trouble;
+
+mod contract {
+    use super::*;
+
+    broker_contract!(super::place);
+}
+
+/// A place of its own on a server of its own.
+async fn place(_name: &'static str) -> Place {
+    let server = NatsServer::start().await;
+    let (broker, folder) = connect(options(&server)).await;
+    place_on(broker, (server, folder))
+}
+
+fn place_on(broker: Arc<JetStream>, keep: impl std::any::Any + Send + Sync) -> Place {
+    Place { broker, stream: Some("TEST".to_owned()), prefix: "test".to_owned(), _keep: Box::new(keep) }
+}
+
+/// Options for a server, with a stream `TEST` on `test.>`.
+fn options(server: &NatsServer) -> Options {
+    let mut options = Options::new("test", vec![server.url()]);
+    let settings = StreamSettings { subjects: vec!["test.>".to_owned()], ..StreamSettings::default() };
+    options.streams.by_name.insert("TEST".to_owned(), settings);
+    options
+}
+
+/// A broker with a record of its own.
+async fn connect(options: Options) -> (Arc<JetStream>, TempDir) {
+    let (record, folder) = record();
+    (JetStream::connect(options, record).await.unwrap(), folder)
+}
+
+fn record() -> (Arc<DoneRecord>, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (DoneRecord::open(&RecordOptions::at(folder.path().join("done.db"))).unwrap(), folder)
+}
+
+/// Acknowledges deliveries as one group; each must be confirmed.
+async fn ack_all(source: &dyn Source, deliveries: &[tidegate::broker::Delivery]) {
+    let group: Vec<Settle> = deliveries.iter().map(ack).collect();
+    for result in source.settle(group).await {
+        result.unwrap();
+    }
+}

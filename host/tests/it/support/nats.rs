@@ -1,0 +1,156 @@
+//! A real nats-server for a test: on a free port, with a store of its own, that can be killed, stopped and started anew.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// Longer than a start takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running (or killed) server. Killed for good when it is dropped.
+pub(crate) struct NatsServer {
+    child: Option<Child>,
+    port: u16,
+    folder: tempfile::TempDir,
+    extra: String,
+}
+
+impl NatsServer {
+    /// Starts a server with JetStream.
+    pub(crate) async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// Starts a server with further lines of configuration. `$DIR` stands for the server's folder.
+    pub(crate) async fn start_with(extra: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the server");
+        let mut server = Self { child: None, port: free_port(), folder, extra: extra.to_owned() };
+        server.restart().await;
+        server
+    }
+
+    /// A server that does not run yet: its address is known, nobody listens on it.
+    pub(crate) fn not_started() -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the server");
+        Self { child: None, port: free_port(), folder, extra: String::new() }
+    }
+
+    /// The address.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The server's folder: its store, its configuration, its log.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts it, or starts it anew, on the same port and store, and waits until it greets.
+    pub(crate) async fn restart(&mut self) {
+        self.kill();
+        let folder = self.folder.path();
+        let config = folder.join("server.conf");
+        let text = format!(
+            "listen: \"127.0.0.1:{}\"\nserver_name: test\njetstream {{ store_dir: \"{}\" }}\n{}\n",
+            self.port,
+            folder.join("store").display(),
+            self.extra.replace("$DIR", &folder.display().to_string())
+        );
+        std::fs::write(&config, text).unwrap();
+        let log = std::fs::File::create(folder.join("output.log")).unwrap();
+        let child = Command::new(binary())
+            .arg("-c")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("nats-server starts");
+        self.child = Some(child);
+        self.wait_until_ready().await;
+    }
+
+    async fn wait_until_ready(&mut self) {
+        let until = Instant::now() + PATIENCE;
+        let mut pause = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            pause.tick().await;
+            if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)).await {
+                let mut greeting = [0; 5];
+                let read = tokio::time::timeout(Duration::from_secs(1), stream.read_exact(&mut greeting)).await;
+                // A server that takes TLS from the first byte on greets nobody else.
+                if matches!(read, Ok(Ok(_))) && &greeting == b"INFO " {
+                    return;
+                }
+            }
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+            let log = || std::fs::read_to_string(self.folder.path().join("output.log")).unwrap_or_default();
+            assert!(ended.is_none(), "nats-server ended at its start: {}", log());
+            assert!(Instant::now() < until, "nats-server was not ready in time: {}", log());
+        }
+    }
+
+    /// Kills it with SIGKILL, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Stops it where it stands (SIGSTOP), as a machine that hangs.
+    pub(crate) fn freeze(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub(crate) fn thaw(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let id = self.child.as_ref().expect("the server runs").id();
+        let id = rustix::process::Pid::from_raw(id.cast_signed()).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    /// A plain client of the library, to look at the server from outside.
+    pub(crate) async fn client(&self) -> async_nats::Client {
+        async_nats::connect(self.url()).await.expect("a client connects")
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port that is free now. Another process may take it before the server does; the start fails then, and says so.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The server's binary; fetched when it is missing. A test never goes on without it.
+fn binary() -> &'static PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(path) = std::env::var_os("TIDEGATE_NATS_SERVER") {
+            return PathBuf::from(path);
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let path = root.join("target/servers/nats-server");
+        if !path.is_file() {
+            let fetched = Command::new(env!("CARGO")).args(["xtask", "servers"]).current_dir(root).output().unwrap();
+            let said = String::from_utf8_lossy(&fetched.stderr);
+            assert!(fetched.status.success() && path.is_file(), "could not fetch nats-server: {said}");
+        }
+        path
+    })
+}
