@@ -127,13 +127,22 @@ async fn queue(directory: &Path, backlog: u64, messages: u64) -> Rates {
     };
     let source = queue.subscribe(&spec).await.unwrap();
     publish(&queue, 0, backlog).await;
+    let before = queue.stats().commits;
     let started = Instant::now();
     publish(&queue, backlog, messages).await;
     let published = started.elapsed();
+    let between = queue.stats().commits;
     let started = Instant::now();
     consume(&source, messages).await;
     let consumed = started.elapsed();
-    assert_eq!(queue.stats().messages, backlog);
+    let stats = queue.stats();
+    assert_eq!(stats.messages, backlog);
+    let group = |commits: u64| messages / commits.max(1);
+    println!(
+        "{backlog:>10}  messages a commit: {} published, {} received and acknowledged",
+        group(between - before),
+        group(stats.commits - between)
+    );
     queue.close().await;
     Rates { publish: rate(messages, published), consume: rate(messages, consumed) }
 }

@@ -31,7 +31,18 @@ pub(super) struct Inbox {
 
 struct Queue {
     operations: VecDeque<Operation>,
+    /// The writer sleeps until there are so many.
+    awaited: usize,
     shut: Option<Failure>,
+}
+
+/// How long a group that has begun to form may wait for more.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Gather {
+    /// For so many operations,
+    pub(super) operations: usize,
+    /// but no longer than this.
+    pub(super) at_most: Duration,
 }
 
 /// An operation with its share of the inbox.
@@ -210,7 +221,7 @@ impl Drop for Handover {
 impl Inbox {
     pub(super) fn new() -> Self {
         Self {
-            queue: Mutex::new(Queue { operations: VecDeque::new(), shut: None }),
+            queue: Mutex::new(Queue { operations: VecDeque::new(), awaited: 1, shut: None }),
             arrived: Condvar::new(),
             admission: Arc::new(Semaphore::new(UNITS as usize)),
         }
@@ -238,8 +249,11 @@ impl Inbox {
             return Ok(());
         }
         queue.operations.push_back(operation);
+        let enough = queue.operations.len() >= queue.awaited;
         drop(queue);
-        self.arrived.notify_one();
+        if enough {
+            self.arrived.notify_one();
+        }
         Ok(())
     }
 
@@ -249,18 +263,15 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    /// Takes operations up to a weight; waits for the first of them until an instant. `None`: shut and empty.
-    pub(super) fn take(&self, weight: usize, until: std::time::Instant) -> Option<Vec<Op>> {
-        let mut queue = self.lock();
-        while queue.operations.is_empty() {
-            if queue.shut.is_some() {
-                return None;
-            }
-            let wait = until.saturating_duration_since(std::time::Instant::now());
-            if wait.is_zero() {
-                return Some(Vec::new());
-            }
-            queue = self.arrived.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner).0;
+    /// Takes operations up to a weight; waits for the first of them until an instant, and then for its fellows.
+    /// `None`: shut and empty.
+    pub(super) fn take(&self, weight: usize, until: std::time::Instant, gather: Gather) -> Option<Vec<Op>> {
+        let mut queue = self.wait_for(1, until, self.lock());
+        if queue.operations.is_empty() {
+            return if queue.shut.is_some() { None } else { Some(Vec::new()) };
+        }
+        if queue.operations.len() < gather.operations {
+            queue = self.wait_for(gather.operations, std::time::Instant::now() + gather.at_most, queue);
         }
         let mut taken = Vec::new();
         let mut sum = 0;
@@ -280,6 +291,25 @@ impl Inbox {
             let Some(operation) = self.lock().operations.pop_front() else { return };
             operation.op.fail(failure);
         }
+    }
+
+    /// Sleeps until there are so many operations, the inbox is shut, or it is time.
+    fn wait_for<'q>(
+        &'q self,
+        operations: usize,
+        until: std::time::Instant,
+        mut queue: MutexGuard<'q, Queue>,
+    ) -> MutexGuard<'q, Queue> {
+        queue.awaited = operations;
+        while queue.operations.len() < operations && queue.shut.is_none() {
+            let wait = until.saturating_duration_since(std::time::Instant::now());
+            if wait.is_zero() {
+                break;
+            }
+            queue = self.arrived.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        queue.awaited = 1;
+        queue
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

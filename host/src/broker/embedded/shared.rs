@@ -50,6 +50,8 @@ pub struct Stats {
     pub refused: u64,
     /// Message ids that were forgotten before their time because there were too many, since the start.
     pub ids_forgotten_early: u64,
+    /// Transactions that were committed, since the start.
+    pub commits: u64,
     /// Leases that ran out, since the start.
     pub leases_over: u64,
     /// Settlements that came after their lease, since the start.

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::clock::Clock;
 use super::codec;
 use super::error::Failure;
-use super::inbox::{Handover, Inbox, Op};
+use super::inbox::{Gather, Handover, Inbox, Op};
 use super::options::{Durability, Options};
 use super::retain::{Room, Sweep};
 use super::shared::{Epoch, Shared, Stats};
@@ -27,6 +27,10 @@ use crate::broker::ReceiveError;
 /// How many operations share a commit. Measured: beyond some hundreds the fsync is a small part of the cost, and every
 /// further one only waits longer.
 const GROUP: usize = 512;
+/// How long a group waits, at most, for those who were answered together and will be back together: a quarter of what
+/// the last commit took, and never more than this. Without it the first of them to come back has a commit of its own, and
+/// all others wait for that. One who is alone never waits.
+const GATHER_AT_MOST: Duration = Duration::from_millis(1);
 /// How long the writer sleeps when nothing is to be done at a time.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -52,6 +56,7 @@ pub(super) struct Writer<'c> {
     clock: Clock,
     shared: Arc<Shared>,
     synced: Option<bool>,
+    gather: Gather,
 }
 
 impl<'c> Writer<'c> {
@@ -81,6 +86,7 @@ impl<'c> Writer<'c> {
             options,
             shared,
             synced: None,
+            gather: Gather::default(),
         };
         writer.show();
         Ok(writer)
@@ -90,7 +96,7 @@ impl<'c> Writer<'c> {
     pub(super) fn run(mut self) {
         let failure = loop {
             let wake = self.next_wake();
-            let Some(ops) = self.inbox.take(GROUP, wake) else { break Failure::Closed };
+            let Some(ops) = self.inbox.take(GROUP, wake, self.gather) else { break Failure::Closed };
             if let Err(failure) = self.turn(ops) {
                 tracing::error!(%failure, "the embedded queue is closed");
                 self.shared.fail(&failure);
@@ -131,7 +137,10 @@ impl<'c> Writer<'c> {
         }
         self.warn_of_unbound();
         self.room.look(self.connection);
-        match self.commit(&mut group, true) {
+        let started = Instant::now();
+        let done = self.commit(&mut group, true);
+        self.gather = Gather { operations: group.len() / 2, at_most: (started.elapsed() / 4).min(GATHER_AT_MOST) };
+        match done {
             Ok(()) => group.into_iter().for_each(Op::answer),
             Err(failure @ Failure::Fatal(_)) => {
                 group.into_iter().for_each(|op| op.fail(&failure));
@@ -179,6 +188,7 @@ impl<'c> Writer<'c> {
         match done {
             Ok(()) => {
                 self.state.commit();
+                self.stats.commits += 1;
                 self.show();
                 for (reply, handover) in self.served.drain(..) {
                     // A receiver that has gone drops its deliveries, and they come back.
