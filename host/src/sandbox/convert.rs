@@ -7,6 +7,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::bindings::tidegate::events::types::{self as wit, Failure, HeaderParam, Outgoing};
+use super::entry::Answer;
 use super::fault::{Stop, truncate};
 use super::limits::Limits;
 use crate::handler::Call;
@@ -73,9 +74,9 @@ impl<'a> Fields<'a> {
 }
 
 /// The outcome of a run that gave a value back.
-pub(super) fn outcome(result: Result<Vec<Outgoing>, Failure>, limits: &Limits) -> Result<Outcome, Stop> {
+pub(super) fn outcome(answer: Answer, limits: &Limits) -> Result<Outcome, Stop> {
     let after = |ms: u32| Duration::from_millis(ms.into());
-    match result {
+    match answer {
         Ok(outputs) => outputs_within(outputs, limits).map(Completed),
         Err(Failure::Retry(retry)) => {
             Ok(Outcome::Retry { after: retry.after_ms.map(after), reason: reason(retry.reason) })

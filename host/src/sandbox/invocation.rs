@@ -15,10 +15,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 use wasmtime::{Store, UpdateDeadline};
 
-use super::bindings::MessageHandler;
-use super::bindings::tidegate::events::types::{Failure, Message, Outgoing};
+use super::bindings::tidegate::events::types::Message;
 use super::clock::Clock;
 use super::convert::{self, Fields};
+use super::entry::{Answer, Handle};
 use super::fault::{self, Circumstances, Stop};
 use super::limits::Limits;
 use super::state::State;
@@ -38,7 +38,7 @@ fn transfer_limit(limits: &Limits) -> usize {
 /// A store and what lives in it. The permit is given back last, when the pool's slots are free again.
 pub(super) struct Instance {
     store: Store<State>,
-    guest: Option<MessageHandler>,
+    handle: Option<Handle>,
     clock: Arc<Clock>,
     served: u32,
     _permit: OwnedSemaphorePermit,
@@ -125,7 +125,7 @@ impl Instance {
             store.data().check_tick()?;
             Ok(UpdateDeadline::Yield(1))
         });
-        Self { store, guest: None, clock, served: 0, _permit: permit }
+        Self { store, handle: None, clock, served: 0, _permit: permit }
     }
 
     /// Messages that it has been given.
@@ -140,19 +140,18 @@ impl Instance {
         self.store.set_epoch_deadline(1);
     }
 
-    async fn handle(
-        &mut self,
-        version: &Version,
-        message: Message<'_>,
-    ) -> wasmtime::Result<Result<Vec<Outgoing>, Failure>> {
+    async fn handle(&mut self, version: &Version, message: Message<'_>) -> wasmtime::Result<Answer> {
         if let Some(fuel) = version.limits.fuel {
             self.store.set_fuel(fuel.get())?;
         }
-        let guest = match &mut self.guest {
-            Some(guest) => guest,
-            empty @ None => empty.insert(version.pre.instantiate_async(&mut self.store).await?),
+        let handle = match self.handle {
+            Some(handle) => handle,
+            None => {
+                let instance = version.pre.instantiate_async(&mut self.store).await?;
+                *self.handle.insert(version.entry.of(&mut self.store, instance)?)
+            }
         };
-        guest.tidegate_events_handler().call_handle(&mut self.store, message).await
+        handle.call(&mut self.store, message).await
     }
 }
 

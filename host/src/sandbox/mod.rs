@@ -14,6 +14,7 @@ mod clock;
 mod compiled;
 mod convert;
 mod engine;
+mod entry;
 mod error;
 mod fault;
 mod grants;

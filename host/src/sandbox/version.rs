@@ -8,13 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::OwnedSemaphorePermit;
-use wasmtime::component::Component;
-use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, InstancePre};
 
-use super::bindings::MessageHandlerPre;
-use super::bindings::exports::tidegate::events::handler::Message;
-use super::bindings::tidegate::events::types::{Failure, Outgoing};
 use super::engine::{Station, permits_for};
+use super::entry::Entry;
 use super::error::LoadError;
 use super::grants;
 use super::invocation::{self, Instance};
@@ -23,10 +20,6 @@ use super::module::Module;
 use super::state::State;
 use crate::handler::{Call, Handler, Run};
 
-/// The export that handles messages.
-const EXPORT: &str = "tidegate:events/handler@0.1.0";
-/// Its function.
-const FUNCTION: &str = "handle";
 /// A page of linear memory.
 const PAGE_BYTES: u64 = 64 << 10;
 
@@ -37,7 +30,8 @@ pub struct Version {
     size: usize,
     imports: Vec<String>,
     exports: Vec<String>,
-    pub(super) pre: MessageHandlerPre<State>,
+    pub(super) pre: InstancePre<State>,
+    pub(super) entry: Entry,
     pub(super) station: Arc<Station>,
     pub(super) limits: Arc<Limits>,
     /// Instance permits that one instance of this version takes.
@@ -71,8 +65,7 @@ impl Version {
         let exports = shape.exports(&station.engine).map(|(name, _item)| name.to_owned()).collect::<Vec<_>>();
         check_imports(&imports)?;
         let pre = station.linker.instantiate_pre(component).map_err(|source| LoadError::Link { source })?;
-        check_export(component, &station)?;
-        let pre = MessageHandlerPre::new(pre).map_err(|_missing| LoadError::MissingExport { export: EXPORT })?;
+        let entry = Entry::find(component, &station.engine)?;
         let permits = match component.resources_required() {
             Some(needs) => {
                 let bytes = needs.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES);
@@ -91,6 +84,7 @@ impl Version {
             imports,
             exports,
             pre,
+            entry,
             station,
             limits: Arc::new(limits),
             permits,
@@ -164,22 +158,4 @@ fn check_imports(imports: &[String]) -> Result<(), LoadError> {
     let others = ungranted.map(String::as_str).collect::<Vec<_>>();
     let also = if others.is_empty() { String::new() } else { format!("; also {}", others.join(", ")) };
     Err(LoadError::UngrantedImport { import: first.clone(), also })
-}
-
-fn check_export(component: &Component, station: &Station) -> Result<(), LoadError> {
-    let missing = LoadError::MissingExport { export: EXPORT };
-    let shape = component.component_type();
-    let Some(ComponentItem::ComponentInstance(handler)) =
-        shape.get_export(&station.engine, EXPORT).map(|export| export.ty)
-    else {
-        return Err(missing);
-    };
-    let Some(ComponentItem::ComponentFunc(function)) =
-        handler.get_export(&station.engine, FUNCTION).map(|export| export.ty)
-    else {
-        return Err(missing);
-    };
-    function
-        .typecheck::<(Message<'_>,), (Result<Vec<Outgoing>, Failure>,)>(&shape.instance_type())
-        .map_err(|source| LoadError::WrongExport { export: EXPORT, source })
 }

@@ -180,3 +180,51 @@ fn a_hundred_hostile_runs_at_once_leave_memory_flat() {
         assert!(last < warm + (16 << 20), "it grows: {held:?}");
     });
 }
+
+#[test]
+fn a_further_small_handler_takes_less_than_a_mebibyte() {
+    const HANDLERS: u64 = 40;
+    if !is_alone("isolation::a_further_small_handler_takes_less_than_a_mebibyte") {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        // Compiling takes memory that is given back late, so the code is compiled into the cache first, by another
+        // sandbox in another process of this same test.
+        let modules = (0..HANDLERS).map(order_variant).collect::<Vec<_>>();
+        let limits = Limits::default();
+        if std::env::var_os("TIDEGATE_TEST_WARM").is_none() {
+            for module in &modules {
+                sandbox().load(module.clone(), "warming", &limits).await.unwrap();
+            }
+            let output = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "isolation::a_further_small_handler_takes_less_than_a_mebibyte", "--nocapture"])
+                .env("TIDEGATE_TEST_WARM", "1")
+                .output()
+                .unwrap();
+            print!("{}", String::from_utf8_lossy(&output.stdout));
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            return;
+        }
+        let mut versions = Vec::new();
+        let mut held = Vec::new();
+        for module in modules {
+            let version = sandbox().load(module, "small", &limits).await.unwrap();
+            assert_eq!(said(&run(&version, &message("any", "{}")).await), "handler-rejected not-an-order");
+            versions.push(version);
+            held.push(memory().0);
+        }
+        let further = (held[held.len() - 1] - held[0]) / (HANDLERS - 1);
+        println!("with one handler {} MiB, each further one {} KiB", held[0] >> 20, further >> 10);
+        assert!(held[0] < 60 << 20, "{} MiB with one handler", held[0] >> 20);
+        assert!(further < 1 << 20, "{} KiB each", further >> 10);
+    });
+}
+
+/// The module `order` with a custom section behind it: another digest, so another handler.
+fn order_variant(number: u64) -> Vec<u8> {
+    let mut bytes = guest("order");
+    bytes.extend_from_slice(&[0, 10, 1, b'n']);
+    bytes.extend_from_slice(&number.to_le_bytes());
+    bytes
+}
