@@ -99,7 +99,6 @@ impl<'c> Writer<'c> {
             let Some(ops) = self.inbox.take(GROUP, wake, self.gather) else { break Failure::Closed };
             if let Err(failure) = self.turn(ops) {
                 tracing::error!(%failure, "the embedded queue is closed");
-                self.shared.fail(&failure);
                 break failure;
             }
         };
@@ -177,39 +176,48 @@ impl<'c> Writer<'c> {
         fatal.map_or(Ok(()), Err)
     }
 
-    /// Does a group in one transaction. On an error nothing of it was stored, and nothing is remembered of it.
+    /// Does a group in one transaction, and answers the receivers. On an error nothing of it was stored, and nothing is
+    /// remembered of it.
     fn commit(&mut self, group: &mut [Op], serve: bool) -> Result<(), Failure> {
+        let done = self.transact(group, serve);
+        if let Err(failure @ Failure::Fatal(_)) = &done {
+            // Before anyone is answered: who learns of the failure finds it in the status too.
+            self.shared.fail(failure);
+        }
+        for (reply, handover) in self.served.drain(..) {
+            let answer = match &done {
+                // A receiver that has gone drops its deliveries, and they come back.
+                Ok(()) => Ok(handover),
+                Err(failure) => {
+                    // These were rolled back: there is nothing to come back.
+                    drop(handover.accept());
+                    Err(failure.receive())
+                }
+            };
+            let _gone = reply.send(answer);
+        }
+        done
+    }
+
+    fn transact(&mut self, group: &mut [Op], serve: bool) -> Result<(), Failure> {
         self.now_us = self.clock.now_us();
         self.wall_us = codec::micros(SystemTime::now());
         self.synchronous(group)?;
         self.state.begin();
         self.st.begin.execute([])?;
         let done = self.work(group, serve).and_then(|()| Ok(self.st.commit.execute([]).map(|_| ())?));
-        match done {
-            Ok(()) => {
-                self.state.commit();
-                self.stats.commits += 1;
-                self.show();
-                for (reply, handover) in self.served.drain(..) {
-                    // A receiver that has gone drops its deliveries, and they come back.
-                    let _gone = reply.send(Ok(handover));
-                }
-                Ok(())
-            }
-            Err(failure) => {
-                for (reply, handover) in self.served.drain(..) {
-                    // These were rolled back: there is nothing to come back.
-                    drop(handover.accept());
-                    let _gone = reply.send(Err(failure.receive()));
-                }
-                self.state.rollback();
-                // SQLite rolls back by itself on some errors; then there is nothing left to roll back.
-                if !self.connection.is_autocommit() {
-                    self.st.rollback.execute([])?;
-                }
-                Err(failure)
+        if done.is_ok() {
+            self.state.commit();
+            self.stats.commits += 1;
+            self.show();
+        } else {
+            self.state.rollback();
+            // SQLite rolls back by itself on some errors; then there is nothing left to roll back.
+            if !self.connection.is_autocommit() {
+                self.st.rollback.execute([])?;
             }
         }
+        done
     }
 
     fn work(&mut self, group: &mut [Op], serve: bool) -> Result<(), Failure> {

@@ -181,6 +181,7 @@ mod tests {
             body          2 B
 
             {}
-        "#]].assert_eq(&shown);
+        "#]]
+        .assert_eq(&shown);
     }
 }
