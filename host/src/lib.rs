@@ -24,7 +24,5 @@ pub mod telemetry;
 pub mod admin;
 
 pub mod app;
-pub mod open;
-pub mod slots;
 
 pub mod cli;

@@ -76,7 +76,7 @@ impl Own {
         let brokers = runtime.block_on(async {
             let mut brokers = BTreeMap::new();
             for (name, settings) in wanted {
-                let broker = crate::open::broker(name, settings, &config.host.data_dir).await?;
+                let broker = crate::app::open::broker(name, settings, &config.host.data_dir).await?;
                 let opened = NamedBroker { kind: settings.kind(), broker };
                 wait_for(name, &opened).await;
                 brokers.insert(name.clone(), opened);

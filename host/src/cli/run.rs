@@ -5,7 +5,7 @@ use clap::Args;
 use super::exit::{Ended, Exit, Failure};
 use super::{ConfigArgument, say, table};
 use crate::app;
-use crate::slots::Report;
+use crate::app::Report;
 use crate::telemetry::logs;
 
 #[derive(Debug, Args)]

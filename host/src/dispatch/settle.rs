@@ -215,7 +215,8 @@ fn count(shared: &Shared, decided: &Decided) {
         | Ending::Retried
         | Ending::Returned
         | Ending::DeadLettered => {
-            tracing::debug!(%subscription, sequence, %reason, settled = settled_as.name(), "settled")
+            let (id, settled) = (delivery.message.id.as_str(), settled_as.name());
+            tracing::debug!(%subscription, sequence, id, %reason, settled, "settled");
         }
     }
 }

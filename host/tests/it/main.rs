@@ -14,6 +14,7 @@
 )]
 
 mod broker_contract;
+mod chaos;
 mod embedded;
 mod embedded_disk;
 mod embedded_model;

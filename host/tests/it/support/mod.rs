@@ -3,3 +3,14 @@
 pub(crate) mod guests;
 pub(crate) mod modules;
 pub(crate) mod nats;
+
+use std::time::{Duration, Instant};
+
+/// Asks again and again until something holds.
+pub(crate) fn until(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
+    while !holds() {
+        assert!(Instant::now() < deadline, "gave up after {patience:?}: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}

@@ -104,6 +104,15 @@ impl NatsServer {
         }
     }
 
+    /// Stops it in order (SIGTERM), as an upgrade does, and starts it again.
+    pub(crate) async fn restart_in_order(&mut self) {
+        self.signal(rustix::process::Signal::TERM);
+        if let Some(mut child) = self.child.take() {
+            child.wait().unwrap();
+        }
+        self.restart().await;
+    }
+
     /// Stops it where it stands (SIGSTOP), as a machine that hangs.
     pub(crate) fn freeze(&self) {
         self.signal(rustix::process::Signal::STOP);

@@ -20,13 +20,13 @@ pub struct Report {
 
 /// All subscriptions of a host.
 #[derive(Default)]
-pub struct Slots {
+pub(super) struct Slots {
     slots: RwLock<Vec<Arc<Slot>>>,
     draining: std::sync::atomic::AtomicBool,
 }
 
 /// One subscription.
-pub struct Slot {
+pub(super) struct Slot {
     identity: Identity,
     digest: String,
     state: Mutex<State>,
@@ -41,7 +41,7 @@ enum State {
 
 impl Slots {
     /// A place for one more subscription.
-    pub fn add(&self, identity: &Identity, digest: &str) -> Arc<Slot> {
+    pub(super) fn add(&self, identity: &Identity, digest: &str) -> Arc<Slot> {
         let slot = Arc::new(Slot {
             identity: identity.clone(),
             digest: digest.to_owned(),
@@ -56,7 +56,7 @@ impl Slots {
     }
 
     /// Asks for every backlog; the answers show in the metrics.
-    pub async fn look(&self) {
+    pub(super) async fn look(&self) {
         for slot in self.all() {
             if let Some(subscription) = slot.running()
                 && let Err(error) = subscription.backlog().await
@@ -67,7 +67,7 @@ impl Slots {
     }
 
     /// Drains all of them at once.
-    pub async fn drain(&self, deadline: Instant) -> Vec<Report> {
+    pub(super) async fn drain(&self, deadline: Instant) -> Vec<Report> {
         self.draining.store(true, std::sync::atomic::Ordering::Release);
         let drains = self.all().into_iter().map(|slot| async move {
             let subscription = slot.running()?;
@@ -81,12 +81,12 @@ impl Slots {
 
 impl Slot {
     /// It runs now.
-    pub fn runs(&self, subscription: Subscription) {
+    pub(super) fn runs(&self, subscription: Subscription) {
         self.set(State::Runs(Arc::new(subscription)));
     }
 
     /// It does not run, for this reason.
-    pub fn waits(&self, why: &str) {
+    pub(super) fn waits(&self, why: &str) {
         self.set(State::Waits(why.to_owned()));
     }
 

@@ -1,5 +1,8 @@
 //! The host: wires every station together, runs until it is told to stop, and stops in order.
 
+pub mod open;
+mod slots;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,12 +20,13 @@ use crate::clock::Clock;
 use crate::config::{Config, SubscriptionConfig};
 use crate::dispatch::{Links, Setup, Subscription, Turns};
 use crate::handler::Handler;
-use crate::open;
 use crate::sandbox::{Sandbox, SandboxOptions, Version};
 use crate::settle::outputs::{Grant, Grants};
 use crate::settle::verdict::Identity;
-use crate::slots::{Report, Slot, Slots};
 use crate::telemetry::Metrics;
+
+pub use slots::Report;
+use slots::{Slot, Slots};
 
 /// Between two looks at backlogs, dead letters and connections. What they show changes slowly, and a look costs the
 /// broker a request.

@@ -1,0 +1,38 @@
+//! The host on the embedded queue, killed again and again: a handler's outputs are exactly once.
+
+use std::time::Duration;
+
+use tidegate::broker::embedded::{EmbeddedQueue, Options};
+
+use super::books::Books;
+use super::rig::{Rig, pause};
+use super::{Feed, audit, kills, until_settled};
+
+#[test]
+fn killed_under_load_it_loses_nothing_and_does_nothing_twice() {
+    let mut rig = Rig::new("type = \"embedded\"", Duration::from_secs(30), "");
+    let mut rng = fastrand::Rng::new();
+    rig.start();
+    let feed = Feed::start(rig.publisher(), "m");
+    for _ in 0..kills() {
+        feed.go_on_for(rng.u64(1..8) * 100);
+        pause(Duration::from_millis(rng.u64(0..120)));
+        rig.kill();
+        rig.start();
+    }
+    let published = feed.finish();
+    until_settled(&rig);
+    rig.drain();
+
+    let mut books = Books::default();
+    books.read_runs(&rig.log());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let queue = rig.path().join("tidegate-data/queue-queue");
+    runtime.block_on(async {
+        let queue = EmbeddedQueue::open(Options::new(queue)).await.unwrap();
+        audit::read(queue.as_ref(), None, &mut books).await;
+    });
+    let balance = books.check("m", published);
+    books.check_no_run_after_its_end();
+    println!("embedded queue, host killed {} times: {balance:?}", kills());
+}

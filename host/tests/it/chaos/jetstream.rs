@@ -1,0 +1,111 @@
+//! The host on a real nats-server: the host killed, the server killed and restarted, the host stopped for twice its
+//! lease. A message whose settlement was confirmed never runs again, and an output stands there once.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tidegate::broker::Broker as _;
+use tidegate::broker::done::{self, DoneRecord};
+use tidegate::broker::jetstream::{JetStream, Options};
+use tokio::runtime::Runtime;
+
+use super::books::Books;
+use super::rig::{Rig, pause};
+use super::{Feed, audit, kills, until_settled};
+use crate::support::nats::NatsServer;
+
+struct Ground {
+    runtime: Runtime,
+    server: NatsServer,
+    rig: Rig,
+}
+
+impl Ground {
+    fn new(ack_wait: Duration) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let server = runtime.block_on(NatsServer::start());
+        let broker = format!(
+            "type = \"jetstream\"\nservers = [\"{}\"]\nstreams.IN = {{ subjects = [\"in.>\"] }}\n\
+             streams.OUT = {{ subjects = [\"out.>\"] }}",
+            server.url()
+        );
+        // The stream of the outputs is made by whoever subscribes to it: an idle subscription does.
+        let more = "create = true\n\n[subscriptions.outputs]\nbroker = \"queue\"\nstream = \"OUT\"\n\
+                    subjects = [\"out.nobody\"]\nhandler = \"ledger\"\ncreate = true";
+        let mut rig = Rig::new(&broker, ack_wait, more);
+        rig.start();
+        Self { runtime, server, rig }
+    }
+
+    /// Lets the host finish, and balances what stands on the server.
+    fn balance(mut self, what: &str, published: u64) -> (Rig, Books) {
+        until_settled(&self.rig);
+        self.rig.drain();
+        let mut books = Books::default();
+        books.read_runs(&self.rig.log());
+        let record = self.rig.path().join("audit.sqlite");
+        self.runtime.block_on(async {
+            let record = DoneRecord::open(&done::Options::at(record)).unwrap();
+            let mut options = Options::new("queue", vec![self.server.url()]);
+            options.streams.by_name.entry("OUT".into()).or_default().subjects = vec!["out.>".into()];
+            let broker = JetStream::connect(options, record).await.unwrap();
+            audit::read(broker.as_ref(), Some("OUT"), &mut books).await;
+            broker.close().await;
+        });
+        let balance = books.check("m", published);
+        println!("jetstream, {what}: {balance:?}");
+        books.check_no_run_after_its_end();
+        (self.rig, books)
+    }
+}
+
+#[test]
+fn the_host_killed_under_load_loses_nothing() {
+    let mut ground = Ground::new(Duration::from_secs(3));
+    let mut rng = fastrand::Rng::new();
+    let feed = Feed::start(ground.rig.publisher(), "m");
+    for _ in 0..kills() {
+        feed.go_on_for(rng.u64(1..8) * 100);
+        pause(Duration::from_millis(rng.u64(0..120)));
+        ground.rig.kill();
+        ground.rig.start();
+    }
+    let published = feed.finish();
+    ground.balance(&format!("host killed {} times", kills()), published);
+}
+
+#[test]
+fn the_server_killed_and_restarted_under_load_costs_no_second_run() {
+    let mut ground = Ground::new(Duration::from_secs(5));
+    let mut rng = fastrand::Rng::new();
+    let feed = Feed::start(ground.rig.publisher(), "m");
+    for round in 0..kills() {
+        feed.go_on_for(rng.u64(1..8) * 100);
+        pause(Duration::from_millis(rng.u64(0..120)));
+        if round % 3 == 2 {
+            ground.runtime.block_on(ground.server.restart_in_order());
+        } else {
+            ground.server.kill();
+            ground.runtime.block_on(ground.server.restart());
+        }
+    }
+    feed.go_on_for(500);
+    let published = feed.finish();
+    ground.balance(&format!("server killed or restarted {} times", kills()), published);
+}
+
+#[test]
+fn a_host_that_was_stopped_for_twice_its_lease_does_not_settle_late() {
+    let ack_wait = Duration::from_secs(2);
+    let ground = Ground::new(ack_wait);
+    let feed = Feed::start(ground.rig.publisher(), "m");
+    for _ in 0..kills().div_ceil(5) {
+        feed.go_on_for(300);
+        ground.rig.signal(Signal::STOP);
+        pause(ack_wait * 2);
+        ground.rig.signal(Signal::CONT);
+        feed.go_on_for(300);
+    }
+    let published = feed.finish();
+    ground.balance("host stopped for twice its lease", published);
+}

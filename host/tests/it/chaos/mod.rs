@@ -1,0 +1,82 @@
+//! Faults that are really injected: the host is killed with -9, stopped and started under load, the server too; at the
+//! end the books must balance by what stands in the broker.
+//!
+//! `TIDEGATE_KILLS=50 cargo test --test it chaos -- --nocapture` runs the long form (`cargo xtask reliability` does).
+
+mod audit;
+mod books;
+mod embedded;
+mod jetstream;
+mod rig;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rig::{Publisher, Rig};
+
+use crate::support::until;
+
+/// How often things are killed: few in the everyday tests, many in the long form.
+fn kills() -> u32 {
+    std::env::var("TIDEGATE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+}
+
+/// Publishes without end until it is stopped, group after group, each confirmed.
+struct Feed {
+    stop: Arc<AtomicBool>,
+    confirmed: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Feed {
+    const GROUP: u64 = 100;
+
+    fn start(publisher: Publisher, prefix: &'static str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let confirmed = Arc::new(AtomicU64::new(0));
+        let thread = {
+            let (stop, confirmed) = (Arc::clone(&stop), Arc::clone(&confirmed));
+            std::thread::spawn(move || {
+                let mut next = 0;
+                while !stop.load(Ordering::Acquire) {
+                    let ids: Vec<String> =
+                        (next..next + Self::GROUP).map(|number| format!("{prefix}-{number}")).collect();
+                    publisher.publish(&ids);
+                    next += Self::GROUP;
+                    confirmed.store(next, Ordering::Release);
+                }
+            })
+        };
+        Self { stop, confirmed, thread: Some(thread) }
+    }
+
+    /// Waits until so many more are confirmed.
+    fn go_on_for(&self, more: u64) {
+        let goal = self.confirmed.load(Ordering::Acquire) + more;
+        until("the feed goes on", Duration::from_secs(120), || self.confirmed.load(Ordering::Acquire) >= goal);
+    }
+
+    /// Stops, and says how many messages are confirmed.
+    fn finish(mut self) -> u64 {
+        self.stop.store(true, Ordering::Release);
+        self.thread.take().unwrap().join().unwrap();
+        self.confirmed.load(Ordering::Acquire)
+    }
+}
+
+/// Waits until the host has nothing left to do.
+fn until_settled(rig: &Rig) {
+    until("everything is settled", Duration::from_secs(300), || {
+        let Some(status) = rig.status() else { return false };
+        let Some(one) = status.subscriptions.first() else { return false };
+        let counts = &one.counts;
+        // The backlog is looked at every two seconds: what was counted in between shows at the next look.
+        counts.ready == 0
+            && counts.pending == 0
+            && counts.in_flight == 0
+            && one.trouble.is_none()
+            && counts.consumed > 0
+    });
+}

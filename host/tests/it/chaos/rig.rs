@@ -1,0 +1,192 @@
+//! A real host in a process of its own, to be killed, stopped and started again.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tidegate::admin::wire::{PublishSummary, Status};
+
+use crate::support::guests::guest;
+use crate::support::until;
+
+/// A host with its directory, configuration and log.
+pub struct Rig {
+    pub directory: tempfile::TempDir,
+    port: u16,
+    child: Option<Child>,
+    starts: u32,
+}
+
+impl Rig {
+    /// Writes a configuration whose `broker` entry is as given, and everything else the same for each broker.
+    pub fn new(broker: &str, ack_wait: Duration, more: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("ledger.wasm"), guest("ledger")).unwrap();
+        let port = free_port();
+        let mut text = String::new();
+        writeln!(
+            text,
+            r#"
+[host]
+name = "chaos"
+log = {{ level = "debug" }}
+
+[http]
+listen = "127.0.0.1:{port}"
+
+[brokers.queue]
+{broker}
+
+[handlers.ledger]
+module = "ledger.wasm"
+outputs.done = {{ broker = "queue", subject = "out.done" }}
+
+[subscriptions.ledger]
+broker = "queue"
+subjects = ["in.>"]
+handler = "ledger"
+ack_wait = "{}ms"
+retry = {{ preset = "quick", max_attempts = 100 }}
+{more}
+"#,
+            ack_wait.as_millis()
+        )
+        .unwrap();
+        std::fs::write(directory.path().join("tidegate.toml"), text).unwrap();
+        Self { directory, port, child: None, starts: 0 }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.path().join("host.log")
+    }
+
+    /// All that the host has said so far, over all its lives.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// Starts the host and waits until it answers.
+    pub fn start(&mut self) {
+        assert!(self.child.is_none(), "the host runs already");
+        self.starts += 1;
+        let log: File = OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .arg("run")
+            .arg("--config")
+            .arg(self.path().join("tidegate.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        until("the host answers", Duration::from_secs(60), || {
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "the host ended by itself: {ended:?}\n{}", last_lines(&self.log(), 30));
+            self.get("/live").is_some()
+        });
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM, and waits for the end of the drain.
+    pub fn drain(&mut self) {
+        self.signal(Signal::TERM);
+        let mut child = self.child.take().unwrap();
+        let status = child.wait().unwrap();
+        assert!(status.success(), "the drain ended with {status}\n{}", last_lines(&self.log(), 30));
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(self.child.as_ref().unwrap());
+        kill_process(pid, signal).unwrap();
+    }
+
+    fn get(&self, path: &str) -> Option<String> {
+        let agent = agent();
+        let mut answer = agent.get(format!("http://127.0.0.1:{}{path}", self.port)).call().ok()?;
+        answer.body_mut().read_to_string().ok()
+    }
+
+    /// What the host counts; `None` while it does not answer.
+    pub fn status(&self) -> Option<Status> {
+        serde_json::from_str(&self.get("/v1/status")?).ok()
+    }
+
+    /// Where to publish.
+    pub fn publisher(&self) -> Publisher {
+        Publisher { url: format!("http://127.0.0.1:{}/v1/publish?broker=queue", self.port) }
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("the end of the host's log:\n{}", last_lines(&self.log(), 60));
+        }
+    }
+}
+
+/// Publishes to a host that may be away.
+#[derive(Clone)]
+pub struct Publisher {
+    url: String,
+}
+
+impl Publisher {
+    /// Publishes messages by their ids and waits until all are confirmed, again and again while the host is away. The
+    /// ids make that safe.
+    pub fn publish(&self, ids: &[String]) {
+        let lines: String =
+            ids.iter().map(|id| format!("{{\"subject\":\"in.x\",\"id\":\"{id}\",\"body\":\"{id}\"}}\n")).collect();
+        until("the host takes the messages", Duration::from_secs(120), || {
+            let sent = agent().post(&self.url).header("content-type", "application/x-ndjson").send(lines.as_str());
+            let Ok(mut answer) = sent else { return false };
+            let Ok(text) = answer.body_mut().read_to_string() else { return false };
+            let Ok(summary) = serde_json::from_str::<PublishSummary>(&text) else { return false };
+            (summary.published + summary.duplicates) as usize == ids.len()
+        });
+    }
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(20)))
+        .http_status_as_error(false)
+        .build()
+        .into()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// Waits so long, for an event that has no condition to ask for: a moment to kill at.
+pub fn pause(duration: Duration) {
+    let end = Instant::now() + duration;
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
+}
