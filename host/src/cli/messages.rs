@@ -191,7 +191,7 @@ pub(super) fn inputs(files: &[PathBuf]) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
     use super::*;
 
     fn read(arguments: &MessageArguments, name: &str, content: &str) -> Vec<Result<Publish, String>> {

@@ -15,6 +15,7 @@
 
 mod broker_contract;
 mod chaos;
+mod command_line;
 mod embedded;
 mod embedded_disk;
 mod embedded_model;

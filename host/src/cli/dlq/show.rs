@@ -61,7 +61,11 @@ fn write_one(out: &mut String, letter: &DeadLetterView) -> std::fmt::Result {
         "attempts      {} of {} deliveries, {} deferred, {} timed out, {} redriven before",
         letter.attempts, letter.deliveries, letter.defers, letter.timeouts, letter.redrives
     )?;
-    let took = duration(std::time::Duration::from_millis(letter.run_ms));
+    // The record counts whole milliseconds, and most handlers take less than one.
+    let took = match letter.run_ms {
+        0 => "under 1 ms".to_owned(),
+        run_ms => duration(std::time::Duration::from_millis(run_ms)),
+    };
     let (fuel, limit) = (number(letter.fuel_used), number(letter.fuel_limit));
     writeln!(out, "last run      {took}, fuel {fuel} of {limit}, memory {}", size(letter.memory_peak_bytes))?;
     for frame in &letter.backtrace {

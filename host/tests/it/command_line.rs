@@ -1,0 +1,187 @@
+//! The program as people and scripts use it: real processes, exit codes, what is on which stream.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::support::guests::guest;
+
+/// A directory with a configuration, and a port that nobody else has.
+struct Desk {
+    directory: tempfile::TempDir,
+}
+
+impl Desk {
+    /// An embedded queue and nothing else.
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let desk = Self { directory };
+        desk.write(
+            "tidegate.toml",
+            &format!("[http]\nlisten = \"127.0.0.1:{port}\"\n[brokers.local]\ntype = \"embedded\"\n"),
+        );
+        desk
+    }
+
+    /// With a handler whose messages' subjects say what it does.
+    fn with_handler() -> Self {
+        let desk = Self::new();
+        std::fs::write(desk.path().join("behaviours.wasm"), guest("behaviours")).unwrap();
+        let mut text = std::fs::read_to_string(desk.path().join("tidegate.toml")).unwrap();
+        text += "[handlers.behave]\nmodule = \"behaviours.wasm\"\n";
+        text += "[subscriptions.all]\nbroker = \"local\"\nsubjects = [\">\"]\nhandler = \"behave\"\n";
+        desk.write("tidegate.toml", &text);
+        desk
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path().join(name), text).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.args(arguments).current_dir(self.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(Stdio::piped()).env_remove("TIDEGATE_CONFIG");
+        command
+    }
+
+    /// Runs to the end.
+    fn run(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = self.command(arguments).spawn().unwrap();
+        // A command that reads nothing may be gone by now.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        child.wait_with_output().unwrap()
+    }
+
+    /// Runs to the end, expects a code, and gives back what is on standard output.
+    fn expect(&self, arguments: &[&str], input: &str, code: i32) -> String {
+        let output = self.run(arguments, input);
+        let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}\nstdout: {out}\nstderr: {error}");
+        out.into_owned()
+    }
+
+    fn json(&self, arguments: &[&str], input: &str, code: i32) -> Value {
+        let out = self.expect(arguments, input, code);
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {out}"))
+    }
+}
+
+/// A host that is killed when the test is over.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Asks again and again until the answer is right.
+fn until(what: &str, mut right: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !right() {
+        assert!(Instant::now() < deadline, "waited in vain for: {what}");
+        std::thread::yield_now();
+    }
+}
+
+const LINES: &str = "{\"subject\":\"complete\",\"id\":\"1\"}\n{\"subject\":\"reject\",\"id\":\"2\",\"body\":\"b\"}\n";
+
+#[test]
+fn a_queue_is_used_without_a_host() {
+    let desk = Desk::new();
+    let counts = desk.json(&["publish", "--lines", "--json"], LINES, 0);
+    assert_eq!((&counts["published"], &counts["duplicates"]), (&json!(2), &json!(0)));
+    let counts = desk.json(&["publish", "--lines", "--json"], LINES, 0);
+    assert_eq!((&counts["published"], &counts["duplicates"]), (&json!(0), &json!(2)), "the ids are known");
+    desk.write("body.bin", "body");
+    let told = desk.expect(&["publish", "body.bin", "--subject", "a.b"], "", 0);
+    assert!(told.starts_with("1 published, in "), "{told}");
+    assert_eq!(desk.json(&["dlq", "ls", "--json"], "", 0), json!([]));
+}
+
+#[test]
+fn codes_say_how_it_ended() {
+    let desk = Desk::new();
+    desk.write("wrong.toml", "[brokers.local]\ntype = \"embeded\"\n");
+    let rows: [(&[&str], &str, i32); 11] = [
+        (&["check"], "", 0),
+        (&["check", "--config", "wrong.toml"], "", 2),
+        (&["check", "--config", "none.toml"], "", 2),
+        (&["nonsense"], "", 2),
+        (&["publish", "--broker", "other", "-s", "a"], "x", 2),
+        (&["publish"], "x", 1),
+        (&["publish", "--lines"], "{\"subject\":\"a\"}\n{\"subject\":\"a b\"}\n", 4),
+        (&["dlq", "show", "none"], "", 3),
+        (&["dlq", "redrive", "none"], "", 3),
+        (&["dlq", "discard", "none", "nothing"], "", 2),
+        (&["invoke", "none.wasm"], "", 1),
+    ];
+    for (arguments, input, code) in rows {
+        desk.expect(arguments, input, code);
+    }
+    let help = desk.expect(&["--help"], "", 0);
+    assert!(help.contains("Exit codes:"), "help is data: {help}");
+}
+
+#[test]
+fn a_host_runs_from_its_start_to_its_drain() {
+    let desk = Desk::with_handler();
+    let mut host = Running(desk.command(&["run"]).stdin(Stdio::null()).spawn().unwrap());
+    let listens = || {
+        let text = std::fs::read_to_string(desk.path().join("tidegate.toml")).unwrap();
+        let address = text.split('"').nth(1).unwrap().to_owned();
+        std::net::TcpStream::connect(address).is_ok()
+    };
+    until("the listener", || {
+        assert!(host.0.try_wait().unwrap().is_none(), "the host ended");
+        listens()
+    });
+    desk.expect(&["publish", "--lines"], LINES, 0);
+    let mut letters = json!([]);
+    until("the rejected message to be dead", || {
+        letters = desk.json(&["dlq", "ls", "--json"], "", 0);
+        letters.as_array().is_some_and(|letters| !letters.is_empty())
+    });
+    let letter = &letters[0];
+    assert_eq!((&letter["reason"], &letter["message_id"]), (&json!("handler-rejected"), &json!("2")));
+    let id = letter["id"].as_str().unwrap();
+    assert_eq!(desk.expect(&["dlq", "show", id, "--body"], "", 0), "b");
+    assert!(desk.expect(&["dlq", "show", id], "", 0).contains("card-declined"));
+    assert_eq!(desk.expect(&["dlq", "redrive", id], "", 0), "1 sent back\n");
+    desk.expect(&["dlq", "redrive", id], "", 1);
+    until("it to be dead again", || desk.json(&["dlq", "ls", "--json"], "", 0)[0]["redrives"] == json!(1));
+    assert_eq!(desk.expect(&["dlq", "discard", "--all", "--yes"], "", 0), "1 removed\n");
+    assert_eq!(desk.json(&["dlq", "ls", "--json"], "", 0), json!([]));
+    kill_process(Pid::from_child(&host.0), Signal::TERM).unwrap();
+    let status = host.0.wait().unwrap();
+    assert_eq!(status.code(), Some(0), "a drain ends well");
+    let mut told = String::new();
+    std::io::Read::read_to_string(host.0.stderr.as_mut().unwrap(), &mut told).unwrap();
+    assert!(told.contains("DEAD-LETTERED"), "the drain tells its counts: {told}");
+}
+
+#[test]
+fn a_message_is_tried_without_a_broker() {
+    let desk = Desk::with_handler();
+    let run = desk.json(&["invoke", "behaviours.wasm", "-s", "echo", "--json"], "hello", 0);
+    assert_eq!((&run["outcome"]["code"], &run["outputs"][0]["body"]), (&json!("completed"), &json!("hello")));
+    let run = desk.json(&["invoke", "behaviours.wasm", "-s", "hostile.spin", "--fuel", "100_000", "--json"], "", 5);
+    assert_eq!((&run["outcome"]["code"], &run["usage"]["fuel_limit"]), (&json!("out-of-fuel"), &json!(100_000)));
+    // The configuration grants no output, so what may not be sent is told as a host would.
+    let run = desk.json(&["invoke", "--handler", "behave", "-s", "echo", "--json"], "hello", 5);
+    assert_eq!(run["outcome"]["code"], json!("denied"));
+    let shown = desk.expect(&["invoke", "behaviours.wasm", "-s", "reject"], "", 5);
+    assert!(shown.contains("outcome   handler-rejected\n          card-declined"), "{shown}");
+}
