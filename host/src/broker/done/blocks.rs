@@ -39,25 +39,31 @@ impl Blocks {
         Self { limit: limit.max(1), blocks, dirty: HashSet::new(), clock }
     }
 
-    /// Whether a sequence is in.
-    pub(super) fn contains(&self, source: SourceId, sequence: u64) -> bool {
-        let (word, mask) = place(sequence);
-        let block = self.blocks.get(&(source, sequence / SEQUENCES));
-        block.and_then(|block| block.bits.get(word)).is_some_and(|bits| bits & mask != 0)
+    /// The bits of a block, when there is one.
+    pub(super) fn block(&self, source: SourceId, number: u64) -> Option<&Bits> {
+        self.blocks.get(&(source, number)).map(|block| &block.bits)
     }
 
-    /// Puts a sequence in. The caller evicts when it is done inserting.
-    pub(super) fn insert(&mut self, source: SourceId, sequence: u64) {
-        let key = (source, sequence / SEQUENCES);
-        let (word, mask) = place(sequence);
-        self.clock += 1;
-        let block = self.blocks.entry(key).or_insert(Block { bits: [0; WORDS], touched: 0 });
-        block.touched = self.clock;
-        if let Some(bits) = block.bits.get_mut(word)
-            && *bits & mask == 0
-        {
-            *bits |= mask;
-            self.dirty.insert(key);
+    /// Puts sequences in. The caller evicts when it is done inserting.
+    pub(super) fn insert_all(&mut self, source: SourceId, sequences: &[u64]) {
+        // Neighbours mostly: one look for the block of each run.
+        for run in sequences.chunk_by(|one, next| one / SEQUENCES == next / SEQUENCES) {
+            let Some(first) = run.first() else { continue };
+            let key = (source, first / SEQUENCES);
+            self.clock += 1;
+            let block = self.blocks.entry(key).or_insert(Block { bits: [0; WORDS], touched: 0 });
+            block.touched = self.clock;
+            let mut changed = false;
+            for sequence in run {
+                let (word, mask) = place(*sequence);
+                if let Some(bits) = block.bits.get_mut(word) {
+                    changed |= *bits & mask == 0;
+                    *bits |= mask;
+                }
+            }
+            if changed {
+                self.dirty.insert(key);
+            }
         }
     }
 
@@ -92,6 +98,12 @@ impl Blocks {
     pub(super) fn len(&self) -> usize {
         self.blocks.len()
     }
+}
+
+/// Whether a sequence is in the block that it belongs to.
+pub(super) fn is_in(bits: &Bits, sequence: u64) -> bool {
+    let (word, mask) = place(sequence);
+    bits.get(word).is_some_and(|bits| bits & mask != 0)
 }
 
 /// The word and the bit of a sequence within its block.

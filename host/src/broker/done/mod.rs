@@ -27,7 +27,7 @@ mod file;
 mod notes;
 mod writer;
 
-use blocks::Blocks;
+use blocks::{Bits, Blocks, SEQUENCES, is_in};
 use file::File;
 use notes::Notes;
 
@@ -202,8 +202,18 @@ impl DoneRecord {
     #[must_use]
     pub fn look_up(&self, source: SourceId, sequences: impl Iterator<Item = u64>) -> Vec<(bool, Option<Progress>)> {
         let state = self.shared.lock();
+        // Neighbours mostly: the block of the one before is kept.
+        let mut last: Option<(u64, Option<&Bits>)> = None;
         sequences
-            .map(|sequence| (state.blocks.contains(source, sequence), state.notes.get(source, sequence).cloned()))
+            .map(|sequence| {
+                let number = sequence / SEQUENCES;
+                let bits = match last {
+                    Some((same, bits)) if same == number => bits,
+                    Some(_) | None => state.blocks.block(source, number),
+                };
+                last = Some((number, bits));
+                (bits.is_some_and(|bits| is_in(bits, sequence)), state.notes.get(source, sequence).cloned())
+            })
             .collect()
     }
 
@@ -214,8 +224,8 @@ impl DoneRecord {
     pub async fn mark(&self, source: SourceId, sequences: &[u64]) -> Result<(), DoneError> {
         {
             let mut state = self.shared.lock();
+            state.blocks.insert_all(source, sequences);
             for sequence in sequences {
-                state.blocks.insert(source, *sequence);
                 state.notes.remove(source, *sequence);
             }
             self.shared.evicted_blocks.fetch_add(state.blocks.evict(), Ordering::Relaxed);

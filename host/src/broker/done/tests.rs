@@ -117,7 +117,7 @@ async fn a_write_that_fails_is_told_and_made_up_for() {
     file.limit_pages_for_test(1);
     assert!(file.write(&full).is_err(), "a full disk took a write");
     let mut kept = Blocks::new(8, Vec::new());
-    kept.insert(SourceId(1), 5000);
+    kept.insert_all(SourceId(1), &[5000]);
     let taken = kept.take_dirty();
     assert!(kept.take_dirty().is_empty());
     kept.put_back(taken.into_iter().map(|(key, _)| key));

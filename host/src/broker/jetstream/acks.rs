@@ -105,18 +105,10 @@ async fn confirm_group(
     results: &mut [Option<Result<(), SettleError>>],
 ) {
     let mut sent: Vec<usize> = Vec::with_capacity(order.len());
-    let mut held: Option<(usize, &Word)> = None;
-    for index in order {
-        let Some(word) = words.get(*index) else { continue };
-        // One is held back, so that the last that has a lease is the one that is confirmed.
-        if let Some((before, word)) = held.replace((*index, word)) {
-            match send_in_lease(session, word).await {
-                Ok(true) => sent.push(before),
-                Ok(false) => fill(results, before, Err(SettleError::LeaseLost)),
-                Err(_) => return,
-            }
-        }
-    }
+    // Waiting for room in the connection's queue ends with the first lease; what was not sent then is confirmed singly.
+    let Some(until) = words.iter().map(|word| word.lease_ends_at).min() else { return };
+    let sending = send_plainly(session, words, order, &mut sent, results);
+    let Ok(Ok(held)) = tokio::time::timeout_at(until, sending).await else { return };
     let Some((last, word)) = held else { return };
     let Some(limit) = time_left(word, session.request_timeout()) else {
         fill(results, last, Err(SettleError::LeaseLost));
@@ -143,18 +135,29 @@ fn fill(results: &mut [Option<Result<(), SettleError>>], index: usize, result: R
     }
 }
 
-/// Sends one word when its lease still holds. Waiting for room in the connection's queue ends with the lease.
-async fn send_in_lease(session: &Session, word: &Word) -> Result<bool, RequestError> {
-    if Instant::now() >= word.lease_ends_at {
-        return Ok(false);
+/// Sends all but the last that has a lease, and gives that one back.
+async fn send_plainly<'a>(
+    session: &Session,
+    words: &'a [Word],
+    order: &[usize],
+    sent: &mut Vec<usize>,
+    results: &mut [Option<Result<(), SettleError>>],
+) -> Result<Option<(usize, &'a Word)>, RequestError> {
+    let mut held: Option<(usize, &Word)> = None;
+    for index in order {
+        let Some(word) = words.get(*index) else { continue };
+        // One is held back, so that the last that has a lease is the one that is confirmed.
+        let Some((before, word)) = held.replace((*index, word)) else { continue };
+        if Instant::now() >= word.lease_ends_at {
+            fill(results, before, Err(SettleError::LeaseLost));
+            continue;
+        }
+        let subject = Subject::try_from(word.reply.clone())
+            .map_err(|_| RequestError::NotSent("the reply subject is not UTF-8".to_owned()))?;
+        session.send(subject, word.payload.clone()).await?;
+        sent.push(before);
     }
-    let subject = Subject::try_from(word.reply.clone())
-        .map_err(|_| RequestError::NotSent("the reply subject is not UTF-8".to_owned()))?;
-    let send = session.send(subject, word.payload.clone());
-    match tokio::time::timeout_at(word.lease_ends_at, send).await {
-        Ok(result) => result.map(|()| true),
-        Err(_) => Ok(false),
-    }
+    Ok(held)
 }
 
 /// Has one word confirmed, with some tries, over whichever session there is while the lease lasts.

@@ -177,7 +177,8 @@ mod tests {
         ] {
             assert_eq!(parse_version(text), expected, "{text:?}");
         }
-        assert!((2, 10, 22) < OLDEST_SERVER && (2, 9, 99) < OLDEST_SERVER && (2, 11, 0) > OLDEST_SERVER);
+        let accepted = |text| parse_version(text).is_some_and(|version| version >= OLDEST_SERVER);
+        assert!(accepted("2.10.23") && accepted("2.11.0") && !accepted("2.10.22") && !accepted("2.9.99"));
     }
 
     #[test]

@@ -34,6 +34,16 @@ struct Going {
     done: bool,
 }
 
+/// A settlement whose word is out.
+struct Settled {
+    index: usize,
+    sequence: u64,
+    done: bool,
+}
+
+/// Carries a group out. One result a settlement, in order.
+///
+/// Dropped in the middle, it leaves each settlement either carried out or not, and says of none that it was.
 pub(super) async fn settle(source: &JetStreamSource, group: Vec<Settle>) -> Vec<Result<(), SettleError>> {
     let mut results: Vec<Option<Result<(), SettleError>>> = group.iter().map(|_| None).collect();
     // What is returned may come again at once, and must not be held back then.
@@ -83,12 +93,17 @@ pub(super) async fn settle(source: &JetStreamSource, group: Vec<Settle>) -> Vec<
     }
     drop(storing);
     write_record(source, &going, notes).await;
-    let words: Vec<Word> = going.iter().map(|settlement| settlement.word.clone()).collect();
+    let mut words: Vec<Word> = Vec::with_capacity(going.len());
+    let mut settled: Vec<Settled> = Vec::with_capacity(going.len());
+    for Going { index, sequence, word, done } in going {
+        words.push(word);
+        settled.push(Settled { index, sequence, done });
+    }
     let confirmed = acks::confirm(&source.link, &words).await;
-    let settled = going.iter().zip(&confirmed).filter(|(settlement, result)| settlement.done && result.is_ok());
-    source.let_go(settled.map(|(settlement, _)| settlement.sequence));
-    for (settlement, result) in going.iter().zip(confirmed) {
-        put(&mut results, settlement.index, result);
+    let for_good = settled.iter().zip(&confirmed).filter(|(settled, result)| settled.done && result.is_ok());
+    source.let_go(for_good.map(|(settled, _)| settled.sequence));
+    for (settled, result) in settled.iter().zip(confirmed) {
+        put(&mut results, settled.index, result);
     }
     results
         .into_iter()
