@@ -35,7 +35,7 @@ pub use broker::{Authentication, BrokerConfig, JetStreamConfig, StreamConfig, Tl
 pub use handler::{HandlerConfig, OutputConfig};
 pub use host::{HostConfig, HttpConfig, LogConfig};
 pub use problem::Problems;
-pub use raw::{LogFormat, LogThreshold, OnMissing};
+pub use raw::{LogFormat, LogThreshold};
 pub use schema::schema;
 pub use secret::{Secret, SecretError, SecretSource};
 pub use subscription::SubscriptionConfig;

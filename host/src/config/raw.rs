@@ -294,19 +294,6 @@ pub(super) struct RawSubscription {
     pub(super) create: Option<bool>,
     /// How failed messages are tried again.
     pub(super) retry: RawRetry,
-    /// What becomes of messages while the handler has no version that can run. Default: "hold".
-    pub(super) on_missing: Option<OnMissing>,
-}
-
-/// What becomes of messages while their handler cannot run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnMissing {
-    /// They wait with the broker.
-    #[default]
-    Hold,
-    /// They go to the dead-letter queue after five minutes.
-    DeadLetter,
 }
 
 /// How failed messages are tried again.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::broker::BrokerConfig;
 use super::check::{Checker, in_memory};
 use super::problem::Problem;
-use super::raw::{OnMissing, RawRetry, RawSubscription, RetryPreset};
+use super::raw::{RawRetry, RawSubscription, RetryPreset};
 use crate::broker::{SubscriptionSpec, subject};
 use crate::settle::policy::{Backoff, RetryPolicy};
 
@@ -39,8 +39,6 @@ pub struct SubscriptionConfig {
     pub max_in_flight_bytes: usize,
     /// How failed messages are tried again.
     pub retry: RetryPolicy,
-    /// What becomes of messages while the handler cannot run.
-    pub on_missing: OnMissing,
 }
 
 /// What a subscription may refer to.
@@ -98,7 +96,6 @@ impl SubscriptionConfig {
                 MAX_IN_FLIGHT_BYTES,
             ),
             retry: retry(name, raw.retry, checker),
-            on_missing: raw.on_missing.unwrap_or_default(),
         }
     }
 }

@@ -91,7 +91,6 @@ subjects = ["orders.*.new", "orders.*.changed"]
 handler = "bill"
 concurrency = 300
 create = true
-on_missing = "dead-letter"
 retry = { schedule = ["1s", "10s", "5m"], retry_after_max = "1h" }
 "#;
     let config = good(text, &[]);
@@ -108,7 +107,6 @@ retry = { schedule = ["1s", "10s", "5m"], retry_after_max = "1h" }
     assert_eq!(orders.retry.max_attempts.get(), 4);
     assert_eq!(orders.retry.max_deliveries.get(), 40);
     assert_eq!(orders.retry.backoff, Backoff::Schedule([1, 10, 300].map(Duration::from_secs).to_vec()));
-    assert_eq!(orders.on_missing, OnMissing::DeadLetter);
     assert_eq!(config.host.log, LogConfig { level: LogThreshold::Debug, format: LogFormat::Json });
 }
 

@@ -45,7 +45,7 @@ fn each_foreign_setting_is_named_with_its_mend() {
     ];
     for (change, setting, mend) in rows {
         let problems = consumer_problems("ORDERS", &changed(change.clone()), false, &spec());
-        let [problem] = problems.as_slice() else { panic!("{change}: {problems:?}") };
+        let [problem] = problems.as_slice() else { unreachable!("{change}: {problems:?}") };
         assert_eq!(problem.setting, setting);
         assert!(problem.to_string().contains(mend), "{problem}");
     }
