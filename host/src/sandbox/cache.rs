@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 
-/// The crate's version is pinned to it; a test checks that it is the one in the lock file.
+/// The version that the crate is pinned to; a test compares it with the lock file.
 const WASMTIME: &str = "48.0.8";
 
 /// A directory for compiled code that can be trusted.
@@ -139,4 +139,15 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
         fs::rename(&aside, path)
     };
     write().inspect_err(|_error| drop(fs::remove_file(&aside)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_named_for_the_wasmtime_that_is_built_in() {
+        let lock = include_str!("../../../Cargo.lock");
+        assert!(lock.contains(&format!("name = \"wasmtime\"\nversion = \"{WASMTIME}\"\n")));
+    }
 }

@@ -17,10 +17,10 @@ use super::fault::Stop;
 #[derive(Debug)]
 pub(super) struct Clock {
     origin: Instant,
-    started_us: AtomicU64,
-    deadline_us: AtomicU64,
-    longest_us: AtomicU64,
-    lease_us: AtomicU64,
+    started_ns: AtomicU64,
+    deadline_ns: AtomicU64,
+    longest_ns: AtomicU64,
+    lease_ns: AtomicU64,
 }
 
 /// Why `extend` gave no more time.
@@ -36,83 +36,83 @@ impl Clock {
     /// A clock that no run uses yet.
     pub(super) fn new(now: Instant) -> Self {
         let zero = || AtomicU64::new(0);
-        Self { origin: now, started_us: zero(), deadline_us: zero(), longest_us: zero(), lease_us: zero() }
+        Self { origin: now, started_ns: zero(), deadline_ns: zero(), longest_ns: zero(), lease_ns: zero() }
     }
 
-    /// A run starts now.
-    pub(super) fn start(&self, now: Instant, timeout: Duration, max_run: Duration, lease_ends: Instant) {
+    /// A run starts now. Its lease has to be seen before it is checked.
+    pub(super) fn start(&self, now: Instant, timeout: Duration, max_run: Duration) {
         let started = self.at(now);
-        self.started_us.store(started, Ordering::Relaxed);
-        self.deadline_us.store(started.saturating_add(micros(timeout)), Ordering::Relaxed);
-        self.longest_us.store(started.saturating_add(micros(max_run.max(timeout))), Ordering::Relaxed);
-        self.see_lease(lease_ends);
+        self.started_ns.store(started, Ordering::Relaxed);
+        self.deadline_ns.store(started.saturating_add(nanos(timeout)), Ordering::Relaxed);
+        self.longest_ns.store(started.saturating_add(nanos(max_run.max(timeout))), Ordering::Relaxed);
     }
 
     /// Takes over the lease's end, which whoever keeps the lease may have moved.
     pub(super) fn see_lease(&self, ends_at: Instant) {
-        self.lease_us.store(self.at(ends_at), Ordering::Relaxed);
+        self.lease_ns.store(self.at(ends_at), Ordering::Relaxed);
     }
 
     /// How long the run has been going on.
     pub(super) fn elapsed(&self, now: Instant) -> Duration {
-        Duration::from_micros(self.at(now).saturating_sub(self.started_us.load(Ordering::Relaxed)))
+        Duration::from_nanos(self.at(now).saturating_sub(self.started_ns.load(Ordering::Relaxed)))
     }
 
     /// When the run ends, as known now.
     pub(super) fn ends_at(&self) -> Instant {
-        self.origin + Duration::from_micros(self.end_us())
+        self.origin + Duration::from_nanos(self.end_ns())
     }
 
     /// What is left.
     pub(super) fn remaining(&self, now: Instant) -> Duration {
-        Duration::from_micros(self.end_us().saturating_sub(self.at(now)))
+        Duration::from_nanos(self.end_ns().saturating_sub(self.at(now)))
     }
 
     /// Whether the run is over, and by what.
     pub(super) fn check(&self, now: Instant) -> Result<(), Stop> {
         let now = self.at(now);
-        if now >= self.lease_us.load(Ordering::Relaxed) {
+        if now >= self.lease_ns.load(Ordering::Relaxed) {
             return Err(Stop::LeaseOver);
         }
-        let deadline = self.deadline_us.load(Ordering::Relaxed);
+        let deadline = self.deadline_ns.load(Ordering::Relaxed);
         if now >= deadline {
-            let started = self.started_us.load(Ordering::Relaxed);
-            return Err(Stop::Timeout { limit: Duration::from_micros(deadline.saturating_sub(started)) });
+            let started = self.started_ns.load(Ordering::Relaxed);
+            return Err(Stop::Timeout { limit: Duration::from_nanos(deadline.saturating_sub(started)) });
         }
         Ok(())
     }
 
     /// Moves the deadline out, and gives back what is left.
     pub(super) fn extend(&self, now: Instant, by: Duration) -> Result<Duration, ExtendRefused> {
-        if self.at(now) >= self.lease_us.load(Ordering::Relaxed) {
+        if self.at(now) >= self.lease_ns.load(Ordering::Relaxed) {
             return Err(ExtendRefused::LeaseLost);
         }
-        let wanted = self.deadline_us.load(Ordering::Relaxed).saturating_add(micros(by));
-        if wanted > self.longest_us.load(Ordering::Relaxed) {
+        let wanted = self.deadline_ns.load(Ordering::Relaxed).saturating_add(nanos(by));
+        if wanted > self.longest_ns.load(Ordering::Relaxed) {
             return Err(ExtendRefused::OverLimit);
         }
-        self.deadline_us.store(wanted, Ordering::Relaxed);
+        self.deadline_ns.store(wanted, Ordering::Relaxed);
         Ok(self.remaining(now))
     }
 
-    fn end_us(&self) -> u64 {
-        self.deadline_us.load(Ordering::Relaxed).min(self.lease_us.load(Ordering::Relaxed))
+    fn end_ns(&self) -> u64 {
+        self.deadline_ns.load(Ordering::Relaxed).min(self.lease_ns.load(Ordering::Relaxed))
     }
 
     fn at(&self, instant: Instant) -> u64 {
-        micros(instant.saturating_duration_since(self.origin))
+        nanos(instant.saturating_duration_since(self.origin))
     }
 }
 
-fn micros(duration: Duration) -> u64 {
-    // A hundred years is as good as never, and adding to it overflows neither the number nor an instant.
-    const NEVER: u64 = 100 * 365 * 24 * 3600 * 1_000_000;
-    u64::try_from(duration.as_micros()).unwrap_or(NEVER).min(NEVER)
+fn nanos(duration: Duration) -> u64 {
+    // A hundred years is as good as never, and adding to it overflows neither the number nor an instant. The seconds
+    // are cut first: 64 bits are enough then, and dividing 128 is what this is to avoid.
+    const NEVER: u64 = 100 * 365 * 24 * 3600;
+    duration.as_secs().min(NEVER) * 1_000_000_000 + u64::from(duration.subsec_nanos())
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(clippy::unwrap_nsed, reason = "a test fails by panicking")]
     use super::*;
 
     fn seconds(count: u64) -> Duration {
@@ -122,7 +122,8 @@ mod tests {
     fn started() -> (Clock, Instant) {
         let now = Instant::now();
         let clock = Clock::new(now);
-        clock.start(now, seconds(10), seconds(60), now + seconds(30));
+        clock.start(now, seconds(10), seconds(60));
+        clock.see_lease(now + seconds(30));
         (clock, now)
     }
 

@@ -41,6 +41,8 @@ pub(super) struct Instance {
     handle: Option<Handle>,
     clock: Arc<Clock>,
     served: u32,
+    /// Its place among the instances that are kept for reuse, once it has one.
+    place: Option<OwnedSemaphorePermit>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -125,7 +127,7 @@ impl Instance {
             store.data().check_tick()?;
             Ok(UpdateDeadline::Yield(1))
         });
-        Self { store, handle: None, clock, served: 0, _permit: permit }
+        Self { store, handle: None, clock, served: 0, place: None, _permit: permit }
     }
 
     /// Messages that it has been given.
@@ -133,9 +135,17 @@ impl Instance {
         self.served
     }
 
+    /// Gets a place among the instances that are kept for reuse, when there is one.
+    pub(super) fn find_place(&mut self, version: &Version) -> bool {
+        if self.place.is_none() {
+            self.place = Arc::clone(&version.station.reusable).try_acquire_many_owned(version.permits).ok();
+        }
+        self.place.is_some()
+    }
+
     fn begin(&mut self, limits: &Limits, now: Instant, call: &Call<'_>) {
         self.served = self.served.saturating_add(1);
-        self.clock.start(now, limits.timeout, limits.max_run, call.lease.ends_at());
+        self.clock.start(now, limits.timeout, limits.max_run);
         self.store.data_mut().begin(call.previous_failure);
         self.store.set_epoch_deadline(1);
     }

@@ -51,16 +51,6 @@ impl LogBook {
         })))
     }
 
-    /// Empties it for the next run.
-    pub(super) fn begin(&self) {
-        self.with(|pages| {
-            pages.bytes = 0;
-            pages.lines.clear();
-            pages.stdout.clear();
-            pages.stderr.clear();
-        });
-    }
-
     /// Takes a structured line.
     pub(super) fn write(&self, level: LogLevel, text: String, fields: Vec<(String, String)>) -> Result<(), Stop> {
         let size = |(name, value): &(String, String)| name.len() + value.len() + OVERHEAD_BYTES;
@@ -92,7 +82,7 @@ impl LogBook {
         self.with(|pages| pages.byte_limit.saturating_sub(pages.bytes))
     }
 
-    /// Ends lines that have no end, and hands over the log.
+    /// Ends lines that have no end, hands over the log, and is empty for the next run.
     pub(super) fn finish(&self) -> Vec<LogLine> {
         self.with(|pages| {
             for stream in [Stream::Stdout, Stream::Stderr] {
@@ -101,6 +91,7 @@ impl LogBook {
                     drop(pages.end_line(stream));
                 }
             }
+            pages.bytes = 0;
             std::mem::take(&mut pages.lines)
         })
     }

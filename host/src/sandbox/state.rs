@@ -57,10 +57,9 @@ impl State {
         }
     }
 
-    /// Sets the counters back for the next run. What the instance holds stays counted.
+    /// Sets the counters back for the next run. What the instance holds stays counted; log and measurements were taken
+    /// at the end of the run before.
     pub(super) fn begin(&mut self, previous_failure: Option<&str>) {
-        self.log.begin();
-        self.measurements = Vec::new();
         self.series.clear();
         self.measured_bytes = 0;
         self.previous_failure = previous_failure.map(ToOwned::to_owned);

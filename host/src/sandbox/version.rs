@@ -7,7 +7,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{Component, InstancePre};
 
 use super::engine::{Station, permits_for};
@@ -36,13 +35,7 @@ pub struct Version {
     pub(super) limits: Arc<Limits>,
     /// Instance permits that one instance of this version takes.
     pub(super) permits: u32,
-    idle: Mutex<Vec<Idle>>,
-}
-
-/// An instance that waits for its next message, and its place among the idle ones of all versions.
-struct Idle {
-    instance: Instance,
-    _place: OwnedSemaphorePermit,
+    idle: Mutex<Vec<Instance>>,
 }
 
 impl std::fmt::Debug for Version {
@@ -125,16 +118,13 @@ impl Version {
         if self.limits.reuse.get() == 1 {
             return None;
         }
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().map(|idle| idle.instance)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
     /// Keeps an instance for the next message when it has messages left and there is a place; else drops it.
-    pub(super) fn keep(&self, instance: Instance) {
-        if instance.served() >= self.limits.reuse.get() {
-            return;
-        }
-        if let Ok(place) = Arc::clone(&self.station.idle).try_acquire_many_owned(self.permits) {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(Idle { instance, _place: place });
+    pub(super) fn keep(&self, mut instance: Instance) {
+        if instance.served() < self.limits.reuse.get() && instance.find_place(self) {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
         }
     }
 }
