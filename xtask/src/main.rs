@@ -9,6 +9,7 @@ mod bindings;
 mod demo;
 mod guests;
 mod lint;
+mod reliability;
 mod run;
 mod servers;
 mod test;
@@ -42,6 +43,15 @@ enum Verb {
     Lint,
     /// Build the guests and run every test
     Test,
+    /// The long form of the fault tests: hosts and servers killed again and again under load
+    Reliability {
+        /// How often each test kills
+        #[arg(long, default_value_t = 50)]
+        kills: u32,
+        /// How many seeds the simulation runs
+        #[arg(long, default_value_t = 20_000)]
+        seeds: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -53,6 +63,7 @@ fn main() -> ExitCode {
         Verb::Tidy => tidy::check(),
         Verb::Lint => lint::lint(),
         Verb::Test => test::test(),
+        Verb::Reliability { kills, seeds } => reliability::run(kills, seeds),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,91 @@
+//! The baseline: a consumer as one would write it with the client, with the same parse.
+
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, pull};
+use async_nats::jetstream::{self, stream};
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+
+use crate::nats::NatsServer;
+use crate::{Round, Stopwatch};
+
+#[derive(Deserialize)]
+struct Order<'a> {
+    id: &'a str,
+    lines: Vec<Line<'a>>,
+    total_cents: u64,
+}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    sku: &'a str,
+    quantity: u32,
+    price_cents: u64,
+}
+
+fn parse(body: &[u8]) {
+    let order: Order<'_> = serde_json::from_slice(body).unwrap();
+    let sum: u64 = order.lines.iter().map(|line| u64::from(line.quantity) * line.price_cents).sum();
+    assert!(!order.id.is_empty() && order.lines.iter().all(|line| !line.sku.is_empty()) && sum == order.total_cents);
+}
+
+/// A stream with so many messages, and nothing else.
+pub async fn fill(server: &NatsServer, body: &str, messages: usize) {
+    let context = jetstream::new(server.client().await);
+    let _ = context.delete_stream("BENCH").await;
+    let config = stream::Config { name: "BENCH".into(), subjects: vec!["bench.>".into()], ..Default::default() };
+    context.create_stream(config).await.unwrap();
+    let body = bytes::Bytes::copy_from_slice(body.as_bytes());
+    let mut waiting = futures_util::stream::FuturesUnordered::new();
+    for _ in 0..messages {
+        let ack = context.publish("bench.orders", body.clone()).await.unwrap();
+        waiting.push(async move { ack.await.unwrap() });
+        if waiting.len() >= 500 {
+            waiting.next().await;
+        }
+    }
+    while waiting.next().await.is_some() {}
+}
+
+async fn consumer(server: &NatsServer, name: &str) -> Consumer<pull::Config> {
+    let context = jetstream::new(server.client().await);
+    let stream = context.get_stream("BENCH").await.unwrap();
+    let _ = stream.delete_consumer(name).await;
+    let config = pull::Config {
+        durable_name: Some(name.into()),
+        ack_policy: AckPolicy::Explicit,
+        max_ack_pending: 4000,
+        ..Default::default()
+    };
+    stream.create_consumer(config).await.unwrap()
+}
+
+/// Plain acknowledgements: sent, and not waited for.
+pub async fn plain(server: &NatsServer, messages: usize) -> Round {
+    let consumer = consumer(server, "plain").await;
+    let mut stream = consumer.stream().max_messages_per_batch(500).messages().await.unwrap();
+    let watch = Stopwatch::start();
+    for _ in 0..messages {
+        let message = stream.next().await.unwrap().unwrap();
+        parse(&message.payload);
+        message.ack().await.unwrap();
+    }
+    watch.stop(messages)
+}
+
+/// Each acknowledgement confirmed, 64 under way at once.
+pub async fn confirmed(server: &NatsServer, messages: usize) -> Round {
+    let consumer = consumer(server, "confirmed").await;
+    let stream = consumer.stream().max_messages_per_batch(500).messages().await.unwrap();
+    let watch = Stopwatch::start();
+    stream
+        .take(messages)
+        .map(|message| async move {
+            let message = message.unwrap();
+            parse(&message.payload);
+            message.double_ack().await.unwrap();
+        })
+        .buffer_unordered(64)
+        .for_each(|()| async {})
+        .await;
+    watch.stop(messages)
+}

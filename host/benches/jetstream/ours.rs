@@ -1,0 +1,81 @@
+//! Ours: the whole way, from the pull through the sandbox to the confirmed settlement and the record of it.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate::broker::done::{self, DoneRecord};
+use tidegate::broker::jetstream::{JetStream, Options};
+use tidegate::broker::{Broker, SubscriptionSpec};
+use tidegate::clock::Clock;
+use tidegate::dispatch::{Links, Setup, Subscription, Turns};
+use tidegate::sandbox::limits::Limits;
+use tidegate::sandbox::{Sandbox, SandboxOptions};
+use tidegate::settle::outputs::Grants;
+use tidegate::settle::policy::RetryPolicy;
+use tidegate::settle::verdict::Identity;
+use tidegate::telemetry::Metrics;
+use tokio::time::Instant;
+
+use crate::guests::guest;
+use crate::nats::NatsServer;
+use crate::{Round, Stopwatch};
+
+const IN_FLIGHT: usize = 2_000;
+
+pub async fn settled(server: &NatsServer, messages: usize, reuse: u32) -> Round {
+    let folder = tempfile::tempdir().unwrap();
+    let record = DoneRecord::open(&done::Options::at(folder.path().join("done.sqlite"))).unwrap();
+    let broker = JetStream::connect(Options::new("nats", vec![server.url()]), record).await.unwrap();
+    let sandbox = Sandbox::new(SandboxOptions::default()).unwrap();
+    let limits = Limits { reuse: reuse.try_into().unwrap(), ..Limits::default() };
+    let version = sandbox.load(guest("order"), "order", &limits).await.unwrap();
+    let metrics = Metrics::new();
+    // A durable of its own for each round, so that each sees every message.
+    let name: Arc<str> = format!("ours-{}", fastrand::u32(..)).into();
+    let in_flight = NonZeroUsize::new(IN_FLIGHT).unwrap();
+    let setup = Setup {
+        identity: Identity {
+            subscription: Arc::clone(&name),
+            broker: "nats".into(),
+            stream: Some("BENCH".into()),
+            handler: "order".into(),
+            host: "bench".into(),
+        },
+        spec: SubscriptionSpec {
+            name: name.to_string(),
+            stream: Some("BENCH".into()),
+            subjects: vec!["bench.>".into()],
+            ack_wait: Duration::from_secs(30),
+            max_in_flight: IN_FLIGHT,
+            create: true,
+        },
+        policy: RetryPolicy::standard(),
+        grants: Grants::new(),
+        concurrency: NonZeroUsize::new(2).unwrap(),
+        max_in_flight: in_flight,
+        max_in_flight_bytes: NonZeroUsize::new(64 << 20).unwrap(),
+        max_hold: Duration::from_secs(900),
+        clock: Clock::system(),
+        seed: 1,
+    };
+    let links = Links {
+        broker: Arc::clone(&broker) as Arc<dyn Broker>,
+        brokers: [("nats".into(), Arc::clone(&broker) as Arc<dyn Broker>)].into(),
+        handler: version,
+        metrics: metrics.subscription("bench", "nats"),
+        measurements: metrics.handler("order", 64),
+    };
+    let watch = Stopwatch::start();
+    let subscription = Subscription::start(setup, links, &Turns::new(2)).await.unwrap();
+    let mut looks = tokio::time::interval(Duration::from_millis(2));
+    while subscription.counts().completed < messages as u64 {
+        looks.tick().await;
+    }
+    let round = watch.stop(messages);
+    let counts = subscription.counts();
+    assert_eq!((counts.completed, counts.retried, counts.dead_lettered), (messages as u64, 0, 0));
+    subscription.drain(Instant::now() + Duration::from_secs(5)).await;
+    broker.close().await;
+    round
+}
