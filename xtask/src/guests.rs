@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail};
 use crate::run::{cargo, command, output, root, step, target_dir};
 
 const TARGET: &str = "wasm32-wasip2";
+/// What stands among the guests of the host's tests and runs here: it makes binary modules of text.
+const TOOL: &str = "wrap";
 
 /// The examples, by their packages' names; a module's file has the name with underscores.
 const EXAMPLES: [&str; 3] = ["hello", "github-webhooks", "flaky-payment"];
@@ -58,14 +60,21 @@ fn build_fixtures(guests: &Path) -> Result<()> {
     if !fixtures.is_dir() {
         return Ok(());
     }
-    let mut build = cargo(&["build", "--release", "--locked", "--target", TARGET, "--target-dir"]);
-    build.arg(guests).current_dir(&fixtures);
-    step("building the guests of the host's tests", &mut build)?;
+    let build = |what: &[&str]| {
+        let mut build = cargo(&["build", "--locked", "--target-dir"]);
+        build.arg(guests).args(what).current_dir(&fixtures);
+        build
+    };
+    let arguments = ["--release", "--workspace", "--exclude", TOOL, "--target", TARGET];
+    step("building the guests of the host's tests", &mut build(&arguments))?;
+    step("building the tool of the host's tests", &mut build(&["--package", TOOL]))?;
+    let tool = guests.join(TOOL);
+    fs::copy(guests.join("debug").join(TOOL), &tool).with_context(|| format!("copying {}", tool.display()))?;
     let built = guests.join(TARGET).join("release");
     let entries = fs::read_dir(&fixtures).with_context(|| format!("reading {}", fixtures.display()))?;
     for entry in entries {
         let directory = entry.with_context(|| format!("reading {}", fixtures.display()))?;
-        if directory.path().join("Cargo.toml").is_file() {
+        if directory.file_name() != TOOL && directory.path().join("Cargo.toml").is_file() {
             install(&built, &directory.file_name().to_string_lossy(), guests)?;
         }
     }

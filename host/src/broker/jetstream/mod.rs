@@ -137,6 +137,10 @@ impl Broker for JetStream {
         self.link.status()
     }
 
+    fn reconnects(&self) -> u64 {
+        self.link.reconnects()
+    }
+
     async fn close(&self) {
         self.link.close().await;
         self.record.close().await;

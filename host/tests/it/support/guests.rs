@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The bytes of a guest: `behaviours` (its message's subject says what it does) or `order` (a small honest handler).
+/// The bytes of a guest: `behaviours` (its message's subject says what it does), `ledger` (ends as the message's
+/// number says) or `order` (a small honest handler).
 pub(crate) fn guest(name: &str) -> Vec<u8> {
     let path = built().guests.join(format!("{name}.wasm"));
     std::fs::read(&path).unwrap_or_else(|error| panic!("no guest at {}: {error}", path.display()))
@@ -31,8 +32,7 @@ fn built() -> &'static Built {
         None => {
             let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests");
             add_target();
-            let guests = ["--release", "--package", "behaviours", "--package", "order", "--target", TARGET];
-            build(&target, &guests);
+            build(&target, &["--release", "--workspace", "--exclude", "wrap", "--target", TARGET]);
             build(&target, &["--package", "wrap"]);
             Built { guests: target.join(TARGET).join("release"), tools: target.join("debug") }
         }
