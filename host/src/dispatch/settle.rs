@@ -33,6 +33,9 @@ const GROUP: usize = 512;
 /// Groups under way at once: one on the wire, one being confirmed, and two so that neither ever waits for us.
 const GROUPS_AT_ONCE: usize = 4;
 
+/// After so many failed tries of one settlement, a second and a half, somebody should know.
+const TELL_AFTER_TRIES: u32 = 5;
+
 /// What the loop saw next.
 enum Event {
     Decided(Vec<Decided>),
@@ -161,7 +164,12 @@ fn recover(shared: &Shared, decided: &mut Decided, error: &SettleError, now: Ins
     }
     let subscription = &shared.setup.identity.subscription;
     let sequence = decided.entry.sequence();
-    tracing::debug!(%subscription, sequence, tries = decided.tries, %error, "a settlement failed");
+    let error_text = chain(error);
+    tracing::debug!(%subscription, sequence, tries = decided.tries, error = error_text, "a settlement failed");
+    // A person should see a trouble that goes on, and not a line a message of it.
+    if decided.tries == TELL_AFTER_TRIES && shared.may_warn(now) {
+        tracing::warn!(%subscription, sequence, error = error_text, "settling fails, and is tried again");
+    }
     match after_failure(error, decided.tries, now.duration_since(failing_since)) {
         Next::Again(delay) => Some(now + delay),
         Next::Abandon => None,

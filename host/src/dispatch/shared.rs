@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -63,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) seat: Seat,
     /// Messages that may kill the host run one at a time.
     pub(crate) quarantine: Semaphore,
+    last_warning: Mutex<Option<Instant>>,
 }
 
 impl Shared {
@@ -80,6 +81,7 @@ impl Shared {
             gate: Gate::default(),
             seat,
             quarantine: Semaphore::new(1),
+            last_warning: Mutex::new(None),
         }
     }
 
@@ -103,6 +105,16 @@ impl Shared {
         let per_slot = quarter.as_micros() / run.as_micros().max(1);
         let per_slot = usize::try_from(per_slot).unwrap_or(usize::MAX);
         concurrency.saturating_add(concurrency.saturating_mul(per_slot)).min(self.setup.max_in_flight.get())
+    }
+
+    /// Whether it is time to warn of a trouble in settling again: every ten seconds at the most.
+    pub(crate) fn may_warn(&self, now: Instant) -> bool {
+        let mut last = self.last_warning.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| now.duration_since(last) >= Duration::from_secs(10));
+        if due {
+            *last = Some(now);
+        }
+        due
     }
 
     /// Whether a message that came then has been held for as long as it may be.

@@ -37,6 +37,9 @@ pub(super) async fn bind(
     check_name(&name, "stream").map_err(|detail| refused(spec, detail))?;
     check_name(&spec.name, "consumer").map_err(|detail| refused(spec, detail))?;
     let stream = ready_stream(session, options, spec, &name).await?;
+    if spec.create {
+        make_named_streams(session, options, spec).await?;
+    }
     let consumer = ready_consumer(session, spec, &name).await?;
     Ok(Bound {
         stream: name,
@@ -137,6 +140,22 @@ async fn ready_stream(
         subjects.join(",")
     );
     Err(refused(spec, text))
+}
+
+/// Makes the streams that the configuration names and that are missing: outputs may go to one that no subscription
+/// receives from. What stands there already is left as it is.
+async fn make_named_streams(
+    session: &Session,
+    options: &Options,
+    spec: &SubscriptionSpec,
+) -> Result<(), SubscribeError> {
+    let named = options.streams.by_name.iter().filter(|(_, settings)| !settings.subjects.is_empty());
+    for name in named.map(|(name, _)| name) {
+        if stream_info(session, name).await.map_err(|error| failed(spec, &error))?.is_none() {
+            create_stream(session, options, spec, name).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn create_stream(

@@ -29,9 +29,8 @@ impl Ground {
              streams.OUT = {{ subjects = [\"out.>\"] }}",
             server.url()
         );
-        // The stream of the outputs is made by whoever subscribes to it: an idle subscription does.
-        let more = "create = true\n\n[subscriptions.outputs]\nbroker = \"queue\"\nstream = \"OUT\"\n\
-                    subjects = [\"out.nobody\"]\nhandler = \"ledger\"\ncreate = true";
+        // The stream of the outputs is made because the configuration names it: nobody receives from it.
+        let more = "create = true";
         let mut rig = Rig::new(&broker, ack_wait, more);
         rig.start();
         Self { runtime, server, rig }

@@ -12,7 +12,7 @@ mod rig;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rig::{Publisher, Rig};
 
@@ -66,17 +66,21 @@ impl Feed {
     }
 }
 
+/// The backlog is looked at every two seconds, and may show what was before the last fault: nothing is left to do when
+/// three looks in a row say so.
+const QUIET: Duration = Duration::from_secs(7);
+
 /// Waits until the host has nothing left to do.
 fn until_settled(rig: &Rig) {
+    let mut quiet_since = None;
     until("everything is settled", Duration::from_secs(300), || {
-        let Some(status) = rig.status() else { return false };
-        let Some(one) = status.subscriptions.first() else { return false };
-        let counts = &one.counts;
-        // The backlog is looked at every two seconds: what was counted in between shows at the next look.
-        counts.ready == 0
-            && counts.pending == 0
-            && counts.in_flight == 0
-            && one.trouble.is_none()
-            && counts.consumed > 0
+        let status = rig.status();
+        let quiet = status.as_ref().and_then(|status| status.subscriptions.first()).is_some_and(|one| {
+            let counts = &one.counts;
+            let nothing_waits = counts.ready == 0 && counts.pending == 0 && counts.in_flight == 0;
+            nothing_waits && one.trouble.is_none() && counts.consumed > 0
+        });
+        quiet_since = if quiet { quiet_since.or_else(|| Some(Instant::now())) } else { None };
+        quiet_since.is_some_and(|since| since.elapsed() >= QUIET)
     });
 }

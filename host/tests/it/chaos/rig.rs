@@ -78,7 +78,12 @@ retry = {{ preset = "quick", max_attempts = 100 }}
         assert!(self.child.is_none(), "the host runs already");
         self.starts += 1;
         let log: File = OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+        let mut host = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        // What steers the tests is no setting of the host.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
+            host.env_remove(name);
+        }
+        let child = host
             .arg("run")
             .arg("--config")
             .arg(self.path().join("tidegate.toml"))
