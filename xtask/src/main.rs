@@ -7,11 +7,16 @@
 
 mod bindings;
 mod demo;
+mod figures;
 mod guests;
+mod host;
+mod http;
 mod lint;
+mod process;
 mod reliability;
 mod run;
 mod servers;
+mod soak;
 mod test;
 mod tidy;
 
@@ -52,6 +57,17 @@ enum Verb {
         #[arg(long, default_value_t = 20_000)]
         seeds: u32,
     },
+    /// What an idle host takes of memory, and how soon a started one handles its first message
+    Figures,
+    /// A host at full load: is its memory flat, and does every message end as it should?
+    Soak {
+        /// On which broker
+        #[arg(long, value_enum, default_value = "embedded")]
+        broker: soak::Broker,
+        /// For how long
+        #[arg(long, default_value_t = 60.0)]
+        minutes: f64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -64,6 +80,8 @@ fn main() -> ExitCode {
         Verb::Lint => lint::lint(),
         Verb::Test => test::test(),
         Verb::Reliability { kills, seeds } => reliability::run(kills, seeds),
+        Verb::Figures => figures::run(),
+        Verb::Soak { broker, minutes } => soak::run(broker, minutes),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,6 @@
 //! Invariants: it starts with an empty queue and leaves nothing running, however it ends; what it prints of the messages
 //! is what the host says over its status, so a number that does not fit is an error and not a blemish.
 
-mod host;
 mod report;
 
 use std::io::{IsTerminal, Write};
@@ -12,11 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use crate::guests;
-use crate::run::{cargo, root, step};
-use host::Host;
+use crate::host::{self, Host};
+use crate::run::{cargo, fresh_directory, root, step, target_dir};
 use report::Counts;
 
-const EXAMPLE: &str = "examples/github-webhooks";
+const CONFIG: &str = "examples/github-webhooks/tidegate.toml";
 const FEED: &str = "examples/github-webhooks/deliveries.jsonl";
 /// The feed is done in two seconds or so, most of them the backoff of what is retried; a slow machine gets this long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,7 +26,12 @@ pub(crate) fn demo() -> Result<()> {
     step("building the host", &mut cargo(&["build", "--package", "tidegate"]))?;
     let deliveries = u64::try_from(std::fs::read_to_string(root().join(FEED))?.lines().count())?;
 
-    let mut host = Host::start(EXAMPLE)?;
+    let data = target_dir().join("demo");
+    fresh_directory(&data)?;
+    eprintln!("==> starting a host on {CONFIG}");
+    let began = Instant::now();
+    let mut host = Host::start(&host::program("debug"), &root().join(CONFIG), &data)?;
+    eprintln!("    ready after {:.0?} on http://{}", began.elapsed(), host.address().0);
     let began = Instant::now();
     publish(&host, "publishing the feed")?;
     let first = watch(&mut host, began, |counts| counts.settled() >= deliveries)?;
@@ -53,7 +57,8 @@ fn watch(host: &mut Host, began: Instant, done: impl Fn(&Counts) -> bool) -> Res
     let terminal = std::io::stderr().is_terminal();
     let mut shown = String::new();
     loop {
-        let counts = host.counts()?;
+        host.check_runs()?;
+        let counts = Counts::parse(&host.get("/v1/status")?)?;
         let line = report::progress(&counts);
         if line != shown {
             let mut out = std::io::stderr();
