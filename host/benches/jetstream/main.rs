@@ -24,6 +24,9 @@ mod native;
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests, which use more of it")]
 mod nats;
 mod ours;
+#[path = "../../tests/it/support/ports.rs"]
+#[allow(unreachable_pub, clippy::panic, reason = "shared with the tests")]
+mod ports;
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,6 @@
 //! The program as people and scripts use it: real processes, exit codes, what is on which stream.
 
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::guests::guest;
+use crate::support::ports::free_port;
 
 /// A directory with a configuration, and a port that nobody else has.
 struct Desk {
@@ -20,7 +20,7 @@ impl Desk {
     /// An embedded queue and nothing else.
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let desk = Self { directory };
         desk.write(
             "tidegate.toml",

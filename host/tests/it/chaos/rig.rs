@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tidegate::admin::wire::{PublishSummary, Status};
 
 use crate::support::guests::guest;
+use crate::support::ports::free_port;
 use crate::support::until;
 
 /// A host with its directory, configuration and log.
@@ -177,10 +177,6 @@ fn agent() -> ureq::Agent {
         .http_status_as_error(false)
         .build()
         .into()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn last_lines(text: &str, count: usize) -> String {

@@ -3,6 +3,7 @@
 pub(crate) mod guests;
 pub(crate) mod modules;
 pub(crate) mod nats;
+pub(crate) mod ports;
 
 use std::time::{Duration, Instant};
 

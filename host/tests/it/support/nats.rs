@@ -1,6 +1,5 @@
 //! A real nats-server for a test: on a free port, with a store of its own, that can be killed, stopped and started anew.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -9,6 +8,8 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+
+use super::ports::free_port;
 
 /// Longer than a start takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -113,9 +114,12 @@ impl NatsServer {
         self.restart().await;
     }
 
-    /// Stops it where it stands (SIGSTOP), as a machine that hangs.
+    /// Stops it where it stands (SIGSTOP), as a machine that hangs, and waits until every thread of it stands: one that
+    /// still ran for a moment could answer what a test takes for unanswered.
     pub(crate) fn freeze(&self) {
         self.signal(rustix::process::Signal::STOP);
+        let stopped = rustix::process::waitpid(Some(self.id()), rustix::process::WaitOptions::UNTRACED).unwrap();
+        assert!(stopped.is_some_and(|(_, status)| status.stopped()), "the server ended instead of stopping");
     }
 
     /// Lets it go on (SIGCONT).
@@ -124,9 +128,12 @@ impl NatsServer {
     }
 
     fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(self.id(), signal).unwrap();
+    }
+
+    fn id(&self) -> rustix::process::Pid {
         let id = self.child.as_ref().expect("the server runs").id();
-        let id = rustix::process::Pid::from_raw(id.cast_signed()).unwrap();
-        rustix::process::kill_process(id, signal).unwrap();
+        rustix::process::Pid::from_raw(id.cast_signed()).unwrap()
     }
 
     /// A plain client of the library, to look at the server from outside.
@@ -139,11 +146,6 @@ impl Drop for NatsServer {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// A port that is free now. Another process may take it before the server does; the start fails then, and says so.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The server's binary; fetched when it is missing. A test never goes on without it.
