@@ -1,7 +1,8 @@
 //! Compiled code on disk, so that a start does not compile.
 //!
 //! An entry is two files in a directory named for wasmtime's version and the engine's settings:
-//! `<digest of the module>.cwasm`, and beside it `.sha256` with the digest of the compiled code.
+//! `<digest of the module>.cwasm`, and beside it `.sha256` with the digest of the compiled code. The name of a module
+//! that was wrapped has the encoder's version too.
 //!
 //! Invariants:
 //! - The directory belongs to our user and nobody else can enter it; one that does not is not used.
@@ -19,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 
 /// The version that the crate is pinned to; a test compares it with the lock file.
-const WASMTIME: &str = "48.0.8";
+pub(super) const WASMTIME: &str = "48.0.8";
 
 /// A directory for compiled code that can be trusted.
 #[derive(Debug)]
@@ -47,12 +48,12 @@ impl Cache {
         }
     }
 
-    /// Where the code of a module would be.
-    pub(super) fn entry(&self, engine: &Engine, digest: &str) -> Entry {
+    /// Where the code of a module would be, by the name that tells it from all others.
+    pub(super) fn entry(&self, engine: &Engine, name: &str) -> Entry {
         let mut settings = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut settings);
         let dir = self.dir.join(format!("{WASMTIME}-{:016x}", settings.finish()));
-        Entry { code: dir.join(format!("{digest}.cwasm")), digest: dir.join(format!("{digest}.sha256")) }
+        Entry { code: dir.join(format!("{name}.cwasm")), digest: dir.join(format!("{name}.sha256")) }
     }
 }
 

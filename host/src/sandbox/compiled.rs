@@ -23,16 +23,18 @@ pub(super) fn component(
 ) -> Result<Component, LoadError> {
     let started = Instant::now();
     let Some(cache) = cache else {
-        let component = Component::new(engine, &module.bytes).map_err(|source| LoadError::Invalid { source })?;
+        let component =
+            Component::new(engine, module.component(engine)?).map_err(|source| LoadError::Invalid { source })?;
         tracing::info!(handler, digest = module.digest, took = ?started.elapsed(), "compiled a module");
         return Ok(component);
     };
-    let entry = cache.entry(engine, &module.digest);
+    let entry = cache.entry(engine, &module.cache_name());
     if let Some(component) = entry.verified().and_then(|path| map(engine, path, handler)) {
         tracing::debug!(handler, digest = module.digest, took = ?started.elapsed(), "took compiled code from the cache");
         return Ok(component);
     }
-    let code = engine.precompile_component(&module.bytes).map_err(|source| LoadError::Invalid { source })?;
+    let code =
+        engine.precompile_component(&module.component(engine)?).map_err(|source| LoadError::Invalid { source })?;
     let stored = entry.store(&code);
     tracing::info!(handler, digest = module.digest, took = ?started.elapsed(), "compiled a module");
     // Mapped from the file, the code is shared with the page cache instead of being a copy in our own memory.

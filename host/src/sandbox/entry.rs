@@ -8,13 +8,9 @@ use wasmtime::component::{Component, ComponentExportIndex, Func, Instance, Typed
 use wasmtime::{Engine, Store};
 
 use super::bindings::tidegate::events::types::{Failure, Message, Outgoing};
+use super::contract::Contract;
 use super::error::LoadError;
 use super::state::State;
-
-/// The export that handles messages.
-const EXPORT: &str = "tidegate:events/handler@0.1.0";
-/// Its function.
-const FUNCTION: &str = "handle";
 
 /// What the function takes.
 type Parameters<'a> = (Message<'a>,);
@@ -31,22 +27,23 @@ pub(super) struct Handle(Func);
 
 impl Entry {
     /// Finds the function in a component and checks its type.
-    pub(super) fn find(component: &Component, engine: &Engine) -> Result<Self, LoadError> {
-        let missing = || LoadError::MissingExport { export: EXPORT };
+    pub(super) fn find(component: &Component, engine: &Engine, contract: Contract) -> Result<Self, LoadError> {
+        let export = contract.export();
+        let missing = || LoadError::MissingFunction { export, function: contract.function() };
         let shape = component.component_type();
-        let interface = shape.get_export(engine, EXPORT).map(|export| export.ty);
+        let interface = shape.get_export(engine, export).map(|export| export.ty);
         let Some(ComponentItem::ComponentInstance(interface)) = interface else {
             return Err(missing());
         };
-        let function = interface.get_export(engine, FUNCTION).map(|export| export.ty);
+        let function = interface.get_export(engine, contract.function()).map(|export| export.ty);
         let Some(ComponentItem::ComponentFunc(function)) = function else {
             return Err(missing());
         };
         function
             .typecheck::<Parameters<'_>, (Answer,)>(&shape.instance_type())
-            .map_err(|source| LoadError::WrongExport { export: EXPORT, source })?;
-        let interface = component.get_export_index(None, EXPORT).ok_or_else(missing)?;
-        component.get_export_index(Some(&interface), FUNCTION).map(Self).ok_or_else(missing)
+            .map_err(|source| LoadError::WrongExport { export, source })?;
+        let interface = component.get_export_index(None, export).ok_or_else(missing)?;
+        component.get_export_index(Some(&interface), contract.function()).map(Self).ok_or_else(missing)
     }
 
     /// The function of an instance of that component.

@@ -45,18 +45,28 @@ pub enum LoadError {
         /// The first bytes, in hex.
         begins: String,
     },
-    /// A core module that carries the metadata from which a component can be made.
+    /// Native code, which only this host's own compiler may give it.
     #[error(
-        "this is a core module with component metadata, not yet a component: wrap it with \
-         `wasm-tools component new`, or build for the target wasm32-wasip2, which does it"
+        "this is compiled code (a `.cwasm`), which is never taken from outside: give the `.wasm` file that it was \
+         compiled from"
     )]
-    UnwrappedModule,
-    /// A core module.
+    CompiledCode,
+    /// A core module without the metadata from which a component could be made.
     #[error(
-        "this is a core module, not a component: build it for the target wasm32-wasip2 with the Tidegate SDK or with \
-         bindings from `wit/`"
+        "this is a core module without component metadata, so nothing says what it handles: build it for the target \
+         wasm32-wasip2 with the Tidegate SDK or with bindings from `wit/`, or add what is missing with \
+         `wasm-tools component embed`"
     )]
     CoreModule,
+    /// A core module whose metadata does not fit it.
+    #[error(
+        "no component can be made of this core module: what it imports and exports does not fit its component \
+         metadata; build it again with bindings of one version, and without WASI extensions of its own"
+    )]
+    Wrap {
+        /// What the encoder said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A binary of a WebAssembly version that is not known.
     #[error("this is WebAssembly of an unknown version ({version:#010x}): build it with a current toolchain")]
     UnknownVersion {
@@ -82,11 +92,35 @@ pub enum LoadError {
         /// What the compiler said, with the place.
         source: wasmtime::Error,
     },
-    /// The export that handles messages is missing.
-    #[error("the module does not export `{export}`: build it against Tidegate's `wit/`, world `message-handler`")]
+    /// No export handles messages.
+    #[error(
+        "the module does not export {accepted}, it exports {exports}: build it against Tidegate's `wit/`, world \
+         `message-handler`"
+    )]
     MissingExport {
+        /// The exports that would be accepted, as a phrase.
+        accepted: String,
+        /// What it exports, as a phrase.
+        exports: String,
+    },
+    /// The export that handles messages lacks its function.
+    #[error("the module's `{export}` has no function `{function}`: build it against the contract's own WIT")]
+    MissingFunction {
         /// The name of the export.
         export: &'static str,
+        /// The name of the function.
+        function: &'static str,
+    },
+    /// The module handles messages by another version of the contract.
+    #[error(
+        "the module exports `{export}` and this host calls `{accepted}`: build it against the `wit/` of this host's \
+         release, or run it on a host of its own"
+    )]
+    OtherVersion {
+        /// What it exports.
+        export: String,
+        /// The export that would be accepted.
+        accepted: &'static str,
     },
     /// The export that handles messages has another type.
     #[error("the module's `{export}` is not of the type in `wit/`: build it against the same version of the contract")]
@@ -122,6 +156,15 @@ pub enum LoadError {
     #[error("compiling the module took longer than {} s: make it smaller, or raise `compile_timeout`", limit.as_secs())]
     CompileTimeout {
         /// The limit.
+        limit: Duration,
+    },
+    /// No place among those that compile became free.
+    #[error(
+        "no other module was done compiling for {} s: try again, and remove what takes that long to compile",
+        limit.as_secs()
+    )]
+    CompilerBusy {
+        /// How long it was waited for.
         limit: Duration,
     },
     /// The compiler itself failed.

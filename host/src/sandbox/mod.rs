@@ -12,6 +12,7 @@ mod bindings;
 mod cache;
 mod clock;
 mod compiled;
+mod contract;
 mod convert;
 mod engine;
 mod entry;
@@ -27,6 +28,7 @@ mod state;
 mod ticker;
 mod version;
 mod wasi;
+mod wrap;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -36,6 +38,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use cache::Cache;
+pub use contract::Contract;
 use engine::{EngineKind, Station};
 pub use error::{LoadError, SandboxError};
 use limits::Limits;
@@ -110,7 +113,12 @@ impl Sandbox {
     pub async fn load(&self, bytes: Vec<u8>, name: &str, limits: &Limits) -> Result<Arc<Version>, LoadError> {
         let kind = if limits.fuel.is_some() { EngineKind::Metered } else { EngineKind::Unmetered };
         let station = self.station(kind)?;
-        let permit = Arc::clone(&self.compiling).acquire_owned().await.map_err(|_closed| LoadError::Stopped)?;
+        let limit = self.options.compile_timeout;
+        // The compiler cannot be stopped in the middle. One that ran out of its time goes on with its permit, so that a
+        // module made to take long costs at most so many cores, and those who come behind it are told.
+        let permit = tokio::time::timeout(limit, Arc::clone(&self.compiling).acquire_owned()).await;
+        let permit =
+            permit.map_err(|_elapsed| LoadError::CompilerBusy { limit })?.map_err(|_closed| LoadError::Stopped)?;
         let (cache, limits) = (self.cache.clone(), limits.clone());
         let label = name.to_owned();
         let work = tokio::task::spawn_blocking(move || {
@@ -119,10 +127,10 @@ impl Sandbox {
             let component = compiled::component(&station.engine, &module, cache.as_deref(), &label)?;
             Version::link(&label, module, &component, station, limits)
         });
-        match tokio::time::timeout(self.options.compile_timeout, work).await {
+        match tokio::time::timeout(limit, work).await {
             Ok(Ok(version)) => version.map(Arc::new),
             Ok(Err(source)) => Err(LoadError::Compiler { source }),
-            Err(_elapsed) => Err(LoadError::CompileTimeout { limit: self.options.compile_timeout }),
+            Err(_elapsed) => Err(LoadError::CompileTimeout { limit }),
         }
     }
 

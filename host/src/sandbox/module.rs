@@ -1,11 +1,17 @@
-//! A module before it is compiled: what its bytes are, and why they are not a component when they are not.
+//! A module before it is compiled: what its bytes are, and why they are not a module that can run when they are not.
 //!
-//! Invariants: the bytes are looked at here without running or compiling anything, and never past their end.
+//! Invariants:
+//! - The bytes are looked at here without running or compiling anything, and never past their end.
+//! - The digest is that of the bytes as they were uploaded, whatever is made of them later.
+
+use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
+use wasmtime::Engine;
 
 use super::error::LoadError;
 use super::limits::Limits;
+use super::wrap::{ENCODER, wrap};
 
 /// The four bytes that WebAssembly begins with.
 const MAGIC: &[u8] = b"\0asm";
@@ -18,11 +24,21 @@ const HEADER_BYTES: usize = 8;
 /// The custom sections in which toolchains leave what a component can be made from.
 const METADATA: &[u8] = b"component-type";
 
-/// The bytes of a component that are within the limits and whole.
+/// What whole bytes hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// A component.
+    Component,
+    /// A core module from whose metadata a component can be made.
+    Core,
+}
+
+/// The bytes of a module that are within the limits and whole.
 #[derive(Debug)]
 pub(super) struct Module {
-    /// The bytes.
+    /// The bytes, as they were uploaded.
     pub(super) bytes: Vec<u8>,
+    form: Form,
     /// Their sha256, in hex.
     pub(super) digest: String,
 }
@@ -39,22 +55,39 @@ impl Module {
         let Some(version) = rest.first_chunk::<4>() else {
             return Err(LoadError::Truncated { offset: 0, missing: (HEADER_BYTES - bytes.len()) as u64 });
         };
-        match *version {
-            COMPONENT => whole(&bytes).map(drop)?,
-            CORE => {
-                let metadata = whole(&bytes)?;
-                return Err(if metadata { LoadError::UnwrappedModule } else { LoadError::CoreModule });
-            }
+        let form = match *version {
+            COMPONENT => whole(&bytes).map(|_metadata| Form::Component)?,
+            CORE if whole(&bytes)? => Form::Core,
+            CORE => return Err(LoadError::CoreModule),
             version => return Err(LoadError::UnknownVersion { version: u32::from_le_bytes(version) }),
-        }
+        };
         let digest = hex::encode(Sha256::digest(&bytes));
-        Ok(Self { bytes, digest })
+        Ok(Self { bytes, form, digest })
+    }
+
+    /// The name of its compiled code: what is compiled depends on the bytes, and on the encoder where one wraps them.
+    pub(super) fn cache_name(&self) -> String {
+        match self.form {
+            Form::Component => self.digest.clone(),
+            Form::Core => format!("{}-{ENCODER}", self.digest),
+        }
+    }
+
+    /// The component to compile.
+    pub(super) fn component(&self, engine: &Engine) -> Result<Cow<'_, [u8]>, LoadError> {
+        match self.form {
+            Form::Component => Ok(Cow::Borrowed(&self.bytes)),
+            Form::Core => wrap(engine, &self.bytes).map(Cow::Owned),
+        }
     }
 }
 
 fn not_wasm(bytes: &[u8]) -> LoadError {
     if bytes.is_empty() {
         return LoadError::Empty;
+    }
+    if Engine::detect_precompiled(bytes).is_some() {
+        return LoadError::CompiledCode;
     }
     if MAGIC.starts_with(bytes) {
         return LoadError::Truncated { offset: 0, missing: (HEADER_BYTES - bytes.len()) as u64 };
@@ -132,11 +165,8 @@ mod tests {
             (b"\0asm\x0d\0\x01\0", "ok 64"),
             (b"\0as", "the module is cut off"),
             (b"\0asm\x01\0", "the module is cut off"),
-            (b"\0asm\x01\0\0\0", "this is a core module, not a component"),
-            (
-                b"\0asm\x01\0\0\0\0\x10\x0ecomponent-type\0",
-                "this is a core module with component metadata, not yet a component",
-            ),
+            (b"\0asm\x01\0\0\0", "this is a core module without component metadata, so nothing says what it handles"),
+            (b"\0asm\x01\0\0\0\0\x10\x0ecomponent-type\0", "ok 64"),
             (b"\0asm\x0d\0\x01\0\x01\x7f\0", "the module is cut off"),
             (b"\0asm\x0d\0\x01\0\x01", "the module is cut off"),
             (b"\0asm\x02\0\0\0", "this is WebAssembly of an unknown version (0x00000002)"),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use wasmtime::component::{Component, InstancePre};
 
+use super::contract::Contract;
 use super::engine::{Station, permits_for};
 use super::entry::Entry;
 use super::error::LoadError;
@@ -27,6 +28,7 @@ pub struct Version {
     name: String,
     digest: String,
     size: usize,
+    contract: Contract,
     imports: Vec<String>,
     exports: Vec<String>,
     pub(super) pre: InstancePre<State>,
@@ -56,9 +58,11 @@ impl Version {
         let shape = component.component_type();
         let imports = shape.imports(&station.engine).map(|(name, _item)| name.to_owned()).collect::<Vec<_>>();
         let exports = shape.exports(&station.engine).map(|(name, _item)| name.to_owned()).collect::<Vec<_>>();
+        // First what it is, then whether it fits: what was built for something else has other imports too.
+        let contract = Contract::of(&exports)?;
         check_imports(&imports)?;
         let pre = station.linker.instantiate_pre(component).map_err(|source| LoadError::Link { source })?;
-        let entry = Entry::find(component, &station.engine)?;
+        let entry = Entry::find(component, &station.engine, contract)?;
         let permits = match component.resources_required() {
             Some(needs) => {
                 let bytes = needs.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES);
@@ -74,6 +78,7 @@ impl Version {
             name: name.to_owned(),
             digest: module.digest,
             size: module.bytes.len(),
+            contract,
             imports,
             exports,
             pre,
@@ -95,6 +100,12 @@ impl Version {
     #[must_use]
     pub const fn size(&self) -> usize {
         self.size
+    }
+
+    /// The contract that the module speaks.
+    #[must_use]
+    pub const fn contract(&self) -> Contract {
+        self.contract
     }
 
     /// What a run of it may use.

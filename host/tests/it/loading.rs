@@ -10,23 +10,37 @@ use tidegate::handler::Handler as _;
 use tidegate::outcome::Outcome;
 use tidegate::sandbox::limits::Limits;
 use tidegate::sandbox::{LoadError, Sandbox, SandboxOptions};
+use wasmtime::Engine;
 
 use crate::sandbox::{message, run, sandbox};
 use crate::support::guests::guest;
 use crate::support::modules::{answer, core_with_metadata, handler, handler_with_memory, plain};
 
-/// A component that exports `handle` without parameters.
-const WRONG_TYPE: &str = r#"(component
-    (core module $m (func (export "f")))
-    (core instance $i (instantiate $m))
-    (func $f (canon lift (core func $i "f")))
-    (instance $h (export "handle" (func $f)))
-    (export "tidegate:events/handler@0.1.0" (instance $h)))"#;
+/// What a handler exports.
+const HANDLER: &str = "tidegate:events/handler@0.1.0";
 
-const CORE: &str = r#"(module
-    (memory (export "memory") 1)
-    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0))
-    (func (export "tidegate:events/handler@0.1.0#handle") (param i32) (result i32) (i32.const 0)))"#;
+/// A component that exports an interface with a `handle` without parameters, after some imports.
+fn exports(interface: &str, imports: &str) -> Vec<u8> {
+    plain(&format!(
+        r#"(component {imports}
+            (core module $m (func (export "f")))
+            (core instance $i (instantiate $m))
+            (func $f (canon lift (core func $i "f")))
+            (instance $h (export "handle" (func $f)))
+            (export "{interface}" (instance $h)))"#
+    ))
+}
+
+/// A core module for WASI preview 1: it writes a line to stderr and completes.
+const PREVIEW1: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 2)
+    (data (i32.const 16) "\20\00\00\00\0c\00\00\00")
+    (data (i32.const 32) "preview one\0a")
+    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 65536))
+    (func (export "tidegate:events/handler@0.1.0#handle") (param i32) (result i32)
+        (drop (call $write (i32.const 2) (i32.const 16) (i32.const 1) (i32.const 8)))
+        (i32.const 1024)))"#;
 
 #[tokio::test]
 async fn each_wrong_module_has_its_own_answer() {
@@ -37,6 +51,7 @@ async fn each_wrong_module_has_its_own_answer() {
     };
     let mut stuffed = honest.clone();
     stuffed.extend_from_slice(&[0xff; 64]);
+    let newer = exports("tidegate:events/handler@0.2.0", r#"(import "tidegate:events/state@0.2.0" (instance))"#);
     let instances = (0..70).map(|n| format!("(core instance $i{n} (instantiate $m))")).collect::<String>();
     let rows: Vec<(&str, Vec<u8>, &str)> = vec![
         ("nothing", Vec::new(), "the module is empty"),
@@ -47,18 +62,38 @@ async fn each_wrong_module_has_its_own_answer() {
         ("cut off", honest[..honest.len() / 2].to_vec(), "the module is cut off"),
         ("cut off in the header", honest[..6].to_vec(), "the module is cut off"),
         ("rubbish behind it", stuffed, "the module is damaged"),
-        ("core module", plain("(module)"), "this is a core module, not a component"),
-        ("core module with metadata", core_with_metadata(CORE), "core module with component metadata"),
+        (
+            "compiled code",
+            Engine::default().precompile_component(&honest).unwrap(),
+            "this is compiled code (a `.cwasm`)",
+        ),
+        ("core module", plain("(module)"), "this is a core module without component metadata"),
+        (
+            "core module whose metadata lies",
+            core_with_metadata("(module)"),
+            "no component can be made of this core module",
+        ),
         ("nothing exported", plain("(component)"), "does not export `tidegate:events/handler@0.1.0`"),
-        ("another type", plain(WRONG_TYPE), "is not of the type in `wit/`"),
+        ("something else exported", exports("wasi:cli/run@0.2.0", ""), "it exports `wasi:cli/run@0.2.0`"),
+        (
+            "a newer contract",
+            newer,
+            "exports `tidegate:events/handler@0.2.0` and this host calls `tidegate:events/handler@0.1.0`",
+        ),
+        (
+            "no function",
+            plain(&format!(r#"(component (instance $i) (export "{HANDLER}" (instance $i)))"#)),
+            "no function `handle`",
+        ),
+        ("another type", exports(HANDLER, ""), "is not of the type in `wit/`"),
         (
             "ungranted import",
-            plain(r#"(component (import "wasi:http/types@0.2.0" (instance)) (import "my:own/thing" (instance)))"#),
+            exports(HANDLER, r#"(import "wasi:http/types@0.2.0" (instance)) (import "my:own/thing" (instance))"#),
             "imports `wasi:http/types@0.2.0`, which this host does not grant to handlers: remove what uses it; also my:own/thing",
         ),
         (
             "granted import of another type",
-            plain(r#"(component (import "tidegate:events/log@0.1.0" (instance (export "write" (func)))))"#),
+            exports(HANDLER, r#"(import "tidegate:events/log@0.1.0" (instance (export "write" (func))))"#),
             "the module's imports do not fit this host",
         ),
         ("memory", handler_with_memory("2000", "", "(i32.const 1024)"), "raise `limits.memory`"),
@@ -172,4 +207,61 @@ async fn the_digest_is_that_of_the_bytes() {
     let expected = hex::encode(sha2::Sha256::digest(&bytes));
     let version = sandbox().load(bytes, "order", &Limits::default()).await.unwrap();
     assert_eq!(version.digest(), expected);
+}
+
+#[tokio::test]
+async fn a_core_module_with_metadata_runs_as_the_component_it_is_wrapped_to() {
+    use sha2::Digest as _;
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("code");
+    let bytes = guest("order_core");
+    assert_eq!(&bytes[4..8], [1, 0, 0, 0], "it is a core module");
+    let digest = hex::encode(sha2::Sha256::digest(&bytes));
+    let component = sandbox().load(guest("order"), "order", &Limits::default()).await.unwrap();
+    let mut written = None;
+    for _ in 0..2 {
+        let version = plain_sandbox(Some(&cache)).load(bytes.clone(), "core", &Limits::default()).await.unwrap();
+        assert_eq!((version.digest(), version.size()), (digest.as_str(), bytes.len()), "what was uploaded");
+        for body in [r#"{"id":"1","customer":"c","currency":"EUR","lines":[],"total_cents":0}"#, "no order"] {
+            let (one, other) =
+                (run(&version, &message("any", body)).await, run(&component, &message("any", body)).await);
+            assert_eq!(one.outcome, other.outcome);
+        }
+        let [code] = files(&cache, ".cwasm").try_into().unwrap();
+        let modified = fs::metadata(&code).unwrap().modified().unwrap();
+        assert_eq!(*written.get_or_insert(modified), modified, "the second time it was taken from the cache");
+    }
+}
+
+#[tokio::test]
+async fn a_core_module_for_preview_1_gets_the_adapter_and_no_more_than_others() {
+    let version = sandbox().load(core_with_metadata(PREVIEW1), "preview1", &Limits::default()).await.unwrap();
+    let ended = run(&version, &message("any", "")).await;
+    assert_eq!(ended.outcome, Outcome::Completed(Vec::new()));
+    let lines = ended.logs.iter().map(|line| line.text.as_str()).collect::<Vec<_>>();
+    assert_eq!(lines, ["preview one"]);
+    let imports = version.imports().filter(|import| !import.starts_with("tidegate:")).collect::<Vec<_>>();
+    assert!(!imports.is_empty() && imports.iter().all(|import| import.contains("@0.2.")), "{imports:?}");
+
+    let stranger = PREVIEW1.replace("fd_write", "fd_teleport");
+    let error = sandbox().load(core_with_metadata(&stranger), "stranger", &Limits::default()).await.unwrap_err();
+    assert!(matches!(error, LoadError::Wrap { .. }), "{error:?}");
+    assert!(format!("{error:?}").contains("fd_teleport"), "{error:?}");
+}
+
+/// One that ran out of its time cannot be stopped: it keeps its place, and who comes behind it is told so.
+#[tokio::test]
+async fn a_module_that_takes_too_long_to_compile_holds_one_place_at_the_most() {
+    let functions = "(func (drop (i32.const 1)))".repeat(100_000);
+    let bomb = handler(&functions, &answer(""));
+    let options = SandboxOptions {
+        compile_timeout: Duration::from_millis(1),
+        compile_threads: std::num::NonZeroU32::MIN,
+        ..SandboxOptions::default()
+    };
+    let sandbox = Sandbox::new(options).unwrap();
+    let error = sandbox.load(bomb, "bomb", &Limits::default()).await.unwrap_err();
+    assert!(matches!(error, LoadError::CompileTimeout { .. }), "{error:?}");
+    let error = sandbox.load(guest("order"), "order", &Limits::default()).await.unwrap_err();
+    assert!(matches!(error, LoadError::CompilerBusy { .. }), "{error:?}");
 }

@@ -30,6 +30,7 @@ struct Module {
     path: String,
     digest: String,
     size: usize,
+    contract: &'static str,
     imports: Vec<String>,
 }
 
@@ -112,6 +113,7 @@ impl Shown {
                 path: path.display().to_string(),
                 digest: version.digest().to_owned(),
                 size: version.size(),
+                contract: version.contract().export(),
                 imports: version.imports().map(str::to_owned).collect(),
             },
             message: ShownMessage {
@@ -145,6 +147,7 @@ impl Shown {
         let Self { module, message, outcome, usage, .. } = self;
         let digest = module.digest.get(..12).unwrap_or(&module.digest);
         writeln!(out, "module    {} ({digest}, {})", module.path, size(module.size as u64))?;
+        writeln!(out, "contract  {}", module.contract)?;
         writeln!(out, "message   {} on {}, {}", message.id, message.subject, size(message.body_size as u64))?;
         write!(out, "outcome   {}", outcome.code)?;
         if let Some(after) = outcome.after_ms {
