@@ -8,6 +8,7 @@
 //!
 //! Deciding is a pure function; doing is at the edges. The modules below stand in the order in which a message passes.
 
+pub mod access;
 pub mod message;
 pub mod outcome;
 

@@ -1,4 +1,7 @@
 //! `/v1/dead-letters`: looking at dead letters, sending them back, removing them.
+//!
+//! Headers and bodies are payload: they are for whoever may operate. A caller who is limited to some handlers meets
+//! the dead letters of those alone; of the others it is not told whether they exist.
 
 use std::sync::Arc;
 
@@ -10,7 +13,8 @@ use serde::Deserialize;
 
 use super::fail::Fail;
 use super::state::{HostState, NamedBroker};
-use super::wire::{DeadLetterList, DeadLetterView, PublishedMessage};
+use super::wire::{DeadLetterList, DeadLetterView, PublishedMessage, Shown};
+use crate::access::{Caller, Scope};
 use crate::broker::{DeadLetterError, DeadLetterQuery};
 use crate::settle::dead_letter::DeadLetterId;
 
@@ -48,6 +52,7 @@ fn given<T>(query: Given<T>) -> Result<T, Fail> {
 
 pub(super) async fn list(
     State(state): State<Arc<HostState>>,
+    caller: Caller,
     query: Given<ListQuery>,
 ) -> Result<Json<DeadLetterList>, Fail> {
     let query = given(query)?;
@@ -79,7 +84,9 @@ pub(super) async fn list(
             limit: limit.saturating_sub(list.letters.len()),
         };
         let page = entry.broker.dead_letters().list(&page_query).await.map_err(|error| Fail::from(&error))?;
-        list.letters.extend(page.letters.into_iter().map(|letter| DeadLetterView::new(letter, name, false)));
+        // A page of a limited caller may be shorter than it was asked to be; `next` alone says whether it is the last.
+        let theirs = page.letters.into_iter().filter(|stored| caller.covers(&stored.letter.record.handler));
+        list.letters.extend(theirs.map(|stored| DeadLetterView::new(stored, name, Shown::listed(&caller))));
         if let Some(next) = page.next {
             list.next = Some(format!("{name}/{next}"));
             break;
@@ -95,6 +102,7 @@ pub(super) async fn list(
 
 pub(super) async fn show(
     State(state): State<Arc<HostState>>,
+    caller: Caller,
     Path(id): Path<String>,
     query: Given<OneQuery>,
 ) -> Result<Json<DeadLetterView>, Fail> {
@@ -102,8 +110,10 @@ pub(super) async fn show(
     let query = given(query)?;
     for (name, entry) in candidates(&state, &query)? {
         match entry.broker.dead_letters().get(&id).await {
-            Ok(letter) => return Ok(Json(DeadLetterView::new(letter, name, true))),
-            Err(DeadLetterError::NotFound(_)) => {}
+            Ok(stored) if caller.covers(&stored.letter.record.handler) => {
+                return Ok(Json(DeadLetterView::new(stored, name, Shown::whole(&caller))));
+            }
+            Ok(_) | Err(DeadLetterError::NotFound(_)) => {}
             Err(error) => return Err(Fail::from(&error)),
         }
     }
@@ -112,15 +122,19 @@ pub(super) async fn show(
 
 pub(super) async fn redrive(
     State(state): State<Arc<HostState>>,
+    caller: Caller,
     Path(id): Path<String>,
     query: Given<OneQuery>,
 ) -> Result<Json<PublishedMessage>, Fail> {
     let id = DeadLetterId(id);
     let query = given(query)?;
     for (name, entry) in candidates(&state, &query)? {
+        if !is_theirs(&caller, entry, &id).await? {
+            continue;
+        }
         match entry.broker.dead_letters().redrive(&id, query.force).await {
             Ok(published) => {
-                tracing::info!(%id, broker = name, force = query.force, "dead letter redriven");
+                tracing::info!(who = %caller.name, %id, broker = name, force = query.force, "dead letter redriven");
                 let answer = PublishedMessage { sequence: published.sequence, duplicate: published.duplicate };
                 return Ok(Json(answer));
             }
@@ -133,15 +147,19 @@ pub(super) async fn redrive(
 
 pub(super) async fn discard(
     State(state): State<Arc<HostState>>,
+    caller: Caller,
     Path(id): Path<String>,
     query: Given<OneQuery>,
 ) -> Result<StatusCode, Fail> {
     let id = DeadLetterId(id);
     let query = given(query)?;
     for (name, entry) in candidates(&state, &query)? {
+        if !is_theirs(&caller, entry, &id).await? {
+            continue;
+        }
         match entry.broker.dead_letters().discard(&id).await {
             Ok(()) => {
-                tracing::info!(%id, broker = name, "dead letter discarded");
+                tracing::info!(who = %caller.name, %id, broker = name, "dead letter discarded");
                 return Ok(StatusCode::NO_CONTENT);
             }
             Err(DeadLetterError::NotFound(_)) => {}
@@ -149,6 +167,28 @@ pub(super) async fn discard(
         }
     }
     Err(Fail::from(&DeadLetterError::NotFound(id.0)))
+}
+
+/// Whether a caller may touch a dead letter. Whoever is not limited is spared the look.
+async fn is_theirs(caller: &Caller, entry: &NamedBroker, id: &DeadLetterId) -> Result<bool, Fail> {
+    if caller.handlers == Scope::All {
+        return Ok(true);
+    }
+    match entry.broker.dead_letters().get(id).await {
+        Ok(stored) => Ok(caller.covers(&stored.letter.record.handler)),
+        Err(DeadLetterError::NotFound(_)) => Ok(false),
+        Err(error) => Err(Fail::from(&error)),
+    }
+}
+
+impl Shown {
+    fn listed(caller: &Caller) -> Self {
+        if caller.sees_payload() { Self::Headers } else { Self::Nothing }
+    }
+
+    fn whole(caller: &Caller) -> Self {
+        if caller.sees_payload() { Self::All } else { Self::Nothing }
+    }
 }
 
 /// The brokers that may keep a dead letter: the one that is named, or all.

@@ -6,10 +6,13 @@
 //! | `GET /ready` | subscribed, brokers connected, not draining; 503 with the reasons otherwise |
 //! | `GET /metrics` | OpenMetrics |
 //! | `POST /v1/publish` | one message, or a stream of messages as JSON lines |
+//! | `GET /v1/whoami` | who the host takes the caller for, and what they may do |
 //! | `GET /v1/status` | counts of every subscription |
 //! | `GET /v1/dead-letters` | a page of dead letters |
 //! | `GET`, `DELETE /v1/dead-letters/{id}` | one, whole; removes it |
 //! | `POST /v1/dead-letters/{id}/redrive` | sends it back |
+//!
+//! What each route needs of its caller stands in [`endpoint`], a closed list from which the router is built.
 //!
 //! Invariants:
 //! - Loopback only, and only for whoever speaks to it by a loopback name: see [`guard`].
@@ -20,12 +23,13 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::{get, post};
+use axum::{Router, middleware};
 use tokio::net::TcpListener;
 
+mod access;
 mod connections;
 mod dead_letters;
+mod endpoint;
 mod fail;
 mod guard;
 mod health;
@@ -35,6 +39,7 @@ mod state;
 mod status;
 pub mod wire;
 
+use endpoint::Endpoint;
 pub use state::{HostState, NamedBroker, SubscriptionStatus, Subscriptions};
 
 /// Why the listener does not run.
@@ -96,19 +101,18 @@ impl Listening {
     }
 }
 
+/// Every route of the closed list, behind its gate.
 fn router(state: Arc<HostState>) -> Router {
-    Router::new()
-        .route("/live", get(health::live))
-        .route("/ready", get(health::ready))
-        .route("/metrics", get(health::metrics))
-        .route("/v1/publish", post(publish::publish))
-        .route("/v1/status", get(status::status))
-        .route("/v1/dead-letters", get(dead_letters::list))
-        .route("/v1/dead-letters/{id}", get(dead_letters::show).delete(dead_letters::discard))
-        .route("/v1/dead-letters/{id}/redrive", post(dead_letters::redrive))
+    let mut router = Router::new();
+    for endpoint in Endpoint::ALL {
+        let gate = access::Gate { endpoint };
+        let answer = endpoint.answer().route_layer(middleware::from_fn_with_state(gate, access::gate));
+        router = router.route(endpoint.route().1, answer);
+    }
+    router
         .fallback(fail::no_such_path)
         .method_not_allowed_fallback(fail::no_such_method)
-        .layer(axum::middleware::from_fn(guard::guard))
+        .layer(middleware::from_fn(guard::guard))
         .with_state(state)
 }
 

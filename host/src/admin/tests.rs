@@ -362,6 +362,12 @@ async fn only_loopback_is_listened_on() {
 }
 
 #[tokio::test]
+async fn whoever_asks_for_nothing_special_on_loopback_is_local() {
+    let site = site(10).await;
+    assert_eq!(site.get("/v1/whoami").await, (200, serde_json::json!({ "name": "local", "role": "deploy" })));
+}
+
+#[tokio::test]
 async fn status_shows_what_is_done() {
     let site = site(10).await;
     let (status, answer) = site.get("/v1/status").await;

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use crate::access::Role;
 use crate::message::{Headers, Publish};
 use crate::settle::dead_letter::StoredDeadLetter;
 use crate::telemetry::SubscriptionCounts;
@@ -123,6 +124,18 @@ pub struct ErrorBody {
 pub struct ErrorAnswer {
     /// What went wrong.
     pub error: ErrorBody,
+}
+
+/// The answer of `/v1/whoami`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whoami {
+    /// The name of the token or of the client certificate; `local` where none is asked for.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// The handlers that it is limited to; nothing when it is not limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handlers: Option<Vec<String>>,
 }
 
 /// The answer of `/ready`.
@@ -273,6 +286,9 @@ pub struct DeadLetterView {
     /// The original headers; values that are not text have their foreign bytes replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
+    /// Whether headers and body are left out because they need the role `operate`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub payload_withheld: bool,
     /// The size of the body.
     pub body_size: u64,
     /// The body where it is text; not in lists.
@@ -281,6 +297,17 @@ pub struct DeadLetterView {
     /// The body where it is not; not in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_base64: Option<String>,
+}
+
+/// How much of a dead letter's message is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// Nothing: whoever asks may not see payloads.
+    Nothing,
+    /// The headers, in lists.
+    Headers,
+    /// Headers and body.
+    All,
 }
 
 /// One run that failed.
@@ -299,13 +326,13 @@ pub struct FailureView {
 }
 
 impl DeadLetterView {
-    /// A stored dead letter as it is shown; with its body where that is wanted.
+    /// A stored dead letter as it is shown.
     #[must_use]
-    pub fn new(stored: StoredDeadLetter, broker: &str, with_body: bool) -> Self {
+    pub fn new(stored: StoredDeadLetter, broker: &str, shown: Shown) -> Self {
         let StoredDeadLetter { letter, body_size, redriven_at } = stored;
         let record = letter.record;
         let (mut body, mut body_base64) = (None, None);
-        if with_body {
+        if shown == Shown::All {
             match std::str::from_utf8(&letter.body) {
                 Ok(text) => body = Some(text.to_owned()),
                 Err(_) => body_base64 = Some(STANDARD.encode(&letter.body)),
@@ -341,7 +368,13 @@ impl DeadLetterView {
             run_ms: record.run_ms,
             backtrace: record.backtrace,
             history: record.history.into_iter().map(FailureView::new).collect(),
-            headers: letter.headers.iter().map(|header| (header.name.clone(), text(&header.value))).collect(),
+            headers: match shown {
+                Shown::Nothing => Vec::new(),
+                Shown::Headers | Shown::All => {
+                    letter.headers.iter().map(|header| (header.name.clone(), text(&header.value))).collect()
+                }
+            },
+            payload_withheld: shown == Shown::Nothing,
             body_size,
             body,
             body_base64,

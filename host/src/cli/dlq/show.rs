@@ -3,12 +3,15 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::admin::wire::DeadLetterView;
 use crate::cli::table::{cut, duration, harmless, number, rendered, size, table};
+
+/// What a caller is told who may see that a message died, and not what was in it.
+const WITHHELD: &str = "the headers and the body are payload, and need the role `operate`";
 
 /// A line a dead letter.
 pub(super) fn list(letters: &[DeadLetterView]) -> String {
@@ -82,12 +85,16 @@ fn write_one(out: &mut String, letter: &DeadLetterView) -> std::fmt::Result {
     match (&letter.body, &letter.body_base64) {
         (Some(body), _) => writeln!(out, "\n{}", harmless(body)),
         (None, Some(_)) => writeln!(out, "\nnot text; --body prints it as it is"),
+        (None, None) if letter.payload_withheld => writeln!(out, "\n{WITHHELD}"),
         (None, None) => Ok(()),
     }
 }
 
 /// The body alone, byte by byte, on standard output.
 pub(super) fn body(letter: &DeadLetterView) -> anyhow::Result<()> {
+    if letter.payload_withheld {
+        bail!("{WITHHELD}");
+    }
     let bytes = match (&letter.body, &letter.body_base64) {
         (Some(text), _) => text.clone().into_bytes(),
         (None, Some(text)) => STANDARD.decode(text).context("reading the host's answer")?,
@@ -141,6 +148,7 @@ mod tests {
                 error: "panicked".to_owned(),
             }],
             headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
+            payload_withheld: false,
             body_size: 2,
             body: Some("{}".to_owned()),
             body_base64: None,

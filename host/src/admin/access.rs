@@ -1,0 +1,138 @@
+//! Who a request is from, and whether they may have what they ask for.
+//!
+//! Invariants:
+//! - Every request passes [`gate`] before what answers it: the router puts it before each route of the closed list.
+//! - An answer that refuses says what the request needs, and nothing about which tokens there are.
+
+use axum::Json;
+use axum::extract::{FromRequestParts, RawPathParams, Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::endpoint::{Endpoint, Needs};
+use super::fail::Fail;
+use super::wire;
+use crate::access::{Caller, Role, Scope};
+
+/// What the gate needs to know of the route that it stands before.
+#[derive(Clone)]
+pub(super) struct Gate {
+    pub(super) endpoint: Endpoint,
+}
+
+/// Lets a request through when its caller may have what it asks for; the caller then goes with the request.
+pub(super) async fn gate(
+    State(gate): State<Gate>,
+    parameters: RawPathParams,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let needs = gate.endpoint.needs();
+    if needs == Needs::Nothing {
+        return next.run(request).await;
+    }
+    let handler = parameters.iter().find(|(name, _)| *name == "handler").map(|(_, value)| value);
+    let caller = Caller::local();
+    match allowed(&caller, needs, handler) {
+        Ok(()) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(fail) => fail.into_response(),
+    }
+}
+
+/// Whether a caller may have what a route gives.
+fn allowed(caller: &Caller, needs: Needs, handler: Option<&str>) -> Result<(), Fail> {
+    let role = match needs {
+        Needs::Nothing => return Ok(()),
+        Needs::Role(role) | Needs::WholeHost(role) | Needs::Handler(role) => role,
+    };
+    if caller.role < role {
+        return Err(short_of(role, caller));
+    }
+    match needs {
+        Needs::WholeHost(_) if caller.handlers != Scope::All => {
+            let message = "this concerns the whole host, and your access is limited to some handlers";
+            Err(Fail::new(StatusCode::FORBIDDEN, "limited-to-handlers", message))
+        }
+        Needs::Handler(_) => caller.check(handler.unwrap_or_default()),
+        Needs::Nothing | Needs::Role(_) | Needs::WholeHost(_) => Ok(()),
+    }
+}
+
+fn short_of(role: Role, caller: &Caller) -> Fail {
+    let message = format!("this needs the role `{role}`, and `{}` has the role `{}`", caller.name, caller.role);
+    Fail::new(StatusCode::FORBIDDEN, "role-too-low", message)
+}
+
+impl Caller {
+    /// Refuses a handler that the caller is not to look into.
+    pub(super) fn check(&self, handler: &str) -> Result<(), Fail> {
+        if self.covers(handler) {
+            return Ok(());
+        }
+        let message = format!("your access is limited to some handlers, and `{handler}` is not one of them");
+        Err(Fail::new(StatusCode::FORBIDDEN, "limited-to-handlers", message))
+    }
+}
+
+/// The caller, for whatever answers a route behind the gate.
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        let caller = parts.extensions.get::<Self>().cloned();
+        // Only a route that needs nothing has no caller, and none of those asks for one.
+        caller.ok_or_else(|| {
+            let message = "the host did not look who asks for this";
+            Fail::new(StatusCode::INTERNAL_SERVER_ERROR, "no-caller", message).into_response()
+        })
+    }
+}
+
+/// `GET /v1/whoami`
+pub(super) async fn whoami(caller: Caller) -> Json<wire::Whoami> {
+    let handlers = match &caller.handlers {
+        Scope::All => None,
+        Scope::Only(patterns) => Some(patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect()),
+    };
+    Json(wire::Whoami { name: caller.name.to_string(), role: caller.role, handlers })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::access::HandlerPattern;
+
+    #[test]
+    fn a_caller_gets_what_the_role_and_the_handlers_allow() {
+        let caller = |role, handlers| Caller { name: "ci".into(), role, handlers };
+        let billing = || Scope::Only([HandlerPattern::new("billing-*").unwrap()].into());
+        let rows = [
+            (caller(Role::Read, Scope::All), Needs::Nothing, None, None),
+            (caller(Role::Read, Scope::All), Needs::Role(Role::Read), None, None),
+            (caller(Role::Read, Scope::All), Needs::Role(Role::Operate), None, Some("role-too-low")),
+            (caller(Role::Operate, Scope::All), Needs::Handler(Role::Deploy), Some("x"), Some("role-too-low")),
+            (caller(Role::Deploy, Scope::All), Needs::WholeHost(Role::Deploy), None, None),
+            (caller(Role::Deploy, billing()), Needs::WholeHost(Role::Deploy), None, Some("limited-to-handlers")),
+            (caller(Role::Deploy, billing()), Needs::Handler(Role::Deploy), Some("billing-eu"), None),
+            (
+                caller(Role::Deploy, billing()),
+                Needs::Handler(Role::Deploy),
+                Some("triage"),
+                Some("limited-to-handlers"),
+            ),
+            (caller(Role::Deploy, billing()), Needs::Handler(Role::Deploy), None, Some("limited-to-handlers")),
+            (caller(Role::Read, billing()), Needs::Role(Role::Read), None, None),
+        ];
+        for (caller, needs, handler, code) in rows {
+            let refused = allowed(&caller, needs, handler).err();
+            let got = refused.as_ref().map(|fail| (fail.status, fail.body.code.as_str()));
+            assert_eq!(got, code.map(|code| (StatusCode::FORBIDDEN, code)), "{caller:?} {needs:?} {handler:?}");
+        }
+    }
+}

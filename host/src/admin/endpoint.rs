@@ -1,0 +1,128 @@
+//! Every route of the listener, in one closed list: its path, what it needs, and who answers it. The router is built
+//! from this list and from nothing else, so a route that does not say what it needs cannot exist.
+
+use std::sync::Arc;
+
+use axum::http::Method;
+use axum::routing::{MethodRouter, delete, get, post};
+
+use super::state::HostState;
+use super::{access, dead_letters, health, publish, status};
+use crate::access::Role;
+
+/// One route: a method on a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Endpoint {
+    Live,
+    Ready,
+    Metrics,
+    Whoami,
+    Status,
+    Publish,
+    DeadLetters,
+    DeadLetter,
+    Discard,
+    Redrive,
+}
+
+/// What a caller needs for a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// Nothing: who asks is not looked at.
+    Nothing,
+    /// A role.
+    Role(Role),
+    /// A role, and that the caller is not limited to some handlers: it concerns all of them.
+    WholeHost(Role),
+    /// A role, and that the caller covers the handler that the path names with `{handler}`.
+    #[allow(dead_code, reason = "the routes of handlers come with deploying")]
+    Handler(Role),
+}
+
+impl Endpoint {
+    /// All of them, in the order in which the documentation shows them.
+    pub(super) const ALL: [Self; 10] = [
+        Self::Live,
+        Self::Ready,
+        Self::Metrics,
+        Self::Whoami,
+        Self::Status,
+        Self::Publish,
+        Self::DeadLetters,
+        Self::DeadLetter,
+        Self::Discard,
+        Self::Redrive,
+    ];
+
+    /// The method and the path, as axum writes it.
+    pub(super) const fn route(self) -> (Method, &'static str) {
+        match self {
+            Self::Live => (Method::GET, "/live"),
+            Self::Ready => (Method::GET, "/ready"),
+            Self::Metrics => (Method::GET, "/metrics"),
+            Self::Whoami => (Method::GET, "/v1/whoami"),
+            Self::Status => (Method::GET, "/v1/status"),
+            Self::Publish => (Method::POST, "/v1/publish"),
+            Self::DeadLetters => (Method::GET, "/v1/dead-letters"),
+            Self::DeadLetter => (Method::GET, "/v1/dead-letters/{id}"),
+            Self::Discard => (Method::DELETE, "/v1/dead-letters/{id}"),
+            Self::Redrive => (Method::POST, "/v1/dead-letters/{id}/redrive"),
+        }
+    }
+
+    /// What a caller needs.
+    pub(super) const fn needs(self) -> Needs {
+        match self {
+            // Probes of orchestrators and load balancers have no token.
+            Self::Live | Self::Ready => Needs::Nothing,
+            Self::Metrics | Self::Whoami | Self::Status => Needs::Role(Role::Read),
+            // A subject leads to any handler.
+            Self::Publish => Needs::WholeHost(Role::Operate),
+            // These look at the handler of each dead letter, and at the role for its headers and body.
+            Self::DeadLetters | Self::DeadLetter => Needs::Role(Role::Read),
+            Self::Discard | Self::Redrive => Needs::Role(Role::Operate),
+        }
+    }
+
+    /// What answers it.
+    pub(super) fn answer(self) -> MethodRouter<Arc<HostState>> {
+        match self {
+            Self::Live => get(health::live),
+            Self::Ready => get(health::ready),
+            Self::Metrics => get(health::metrics),
+            Self::Whoami => get(access::whoami),
+            Self::Status => get(status::status),
+            Self::Publish => post(publish::publish),
+            Self::DeadLetters => get(dead_letters::list),
+            Self::DeadLetter => get(dead_letters::show),
+            Self::Discard => delete(dead_letters::discard),
+            Self::Redrive => post(dead_letters::redrive),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_is_listed_once_and_says_what_it_needs() {
+        let mut seen = std::collections::BTreeSet::new();
+        for (index, endpoint) in Endpoint::ALL.into_iter().enumerate() {
+            // One that is missing at the end is never constructed, and the compiler says so.
+            assert_eq!(endpoint as usize, index, "{endpoint:?} is not where the enum has it, or one is missing");
+            let (method, path) = endpoint.route();
+            assert!(seen.insert((method.to_string(), path)), "{method} {path} stands twice");
+            let names_handler = path.contains("{handler}");
+            assert_eq!(matches!(endpoint.needs(), Needs::Handler(_)), names_handler, "{path}");
+            let open = endpoint.needs() == Needs::Nothing;
+            assert_eq!(open, matches!(endpoint, Endpoint::Live | Endpoint::Ready), "{path} is open to all");
+            let changes = method != Method::GET;
+            let role = match endpoint.needs() {
+                Needs::Nothing => None,
+                Needs::Role(role) | Needs::WholeHost(role) | Needs::Handler(role) => Some(role),
+            };
+            assert!(!changes || role >= Some(Role::Operate), "{method} {path} changes something for readers");
+        }
+    }
+}
