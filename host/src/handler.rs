@@ -18,6 +18,12 @@ pub trait Handler: Send + Sync {
 
     /// The sha256 of the module that runs, in hex.
     fn digest(&self) -> &str;
+
+    /// It gets messages from now on: it may keep something ready for the next one.
+    fn serve(&self) {}
+
+    /// It gets no more messages for now: what it kept ready is dropped. Runs that go on are not disturbed.
+    fn rest(&self) {}
 }
 
 /// What a handler is told of the message it runs on.

@@ -161,6 +161,8 @@ pub struct ReasonCode(pub &'static str);
 impl ReasonCode {
     /// The handler wants none of the message.
     pub const SKIPPED: Self = Self("skipped");
+    /// There is no version of the handler that can run.
+    pub const NO_HANDLER: Self = Self("no-handler");
     /// The host stopped before the message was done.
     pub const INTERRUPTED: Self = Self("interrupted");
     /// Every counted run was used up.
@@ -203,7 +205,7 @@ impl ReasonCode {
         Self("invalid-result"),
         Self("denied"),
         Self("invalid-message"),
-        Self("no-handler"),
+        Self::NO_HANDLER,
         Self::INTERRUPTED,
         Self::ATTEMPTS,
         Self::DELIVERIES,
@@ -244,7 +246,7 @@ impl FaultKind {
             Self::InvalidResult => "invalid-result",
             Self::Denied => "denied",
             Self::InvalidMessage => "invalid-message",
-            Self::NoHandler => "no-handler",
+            Self::NoHandler => ReasonCode::NO_HANDLER.0,
             Self::Interrupted => ReasonCode::INTERRUPTED.0,
         })
     }

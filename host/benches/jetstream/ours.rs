@@ -8,13 +8,13 @@ use tidegate::broker::done::{self, DoneRecord};
 use tidegate::broker::jetstream::{JetStream, Options};
 use tidegate::broker::{Broker, SubscriptionSpec};
 use tidegate::clock::Clock;
-use tidegate::dispatch::{Links, Setup, Subscription, Turns};
+use tidegate::dispatch::{Deployed, Links, Setup, Slot, Subscription, Turns};
 use tidegate::sandbox::limits::Limits;
 use tidegate::sandbox::{Sandbox, SandboxOptions};
 use tidegate::settle::outputs::Grants;
 use tidegate::settle::policy::RetryPolicy;
 use tidegate::settle::verdict::Identity;
-use tidegate::telemetry::Metrics;
+use tidegate::telemetry::{Metrics, VersionFigures};
 use tokio::time::Instant;
 
 use crate::guests::guest;
@@ -31,6 +31,14 @@ pub async fn settled(server: &NatsServer, messages: usize, reuse: u32) -> Round 
     let limits = Limits { reuse: reuse.try_into().unwrap(), ..Limits::default() };
     let version = sandbox.load(guest("order"), "order", &limits).await.unwrap();
     let metrics = Metrics::new();
+    let version = Arc::new(Deployed {
+        number: 1,
+        handler: version,
+        grants: Grants::new(),
+        max_run: Duration::from_secs(900),
+        measurements: metrics.handler("order", 64),
+        figures: VersionFigures::default(),
+    });
     // A durable of its own for each round, so that each sees every message.
     let name: Arc<str> = format!("ours-{}", fastrand::u32(..)).into();
     let in_flight = NonZeroUsize::new(IN_FLIGHT).unwrap();
@@ -51,20 +59,18 @@ pub async fn settled(server: &NatsServer, messages: usize, reuse: u32) -> Round 
             create: true,
         },
         policy: RetryPolicy::standard(),
-        grants: Grants::new(),
         concurrency: NonZeroUsize::new(2).unwrap(),
         max_in_flight: in_flight,
         max_in_flight_bytes: NonZeroUsize::new(64 << 20).unwrap(),
-        max_hold: Duration::from_secs(900),
+        settle_time: Duration::from_secs(120),
         clock: Clock::system(),
         seed: 1,
     };
     let links = Links {
         broker: Arc::clone(&broker) as Arc<dyn Broker>,
         brokers: [("nats".into(), Arc::clone(&broker) as Arc<dyn Broker>)].into(),
-        handler: version,
+        slot: Slot::holding(version),
         metrics: metrics.subscription("bench", "nats"),
-        measurements: metrics.handler("order", 64),
     };
     let watch = Stopwatch::start();
     let subscription = Subscription::start(setup, links, &Turns::new(2)).await.unwrap();

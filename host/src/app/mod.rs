@@ -17,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, HostState, Listening, NamedBroker};
 use crate::broker::SubscribeError;
 use crate::clock::Clock;
-use crate::config::{Config, SubscriptionConfig};
-use crate::dispatch::{Links, Setup, Subscription, Turns};
-use crate::handler::Handler;
-use crate::sandbox::{Sandbox, SandboxOptions, Version};
+use crate::config::{Config, OutputConfig, SubscriptionConfig};
+use crate::dispatch::{Deployed, Links, Setup, Slot as VersionSlot, Subscription, Turns};
+use crate::handler::Handler as _;
+use crate::sandbox::{Sandbox, SandboxOptions};
 use crate::settle::outputs::{Grant, Grants};
 use crate::settle::verdict::Identity;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, VersionFigures};
 
 pub use slots::Report;
 use slots::{Slot, Slots};
@@ -72,7 +72,7 @@ pub struct Host {
 /// What subscriptions are wired to.
 struct Stations {
     brokers: BTreeMap<String, NamedBroker>,
-    handlers: BTreeMap<String, Arc<Version>>,
+    handlers: BTreeMap<String, Arc<VersionSlot>>,
     metrics: Arc<Metrics>,
     turns: Arc<Turns>,
 }
@@ -139,7 +139,15 @@ async fn open_stations(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result
         let begun = std::time::Instant::now();
         let version = open::handler(name, handler, &sandbox).await?;
         tracing::info!(handler = name, digest = version.digest(), took = ?begun.elapsed(), "the module is loaded");
-        handlers.insert(name.clone(), version);
+        let version = Deployed {
+            number: 1,
+            max_run: version.limits().max_run,
+            measurements: metrics.handler(name, version.limits().metric_series),
+            handler: version,
+            grants: grants(&handler.outputs),
+            figures: VersionFigures::default(),
+        };
+        handlers.insert(name.clone(), VersionSlot::holding(Arc::new(version)));
     }
     let turns = Turns::new(std::thread::available_parallelism().map_or(1, NonZeroUsize::get));
     Ok(Stations { brokers, handlers, metrics, turns })
@@ -155,13 +163,7 @@ fn wire(
     let missing = |what, of: &str| format!("subscription `{name}` names {what} `{of}`, which is not configured");
     let broker = stations.brokers.get(&subscription.broker).with_context(|| missing("broker", &subscription.broker))?;
     let handler = &subscription.handler;
-    let settings = config.handlers.get(handler).with_context(|| missing("handler", handler))?;
-    let version = stations.handlers.get(handler).with_context(|| missing("handler", handler))?;
-    let grants: Grants = settings
-        .outputs
-        .iter()
-        .map(|(output, to)| (output.clone(), Grant { broker: to.broker.as_str().into(), subject: to.subject.clone() }))
-        .collect();
+    let slot = stations.handlers.get(handler).with_context(|| missing("handler", handler))?;
     // The host's bytes are split evenly, so that together they hold whatever the neighbours do.
     let share = config.host.max_in_flight_bytes / config.subscriptions.len().max(1);
     let setup = Setup {
@@ -174,23 +176,27 @@ fn wire(
         },
         spec: subscription.spec.clone(),
         policy: subscription.retry.clone(),
-        grants,
         concurrency: subscription.concurrency,
         max_in_flight: NonZeroUsize::new(subscription.spec.max_in_flight).unwrap_or(subscription.concurrency),
         max_in_flight_bytes: NonZeroUsize::new(subscription.max_in_flight_bytes.min(share))
             .unwrap_or(NonZeroUsize::MIN),
-        max_hold: settings.limits.max_run + SETTLE_TIME,
+        settle_time: SETTLE_TIME,
         clock: Clock::system(),
         seed: fastrand::u64(..),
     };
     let links = Links {
         broker: Arc::clone(&broker.broker),
         brokers: stations.brokers.iter().map(|(name, one)| (name.as_str().into(), Arc::clone(&one.broker))).collect(),
-        handler: Arc::clone(version) as Arc<dyn Handler>,
+        slot: Arc::clone(slot),
         metrics: stations.metrics.subscription(name, broker.kind),
-        measurements: stations.metrics.handler(handler, settings.limits.metric_series),
     };
     Ok((setup, links))
+}
+
+/// What outputs a handler may publish to.
+fn grants(outputs: &BTreeMap<String, OutputConfig>) -> Grants {
+    let grant = |to: &OutputConfig| Grant { broker: to.broker.as_str().into(), subject: to.subject.clone() };
+    outputs.iter().map(|(output, to)| (output.clone(), grant(to))).collect()
 }
 
 /// Starts a subscription now, or goes on trying in the background while its broker is away.
@@ -201,7 +207,7 @@ async fn start_subscription(
     turns: &Arc<Turns>,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
-    let slot = slots.add(&setup.identity, links.handler.digest());
+    let slot = slots.add(&setup.identity, &links.slot);
     match Subscription::start(setup.clone(), links.clone(), turns).await {
         Ok(subscription) => slot.runs(subscription),
         Err(error @ SubscribeError::Refused { .. }) => return Err(error.into()),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::time::Instant;
 
 use crate::admin::{SubscriptionStatus, Subscriptions};
-use crate::dispatch::{Drained, Subscription};
+use crate::dispatch::{Drained, Slot as VersionSlot, Subscription};
 use crate::settle::verdict::Identity;
 use crate::telemetry::SubscriptionCounts;
 
@@ -28,7 +28,7 @@ pub(super) struct Slots {
 /// One subscription.
 pub(super) struct Slot {
     identity: Identity,
-    digest: String,
+    versions: Arc<VersionSlot>,
     state: Mutex<State>,
 }
 
@@ -41,10 +41,10 @@ enum State {
 
 impl Slots {
     /// A place for one more subscription.
-    pub(super) fn add(&self, identity: &Identity, digest: &str) -> Arc<Slot> {
+    pub(super) fn add(&self, identity: &Identity, versions: &Arc<VersionSlot>) -> Arc<Slot> {
         let slot = Arc::new(Slot {
             identity: identity.clone(),
-            digest: digest.to_owned(),
+            versions: Arc::clone(versions),
             state: Mutex::new(State::Waits("not started yet".into())),
         });
         self.slots.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&slot));
@@ -102,8 +102,15 @@ impl Slot {
     }
 
     fn status(&self) -> SubscriptionStatus {
+        let version = self.versions.active();
         let (trouble, counts) = match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
             State::Waits(why) => (Some(why.clone()), SubscriptionCounts::default()),
+            State::Runs(subscription) if version.is_none() => {
+                let handler = &self.identity.handler;
+                let why =
+                    format!("no-handler: handler `{handler}` has no version yet; deploy one with `tidegate deploy`");
+                (Some(why), subscription.counts())
+            }
             State::Runs(subscription) => {
                 let pause = subscription.paused().map(|pause| format!("takes nothing new for now: {}", pause.reason));
                 (pause, subscription.counts())
@@ -114,7 +121,7 @@ impl Slot {
             name: self.identity.subscription.to_string(),
             broker: self.identity.broker.to_string(),
             handler: self.identity.handler.to_string(),
-            digest: Some(self.digest.clone()),
+            digest: version.map(|version| version.handler.digest().to_owned()),
             trouble,
             counts,
         }

@@ -8,7 +8,6 @@ use ulid::Ulid;
 use crate::broker::Settlement;
 use crate::dispatch::in_flight::InFlight;
 use crate::dispatch::shared::Shared;
-use crate::handler::Handler;
 use crate::message::Publish;
 use crate::outcome::{Outcome, ReasonCode, Usage};
 use crate::settle::dead_letter::DeadLetterId;
@@ -32,9 +31,8 @@ pub(crate) struct Decided {
     /// Outputs for other brokers, published and confirmed before the settlement; emptied when that is done.
     pub(crate) elsewhere: Vec<Routed>,
     pub(crate) verdict: Verdict,
-    /// What the run used and what ran, should the message have to be given up after all.
+    /// What the run used, should the message have to be given up after all.
     usage: Usage,
-    ran: Option<Arc<dyn Handler>>,
     /// Failed tries of this settlement, and since when.
     pub(crate) tries: u32,
     pub(crate) failing_since: Option<Instant>,
@@ -48,7 +46,6 @@ impl Decided {
             elsewhere: Vec::new(),
             verdict,
             usage: Usage::default(),
-            ran: None,
             tries: 0,
             failing_since: None,
         }
@@ -89,19 +86,18 @@ impl Decided {
         decision: &Decision,
         routed: Vec<Routed>,
         usage: Usage,
-        ran: Option<Arc<dyn Handler>>,
     ) -> Self {
         let (here, elsewhere): (Vec<Routed>, Vec<Routed>) =
             routed.into_iter().partition(|routed| routed.broker == shared.setup.identity.broker);
         let outputs: Vec<Publish> = here.into_iter().map(|routed| routed.publish).collect();
-        let evidence = evidence(shared, entry, Some(outcome), None, usage, digest_of(ran.as_ref()));
+        let evidence = evidence(shared, entry, Some(outcome), None, usage);
         let settlement = settlement(decision, &evidence, outputs, new_id);
-        Self { elsewhere, usage, ran, ..Self::new(entry, Some(settlement), verdict(outcome.code(), decision)) }
+        Self { elsewhere, usage, ..Self::new(entry, Some(settlement), verdict(outcome.code(), decision)) }
     }
 
     /// Puts another decision in the place of the one that could not be carried out.
     pub(crate) fn decide_again(&mut self, shared: &Shared, decision: &Decision, detail: Option<&str>) {
-        let evidence = evidence(shared, &self.entry, None, detail, self.usage, digest_of(self.ran.as_ref()));
+        let evidence = evidence(shared, &self.entry, None, detail, self.usage);
         self.settlement = Some(settlement(decision, &evidence, Vec::new(), new_id));
         self.elsewhere.clear();
         self.verdict = match decision {
@@ -120,20 +116,16 @@ impl Decided {
     }
 }
 
-/// The module that ran; empty when none did.
-fn digest_of(ran: Option<&Arc<dyn Handler>>) -> &str {
-    ran.map_or("", |handler| handler.digest())
-}
-
 fn evidence<'a>(
     shared: &'a Shared,
     entry: &'a InFlight,
     outcome: Option<&'a Outcome>,
     detail: Option<&'a str>,
     usage: Usage,
-    digest: &'a str,
 ) -> Evidence<'a> {
     let now = shared.setup.clock.now();
+    // Empty when no module ran.
+    let digest = entry.runs_on().map_or("", |version| version.handler.digest());
     Evidence { identity: &shared.setup.identity, delivery: &entry.delivery, outcome, detail, usage, digest, now }
 }
 

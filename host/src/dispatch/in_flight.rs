@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::time::Instant;
 
 use crate::broker::lease::Lease;
 use crate::broker::{Delivery, Receipt};
 use crate::dispatch::budget::Budget;
+use crate::dispatch::slot::Deployed;
 
 /// One delivery that is held.
 #[derive(Debug)]
@@ -27,13 +28,15 @@ pub(crate) struct InFlight {
     size: usize,
     /// Whether it was handed to the settle stage: from then on that stage alone ends it.
     decided: AtomicBool,
+    /// The version that it runs on, from the start of its run on.
+    version: OnceLock<Arc<Deployed>>,
 }
 
 impl InFlight {
     fn new(delivery: Delivery, received_at: Instant) -> Self {
         let lease = Lease::until(delivery.lease_ends_at);
         let size = delivery.message.size();
-        Self { delivery, lease, received_at, size, decided: AtomicBool::new(false) }
+        Self { delivery, lease, received_at, size, decided: AtomicBool::new(false), version: OnceLock::new() }
     }
 
     pub(crate) const fn sequence(&self) -> u64 {
@@ -47,6 +50,16 @@ impl InFlight {
     /// Marks it as handed to the settle stage.
     pub(crate) fn mark_decided(&self) {
         self.decided.store(true, Ordering::Release);
+    }
+
+    /// The version that it runs on: the one that is given, unless it has one already.
+    pub(crate) fn run_on(&self, version: Arc<Deployed>) -> &Arc<Deployed> {
+        self.version.get_or_init(|| version)
+    }
+
+    /// The version that it runs or ran on; `None` before its run.
+    pub(crate) fn runs_on(&self) -> Option<&Arc<Deployed>> {
+        self.version.get()
     }
 
     pub(crate) fn is_decided(&self) -> bool {

@@ -47,7 +47,7 @@ fn due(shared: &Shared, half: Duration) -> Vec<Arc<InFlight>> {
     let mut held = shared.table.snapshot();
     held.retain(|entry| {
         let remaining = entry.lease.remaining(now);
-        remaining < half && !remaining.is_zero() && !shared.held_too_long(entry.received_at, now)
+        remaining < half && !remaining.is_zero() && !shared.held_too_long(entry, now)
     });
     held
 }

@@ -22,10 +22,12 @@ mod process;
 mod receive;
 mod settle;
 mod shared;
+mod slot;
 mod subscription;
 mod turns;
 
 pub use gate::Pause;
 pub use shared::{Links, Setup};
+pub use slot::{Deployed, Slot};
 pub use subscription::{Drained, Subscription};
 pub use turns::{InTurn, Place, Seat, Turns};

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use crate::dispatch::decided::{Decided, Verdict};
 use crate::dispatch::in_flight::InFlight;
 use crate::dispatch::shared::Shared;
+use crate::dispatch::slot::Deployed;
 use crate::dispatch::turns::Place;
-use crate::handler::{Call, Handler, Run};
-use crate::outcome::{Outcome, ReasonCode};
+use crate::handler::{Call, Run};
+use crate::outcome::{Fault, FaultKind, Outcome, ReasonCode};
 use crate::settle::decide::{Admission, Decision, Situation, admit, decide};
 use crate::settle::outputs::{Routed, route};
 use crate::telemetry::{Ending, logs};
@@ -78,15 +79,19 @@ async fn process_one(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, 
 }
 
 async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f64) -> Decided {
-    let handler = shared.handler();
-    let run = call(shared, place, entry, handler.as_ref()).await;
+    let message = &entry.delivery.message;
+    // From here to its end the message is of this version, whatever comes into the slot meanwhile.
+    let version = shared.slot.pick(message).map(|version| entry.run_on(version));
+    let run = match version {
+        Some(version) => call(shared, place, entry, version).await,
+        None => Run::without_usage(Outcome::Fault(no_handler(&shared.setup.identity.handler))),
+    };
     // I2: what a run did after its lease was over has no effect.
     if entry.lease.is_over(Instant::now()) {
         return Decided::abandoned(Arc::clone(entry));
     }
-    let (outcome, routed) = resolve(shared, entry, run.outcome);
+    let (outcome, routed) = resolve(shared, entry, version, run.outcome);
     let now = shared.setup.clock.now();
-    let message = &entry.delivery.message;
     let situation = Situation {
         progress: &entry.delivery.progress,
         policy: &shared.setup.policy,
@@ -95,10 +100,10 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
     };
     let decision = decide(&outcome, &situation);
     say(shared, entry, &outcome, &decision);
-    Decided::after_run(shared, entry, &outcome, &decision, routed, run.usage, Some(handler))
+    Decided::after_run(shared, entry, &outcome, &decision, routed, run.usage)
 }
 
-async fn call(shared: &Shared, place: &mut Place, entry: &InFlight, handler: &dyn Handler) -> Run {
+async fn call(shared: &Shared, place: &mut Place, entry: &InFlight, version: &Deployed) -> Run {
     let delivery = &entry.delivery;
     let previous_failure = delivery.progress.previous_failure();
     let call = Call {
@@ -109,27 +114,39 @@ async fn call(shared: &Shared, place: &mut Place, entry: &InFlight, handler: &dy
         previous_failure: previous_failure.as_deref(),
         lease: &entry.lease,
     };
-    let run = place.run(handler.handle(call)).await;
+    let run = place.run(version.handler.handle(call)).await;
     shared.pace.record(run.usage.duration);
     shared.metrics.ran(run.outcome.code(), &run.usage);
-    shared.measurements.record(&run.measurements);
+    version.figures.ran(run.outcome.code(), &run.usage);
+    version.measurements.record(&run.measurements);
     let identity = &shared.setup.identity;
     logs::pass_on(&identity.handler, &identity.subscription, &delivery.message.id, &run.logs);
     run
 }
 
 /// Sees to where the outputs go; one that may not go there is a fault of the handler.
-fn resolve(shared: &Shared, entry: &InFlight, outcome: Outcome) -> (Outcome, Vec<Routed>) {
-    match outcome {
-        Outcome::Completed(outputs) if !outputs.is_empty() => {
-            let identity = &shared.setup.identity;
-            match route(outputs, &shared.setup.grants, &identity.subscription, &entry.delivery.message.id) {
+fn resolve(
+    shared: &Shared,
+    entry: &InFlight,
+    version: Option<&Arc<Deployed>>,
+    outcome: Outcome,
+) -> (Outcome, Vec<Routed>) {
+    match (outcome, version) {
+        (Outcome::Completed(outputs), Some(version)) if !outputs.is_empty() => {
+            let subscription = &shared.setup.identity.subscription;
+            match route(outputs, &version.grants, subscription, &entry.delivery.message.id) {
                 Ok(routed) => (Outcome::Completed(Vec::new()), routed),
                 Err(fault) => (Outcome::Fault(fault), Vec::new()),
             }
         }
-        other => (other, Vec::new()),
+        (other, _) => (other, Vec::new()),
     }
+}
+
+/// Receiving waits for a version, so a message finds none only when the last one went after it came.
+fn no_handler(handler: &str) -> Fault {
+    let detail = format!("handler `{handler}` has no version that could run; deploy one");
+    Fault { kind: FaultKind::NoHandler, detail, fingerprint: 0, backtrace: Vec::new() }
 }
 
 fn say(shared: &Shared, entry: &InFlight, outcome: &Outcome, decision: &Decision) {

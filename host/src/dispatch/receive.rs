@@ -56,6 +56,7 @@ pub(crate) async fn receive(shared: Arc<Shared>, line: Line, stop: CancellationT
 }
 
 async fn next(shared: &Shared) -> Result<Vec<Delivery>, ReceiveError> {
+    shared.slot.filled().await;
     shared.gate.open().await;
     let demand = shared.table.budget().room(|| shared.look_ahead()).await;
     shared.source().receive(demand).await

@@ -11,14 +11,13 @@ use tokio::time::Instant;
 use crate::broker::{Broker, Source, SubscriptionSpec};
 use crate::clock::Clock;
 use crate::dispatch::gate::Gate;
-use crate::dispatch::in_flight::Table;
+use crate::dispatch::in_flight::{InFlight, Table};
 use crate::dispatch::pace::Pace;
+use crate::dispatch::slot::Slot;
 use crate::dispatch::turns::Seat;
-use crate::handler::Handler;
-use crate::settle::outputs::Grants;
 use crate::settle::policy::RetryPolicy;
 use crate::settle::verdict::Identity;
-use crate::telemetry::{HandlerMetrics, SubscriptionMetrics};
+use crate::telemetry::SubscriptionMetrics;
 
 /// Everything that a subscription is started with.
 #[derive(Clone)]
@@ -29,16 +28,15 @@ pub struct Setup {
     pub spec: SubscriptionSpec,
     /// How it retries.
     pub policy: RetryPolicy,
-    /// Where its handler's outputs may go.
-    pub grants: Grants,
     /// How many handlers run at once.
     pub concurrency: NonZeroUsize,
     /// How many messages may be held at once, running or not.
     pub max_in_flight: NonZeroUsize,
     /// How many bytes may be held at once.
     pub max_in_flight_bytes: NonZeroUsize,
-    /// How long one message may be held with its lease extended: the handler's longest run and the time to settle.
-    pub max_hold: Duration,
+    /// How long one message may be held with its lease extended, beside the longest run of its version: the time to
+    /// settle.
+    pub settle_time: Duration,
     /// Tells the time of day.
     pub clock: Clock,
     /// Where chance comes from.
@@ -53,11 +51,10 @@ pub(crate) struct Shared {
     pub(crate) brokers: BTreeMap<Arc<str>, Arc<dyn Broker>>,
     /// The subscription's end of its broker; replaced when the broker lost it.
     source: RwLock<Arc<dyn Source>>,
-    /// The version that new messages run on.
-    handler: RwLock<Arc<dyn Handler>>,
+    /// The versions that messages run on.
+    pub(crate) slot: Arc<Slot>,
     pub(crate) table: Table,
     pub(crate) metrics: Arc<SubscriptionMetrics>,
-    pub(crate) measurements: HandlerMetrics,
     pub(crate) pace: Pace,
     pub(crate) gate: Gate,
     pub(crate) seat: Seat,
@@ -73,10 +70,9 @@ impl Shared {
             broker: links.broker,
             brokers: links.brokers,
             source: RwLock::new(source),
-            handler: RwLock::new(links.handler),
+            slot: links.slot,
             table,
             metrics: links.metrics,
-            measurements: links.measurements,
             pace: Pace::default(),
             gate: Gate::default(),
             seat,
@@ -91,10 +87,6 @@ impl Shared {
 
     pub(crate) fn replace_source(&self, source: Arc<dyn Source>) {
         *self.source.write().unwrap_or_else(PoisonError::into_inner) = source;
-    }
-
-    pub(crate) fn handler(&self) -> Arc<dyn Handler> {
-        Arc::clone(&self.handler.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How many messages are worth holding: what runs, and as much again as can be run in a quarter of a lease.
@@ -117,9 +109,13 @@ impl Shared {
         due
     }
 
-    /// Whether a message that came then has been held for as long as it may be.
-    pub(crate) fn held_too_long(&self, received_at: Instant, now: Instant) -> bool {
-        now.saturating_duration_since(received_at) > self.setup.max_hold
+    /// Whether a message has been held for as long as it may be: by the version that it runs on, or would run on.
+    pub(crate) fn held_too_long(&self, entry: &InFlight, now: Instant) -> bool {
+        let max_run = match entry.runs_on() {
+            Some(version) => version.max_run,
+            None => self.slot.active().map_or(Duration::ZERO, |version| version.max_run),
+        };
+        now.saturating_duration_since(entry.received_at) > max_run.saturating_add(self.setup.settle_time)
     }
 }
 
@@ -130,10 +126,8 @@ pub struct Links {
     pub broker: Arc<dyn Broker>,
     /// The brokers that outputs may go to, by name; its own among them.
     pub brokers: BTreeMap<Arc<str>, Arc<dyn Broker>>,
-    /// The version that messages run on.
-    pub handler: Arc<dyn Handler>,
+    /// The versions that messages run on; shared by all subscriptions of the handler.
+    pub slot: Arc<Slot>,
     /// Where what happens is counted.
     pub metrics: Arc<SubscriptionMetrics>,
-    /// Where the handler's own measurements go.
-    pub measurements: HandlerMetrics,
 }

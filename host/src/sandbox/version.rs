@@ -4,7 +4,7 @@
 //! - A version never changes; a reload makes another one, and runs of this one finish on it.
 //! - Idle instances are bounded, and only a run without a fault leaves one behind.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use wasmtime::component::{Component, InstancePre};
@@ -37,7 +37,15 @@ pub struct Version {
     pub(super) limits: Arc<Limits>,
     /// Instance permits that one instance of this version takes.
     pub(super) permits: u32,
-    idle: Mutex<Vec<Instance>>,
+    idle: Mutex<Idle>,
+}
+
+/// Instances that wait for the next message.
+#[derive(Default)]
+struct Idle {
+    /// No message will come for now: nothing is kept.
+    resting: bool,
+    instances: Vec<Instance>,
 }
 
 impl std::fmt::Debug for Version {
@@ -129,14 +137,23 @@ impl Version {
         if self.limits.reuse.get() == 1 {
             return None;
         }
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.idle().instances.pop()
     }
 
-    /// Keeps an instance for the next message when it has messages left and there is a place; else drops it.
+    /// Keeps an instance for the next message when one may come, and it has messages left, and there is a place; else
+    /// drops it.
     pub(super) fn keep(&self, mut instance: Instance) {
         if instance.served() < self.limits.reuse.get() && instance.find_place(self) {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
+            let mut idle = self.idle();
+            if !idle.resting {
+                idle.instances.push(instance);
+            }
         }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        // What the lock guards is changed in single steps: it is whole even if a holder died.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -148,6 +165,19 @@ impl Handler for Version {
 
     fn digest(&self) -> &str {
         &self.digest
+    }
+
+    fn serve(&self) {
+        self.idle().resting = false;
+    }
+
+    fn rest(&self) {
+        let mut idle = self.idle();
+        idle.resting = true;
+        let instances = std::mem::take(&mut idle.instances);
+        // Dropping one gives memory back to the system, which takes its time: not under the lock.
+        drop(idle);
+        drop(instances);
     }
 }
 

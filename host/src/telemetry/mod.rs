@@ -14,9 +14,11 @@ pub mod logs;
 pub mod metrics;
 pub mod names;
 pub mod subscription;
+mod version;
 
 pub use broker::BrokerMetrics;
 pub use counts::{Latency, SubscriptionCounts};
 pub use guest::HandlerMetrics;
 pub use metrics::Metrics;
 pub use subscription::{Ending, SubscriptionMetrics};
+pub use version::{VersionCounts, VersionFigures};

@@ -12,11 +12,11 @@ use std::time::{Duration, SystemTime};
 
 use tidegate::broker::{Broker, SubscriptionSpec};
 use tidegate::clock::Clock;
-use tidegate::dispatch::{Links, Setup, Subscription, Turns};
+use tidegate::dispatch::{Deployed, Links, Setup, Slot, Subscription, Turns};
 use tidegate::settle::outputs::{Grant, Grants};
 use tidegate::settle::policy::RetryPolicy;
 use tidegate::settle::verdict::Identity;
-use tidegate::telemetry::Metrics;
+use tidegate::telemetry::{Metrics, VersionFigures};
 use tokio::time::Instant;
 
 use broker::{Faults, SimBroker};
@@ -30,7 +30,6 @@ fn setup(seed: u64, clock: Clock, rng: &mut fastrand::Rng) -> Setup {
     policy.max_attempts = NonZeroU32::new(rng.u32(3..12)).unwrap();
     policy.max_deliveries = policy.max_attempts.saturating_mul(NonZeroU32::new(10).unwrap());
     let max_in_flight = rng.usize(1..40);
-    let grant = |broker: &str, subject: &str| Grant { broker: broker.into(), subject: subject.into() };
     Setup {
         identity: Identity {
             subscription: "sub".into(),
@@ -48,17 +47,28 @@ fn setup(seed: u64, clock: Clock, rng: &mut fastrand::Rng) -> Setup {
             create: true,
         },
         policy,
-        grants: Grants::from([
-            ("same".into(), grant("here", "out.same")),
-            ("other".into(), grant("there", "out.other")),
-        ]),
         concurrency: NonZeroUsize::new(rng.usize(1..=max_in_flight.min(8))).unwrap(),
         max_in_flight: NonZeroUsize::new(max_in_flight).unwrap(),
         max_in_flight_bytes: NonZeroUsize::new(rng.usize(50..100_000)).unwrap(),
-        max_hold: Duration::from_secs(rng.u64(60..900)),
+        settle_time: Duration::from_secs(rng.u64(30..450)),
         clock,
         seed,
     }
+}
+
+fn version(script: &Arc<Script>, setup: &Setup, metrics: &Metrics) -> Arc<Deployed> {
+    let grant = |broker: &str, subject: &str| Grant { broker: broker.into(), subject: subject.into() };
+    let grants =
+        Grants::from([("same".into(), grant("here", "out.same")), ("other".into(), grant("there", "out.other"))]);
+    // As long again as settling may take: together a message is held for 60 to 900 seconds.
+    Arc::new(Deployed {
+        number: 0,
+        handler: Arc::clone(script) as _,
+        grants,
+        max_run: setup.settle_time,
+        measurements: metrics.handler("script", 64),
+        figures: VersionFigures::default(),
+    })
 }
 
 async fn start(setup: &Setup, here: &Arc<SimBroker>, there: &Arc<SimBroker>, script: &Arc<Script>) -> Subscription {
@@ -68,9 +78,8 @@ async fn start(setup: &Setup, here: &Arc<SimBroker>, there: &Arc<SimBroker>, scr
     let links = Links {
         broker: Arc::clone(here) as _,
         brokers: brokers.into_iter().collect(),
-        handler: Arc::clone(script) as _,
+        slot: Slot::holding(version(script, setup, &metrics)),
         metrics: metrics.subscription("sub", "embedded"),
-        measurements: metrics.handler("script", 64),
     };
     loop {
         match Subscription::start(setup.clone(), links.clone(), &Turns::new(2)).await {
