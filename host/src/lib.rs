@@ -18,6 +18,7 @@ pub mod config;
 pub mod handler;
 
 pub mod dispatch;
+pub mod registry;
 pub mod sandbox;
 pub mod settle;
 pub mod telemetry;

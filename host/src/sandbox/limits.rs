@@ -3,15 +3,21 @@
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The limits of one run, and of the module that runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Versions are stored with them: the names of the fields are part of the registry's format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Fuel a run, in wasmtime's units (about one a wasm instruction). `None`: unmetered, by the operator's own word;
     /// the wall clock still holds.
     pub fuel: Option<NonZeroU64>,
     /// Wall clock a run, spinning or waiting.
+    #[serde(with = "spelled")]
     pub timeout: Duration,
     /// The most that a run may ask for with `extend`, counted from its start.
+    #[serde(with = "spelled")]
     pub max_run: Duration,
     /// Linear memories and tables of a run together, in bytes.
     pub memory: usize,
@@ -67,5 +73,21 @@ impl Default for Limits {
             module_size: 64 << 20,
             reuse: NonZeroU32::MIN,
         }
+    }
+}
+
+/// Durations as people write them: `1m 30s`. Exact to the nanosecond.
+mod spelled {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*duration))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map_err(serde::de::Error::custom)
     }
 }

@@ -1,0 +1,187 @@
+//! The registry keeps what was deployed: modules by the sha256 of their bytes, and which versions of which handler there
+//! are, which of them is active, and what happened.
+//!
+//! ```text
+//! <data_dir>/registry/incoming/<ulid>.part    an upload, until it is whole
+//! <data_dir>/registry/modules/<sha256>.wasm   a module
+//! <data_dir>/registry/registry.sqlite         versions, the active ones, the history
+//! ```
+//!
+//! Invariants:
+//! - Bytes are handed out only when their sha256 is the one that was asked for; a file that differs is put aside and named.
+//! - A module is durable before a version names it, and stays as long as a version that is kept names it.
+//! - A version and the switch to it are one transaction, synced: after any crash the old or the new one is active, whole.
+//! - The history only grows.
+
+mod digest;
+mod error;
+mod incoming;
+mod modules;
+mod records;
+mod retain;
+mod settings;
+mod version;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use digest::{Digest, NotADigest};
+pub use error::RegistryError;
+pub use incoming::Incoming;
+pub use modules::Kept;
+pub use settings::{OutputGrant, Settings};
+pub use version::{Configured, Event, HandlerRecord, Happened, NewVersion, VersionRecord};
+
+use modules::Modules;
+use records::Records;
+
+/// The registry of one host. Clones are the same registry.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    modules: Modules,
+    records: Mutex<Records>,
+}
+
+impl Registry {
+    /// Opens the registry in a directory, and makes it when it is not there. What an earlier life left half done is
+    /// cleaned up.
+    ///
+    /// # Errors
+    /// When the directory or the records cannot be used, or another host uses them.
+    pub async fn open(dir: PathBuf) -> Result<Self, RegistryError> {
+        blocking(move || {
+            let modules = Modules::open(&dir)?;
+            let records = Mutex::new(Records::open(&dir.join("registry.sqlite"))?);
+            Ok(Self { inner: Arc::new(Inner { modules, records }) })
+        })
+        .await
+    }
+
+    /// A place for bytes that arrive, up to a limit. Dropped before it is kept, it leaves nothing behind.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub async fn receive(&self, limit: u64) -> Result<Incoming, RegistryError> {
+        Incoming::begin(self.clone(), limit).await
+    }
+
+    /// A module's bytes, verified.
+    ///
+    /// # Errors
+    /// When there is no such module, when it is damaged, or when it cannot be read.
+    pub async fn read(&self, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
+        let digest = digest.clone();
+        self.with(move |inner| inner.modules.read(&digest)).await
+    }
+
+    /// What is known of a handler; an empty record when nothing is.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    pub async fn handler(&self, name: &str) -> Result<HandlerRecord, RegistryError> {
+        let name = name.to_owned();
+        self.with(move |inner| inner.records().handler(&name)).await
+    }
+
+    /// Everything that is known of all handlers, by name.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    pub async fn handlers(&self) -> Result<Vec<HandlerRecord>, RegistryError> {
+        self.with(|inner| inner.records().handlers()).await
+    }
+
+    /// Records a version and makes it the active one, in one transaction.
+    ///
+    /// # Errors
+    /// When it could not be written; then nothing has changed.
+    pub async fn deploy(
+        &self,
+        version: NewVersion,
+        configured: Option<Configured>,
+    ) -> Result<VersionRecord, RegistryError> {
+        self.with(move |inner| inner.records().deploy(&version, configured.as_ref())).await
+    }
+
+    /// Makes a version that is kept the active one, in one transaction.
+    ///
+    /// # Errors
+    /// When there is no such version, or it could not be written; then nothing has changed.
+    pub async fn activate(&self, name: &str, number: u64, by: &str, event: Event) -> Result<(), RegistryError> {
+        let (name, by) = (name.to_owned(), by.to_owned());
+        self.with(move |inner| inner.records().activate(&name, number, &by, event)).await
+    }
+
+    /// Notes what the configuration says of a handler, so that the next start sees whether it has changed.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn note_configured(&self, name: &str, configured: Configured) -> Result<(), RegistryError> {
+        let name = name.to_owned();
+        self.with(move |inner| inner.records().note_configured(&name, &configured)).await
+    }
+
+    /// Adds to the history what changed nothing else: a deploy that was refused.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn note_refused(&self, name: &str, by: &str, detail: &str) -> Result<(), RegistryError> {
+        let (name, by, detail) = (name.to_owned(), by.to_owned(), detail.to_owned());
+        self.with(move |inner| inner.records().happened(&name, None, Event::Refused, &by, &detail)).await
+    }
+
+    /// What happened to a handler, the latest first; at most so many.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    pub async fn history(&self, name: &str, limit: u32) -> Result<Vec<Happened>, RegistryError> {
+        let name = name.to_owned();
+        self.with(move |inner| inner.records().history(&name, limit)).await
+    }
+
+    /// Forgets the versions beyond the active one and the newest `keep` of each handler, then removes the modules that
+    /// no version names and nobody is deploying. Gives back how many modules went.
+    ///
+    /// # Errors
+    /// When the records cannot be written. A file that cannot be removed is no error: the next time removes it.
+    pub async fn collect(&self, keep: usize) -> Result<usize, RegistryError> {
+        self.with(move |inner| {
+            inner.records().forget(keep)?;
+            inner.modules.collect(|| inner.records().digests())
+        })
+        .await
+    }
+
+    /// Does work with the disk away from the executor's threads. When the future is dropped, the work still ends whole.
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, RegistryError> + Send + 'static,
+    ) -> Result<T, RegistryError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || work(&inner)).await
+    }
+}
+
+impl Inner {
+    fn records(&self) -> std::sync::MutexGuard<'_, Records> {
+        // Every change is a transaction: the records are whole even if a holder died.
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RegistryError> + Send + 'static,
+) -> Result<T, RegistryError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(source) => Err(RegistryError::Stopped { source }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use super::*;
+use crate::sandbox::limits::Limits;
+
+struct Place {
+    directory: tempfile::TempDir,
+    registry: Registry,
+}
+
+async fn place() -> Place {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = Registry::open(directory.path().to_owned()).await.unwrap();
+    Place { directory, registry }
+}
+
+impl Place {
+    async fn put(&self, bytes: &[u8]) -> Kept {
+        let mut incoming = self.registry.receive(1000).await.unwrap();
+        for piece in bytes.chunks(3) {
+            incoming.write(piece).await.unwrap();
+        }
+        incoming.keep().await.unwrap()
+    }
+
+    async fn deploy(&self, handler: &str, bytes: &[u8]) -> VersionRecord {
+        let kept = self.put(bytes).await;
+        self.registry.deploy(version(handler, kept.digest()), None).await.unwrap()
+    }
+
+    fn files(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.directory.path().join(folder)).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// Ends this life of the registry and begins another.
+    async fn again(self) -> Self {
+        let Self { directory, registry } = self;
+        drop(registry);
+        let registry = Registry::open(directory.path().to_owned()).await.unwrap();
+        Self { directory, registry }
+    }
+}
+
+fn version(handler: &str, digest: &Digest) -> NewVersion {
+    NewVersion {
+        handler: handler.to_owned(),
+        digest: digest.clone(),
+        settings: Settings { limits: Limits::default(), outputs: BTreeMap::new() },
+        size: 5,
+        contract: "tidegate:events/handler@0.1.0".to_owned(),
+        source: "a test".to_owned(),
+        deployed_by: "me".to_owned(),
+    }
+}
+
+fn file(digest: &Digest) -> String {
+    format!("{digest}.wasm")
+}
+
+#[tokio::test]
+async fn a_module_comes_back_as_it_went_in_and_twice_the_same_is_one() {
+    let place = place().await;
+    let (first, second) = (place.put(b"hello").await, place.put(b"hello").await);
+    assert_eq!((first.digest(), first.size()), (&Digest::of(b"hello"), 5));
+    assert_eq!(first.digest(), second.digest());
+    assert_eq!(place.files("modules"), [file(first.digest())]);
+    assert!(place.files("incoming").is_empty());
+    assert_eq!(place.registry.read(first.digest()).await.unwrap(), b"hello");
+    let missing = place.registry.read(&Digest::of(b"other")).await.unwrap_err();
+    assert!(matches!(missing, RegistryError::NoModule { .. }), "{missing:?}");
+}
+
+#[tokio::test]
+async fn an_upload_that_does_not_end_leaves_nothing_behind() {
+    let place = place().await;
+    let mut incoming = place.registry.receive(8).await.unwrap();
+    incoming.write(b"half").await.unwrap();
+    assert_eq!(place.files("incoming").len(), 1);
+    let error = incoming.write(b"more than eight").await.unwrap_err();
+    assert!(matches!(error, RegistryError::TooLarge { limit: 8 }), "{error:?}");
+    drop(incoming);
+    assert_eq!((place.files("incoming").len(), place.files("modules").len()), (0, 0));
+    // One that a crash cut off is removed at the next start.
+    fs::write(place.directory.path().join("incoming/x.part"), "half").unwrap();
+    let place = place.again().await;
+    assert_eq!(place.files("incoming").len(), 0);
+}
+
+#[tokio::test]
+async fn damaged_bytes_are_never_handed_out_and_the_same_upload_mends_them() {
+    let place = place().await;
+    let digest = place.put(b"hello").await.digest().clone();
+    let path = place.directory.path().join("modules").join(file(&digest));
+    for damaged in [b"hallo".as_slice(), b"hell", b""] {
+        fs::write(&path, damaged).unwrap();
+        let error = place.registry.read(&digest).await.unwrap_err();
+        let RegistryError::Damaged { aside, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(fs::read(aside).unwrap(), damaged);
+        assert!(error.to_string().contains(&aside.display().to_string()), "{error}");
+        assert!(matches!(place.registry.read(&digest).await, Err(RegistryError::NoModule { .. })));
+        drop(place.put(b"hello").await);
+        assert_eq!(place.registry.read(&digest).await.unwrap(), b"hello");
+    }
+    fs::write(&path, b"hallo").unwrap();
+    drop(place.put(b"hello").await);
+    assert_eq!(place.registry.read(&digest).await.unwrap(), b"hello", "not found by a read, found by an upload");
+}
+
+#[tokio::test]
+async fn versions_are_numbered_by_handler_and_survive() {
+    let place = place().await;
+    assert_eq!(place.registry.handler("a").await.unwrap().active, None);
+    assert_eq!(place.deploy("a", b"one").await.number, 1);
+    assert_eq!(place.deploy("b", b"one").await.number, 1);
+    let second = place.deploy("a", b"two").await;
+    assert_eq!((second.number, second.deployed_by.as_str()), (2, "me"));
+    let before = place.registry.handlers().await.unwrap();
+    let place = place.again().await;
+    assert_eq!(place.registry.handlers().await.unwrap(), before);
+    let record = place.registry.handler("a").await.unwrap();
+    assert_eq!((record.active, record.versions.len()), (Some(2), 2));
+    assert_eq!(record.active_version().unwrap().digest, Digest::of(b"two"));
+    assert_eq!(record.previous().unwrap().number, 1);
+
+    place.registry.activate("a", 1, "you", Event::RolledBack).await.unwrap();
+    let record = place.registry.handler("a").await.unwrap();
+    assert_eq!((record.active, record.previous()), (Some(1), None));
+    let missing = place.registry.activate("a", 9, "you", Event::RolledBack).await.unwrap_err();
+    assert!(matches!(missing, RegistryError::NoVersion { number: 9, .. }), "{missing:?}");
+    let history = place.registry.history("a", 10).await.unwrap();
+    let told: Vec<_> = history.iter().map(|one| (one.event.as_str(), one.number, one.who.as_str())).collect();
+    assert_eq!(told, [("rolled-back", Some(1), "you"), ("deployed", Some(2), "me"), ("deployed", Some(1), "me")]);
+}
+
+#[tokio::test]
+async fn what_no_kept_version_names_is_collected_and_numbers_are_not_used_twice() {
+    let place = place().await;
+    for number in 1..=5 {
+        place.deploy("a", &[number]).await;
+    }
+    place.registry.activate("a", 1, "me", Event::RolledBack).await.unwrap();
+    place.deploy("b", &[2]).await;
+    let held = place.put(b"not deployed yet").await;
+    assert_eq!(place.registry.collect(2).await.unwrap(), 1);
+    let kept: Vec<u64> =
+        place.registry.handler("a").await.unwrap().versions.iter().map(|version| version.number).collect();
+    assert_eq!(kept, [5, 4, 1], "the active one and the newest two");
+    let mut expected: Vec<String> = [1u8, 2, 4, 5].iter().map(|number| file(&Digest::of(&[*number]))).collect();
+    expected.push(file(held.digest()));
+    expected.sort();
+    assert_eq!(place.files("modules"), expected, "`b` still has the module of a@2; what is being deployed stays");
+    drop(held);
+    assert_eq!(place.registry.collect(2).await.unwrap(), 1);
+    assert_eq!(place.deploy("a", b"six").await.number, 6);
+}
+
+#[tokio::test]
+async fn a_second_host_is_refused_and_so_is_a_later_layout() {
+    let place = place().await;
+    let error = Registry::open(place.directory.path().to_owned()).await.unwrap_err();
+    assert!(matches!(error, RegistryError::InUse { .. }), "{error:?}");
+    let Place { directory, registry } = place;
+    drop(registry);
+    let path = directory.path().join("registry.sqlite");
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(connection);
+    let error = Registry::open(directory.path().to_owned()).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Layout { found: 99, .. }), "{error:?}");
+    fs::write(&path, "this is no database, and not short either").unwrap();
+    let error = Registry::open(directory.path().to_owned()).await.unwrap_err();
+    assert!(error.to_string().contains("move the file away"), "{error}");
+}

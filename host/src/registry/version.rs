@@ -1,0 +1,131 @@
+//! What the registry knows of handlers: their versions, which one is active, what happened. Plain data.
+
+use std::time::SystemTime;
+
+use super::{Digest, Settings};
+
+/// A version to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewVersion {
+    /// The handler.
+    pub handler: String,
+    /// The module.
+    pub digest: Digest,
+    /// Its limits and grants.
+    pub settings: Settings,
+    /// The module's size in bytes.
+    pub size: u64,
+    /// The contract that the module speaks.
+    pub contract: String,
+    /// Where the module came from, for people.
+    pub source: String,
+    /// Who deployed it.
+    pub deployed_by: String,
+}
+
+/// A version that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionRecord {
+    /// Its number among the versions of its handler, from 1 on.
+    pub number: u64,
+    /// The module.
+    pub digest: Digest,
+    /// Its limits and grants.
+    pub settings: Settings,
+    /// The module's size in bytes.
+    pub size: u64,
+    /// The contract that the module speaks.
+    pub contract: String,
+    /// Where the module came from, for people.
+    pub source: String,
+    /// Who deployed it.
+    pub deployed_by: String,
+    /// When.
+    pub deployed_at: SystemTime,
+    /// When it was last made the active one; `None`: never.
+    pub activated_at: Option<SystemTime>,
+}
+
+/// What is known of a handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandlerRecord {
+    /// Its name.
+    pub name: String,
+    /// The number of the version that runs.
+    pub active: Option<u64>,
+    /// What the configuration said of it when it was last looked at.
+    pub configured: Option<Configured>,
+    /// The versions that are kept, the newest first.
+    pub versions: Vec<VersionRecord>,
+}
+
+/// What the configuration says of a handler, as far as it makes a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Configured {
+    /// The module that it names; `None`: it names none, or the file was never there.
+    pub module: Option<Digest>,
+    /// The hash of the settings.
+    pub settings: String,
+}
+
+/// What happened to a handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happened {
+    /// When.
+    pub at: SystemTime,
+    /// To which version.
+    pub number: Option<u64>,
+    /// What, by the name of an [`Event`].
+    pub event: String,
+    /// By whom.
+    pub who: String,
+    /// More, for people.
+    pub detail: String,
+}
+
+/// The kinds of what happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A version was recorded and made the active one.
+    Deployed,
+    /// A version of before was made the active one again.
+    RolledBack,
+    /// A deploy was refused; nothing changed.
+    Refused,
+    /// A version was forgotten.
+    Forgotten,
+}
+
+impl Event {
+    /// The name in the history.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deployed => "deployed",
+            Self::RolledBack => "rolled-back",
+            Self::Refused => "refused",
+            Self::Forgotten => "forgotten",
+        }
+    }
+}
+
+impl HandlerRecord {
+    /// A version by its number.
+    #[must_use]
+    pub fn version(&self, number: u64) -> Option<&VersionRecord> {
+        self.versions.iter().find(|version| version.number == number)
+    }
+
+    /// The version that runs.
+    #[must_use]
+    pub fn active_version(&self) -> Option<&VersionRecord> {
+        self.version(self.active?)
+    }
+
+    /// The version to go back to: the newest one before the active one that has been active.
+    #[must_use]
+    pub fn previous(&self) -> Option<&VersionRecord> {
+        let active = self.active?;
+        self.versions.iter().find(|version| version.number < active && version.activated_at.is_some())
+    }
+}
