@@ -183,6 +183,8 @@ impl ReasonCode {
     pub const LEASE_LOST: Self = Self("lease-lost");
     /// The message had been settled before and was given back by its broker; it was acknowledged without a run.
     pub const ALREADY_DONE: Self = Self("already-done");
+    /// The message was sent back from the dead-letter queue for another subscription; it was acknowledged without a run.
+    pub const REDRIVEN_ELSEWHERE: Self = Self("redriven-elsewhere");
 
     /// Every reason code there is, each with its page under `docs/outcomes/`.
     pub const ALL: &'static [Self] = &[
@@ -216,6 +218,7 @@ impl ReasonCode {
         Self::DLQ_UNAVAILABLE,
         Self::LEASE_LOST,
         Self::ALREADY_DONE,
+        Self::REDRIVEN_ELSEWHERE,
     ];
 }
 

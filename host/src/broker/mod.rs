@@ -167,9 +167,23 @@ pub struct Delivery {
     pub receipt: Receipt,
     /// When the lease ends on our clock, margin taken off.
     pub lease_ends_at: Instant,
-    /// True when this host's record says that the message was settled before (a broker that crashed gave it back):
-    /// it is acknowledged without a run.
-    pub already_done: bool,
+    /// What is known of it already.
+    pub standing: Standing,
+}
+
+/// What is known of a delivery before anything is decided about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is to be run.
+    Due,
+    /// This host's record says that the message was settled before (a broker that crashed gave it back): it is
+    /// acknowledged without a run.
+    Done,
+    /// It was sent back from the dead-letter queue for another subscription: it is acknowledged without a run. Only
+    /// brokers that cannot send a message to one subscription alone say so.
+    ForAnother,
+    /// What the broker holds cannot be read as a message: it is given up without a run. Says what is wrong with it.
+    Unreadable(String),
 }
 
 /// The broker's handle on a delivery: opaque to everyone else.

@@ -62,10 +62,15 @@ impl Decided {
         Self::new(&entry, Some(Settlement::Ack { outputs: Vec::new() }), verdict)
     }
 
-    /// Given up before a run.
-    pub(crate) fn without_run(shared: &Shared, entry: &Arc<InFlight>, reason: ReasonCode) -> Self {
+    /// Given up before a run. Without a detail, the record says what is known of earlier runs.
+    pub(crate) fn without_run(
+        shared: &Shared,
+        entry: &Arc<InFlight>,
+        reason: ReasonCode,
+        detail: Option<&str>,
+    ) -> Self {
         let mut decided = Self::new(entry, None, Verdict { settled_as: Ending::DeadLettered, reason });
-        decided.decide_again(shared, &Decision::DeadLetter { reason }, None);
+        decided.decide_again(shared, &Decision::DeadLetter { reason }, detail);
         decided
     }
 

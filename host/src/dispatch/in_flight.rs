@@ -198,7 +198,7 @@ mod tests {
             progress: Progress::first(SystemTime::UNIX_EPOCH),
             receipt: Receipt { sequence, token: Bytes::from_static(token.as_bytes()) },
             lease_ends_at: Instant::now() + Duration::from_secs(30),
-            already_done: false,
+            standing: crate::broker::Standing::Due,
         }
     }
 

@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::broker::Standing;
 use crate::dispatch::decided::{Decided, Verdict};
 use crate::dispatch::in_flight::InFlight;
 use crate::dispatch::shared::Shared;
@@ -56,12 +57,22 @@ async fn process_one(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, 
     if entry.lease.is_over(Instant::now()) {
         return Decided::abandoned(Arc::clone(entry));
     }
-    if delivery.already_done {
-        let verdict = Verdict { settled_as: Ending::AlreadyDone, reason: ReasonCode::ALREADY_DONE };
-        return Decided::acknowledged(Arc::clone(entry), verdict);
+    match &delivery.standing {
+        Standing::Due => {}
+        Standing::Done => {
+            let verdict = Verdict { settled_as: Ending::AlreadyDone, reason: ReasonCode::ALREADY_DONE };
+            return Decided::acknowledged(Arc::clone(entry), verdict);
+        }
+        Standing::ForAnother => {
+            let verdict = Verdict { settled_as: Ending::Skipped, reason: ReasonCode::REDRIVEN_ELSEWHERE };
+            return Decided::acknowledged(Arc::clone(entry), verdict);
+        }
+        Standing::Unreadable(problem) => {
+            return Decided::without_run(shared, entry, FaultKind::InvalidMessage.code(), Some(problem));
+        }
     }
     match admit(&delivery.progress, &shared.setup.policy) {
-        Admission::DeadLetter(reason) => return Decided::without_run(shared, entry, reason),
+        Admission::DeadLetter(reason) => return Decided::without_run(shared, entry, reason, None),
         Admission::Run => {}
         Admission::Quarantine => {
             tracing::warn!(

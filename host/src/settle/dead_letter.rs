@@ -12,6 +12,9 @@ use crate::settle::progress::AttemptRecord;
 /// The longest error text in a record, in bytes; longer ones are cut.
 pub const MAX_ERROR_BYTES: usize = 4096;
 
+/// The header under which a dead letter holds what stood in the place of headers and could not be read, as it was.
+pub const UNREADABLE_HEADERS: &str = "Dlq-Unreadable-Headers";
+
 /// The id of a dead letter: a ULID, so that ids sort by the time of death.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

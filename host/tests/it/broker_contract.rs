@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use tidegate::broker::{
     Broker, DeadLetterError, DeadLetterQuery, Delivery, Demand, PublishError, Settle, SettleError, Settlement, Source,
-    SubscriptionSpec,
+    Standing, SubscriptionSpec,
 };
 use tidegate::message::{Headers, Message, Publish, REDRIVE_COUNT_HEADER};
 use tidegate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord};
@@ -214,7 +214,7 @@ pub(crate) async fn comes_whole_and_in_order(place: &Place) {
         assert_eq!(delivery.progress.deliveries, 1);
         assert_eq!(delivery.progress.attempt(), 1);
         assert!(delivery.lease_ends_at > Instant::now() && delivery.lease_ends_at < Instant::now() + LONG_LEASE);
-        assert!(!delivery.already_done);
+        assert_eq!(delivery.standing, Standing::Due);
     }
 }
 
@@ -381,6 +381,51 @@ pub(crate) async fn a_redrive_loop_needs_force(place: &Place) {
     assert!(matches!(refused, Err(DeadLetterError::Loop { count: 3, .. })), "{refused:?}");
     letters.redrive(&id, true).await.unwrap();
     assert_eq!(receive_one(&*source).await.message.redrives(), 4);
+}
+
+pub(crate) async fn a_redrive_is_for_the_subscription_that_gave_the_message_up(place: &Place) {
+    // The story: two subscriptions received one subject. One of them gave a message up; its dead letter was sent back,
+    // and the other one, which had been done with the message long before, ran it a second time.
+    let failing = place.subscribe("failing", &[">"], LONG_LEASE).await;
+    let content = place.subscribe("content", &[">"], LONG_LEASE).await;
+    place.publish("a", ["fails in one"]).await;
+    settle_one(&*content, ack(&receive_one(&*content).await)).await.unwrap();
+    let delivery = receive_one(&*failing).await;
+    let letter = dead(&delivery, "failing", 0);
+    let id = letter.record.id.clone();
+    settle_one(&*failing, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
+    place.broker.dead_letters().redrive(&id, false).await.unwrap();
+    place.publish("a", ["the next one"]).await;
+
+    let came = receive(&*failing, 2).await;
+    assert_eq!(bodies(&came), ["fails in one", "the next one"]);
+    assert!(came.iter().all(|delivery| delivery.standing == Standing::Due), "it would not run again");
+    // A broker that cannot keep it from the other one says so.
+    let mut due = Vec::new();
+    while due.is_empty() {
+        for delivery in receive(&*content, 1).await {
+            match delivery.standing {
+                Standing::Due => due.push(text(&delivery.message)),
+                Standing::ForAnother => settle_one(&*content, ack(&delivery)).await.unwrap(),
+                Standing::Done | Standing::Unreadable(_) => panic!("{delivery:?}"),
+            }
+        }
+    }
+    assert_eq!(due, ["the next one"]);
+
+    // What a handler publishes with the headers of its message reaches everybody.
+    let copy = Publish { headers: came[0].message.headers.clone(), ..place.message("a", None, "an output") };
+    let copy = Publish { headers: without_reserved(copy.headers.clone()), ..copy };
+    for published in place.broker.publish(vec![copy]).await {
+        published.unwrap();
+    }
+    let output = receive_one(&*content).await;
+    assert_eq!((text(&output.message), output.standing), ("an output".to_owned(), Standing::Due));
+}
+
+fn without_reserved(mut headers: Headers) -> Headers {
+    headers.0.retain(|header| !header.name.starts_with("Nats-"));
+    headers
 }
 
 pub(crate) async fn a_lease_that_ends_gives_the_message_back(place: &Place) {
@@ -587,6 +632,7 @@ macro_rules! broker_contract {
             dead_letters_are_listed_newest_first_by_page
             a_redrive_comes_back_with_its_identity
             a_redrive_loop_needs_force
+            a_redrive_is_for_the_subscription_that_gave_the_message_up
             a_lease_that_ends_gives_the_message_back
             an_extended_lease_holds
             nothing_is_settled_after_the_lease

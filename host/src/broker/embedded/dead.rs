@@ -15,11 +15,8 @@ use super::writer::Writer;
 use crate::broker::{DeadLetterError, MAX_REDRIVES, PublishError, Published};
 use crate::message::{Headers, Publish, REDRIVE_COUNT_HEADER};
 use crate::outcome::FaultKind;
-use crate::settle::dead_letter::{DeadLetterId, DeadLetterRecord};
+use crate::settle::dead_letter::{DeadLetterId, DeadLetterRecord, UNREADABLE_HEADERS};
 use crate::settle::progress::Progress;
-
-/// Holds the stored bytes of headers that could not be decoded.
-const UNREADABLE_HEADERS: &str = "Dlq-Unreadable-Headers";
 
 /// What a redrive reads of a dead letter.
 struct Stored {

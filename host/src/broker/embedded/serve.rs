@@ -18,7 +18,7 @@ use super::inbox::{Handover, Waiter};
 use super::row::{self, Found};
 use super::state::Lease;
 use super::writer::Writer;
-use crate::broker::{Delivery, Demand, Receipt};
+use crate::broker::{Delivery, Demand, Receipt, Standing};
 use crate::settle::progress::Progress;
 
 /// The most messages for one caller at once: what a group should not be held up by (1,000 rows are read in 2 ms).
@@ -146,7 +146,7 @@ impl Writer<'_> {
                 message: candidate.found.message,
                 progress: candidate.progress,
                 lease_ends_at: now + waiter.lease.saturating_sub(margin(waiter.lease)),
-                already_done: false,
+                standing: Standing::Due,
             });
         }
         Ok(())

@@ -13,6 +13,8 @@ pub(super) struct Counters {
     pub(super) stale: AtomicU64,
     /// Pulls that were given up as there was no sign of life.
     pub(super) silent_pulls: AtomicU64,
+    /// Messages that cannot be read from the wire.
+    pub(super) unreadable: AtomicU64,
 }
 
 /// What a broker counts.
@@ -28,6 +30,8 @@ pub struct Counts {
     pub stale: u64,
     /// Pulls that were given up as the server gave no sign of life on them.
     pub silent_pulls: u64,
+    /// Messages that cannot be read from the wire, found and handed out as such.
+    pub unreadable: u64,
     /// Times that the client library dropped messages because they came faster than they were taken.
     pub slow_consumer: u64,
     /// Errors that servers sent.

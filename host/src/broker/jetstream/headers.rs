@@ -15,7 +15,7 @@ use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 
 use crate::broker::PublishError;
-use crate::message::{Header, Headers};
+use crate::message::{Header, Headers, REDRIVE_FOR_HEADER};
 
 /// The id by which a stream de-duplicates.
 pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
@@ -83,8 +83,10 @@ pub(super) fn to_nats(headers: &Headers, id: Option<&str>) -> Result<HeaderMap, 
                 header.name.escape_debug()
             )));
         }
-        // The kept id is that of the message it came with, and what is published here is another one.
-        if !header.name.eq_ignore_ascii_case(KEPT_ID) {
+        // Both belong to the message that they came with, and what is published here is another one: it would keep an
+        // id that is not its own, or be passed over by all subscriptions but one.
+        let of_another = [KEPT_ID, REDRIVE_FOR_HEADER].iter().any(|name| header.name.eq_ignore_ascii_case(name));
+        if !of_another {
             append(&mut map, &header.name, &header.value)?;
         }
     }

@@ -25,6 +25,7 @@ use crate::message::Publish;
 
 mod acks;
 mod auth;
+mod backlog;
 mod check;
 mod counters;
 mod dead;
@@ -39,6 +40,7 @@ mod session;
 mod settle;
 mod setup;
 mod source;
+mod unreadable;
 mod wire;
 
 pub use counters::Counts;
@@ -96,6 +98,7 @@ impl JetStream {
             held_back: read(&self.counters.held_back),
             stale: read(&self.counters.stale),
             silent_pulls: read(&self.counters.silent_pulls),
+            unreadable: read(&self.counters.unreadable),
             slow_consumer: read(&self.link.events().slow_consumer),
             server_errors: read(&self.link.events().server_errors),
         }

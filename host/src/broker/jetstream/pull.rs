@@ -117,7 +117,10 @@ impl Pulls {
 
     /// Takes a message or a status that came on a slot's inbox.
     pub(super) fn take_in(&mut self, slot: usize, message: Message, at: Instant) {
-        if let Some(status) = message.status {
+        // A publisher may have put a status into the headers of a message; that one has a reply subject.
+        if let Some(status) = message.status
+            && message.reply.is_none()
+        {
             self.take_status(slot, status, &message, at);
             return;
         }
@@ -178,6 +181,11 @@ impl Pulls {
             }
         }
         given_up
+    }
+
+    /// Whether the server owed something when the connection ended.
+    pub(super) fn are_outstanding(&self) -> bool {
+        self.slots.iter().any(Option::is_some)
     }
 
     /// When `give_up_silent` has something to do next.

@@ -42,6 +42,13 @@ pub(super) fn parse(reply: &str) -> Option<Position> {
     })
 }
 
+/// The reply subject of a message that did not come with one, as it cannot be read from the wire. The server goes by the
+/// position in the stream alone when each message is acknowledged by itself, and takes the shorter form in all versions.
+pub(super) fn of_unseen(stream: &str, consumer: &str, position: &Position) -> String {
+    let nanos = position.stored_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    format!("$JS.ACK.{stream}.{consumer}.{}.{}.0.{nanos}.0", position.deliveries, position.sequence)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +68,8 @@ mod tests {
         ] {
             assert_eq!(parse(reply), expected, "{reply}");
         }
+        let made = expected.map(|position| of_unseen("ORDERS", "billing", &position));
+        assert_eq!(made.as_deref().and_then(parse), expected);
         for reply in [
             "",
             "_INBOX.abc.def",

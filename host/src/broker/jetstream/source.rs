@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_nats::Subject;
@@ -30,16 +30,21 @@ use super::pump::Inboxes;
 use super::reply;
 use super::session::Session;
 use super::setup::{self, Bound};
-use super::wire::{ApiError, code};
+use super::unreadable::Breaks;
 use crate::broker::done::{DoneRecord, SourceId, SourceIdentity};
-use crate::broker::{Backlog, Delivery, Demand, Receipt, ReceiveError, Settle, SettleError, Source, SubscriptionSpec};
-use crate::message::Message;
+use crate::broker::{
+    Backlog, Delivery, Demand, Receipt, ReceiveError, Settle, SettleError, Source, Standing, SubscriptionSpec,
+};
+use crate::message::{Message, REDRIVE_FOR_HEADER};
 use crate::settle::progress::Progress;
 
 /// How long `receive` waits for a connection before it says that there is none.
 const WAIT_FOR_SESSION: Duration = Duration::from_secs(1);
 /// How long `receive` waits for messages before it answers with none. The pull stays with the server meanwhile.
 const WAIT_FOR_MESSAGES: Duration = Duration::from_secs(5);
+/// Connections that end within so many leases of each other end one soon after the other. What cannot be read comes again
+/// when its lease ends, and to any of the hosts of the subscription: ten of them still notice.
+const SOON: u32 = 10;
 /// Extensions that are under way at once.
 const EXTENSIONS: usize = 64;
 
@@ -53,11 +58,13 @@ pub(super) struct JetStreamSource {
     pub(super) publisher: Arc<Publisher>,
     pub(super) dead: Arc<DeadLetterStore>,
     pub(super) counters: Arc<Counters>,
-    bound: Bound,
+    pub(super) bound: Bound,
     /// The inboxes of the present session. Locked for the length of a `receive`.
     inboxes: tokio::sync::Mutex<Option<Inboxes>>,
     /// What is handed out: until when each sequence is held here.
-    held: Mutex<HashMap<u64, Instant>>,
+    pub(super) held: Mutex<HashMap<u64, Instant>>,
+    /// Whether connections end over what comes on them.
+    breaks: Mutex<Breaks>,
 }
 
 /// What `receive` does next.
@@ -96,6 +103,7 @@ impl JetStreamSource {
             bound,
             inboxes: tokio::sync::Mutex::new(None),
             held: Mutex::new(HashMap::new()),
+            breaks: Mutex::default(),
         }
     }
 
@@ -208,16 +216,25 @@ impl JetStreamSource {
             .into_iter()
             .zip(known)
             .map(|((message, position, lease_ends_at), (already_done, note))| {
-                if already_done {
-                    self.counters.already_done.fetch_add(1, Ordering::Relaxed);
-                }
                 let progress = progress(note, position.deliveries, wall);
                 let token = message.reply.as_ref().map(|reply| Bytes::copy_from_slice(reply.as_bytes()));
                 let receipt = Receipt { sequence: position.sequence, token: token.unwrap_or_default() };
                 let message = self.message(&message, &position);
-                Delivery { message, progress, receipt, lease_ends_at, already_done }
+                let standing = self.standing(&message, already_done);
+                Delivery { message, progress, receipt, lease_ends_at, standing }
             })
             .collect()
+    }
+
+    fn standing(&self, message: &Message, already_done: bool) -> Standing {
+        if already_done {
+            self.counters.already_done.fetch_add(1, Ordering::Relaxed);
+            return Standing::Done;
+        }
+        match message.headers.text(REDRIVE_FOR_HEADER) {
+            Some(name) if name != self.spec.name => Standing::ForAnother,
+            Some(_) | None => Standing::Due,
+        }
     }
 
     fn message(&self, message: &async_nats::Message, position: &reply::Position) -> Message {
@@ -234,6 +251,10 @@ impl JetStreamSource {
             sequence: position.sequence,
             published_at: position.stored_at,
         }
+    }
+
+    pub(super) fn breaks(&self) -> MutexGuard<'_, Breaks> {
+        self.breaks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets what is handed out, as it is about to be settled.
@@ -255,35 +276,6 @@ impl JetStreamSource {
         }
         Some(ends_at)
     }
-
-    /// When the oldest message that is not settled was published.
-    async fn oldest(&self, session: &Session, after: u64) -> Result<Option<SystemTime>, ReceiveError> {
-        let mut oldest: Option<SystemTime> = None;
-        for subject in &self.spec.subjects {
-            let question = json!({ "seq": after + 1, "next_by_subj": subject });
-            let answer: Result<StoredMessage, ApiError> =
-                session.api(&format!("STREAM.MSG.GET.{}", self.bound.stream), &question).await;
-            match answer {
-                Ok(stored) => {
-                    let time = humantime::parse_rfc3339(&stored.message.time).ok();
-                    oldest = [oldest, time].into_iter().flatten().min();
-                }
-                Err(error) if error.is(code::MESSAGE_NOT_FOUND) => {}
-                Err(error) => return Err(ReceiveError::Away(error.to_string())),
-            }
-        }
-        Ok(oldest)
-    }
-}
-
-#[derive(serde::Deserialize)]
-struct StoredMessage {
-    message: StoredTime,
-}
-
-#[derive(serde::Deserialize)]
-struct StoredTime {
-    time: String,
 }
 
 /// A request that is being sent.
@@ -302,7 +294,7 @@ impl Drop for Asking<'_> {
 }
 
 /// What is known of earlier deliveries: the note, if there is one, and the server's count.
-fn progress(note: Option<Progress>, deliveries: u32, now: SystemTime) -> Progress {
+pub(super) fn progress(note: Option<Progress>, deliveries: u32, now: SystemTime) -> Progress {
     match note {
         Some(mut progress) => {
             // A server that was killed may have forgotten some of its count; ours does not go back.
@@ -324,12 +316,20 @@ impl Source for JetStreamSource {
         let mut turn = self.inboxes.lock().await;
         let session = self.link.wait(WAIT_FOR_SESSION).await.map_err(ReceiveError::Away)?;
         if turn.as_ref().is_none_or(|inboxes| inboxes.session.number != session.number) {
-            *turn = None;
+            if turn.take().is_some_and(|before| before.pulls().are_outstanding()) {
+                self.breaks().note(Instant::now(), self.spec.ack_wait * SOON);
+            }
             *turn = Some(self.open_inboxes(session).await?);
         }
         let Some(inboxes) = turn.as_ref() else {
             return Err(ReceiveError::Away("the inboxes were not opened".to_owned()));
         };
+        if self.breaks().to_look() {
+            let found = self.find_unreadable(&inboxes.session, demand.messages).await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
         loop {
             let wake_at = match self.next_step(inboxes, demand) {
                 Step::HandOut(arrived) => {
@@ -383,15 +383,7 @@ impl Source for JetStreamSource {
     }
 
     async fn backlog(&self) -> Result<Backlog, ReceiveError> {
-        let session = self.link.session().map_err(ReceiveError::Away)?;
-        let info = match setup::consumer_info(&session, &self.bound.stream, &self.spec.name).await {
-            Ok(Some(info)) => info,
-            Ok(None) => return Err(ReceiveError::Gone("the consumer is not there any more".to_owned())),
-            Err(error) => return Err(ReceiveError::Away(error.to_string())),
-        };
-        let (ready, pending) = (info.num_pending, info.num_ack_pending);
-        let oldest = if ready + pending == 0 { None } else { self.oldest(&session, info.ack_floor.stream_seq).await? };
-        Ok(Backlog { ready, pending, oldest })
+        super::backlog::count(self).await
     }
 
     fn lease_duration(&self) -> Duration {

@@ -97,6 +97,9 @@ pub(super) struct ConsumerInfo {
     pub(super) config: Map<String, Value>,
     /// When it was created.
     pub(super) created: String,
+    /// How far it was handed out.
+    #[serde(default)]
+    pub(super) delivered: SequencePair,
     /// How far it was acknowledged.
     #[serde(default)]
     pub(super) ack_floor: SequencePair,

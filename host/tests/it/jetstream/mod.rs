@@ -14,6 +14,7 @@ mod letters;
 mod login;
 mod setup;
 mod trouble;
+mod unreadable;
 
 mod contract {
     use super::*;

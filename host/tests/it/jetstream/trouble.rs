@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use tidegate::broker::{Broker as _, ReceiveError, SettleError, Status, SubscribeError};
+use tidegate::broker::{Broker as _, ReceiveError, SettleError, Standing, Status, SubscribeError};
 use tokio::time::{Instant, timeout};
 
 use super::{ack_all, connect, options, place_on};
@@ -42,7 +42,7 @@ async fn what_a_crashed_server_forgot_is_known_to_be_done() {
             continue;
         };
         for delivery in &came {
-            assert!(delivery.already_done, "message {} would run again", delivery.message.sequence);
+            assert!(delivery.standing == Standing::Done, "message {} would run again", delivery.message.sequence);
             back.insert(delivery.message.sequence);
         }
         ack_all(&*source, &came).await;
@@ -53,7 +53,7 @@ async fn what_a_crashed_server_forgot_is_known_to_be_done() {
     .await;
     place.publish("a", ["fresh"]).await;
     let fresh = receive_one(&*source).await;
-    assert!(!fresh.already_done && text(&fresh.message) == "fresh");
+    assert!(fresh.standing == Standing::Due && text(&fresh.message) == "fresh");
     assert!(broker.counts().reconnects >= 1 && broker.counts().already_done >= 500);
     broker.close().await;
 }
@@ -176,7 +176,7 @@ async fn a_consumer_that_is_deleted_is_gone_and_can_be_made_anew() {
     assert!(matches!(source.receive(demand(1)).await, Err(ReceiveError::Gone(_))));
     let source = broker.subscribe(&spec).await.unwrap();
     let again = receive_one(&*source).await;
-    assert!(!again.already_done, "a consumer that was made anew starts anew");
+    assert!(again.standing == Standing::Due, "a consumer that was made anew starts anew");
     ack_all(&*source, &[again]).await;
     broker.close().await;
 }
@@ -200,7 +200,7 @@ async fn a_server_that_hangs_confirms_nothing_and_loses_nothing() {
     // What was sent may have arrived late, or it comes back: then it is known to be done.
     eventually("all of it is settled", || async {
         if let Ok(Ok(back)) = timeout(Duration::from_millis(50), source.receive(demand(10))).await {
-            assert!(back.iter().all(|delivery| delivery.already_done));
+            assert!(back.iter().all(|delivery| delivery.standing == Standing::Done));
             source.settle(back.iter().map(ack).collect()).await;
         }
         source.backlog().await.is_ok_and(|backlog| (backlog.ready, backlog.pending) == (0, 0))

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tidegate::broker::{
     Backlog, Broker, DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, Delivery, Demand, PublishError,
-    Published, Receipt, ReceiveError, Settle, SettleError, Settlement, Source, Status, SubscribeError,
+    Published, Receipt, ReceiveError, Settle, SettleError, Settlement, Source, Standing, Status, SubscribeError,
     SubscriptionSpec,
 };
 use tidegate::clock::Clock;
@@ -348,7 +348,7 @@ impl SimSource {
                     token: Bytes::copy_from_slice(&state.tokens.to_be_bytes()),
                 },
                 lease_ends_at: now + ACK_WAIT - MARGIN,
-                already_done: kept.done && state.rng.bool(),
+                standing: if kept.done && state.rng.bool() { Standing::Done } else { Standing::Due },
             });
         }
         taken

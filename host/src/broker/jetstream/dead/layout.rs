@@ -6,6 +6,8 @@
 //! - The subject is the same for the same death of the same message: storing it twice is refused by the stream.
 
 use async_nats::{HeaderMap, Message};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
@@ -33,6 +35,9 @@ pub(super) const PAYLOAD_REF: &str = "Dlq-Payload-Ref";
 const PAYLOAD_SHA256: &str = "Dlq-Payload-Sha256";
 /// The size of a body that lies elsewhere, in bytes.
 const PAYLOAD_SIZE: &str = "Dlq-Payload-Size";
+/// An original header that cannot be written as it is (a line break, bytes that are not UTF-8): its name and its value,
+/// each in Base64.
+const RAW: &str = "Dlq-Raw-Header";
 /// In front of the name of an original header that is reserved.
 const ORIGINAL: &str = "Dlq-Orig-";
 const DLQ: &str = "Dlq-";
@@ -103,13 +108,24 @@ pub(super) fn encode(letter: &DeadLetter) -> Result<HeaderMap, PublishError> {
         append(&mut map, name, one_line(&value).as_bytes())?;
     }
     for header in letter.headers.iter() {
-        if is_reserved(&header.name) || has_prefix(&header.name, DLQ) {
-            append(&mut map, &format!("{ORIGINAL}{}", header.name), &header.value)?;
-        } else {
-            append(&mut map, &header.name, &header.value)?;
+        let is_renamed = is_reserved(&header.name) || has_prefix(&header.name, DLQ);
+        let name = if is_renamed { format!("{ORIGINAL}{}", header.name) } else { header.name.clone() };
+        // The library reads more than it writes, and a dead letter must not be refused over what came.
+        if append(&mut map, &name, &header.value).is_err() {
+            append(&mut map, RAW, raw(header).as_bytes())?;
         }
     }
     Ok(map)
+}
+
+fn raw(header: &Header) -> String {
+    format!("{} {}", STANDARD.encode(&header.name), STANDARD.encode(&header.value))
+}
+
+fn from_raw(text: &[u8]) -> Option<Header> {
+    let (name, value) = std::str::from_utf8(text).ok()?.split_once(' ')?;
+    let name = String::from_utf8(STANDARD.decode(name).ok()?).ok()?;
+    Some(Header::new(name, STANDARD.decode(value).ok()?))
 }
 
 /// The headers that say where the body lies.
@@ -145,7 +161,9 @@ pub(super) fn decode(message: &Message) -> Result<Decoded, String> {
     let record: DeadLetterRecord = serde_json::from_str(json).map_err(|error| format!("its record: {error}"))?;
     let mut original = Headers::default();
     for Header { name, value } in headers::from_nats(message).0 {
-        if has_prefix(&name, ORIGINAL) {
+        if name.eq_ignore_ascii_case(RAW) {
+            original.0.push(from_raw(&value).ok_or("a header of it")?);
+        } else if has_prefix(&name, ORIGINAL) {
             original.push(name.get(ORIGINAL.len()..).unwrap_or_default(), value);
         } else if !has_prefix(&name, DLQ) && !is_reserved(&name) {
             original.push(name, value);

@@ -44,6 +44,9 @@ fn letter() -> DeadLetter {
             Header::new("Nats-Rollup", "all"),
             Header::new("X", "1"),
             Header::new("X", "2"),
+            // What came over the wire and cannot be written to it again.
+            Header::new("Y", Bytes::from_static(b"a line\rbreak")),
+            Header::new("Y", Bytes::from_static(b"\xff\xfe")),
         ]),
         body: Bytes::from_static(b"\x00body"),
     }

@@ -23,13 +23,13 @@ use super::link::Link;
 use super::options::DeadLetterOptions;
 use super::publish::{Publisher, StoreError, from_refusal};
 use super::session::{RequestError, Session};
-use super::setup::stream_info;
+use super::setup::{consumer_info, stream_info};
 use super::wire::{ApiError, PubAck, StreamInfo, code, flag, number, text, texts};
 use crate::broker::{
     DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, MAX_REDRIVES, PublishError, Published,
 };
-use crate::message::REDRIVE_COUNT_HEADER;
-use crate::settle::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
+use crate::message::{REDRIVE_COUNT_HEADER, REDRIVE_FOR_HEADER};
+use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, StoredDeadLetter, UNREADABLE_HEADERS};
 
 mod layout;
 mod scan;
@@ -210,6 +210,20 @@ impl DeadLetterStore {
         Ok(Found { message: found, decoded, sequence })
     }
 
+    /// Whether the subscription that gave a message up is still there: nobody else would run it.
+    async fn look_for_subscription(
+        &self,
+        session: &Session,
+        record: &DeadLetterRecord,
+    ) -> Result<Result<(), PublishError>, DeadLetterError> {
+        let Some(stream) = &record.stream else { return Ok(Ok(())) };
+        let found = consumer_info(session, stream, &record.subscription).await.map_err(|error| store_error(&error))?;
+        Ok(found.map(drop).ok_or_else(|| {
+            let name = &record.subscription;
+            PublishError::Invalid(format!("there is no subscription `{name}` any more that would receive it"))
+        }))
+    }
+
     async fn delete(&self, session: &Session, sequence: u64) -> Result<(), DeadLetterError> {
         let verb = format!("STREAM.MSG.DELETE.{}", self.options.stream);
         // No overwriting of the bytes: that would rewrite the file's block.
@@ -242,11 +256,20 @@ impl DeadLetterStore {
 /// The message that a dead letter becomes when it is sent back.
 fn again(letter: &DeadLetter, id: &str) -> Result<HeaderMap, PublishError> {
     let record = &letter.record;
+    if letter.headers.get(UNREADABLE_HEADERS).is_some() {
+        return Err(PublishError::Invalid(
+            "its headers could not be read, so it cannot be published as it was; publish its body anew with headers that \
+             can, then discard it"
+                .to_owned(),
+        ));
+    }
     let mut headers = letter.headers.clone();
     headers.0.retain(|header| !is_reserved(&header.name));
     headers.set(KEPT_ID, record.message_id.clone());
     headers.set(REDRIVE_COUNT_HEADER, record.redrives.saturating_add(1).to_string());
     headers.set("Dlq-Redrive-Of", id.to_owned());
+    // Every subscription of the subject receives it; those that did not give it up pass it over.
+    headers.set(REDRIVE_FOR_HEADER, record.subscription.clone());
     let mut map = HeaderMap::new();
     for header in headers.iter() {
         append(&mut map, &header.name, &header.value)?;
@@ -282,6 +305,7 @@ impl DeadLetters for DeadLetterStore {
             return Err(DeadLetterError::Loop { id, count: record.redrives });
         }
         let failed = |source| DeadLetterError::Publish { id: id.clone(), source };
+        self.look_for_subscription(&session, record).await?.map_err(failed)?;
         let map = again(&found.decoded.letter, &id).map_err(failed)?;
         let subject = Subject::from(record.subject.clone());
         let ack = match self.publisher.store(subject, map, found.decoded.letter.body.clone()).await {
