@@ -174,16 +174,16 @@ fn recover(shared: &Shared, decided: &mut Decided, error: &SettleError, now: Ins
         Next::Again(delay) => Some(now + delay),
         Next::Abandon => None,
         Next::DeadLetter(reason) => {
-            decided.decide_again(shared, &Decision::DeadLetter { reason }, Some(&chain(error)));
+            decided.decide_again(shared, &Decision::DeadLetter { reason }, Some(&error_text));
             Some(now)
         }
         Next::ReturnAndPause(reason) => {
             let pause = Pause { reason, until: now + PAUSE };
             if shared.gate.close(pause, now) {
-                tracing::warn!(%subscription, %reason, %error, "takes nothing new for {PAUSE:?}");
+                tracing::warn!(%subscription, %reason, error = error_text, "takes nothing new for {PAUSE:?}");
             }
             let decision = return_after_pause(shared, decided, reason);
-            decided.decide_again(shared, &decision, Some(&chain(error)));
+            decided.decide_again(shared, &decision, Some(&error_text));
             Some(now)
         }
     }

@@ -106,3 +106,40 @@ pub struct DeadLetterRecord {
     /// How often it had been redriven before it died (again).
     pub redrives: u32,
 }
+
+impl DeadLetterRecord {
+    /// A record of which only this much is known: counts are zero, texts empty, times the beginning of 1970.
+    #[must_use]
+    pub fn bare(id: DeadLetterId, reason: impl Into<String>, error: impl Into<String>) -> Self {
+        let unknown = SystemTime::UNIX_EPOCH;
+        Self {
+            id,
+            reason: reason.into(),
+            error: error.into(),
+            fingerprint: String::new(),
+            subscription: String::new(),
+            broker: String::new(),
+            stream: None,
+            subject: String::new(),
+            sequence: 0,
+            published_at: unknown,
+            message_id: String::new(),
+            attempts: 0,
+            deliveries: 0,
+            defers: 0,
+            timeouts: 0,
+            first_seen: unknown,
+            dead_at: unknown,
+            handler: String::new(),
+            digest: String::new(),
+            host: String::new(),
+            fuel_used: 0,
+            fuel_limit: 0,
+            memory_peak: 0,
+            run_ms: 0,
+            backtrace: Vec::new(),
+            history: Vec::new(),
+            redrives: 0,
+        }
+    }
+}

@@ -116,17 +116,14 @@ pub(super) fn damaged_row(
     progress: &Progress,
 ) -> Result<DeadRow, String> {
     let message = &found.message;
-    let now = SystemTime::now();
     let mut headers = Headers::default();
     headers.push(UNREADABLE_HEADERS, damage.headers.clone());
+    let id = DeadLetterId(ulid::Ulid::generate().to_string());
+    let error = format!("the stored message is damaged: {}", damage.problem);
     let record = DeadLetterRecord {
-        id: DeadLetterId(ulid::Ulid::generate().to_string()),
-        reason: FaultKind::InvalidMessage.code().0.to_owned(),
-        error: format!("the stored message is damaged: {}", damage.problem),
         fingerprint: hex::encode(codec::digest(damage.problem)).chars().take(16).collect(),
         subscription: subscription.to_owned(),
         broker: "embedded".to_owned(),
-        stream: None,
         subject: message.subject.clone(),
         sequence: message.sequence,
         published_at: message.published_at,
@@ -136,17 +133,10 @@ pub(super) fn damaged_row(
         defers: progress.defers,
         timeouts: progress.timeouts,
         first_seen: progress.first_seen,
-        dead_at: now,
-        handler: String::new(),
-        digest: String::new(),
-        host: String::new(),
-        fuel_used: 0,
-        fuel_limit: 0,
-        memory_peak: 0,
-        run_ms: 0,
-        backtrace: Vec::new(),
+        dead_at: SystemTime::now(),
         history: progress.history.clone(),
         redrives: message.redrives(),
+        ..DeadLetterRecord::bare(id, FaultKind::InvalidMessage.code().0, error)
     };
     let headers = codec::encode_headers(&headers).ok_or("its headers are longer than 4 GiB")?;
     prepare::dead_row(&record, headers, message.body.clone())

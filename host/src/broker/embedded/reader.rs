@@ -255,34 +255,12 @@ fn stored(row: &Row<'_>) -> Result<StoredDeadLetter, rusqlite::Error> {
 
 /// A record that cannot be read is still listed, with what the columns beside it say.
 fn unreadable_record(row: &Row<'_>, problem: &str) -> Result<DeadLetterRecord, rusqlite::Error> {
-    let unknown = codec::time(0);
+    let error = format!("the record of this dead letter cannot be read: {problem}");
     Ok(DeadLetterRecord {
-        id: DeadLetterId(row.get(0)?),
-        reason: row.get(2)?,
-        error: format!("the record of this dead letter cannot be read: {problem}"),
-        fingerprint: String::new(),
         subscription: row.get(1)?,
         broker: "embedded".to_owned(),
-        stream: None,
         subject: row.get(3)?,
         sequence: row.get::<_, i64>(4)?.cast_unsigned(),
-        published_at: unknown,
-        message_id: String::new(),
-        attempts: 0,
-        deliveries: 0,
-        defers: 0,
-        timeouts: 0,
-        first_seen: unknown,
-        dead_at: unknown,
-        handler: String::new(),
-        digest: String::new(),
-        host: String::new(),
-        fuel_used: 0,
-        fuel_limit: 0,
-        memory_peak: 0,
-        run_ms: 0,
-        backtrace: Vec::new(),
-        history: Vec::new(),
-        redrives: 0,
+        ..DeadLetterRecord::bare(DeadLetterId(row.get(0)?), row.get::<_, String>(2)?, error)
     })
 }
