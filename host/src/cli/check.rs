@@ -16,6 +16,9 @@ pub(super) struct Arguments {
     /// Do not load the modules, only the configuration
     #[arg(long)]
     no_modules: bool,
+    /// Print the whole configuration as it holds: every default, and where each value comes from
+    #[arg(long, conflicts_with = "json")]
+    dump: bool,
     /// Print what was found as JSON
     #[arg(long)]
     json: bool,
@@ -50,7 +53,9 @@ pub(super) fn check(arguments: &Arguments) -> Ended {
                 let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from)?;
                 runtime.block_on(modules(&config, &mut found))?;
             }
-            if found.problems.is_empty() && !arguments.json {
+            if arguments.dump {
+                say::data(&config.dump())?;
+            } else if found.problems.is_empty() && !arguments.json {
                 say::data(&summary(&config, &found))?;
             }
         }

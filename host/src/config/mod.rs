@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 mod broker;
 mod check;
+mod dump;
 mod environment;
 mod files;
 mod handler;
@@ -129,6 +130,13 @@ impl Config {
     pub fn check_files(&self) -> Result<(), ConfigError> {
         let problems = files::missing(self);
         if problems.is_empty() { Ok(()) } else { Err(self.source.invalid(problems)) }
+    }
+
+    /// The whole of it as a file, with every default and a note on each value where it comes from. Secrets are not in
+    /// it, only where they are read from.
+    #[must_use]
+    pub fn dump(&self) -> String {
+        dump::dump(self)
     }
 
     /// The file that it was read from.
