@@ -12,7 +12,7 @@ use super::state::HostState;
 use super::wire::{Readiness, Trouble};
 use crate::broker::Status;
 
-/// A scrape is not held up longer than this by a broker that is slow to count its dead letters.
+/// A scrape or a probe is not held up longer than this by a broker that is slow to tell of its dead letters.
 const DEPTH_PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn live() -> &'static str {
@@ -20,19 +20,23 @@ pub(super) async fn live() -> &'static str {
 }
 
 pub(super) async fn ready(State(state): State<Arc<HostState>>) -> impl IntoResponse {
-    let readiness = readiness(&state);
+    let readiness = readiness(&state).await;
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness))
 }
 
-fn readiness(state: &HostState) -> Readiness {
+async fn readiness(state: &HostState) -> Readiness {
     let mut troubles = Vec::new();
     if state.subscriptions.is_draining() {
         troubles.push(Trouble { what: "host".to_owned(), why: "it is draining".to_owned() });
     }
     for (name, entry) in &state.brokers {
         match entry.broker.status() {
-            Status::Connected => {}
+            Status::Connected => {
+                if let Err(why) = writable(entry.broker.as_ref()).await {
+                    troubles.push(Trouble { what: format!("dead letters of broker {name}"), why });
+                }
+            }
             Status::Away(why) => troubles.push(Trouble { what: format!("broker {name}"), why }),
         }
     }
@@ -48,6 +52,7 @@ pub(super) async fn metrics(State(state): State<Arc<HostState>>) -> impl IntoRes
     for (name, entry) in &state.brokers {
         let metrics = state.metrics.broker(name, entry.kind);
         metrics.set_connected(entry.broker.status() == Status::Connected);
+        metrics.set_tallies(&entry.broker.tallies());
         if let Some(depth) = depth(entry.broker.as_ref()).await {
             metrics.set_dead_letters(depth);
         }
@@ -59,4 +64,14 @@ pub(super) async fn metrics(State(state): State<Arc<HostState>>) -> impl IntoRes
 pub(super) async fn depth(broker: &dyn crate::broker::Broker) -> Option<u64> {
     let letters = broker.dead_letters();
     tokio::time::timeout(DEPTH_PATIENCE, letters.depth()).await.ok()?.ok()
+}
+
+/// Whether dead letters could be stored, when that can be learnt soon; else why not.
+async fn writable(broker: &dyn crate::broker::Broker) -> Result<(), String> {
+    let letters = broker.dead_letters();
+    match tokio::time::timeout(DEPTH_PATIENCE, letters.is_writable()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("the broker did not say within {DEPTH_PATIENCE:?} whether they can be stored")),
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -16,7 +17,7 @@ use crate::broker::{
 };
 use crate::message::{Headers, Publish};
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, StoredDeadLetter};
-use crate::telemetry::{Metrics, SubscriptionCounts};
+use crate::telemetry::{Metrics, SubscriptionCounts, names};
 
 /// A broker in memory that takes so many messages and no more.
 struct Shelf {
@@ -26,7 +27,8 @@ struct Shelf {
     letters: Arc<Letters>,
 }
 
-struct Letters(Mutex<Vec<StoredDeadLetter>>);
+/// Dead letters, and whether there is room for more.
+struct Letters(Mutex<Vec<StoredDeadLetter>>, AtomicBool);
 
 #[async_trait]
 impl Broker for Shelf {
@@ -56,6 +58,10 @@ impl Broker for Shelf {
 
     fn status(&self) -> Status {
         if *self.away.lock().unwrap() { Status::Away("it went to lunch".to_owned()) } else { Status::Connected }
+    }
+
+    fn tallies(&self) -> Vec<(names::Name, u64)> {
+        vec![(names::HELD_BACK, 3)]
     }
 
     async fn close(&self) {}
@@ -101,6 +107,14 @@ impl DeadLetters for Letters {
         self.get(id).await?;
         self.0.lock().unwrap().retain(|letter| letter.letter.record.id != *id);
         Ok(())
+    }
+
+    async fn is_writable(&self) -> Result<(), DeadLetterError> {
+        if self.1.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err(DeadLetterError::Store("the stream is full".to_owned()))
+        }
     }
 
     async fn depth(&self) -> Result<u64, DeadLetterError> {
@@ -173,7 +187,7 @@ struct Site {
 }
 
 fn shelf(room: usize, letters: Vec<StoredDeadLetter>) -> Arc<Shelf> {
-    let letters = Arc::new(Letters(Mutex::new(letters)));
+    let letters = Arc::new(Letters(Mutex::new(letters), AtomicBool::new(true)));
     Arc::new(Shelf { taken: Mutex::default(), room, away: Mutex::default(), letters })
 }
 
@@ -232,6 +246,11 @@ async fn health_says_what_is_not_ready() {
     let site = site(10).await;
     assert_eq!(site.get("/live").await.0, 200);
     assert_eq!(site.get("/ready").await, (200, serde_json::json!({ "ready": true })));
+    site.local.letters.1.store(false, Ordering::Relaxed);
+    let (status, readiness) = site.get("/ready").await;
+    let why = "could not use the dead-letter store: the stream is full";
+    let troubles = serde_json::json!([{ "what": "dead letters of broker local", "why": why }]);
+    assert_eq!((status, &readiness["troubles"]), (503, &troubles));
     *site.local.away.lock().unwrap() = true;
     *site.subscribed.0.lock().unwrap() = (true, Some("the stream is missing".to_owned()));
     let (status, readiness) = site.get("/ready").await;
@@ -251,6 +270,8 @@ async fn metrics_know_the_brokers() {
     let (status, text) = site.send("GET /metrics", &[], b"").await;
     assert_eq!(status, 200);
     assert!(text.contains("tidegate_dlq_depth{broker=\"local\",messaging_system=\"embedded\"} 2"), "{text}");
+    let tally = "tidegate_broker_deliveries_held_back_total{broker=\"local\",messaging_system=\"embedded\"} 3";
+    assert!(text.contains(tally), "{text}");
     assert!(text.contains("tidegate_broker_connected{broker=\"nats\",messaging_system=\"jetstream\"} 1"), "{text}");
 }
 

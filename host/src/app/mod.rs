@@ -249,6 +249,7 @@ async fn look(slots: Arc<Slots>, brokers: BTreeMap<String, NamedBroker>, metrics
             let shown = metrics.broker(name, named.kind);
             shown.set_connected(named.broker.status() == crate::broker::Status::Connected);
             shown.set_reconnects(named.broker.reconnects());
+            shown.set_tallies(&named.broker.tallies());
             if let Ok(depth) = named.broker.dead_letters().depth().await {
                 shown.set_dead_letters(depth);
             }

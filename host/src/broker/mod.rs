@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::message::{Message, Publish};
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
 use crate::settle::progress::Progress;
+use crate::telemetry::names::Name;
 
 pub mod done;
 pub mod embedded;
@@ -55,6 +56,11 @@ pub trait Broker: Send + Sync {
     /// How often the connection was lost and made again. Zero where there is no connection.
     fn reconnects(&self) -> u64 {
         0
+    }
+
+    /// What it counted by itself since it was opened, by the names of [`names::TALLIES`](crate::telemetry::names).
+    fn tallies(&self) -> Vec<(Name, u64)> {
+        Vec::new()
     }
 
     /// Flushes and closes. Nothing is received or settled afterwards.
@@ -127,6 +133,12 @@ pub trait DeadLetters: Send + Sync {
     /// # Errors
     /// When the store cannot be read.
     async fn depth(&self) -> Result<u64, DeadLetterError>;
+
+    /// Whether a dead letter could be stored now, as far as can be learnt without storing one.
+    ///
+    /// # Errors
+    /// When it could not; the text says why.
+    async fn is_writable(&self) -> Result<(), DeadLetterError>;
 }
 
 /// What a subscription asks of its broker.

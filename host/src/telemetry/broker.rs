@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::metrics::{Families, Labels};
+use super::metrics::{Counters, Families, Labels};
+use super::names::Name;
 
 /// The metrics of one broker.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub struct BrokerMetrics {
     connected: Gauge,
     reconnects: Counter,
     dead_letters: Gauge,
+    labels: Labels,
+    tallies: Vec<(&'static Name, Counters)>,
 }
 
 impl BrokerMetrics {
@@ -22,6 +25,8 @@ impl BrokerMetrics {
             connected: families.broker_connected.get_or_create_owned(&labels),
             reconnects: families.broker_reconnects.get_or_create_owned(&labels),
             dead_letters: families.dlq_depth.get_or_create_owned(&labels),
+            tallies: families.tallies.clone(),
+            labels,
         }
     }
 
@@ -38,5 +43,15 @@ impl BrokerMetrics {
     /// How many dead letters wait.
     pub fn set_dead_letters(&self, depth: u64) {
         self.dead_letters.set(i64::try_from(depth).unwrap_or(i64::MAX));
+    }
+
+    /// What it counted by itself, as it stands; see [`crate::broker::Broker::tallies`]. A name that is not among
+    /// [`super::names::TALLIES`] is left out.
+    pub fn set_tallies(&self, tallies: &[(Name, u64)]) {
+        for (name, total) in tallies {
+            if let Some((_, family)) = self.tallies.iter().find(|(one, _)| *one == name) {
+                family.get_or_create_owned(&self.labels).inner().store(*total, Ordering::Relaxed);
+            }
+        }
     }
 }

@@ -61,6 +61,8 @@ pub(super) struct Families {
     pub(super) broker_connected: Gauges,
     pub(super) broker_reconnects: Counters,
     pub(super) measurements_dropped: Counters,
+    /// One a name of [`names::TALLIES`].
+    pub(super) tallies: Vec<(&'static Name, Counters)>,
 }
 
 fn registered<M: Metric + Clone>(registry: &mut Registry, name: &Name, metric: M) -> M {
@@ -101,6 +103,7 @@ impl Families {
             broker_connected: gauges(registry, &names::BROKER_CONNECTED),
             broker_reconnects: counters(registry, &names::BROKER_RECONNECTS),
             measurements_dropped: counters(registry, &names::MEASUREMENTS_DROPPED),
+            tallies: names::TALLIES.iter().map(|name| (name, counters(registry, name))).collect(),
         }
     }
 }

@@ -40,18 +40,20 @@ impl Name {
 }
 
 macro_rules! names {
-    // A macro, so that `ALL` cannot miss one.
-    ($($(#[doc = $doc:literal])* $const:ident = $dotted:literal, $unit:expr;)*) => {
+    // A macro, so that no list can miss one.
+    ($list:ident, $list_doc:literal: $($(#[doc = $doc:literal])* $const:ident = $dotted:literal, $unit:expr;)*) => {
         $(
             $(#[doc = $doc])*
             pub const $const: Name = Name { dotted: $dotted, unit: $unit, sentence: concat!($($doc),*).trim_ascii() };
         )*
-        /// All of them.
-        pub const ALL: &[Name] = &[$($const),*];
+        #[doc = $list_doc]
+        pub const $list: &[Name] = &[$($const),*];
     };
 }
 
 names! {
+    MEASURED, "What is measured all over the host.":
+
     /// Messages that the broker handed over, every delivery counted
     CONSUMED = "messaging.client.consumed.messages", Unit::Things("message");
     /// Messages that handlers sent and a broker confirmed
@@ -104,6 +106,44 @@ names! {
     MEASUREMENTS_DROPPED = "tidegate.handler.measurements.dropped", Unit::Things("measurement");
 }
 
+names! {
+    TALLIES, "What a broker counts by itself and hands over as it stands, see [`crate::broker::Broker::tallies`].":
+
+    /// Deliveries of messages that were being worked on here; the settlement of the first settles both
+    HELD_BACK = "tidegate.broker.deliveries.held_back", Unit::Things("message");
+    /// Deliveries whose lease was over before they could be handed out: this process stood still
+    STALE = "tidegate.broker.deliveries.stale", Unit::Things("message");
+    /// Messages that cannot be read, and went to the dead-letter queue without a run
+    UNREADABLE = "tidegate.broker.messages.unreadable", Unit::Things("message");
+    /// Pulls that were asked for anew, as the server gave no sign of life on them
+    SILENT_PULLS = "tidegate.broker.pulls.silent", Unit::Things("pull");
+    /// Times that messages came faster than they were taken and were dropped; they come back when their lease ends
+    SLOW_CONSUMER = "tidegate.broker.slow_consumer", Unit::Things("time");
+    /// Errors that the server sent, such as a missing permission
+    SERVER_ERRORS = "tidegate.broker.server_errors", Unit::Things("error");
+    /// Blocks of 4096 messages that the record of what is done had no room for; those may run again after a crash
+    DEDUPE_BLOCKS_EVICTED = "tidegate.dedupe.blocks.evicted", Unit::Things("block");
+    /// Notes on messages that wait for a retry that the record had no room for; their attempts are over-counted
+    DEDUPE_NOTES_EVICTED = "tidegate.dedupe.notes.evicted", Unit::Things("note");
+    /// Writes to the record of what is done that failed
+    DEDUPE_WRITE_FAILURES = "tidegate.dedupe.write.failures", Unit::Things("write");
+    /// Message ids that were forgotten before their time, as there were too many
+    DEDUPE_IDS_FORGOTTEN = "tidegate.dedupe.ids.forgotten_early", Unit::Things("id");
+    /// Messages that were published with an id that was known; nothing was added
+    PUBLISH_DUPLICATES = "tidegate.publish.duplicates", Unit::Things("message");
+    /// Messages that were not taken, as the queue or the disk was full
+    PUBLISH_REFUSED = "tidegate.publish.refused", Unit::Things("message");
+    /// Messages that no subscription wanted and that age removed
+    EXPIRED = "tidegate.queue.expired", Unit::Things("message");
+    /// Transactions that were committed, each with one fsync
+    COMMITS = "tidegate.queue.commits", Unit::Things("transaction");
+}
+
+/// All of them, in the order of the documentation.
+pub fn all() -> impl Iterator<Item = &'static Name> {
+    MEASURED.iter().chain(TALLIES)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,12 +159,42 @@ mod tests {
         for (name, expected) in rows {
             assert_eq!(name.prometheus(), expected);
         }
-        let mut seen: Vec<String> = ALL.iter().map(Name::prometheus).collect();
+        let mut seen: Vec<String> = all().map(Name::prometheus).collect();
         seen.sort();
         seen.dedup();
-        assert_eq!(seen.len(), ALL.len(), "two metrics share a name");
-        for name in ALL {
+        assert_eq!(seen.len(), all().count(), "two metrics share a name");
+        for name in all() {
             assert!(!name.sentence.is_empty() && !name.sentence.ends_with('.'), "{}", name.dotted);
         }
+    }
+
+    #[test]
+    fn the_metrics_in_the_documentation_are_current() {
+        let mut page = String::from(
+            "# Metrics\n\nWhat `/metrics` shows, in the OpenMetrics text format. Written by a test from the names in the host \
+             (`host/src/telemetry/names.rs`);\n`UPDATE_EXPECT=1 cargo test -p tidegate --lib metrics_in_the_documentation` \
+             writes it anew.\n\nNames are those of OpenTelemetry; in Prometheus dots are underscores, the unit stands at the \
+             end, and a counter ends in\n`_total`. Labels name the subscription, the handler or the broker, and never a \
+             subject or an id.\n",
+        );
+        let sections = [
+            ("Messages, handlers, brokers", MEASURED),
+            ("What a broker counts by itself (each shows those that it has)", TALLIES),
+        ];
+        for (title, names) in sections {
+            page.push_str(&format!(
+                "\n## {title}\n\n| OpenTelemetry | Prometheus | unit | what it says |\n|---|---|---|---|\n"
+            ));
+            for name in names {
+                let unit = match name.unit {
+                    Unit::Seconds => "s".to_owned(),
+                    Unit::Bytes => "By".to_owned(),
+                    Unit::Things(thing) => format!("{{{thing}}}"),
+                };
+                let (dotted, prometheus, sentence) = (name.dotted, name.prometheus(), name.sentence);
+                page.push_str(&format!("| `{dotted}` | `{prometheus}` | {unit} | {sentence} |\n"));
+            }
+        }
+        expect_test::expect_file!["../../../docs/metrics.md"].assert_eq(&page);
     }
 }

@@ -134,6 +134,8 @@ async fn a_disk_that_others_fill_loses_nothing_that_was_confirmed() {
     let body = "x".repeat(10_000);
     place.publish("a", (0..100).map(|_| &body)).await;
     let held = receive_one(&*source).await;
+    let letters = place.broker.dead_letters();
+    letters.is_writable().await.unwrap();
     // The last byte, reserve and all.
     let filler = disk.mounted.join("filler");
     let mut file = std::fs::File::create(&filler).unwrap();
@@ -159,12 +161,15 @@ async fn a_disk_that_others_fill_loses_nothing_that_was_confirmed() {
         Err(other) => panic!("{other}"),
     }
     assert_eq!(place.broker.status(), Status::Connected, "a full disk is no reason to stop for good");
+    let why = letters.is_writable().await.unwrap_err().to_string();
+    assert!(why.contains("the disk has"), "{why}");
     std::fs::remove_file(&filler).unwrap();
     drop(file);
     eventually("publishes are taken again", || async {
         place.broker.publish(vec![place.message("a", None, "room again")]).await[0].is_ok()
     })
     .await;
+    letters.is_writable().await.unwrap();
     let backlog = source.backlog().await.unwrap();
     assert_eq!(backlog.ready + backlog.pending, confirmed + 1);
     if backlog.pending > 0 {

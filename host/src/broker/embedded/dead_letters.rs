@@ -8,9 +8,14 @@ use async_trait::async_trait;
 use super::error::Failure;
 use super::inbox::{Op, Redrive, Request};
 use super::reader::Reader;
+use super::retain::free_on_disk;
 use super::{Inner, OpenError, SubscriptionInfo};
-use crate::broker::{DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, Published};
+use crate::broker::{DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, Published, Status};
 use crate::settle::dead_letter::{DeadLetterId, StoredDeadLetter};
+
+/// Less than this on the disk, and dead letters are not sure to be stored: the largest message of the default, and its
+/// pages once more in the log.
+const LEAST_FREE: u64 = 2 << 20;
 
 pub(super) struct EmbeddedDeadLetters {
     pub(super) inner: Arc<Inner>,
@@ -41,6 +46,22 @@ impl DeadLetters for EmbeddedDeadLetters {
 
     async fn depth(&self) -> Result<u64, DeadLetterError> {
         self.inner.reader.depth().await
+    }
+
+    async fn is_writable(&self) -> Result<(), DeadLetterError> {
+        if let Status::Away(why) = self.inner.shared.status() {
+            return Err(DeadLetterError::Store(why));
+        }
+        // They are written from the reserve, which publishes leave alone; somebody else may have used it up.
+        let free = free_on_disk(&self.inner.directory)?;
+        if free < LEAST_FREE {
+            return Err(DeadLetterError::Store(format!(
+                "the disk has {} KiB free, and settling takes some; make room in {}",
+                free >> 10,
+                self.inner.directory.display()
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -86,6 +107,10 @@ impl DeadLetters for Inspector {
 
     async fn depth(&self) -> Result<u64, DeadLetterError> {
         self.reader.depth().await
+    }
+
+    async fn is_writable(&self) -> Result<(), DeadLetterError> {
+        Err(only_looking())
     }
 }
 

@@ -21,7 +21,7 @@
 //! - After a failed write or fsync nothing is confirmed any more, until the queue is opened anew.
 //! - What an operation costs does not depend on the backlog.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -33,6 +33,7 @@ use crate::broker::{
     Broker, DeadLetterError, DeadLetters, PublishError, Published, Source, Status, SubscribeError, SubscriptionSpec,
 };
 use crate::message::Publish;
+use crate::telemetry::names::{self, Name};
 
 mod bind;
 mod clock;
@@ -105,6 +106,7 @@ struct Inner {
     inbox: Arc<Inbox>,
     shared: Arc<Shared>,
     reader: reader::Reader,
+    directory: PathBuf,
     max_payload: usize,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -132,9 +134,10 @@ impl EmbeddedQueue {
     /// When another process owns the directory, when it is of a newer version, or cannot be read or written.
     pub async fn open(options: Options) -> Result<Arc<Self>, OpenError> {
         let max_payload = options.max_payload;
+        let directory = options.path.clone();
         let reader = reader::Reader::new(&options.path);
         let (inbox, shared, thread) = start::start(options).await?;
-        let inner = Inner { inbox, shared, reader, max_payload, thread: Mutex::new(Some(thread)) };
+        let inner = Inner { inbox, shared, reader, directory, max_payload, thread: Mutex::new(Some(thread)) };
         Ok(Arc::new(Self { inner: Arc::new(inner) }))
     }
 
@@ -236,6 +239,18 @@ impl Broker for EmbeddedQueue {
 
     fn status(&self) -> Status {
         self.inner.shared.status()
+    }
+
+    fn tallies(&self) -> Vec<(Name, u64)> {
+        let stats = self.inner.shared.stats();
+        vec![
+            (names::UNREADABLE, stats.unreadable),
+            (names::DEDUPE_IDS_FORGOTTEN, stats.ids_forgotten_early),
+            (names::PUBLISH_DUPLICATES, stats.duplicates),
+            (names::PUBLISH_REFUSED, stats.refused),
+            (names::EXPIRED, stats.expired),
+            (names::COMMITS, stats.commits),
+        ]
     }
 
     async fn close(&self) {

@@ -5,7 +5,8 @@
 //!   retry policy, which makes a dead letter of it.
 //! - Publishes are refused while the disk still has room for acknowledgements, returns and dead letters.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -55,8 +56,8 @@ impl Room {
         }
         self.looked_at = Some(Instant::now());
         self.written = 0;
-        let free = match rustix::fs::statvfs(&self.directory) {
-            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize),
+        let free = match free_on_disk(&self.directory) {
+            Ok(free) => free,
             Err(error) => {
                 tracing::warn!(%error, "the free space of the disk cannot be read");
                 return;
@@ -75,6 +76,12 @@ impl Room {
         }
         self.problem = problem;
     }
+}
+
+/// The bytes that the disk of a directory has for us.
+pub(super) fn free_on_disk(directory: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(directory)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 fn free_inside(connection: &Connection) -> Option<u64> {

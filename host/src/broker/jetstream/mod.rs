@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use crate::broker::done::DoneRecord;
 use crate::broker::{Broker, DeadLetters, PublishError, Published, Source, Status, SubscribeError, SubscriptionSpec};
 use crate::message::Publish;
+use crate::telemetry::names::{self, Name};
 
 mod acks;
 mod auth;
@@ -142,6 +143,22 @@ impl Broker for JetStream {
 
     fn reconnects(&self) -> u64 {
         self.link.reconnects()
+    }
+
+    fn tallies(&self) -> Vec<(Name, u64)> {
+        let (counts, record) = (self.counts(), self.record.counters());
+        // `already_done` is not among them: each subscription counts those, as hits of the record.
+        vec![
+            (names::HELD_BACK, counts.held_back),
+            (names::STALE, counts.stale),
+            (names::UNREADABLE, counts.unreadable),
+            (names::SILENT_PULLS, counts.silent_pulls),
+            (names::SLOW_CONSUMER, counts.slow_consumer),
+            (names::SERVER_ERRORS, counts.server_errors),
+            (names::DEDUPE_BLOCKS_EVICTED, record.evicted_blocks),
+            (names::DEDUPE_NOTES_EVICTED, record.evicted_notes),
+            (names::DEDUPE_WRITE_FAILURES, record.failed_writes),
+        ]
     }
 
     async fn close(&self) {

@@ -86,6 +86,10 @@ pub(super) struct StreamInfo {
 pub(super) struct StreamState {
     pub(super) first_seq: u64,
     pub(super) last_seq: u64,
+    #[serde(default)]
+    pub(super) messages: u64,
+    #[serde(default)]
+    pub(super) bytes: u64,
 }
 
 /// A consumer, as it stands.

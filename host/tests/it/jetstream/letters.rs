@@ -90,6 +90,29 @@ async fn a_body_that_leaves_no_room_for_the_record_is_kept_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whether_dead_letters_can_be_stored_is_known_beforehand() {
+    let server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let place = place_on(broker.clone(), ());
+    let letters = broker.dead_letters();
+    let missing = letters.is_writable().await.unwrap_err().to_string();
+    assert!(missing.contains("does not exist"), "{missing}");
+    let source = place.subscribe("room", &[">"], LONG_LEASE).await;
+    letters.is_writable().await.unwrap();
+
+    let js = async_nats::jetstream::new(server.client().await);
+    let mut config = js.get_stream("DLQ_tidegate").await.unwrap().get_info().await.unwrap().config;
+    config.max_messages = 1;
+    js.update_stream(&config).await.unwrap();
+    letters.is_writable().await.unwrap();
+    place.publish("a", ["1"]).await;
+    settle_one(&*source, dead_letter(&receive_one(&*source).await, "room", 0)).await.unwrap();
+    let full = letters.is_writable().await.unwrap_err().to_string();
+    assert!(full.contains("is full: it has 1 messages of at most 1") && full.contains("max_msgs"), "{full}");
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reserved_headers_are_kept_and_not_executed() {
     let server = NatsServer::start().await;
     let (broker, _folder) = connect(options(&server)).await;

@@ -441,6 +441,10 @@ impl DeadLetters for NoDeadLetters {
         Err(DeadLetterError::NotFound(id.to_string()))
     }
 
+    async fn is_writable(&self) -> Result<(), DeadLetterError> {
+        Ok(())
+    }
+
     async fn depth(&self) -> Result<u64, DeadLetterError> {
         Ok(0)
     }

@@ -24,7 +24,7 @@ use super::options::DeadLetterOptions;
 use super::publish::{Publisher, StoreError, from_refusal};
 use super::session::{RequestError, Session};
 use super::setup::{consumer_info, stream_info};
-use super::wire::{ApiError, PubAck, StreamInfo, code, flag, number, text, texts};
+use super::wire::{ApiError, PubAck, code};
 use crate::broker::{
     DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, MAX_REDRIVES, PublishError, Published,
 };
@@ -32,6 +32,7 @@ use crate::message::{REDRIVE_COUNT_HEADER, REDRIVE_FOR_HEADER};
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, StoredDeadLetter, UNREADABLE_HEADERS};
 
 mod layout;
+mod room;
 mod scan;
 
 use layout::{BODIES, Decoded, LETTERS, REDRIVEN, REDRIVEN_AT};
@@ -63,7 +64,7 @@ impl DeadLetterStore {
     pub(super) async fn prepare(&self, session: &Session) -> Result<Result<(), String>, ApiError> {
         let name = &self.options.stream;
         match stream_info(session, name).await? {
-            Some(info) => Ok(problems(name, &info)),
+            Some(info) => Ok(room::problems(name, &info)),
             None if self.options.create => {
                 let config = json!({
                     "name": name,
@@ -337,6 +338,18 @@ impl DeadLetters for DeadLetterStore {
         let session = self.session().await?;
         self.count(&session).await
     }
+
+    async fn is_writable(&self) -> Result<(), DeadLetterError> {
+        let session = self.session().await?;
+        let name = &self.options.stream;
+        match stream_info(&session, name).await {
+            Ok(Some(info)) => {
+                room::problems(name, &info).and_then(|()| room::left(name, &info)).map_err(DeadLetterError::Store)
+            }
+            Ok(None) => Err(DeadLetterError::Store(format!("stream `{name}` for dead letters does not exist"))),
+            Err(error) => Err(store_error(&error)),
+        }
+    }
 }
 
 /// The subject that a message was stored under, as a direct get tells it.
@@ -351,36 +364,4 @@ fn is_there_already(description: &str) -> bool {
 
 fn store_error(error: &ApiError) -> DeadLetterError {
     DeadLetterError::Store(error.to_string())
-}
-
-/// What is wrong with a stream that is to hold dead letters.
-fn problems(name: &str, info: &StreamInfo) -> Result<(), String> {
-    let config = &info.config;
-    let mut wrong = Vec::new();
-    for space in [LETTERS, REDRIVEN, BODIES] {
-        let subject = format!("{space}.>");
-        if !texts(config, "subjects").iter().any(|has| super::check::covers(has, &subject)) {
-            wrong.push(format!("it does not take in `{subject}`"));
-        }
-    }
-    let retention = text(config, "retention");
-    if retention != "limits" {
-        wrong.push(format!("retention is {retention} and must be limits: otherwise reading takes dead letters away"));
-    }
-    if text(config, "discard") != "new" || !flag(config, "discard_new_per_subject") {
-        wrong.push("it must discard new messages, per subject: otherwise one dead letter replaces another".to_owned());
-    }
-    if number(config, "max_msgs_per_subject") != 1 {
-        wrong.push("max_msgs_per_subject must be 1: otherwise a dead letter may be stored twice".to_owned());
-    }
-    if !flag(config, "allow_direct") {
-        wrong.push("allow_direct must be on: dead letters are read by it".to_owned());
-    }
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    Err(format!(
-        "stream `{name}` cannot hold dead letters: {}; mend it with `nats stream edit {name}`, or name another stream",
-        wrong.join("; ")
-    ))
 }
