@@ -42,9 +42,9 @@ enum Verb {
     Bindings,
     /// Get the servers that the tests run against, and print where they are
     Servers,
-    /// Check what rustfmt and clippy do not: sizes, boundaries, reasons, documents
+    /// Check what rustfmt and clippy do not: sizes, boundaries, reasons, documents, dependencies
     Tidy,
-    /// Formatting, clippy, documentation, tidy and, where it is installed, cargo deny
+    /// Formatting, clippy, documentation and tidy
     Lint,
     /// Build the guests and run every test
     Test,

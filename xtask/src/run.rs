@@ -57,8 +57,3 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     ensure!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     String::from_utf8(output.stdout).with_context(|| format!("reading what {command:?} wrote"))
 }
-
-/// True when a program is there to be run.
-pub(crate) fn is_installed(program: &str, arguments: &[&str]) -> bool {
-    command(program, arguments).output().is_ok_and(|output| output.status.success())
-}

@@ -1,8 +1,9 @@
-//! Checks what rustfmt and clippy do not: sizes, boundaries, reasons, documents.
+//! Checks what rustfmt and clippy do not: sizes, boundaries, reasons, documents, dependencies.
 //!
 //! Invariants: a problem names the file, the line and what to do; all problems are found in one run. One line may be let
 //! off by a comment on it or on the line before it, `// tidy-allow(rule): why`; without the why the comment is a problem.
 
+mod dependencies;
 mod documents;
 mod mask;
 mod rules;
@@ -47,6 +48,7 @@ pub(crate) fn check() -> Result<()> {
     }
     problems.extend(rules::check_once(&sources));
     problems.extend(documents::check(&sources));
+    problems.extend(dependencies::check()?);
     problems.retain(|problem| !is_let_off(&sources, problem));
     problems.sort();
     for problem in &problems {
