@@ -22,13 +22,16 @@ pub(crate) fn command(program: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Cargo, the one that runs us, without what it set for us alone.
+/// Cargo, the one that runs us, without what it set for us alone: build scripts that look at it would run again, and
+/// everything above them be built anew.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut command = command(&program, arguments);
-    for variable in ["CARGO_ENCODED_RUSTFLAGS", "CARGO_MANIFEST_DIR", "CARGO_PKG_NAME"] {
-        command.env_remove(variable);
+    let ours = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| ours(&name.to_string_lossy())) {
+        command.env_remove(name);
     }
+    command.env_remove("CARGO_ENCODED_RUSTFLAGS");
     command
 }
 
