@@ -40,6 +40,13 @@ pub(crate) fn run() -> Result<()> {
     let small = idle(&one, &directory.join("one"))?;
     let large = idle(&many, &directory.join("many"))?;
     let each = |value: fn(&Memory) -> u64| value(&large).saturating_sub(value(&small)) as f64 / f64::from(FURTHER);
+    println!("| what | resident MiB | of it anonymous | goal |\n|---|---|---|---|");
+    println!("| idle, one handler | {:.1} | {:.1} | under 60 |", mib(small.resident), mib(small.anonymous));
+    println!(
+        "| each of {FURTHER} further handlers, with its subscription | {:.2} | {:.2} | under 1 |",
+        each(|memory| memory.resident) / MIB,
+        each(|memory| memory.anonymous) / MIB
+    );
     eprintln!("==> {STARTS} starts, each to its first message");
     let mut starts = starts(&one, &directory.join("one"))?;
     let mut bare = Vec::new();
@@ -50,17 +57,9 @@ pub(crate) fn run() -> Result<()> {
     }
     starts.sort_unstable();
     bare.sort_unstable();
-
-    println!("| what | resident MiB | of it anonymous | goal |\n|---|---|---|---|");
-    println!("| idle, one handler | {:.1} | {:.1} | under 60 |", mib(small.resident), mib(small.anonymous));
-    println!(
-        "| each of {FURTHER} further handlers, with its subscription | {:.2} | {:.2} | under 1 |",
-        each(|memory| memory.resident) / MIB,
-        each(|memory| memory.anonymous) / MIB
-    );
     println!("\n| what | median ms | best | worst | goal |\n|---|---|---|---|---|");
     for (what, times, goal) in [
-        ("from the start of the process to the first settled message", &starts, "under 100"),
+        ("from the start of the process to the first message that is settled", &starts, "under 100"),
         ("for comparison: `tidegate --version`", &bare, ""),
     ] {
         let at = |index: usize| times.get(index).map_or(0.0, |time| time.as_secs_f64() * 1e3);
@@ -118,7 +117,8 @@ fn idle(config: &Path, data: &Path) -> Result<Memory> {
     Ok(memory)
 }
 
-/// From starting the process to its word that a message is settled, which waited in the queue; several times.
+/// From starting the process to its word that a message is settled, which waited in the queue; several times. How each
+/// is settled depends on its number, and does not matter here.
 fn starts(config: &Path, data: &Path) -> Result<Vec<Duration>> {
     let program = host::program("release");
     let message = data.join("message.txt");
@@ -134,7 +134,7 @@ fn starts(config: &Path, data: &Path) -> Result<Vec<Duration>> {
         let mut lines = BufReader::new(log).lines();
         loop {
             let Some(line) = lines.next() else { bail!("the host ended before it had settled a message") };
-            if line.context("reading the host's log")?.contains("settled=\"completed\"") {
+            if line.context("reading the host's log")?.contains(" settled=\"") {
                 times.push(began.elapsed());
                 break;
             }
