@@ -93,7 +93,14 @@ struct Summary {
 fn send(host: Address, lines: &str) -> Result<()> {
     let mut last = String::new();
     for _ in 0..TRIES {
-        last = host.post_lines("/v1/publish?broker=queue", lines)?;
+        last = match host.post_lines("/v1/publish?broker=queue", lines) {
+            Ok(answer) => answer,
+            // A host that was held up for long, on a machine that does much else; it may have stored all of it.
+            Err(error) => {
+                last = format!("{error:#}");
+                continue;
+            }
+        };
         let summary: Summary = serde_json::from_str(&last).context("reading the answer to a publish")?;
         if summary.published + summary.duplicates == GROUP {
             return Ok(());
