@@ -17,6 +17,7 @@ mod reliability;
 mod run;
 mod servers;
 mod soak;
+mod templates;
 mod test;
 mod tidy;
 
@@ -46,6 +47,8 @@ enum Verb {
     Tidy,
     /// Formatting, clippy, documentation and tidy
     Lint,
+    /// Make a project of every template of `tidegate new`, build it with its language's tools, and run it
+    Templates,
     /// Build the guests and run every test
     Test,
     /// The long form of the fault tests: hosts and servers killed again and again under load
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Verb::Servers => servers::ensure_nats_server().map(|path| println!("{}", path.display())),
         Verb::Tidy => tidy::check(),
         Verb::Lint => lint::lint(),
+        Verb::Templates => templates::check(),
         Verb::Test => test::test(),
         Verb::Reliability { kills, seeds } => reliability::run(kills, seeds),
         Verb::Figures => figures::run(),

@@ -12,6 +12,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, FILE_NAME};
 
+mod build;
 mod check;
 mod client;
 mod completions;
@@ -19,8 +20,10 @@ mod direct;
 mod dlq;
 mod exit;
 mod invoke;
+mod language;
 mod limits;
 mod messages;
+mod new;
 mod publish;
 mod run;
 mod say;
@@ -38,6 +41,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Make a project for a handler in Rust, JavaScript, Python or C
+    New(new::Arguments),
+    /// Build the handler in a folder with its language's tools, and check the module
+    Build(build::Arguments),
     /// Run a host: receive messages, hand them to handlers, settle them
     Run(run::Arguments),
     /// Publish messages from files, JSON lines or standard input
@@ -83,6 +90,8 @@ pub fn main() -> ExitCode {
         }
     };
     let ended = match cli.verb {
+        Verb::New(arguments) => new::new(&arguments),
+        Verb::Build(arguments) => build::build(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Publish(arguments) => publish::publish(&arguments),
         Verb::Invoke(arguments) => invoke::invoke(&arguments),

@@ -27,3 +27,4 @@ mod outcomes;
 mod sandbox;
 mod simulation;
 mod support;
+mod templates;

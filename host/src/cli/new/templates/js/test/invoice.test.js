@@ -1,0 +1,35 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import { handle } from "../src/invoice.js";
+import { parsed, text, utf8 } from "../src/tidegate.js";
+
+const lines = [];
+const info = (text) => lines.push(text);
+
+test("an order is invoiced", () => {
+  const order = parsed({ body: readFileSync(new URL("../order.json", import.meta.url)) });
+  const [invoice] = handle(order, { info });
+  assert.deepEqual([invoice.to, text(invoice.body)], ["invoices", "order 7: 1250 cents"]);
+  assert.deepEqual(lines, ["invoicing order 7"]);
+});
+
+test("an order without a price comes again", () => {
+  assert.throws(() => handle({ id: 7 }, { info }), { message: "retry not-priced-yet" });
+});
+
+test("a free order is rejected", () => {
+  assert.throws(() => handle({ id: 7, cents: 0 }, { info }), { message: "reject free-order" });
+});
+
+test("what is no JSON is rejected", () => {
+  assert.throws(() => parsed({ body: utf8("{") }), { message: "reject invalid-payload" });
+});
+
+test("text survives as UTF-8", () => {
+  for (const sample of ["", "100 %", "Grüße", "price: 5 €", "😀"]) {
+    assert.deepEqual(Buffer.from(utf8(sample)), Buffer.from(sample));
+    assert.equal(text(Buffer.from(sample)), sample);
+  }
+});
