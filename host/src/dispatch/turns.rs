@@ -151,7 +151,7 @@ impl Seat {
 impl Place {
     /// Runs a future, only while it has a turn.
     pub fn run<F: Future + Unpin>(&mut self, future: F) -> InTurn<'_, F> {
-        InTurn { place: self, future }
+        InTurn { place: self, future, ended: false }
     }
 }
 
@@ -186,6 +186,8 @@ impl Wake for PlaceWaker {
 pub struct InTurn<'a, F> {
     place: &'a mut Place,
     future: F,
+    /// It has ended: its place is idle, and nothing is to be taken back.
+    ended: bool,
 }
 
 impl<F: Future + Unpin> Future for InTurn<'_, F> {
@@ -208,9 +210,11 @@ impl<F: Future + Unpin> Future for InTurn<'_, F> {
             state.set(*index, Phase::Running);
         }
         // The turn is passed on even when the call panics.
-        let turn = Turn { turns, index: *index, cx };
+        let mut turn = Turn { turns, index: *index, cx, goes_on: false };
         let polled = Pin::new(&mut this.future).poll(&mut Context::from_waker(&this.place.waker));
-        turn.end(polled.is_ready());
+        turn.goes_on = polled.is_pending();
+        drop(turn);
+        this.ended = polled.is_ready();
         polled
     }
 }
@@ -224,6 +228,9 @@ fn wait<T>(mut state: std::sync::MutexGuard<'_, State>, index: usize, cx: &Conte
 
 impl<F> Drop for InTurn<'_, F> {
     fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
         let PlaceWaker { turns, index } = &*self.place.inner;
         let mut state = turns.lock();
         let task = match state.phase(*index) {
@@ -247,17 +254,19 @@ impl<F> Drop for InTurn<'_, F> {
     }
 }
 
-/// A turn in use.
+/// A turn in use. It is passed on when it is dropped.
 struct Turn<'a, 'b> {
     turns: &'a Turns,
     index: usize,
     cx: &'a Context<'b>,
+    /// The call has not ended and wants another turn, now or when it is woken.
+    goes_on: bool,
 }
 
-impl Turn<'_, '_> {
-    fn end(self, done: bool) {
+impl Drop for Turn<'_, '_> {
+    fn drop(&mut self) {
         let mut state = self.turns.lock();
-        if !done {
+        if self.goes_on {
             if state.phase(self.index) == Phase::Yielding {
                 state.enqueue(self.index);
             } else {
@@ -266,15 +275,7 @@ impl Turn<'_, '_> {
             if let Some(place) = state.places.get_mut(self.index) {
                 place.task = Some(self.cx.waker().clone());
             }
-        }
-        drop(state);
-    }
-}
-
-impl Drop for Turn<'_, '_> {
-    fn drop(&mut self) {
-        let mut state = self.turns.lock();
-        if matches!(state.phase(self.index), Phase::Running | Phase::Yielding) {
+        } else {
             state.set(self.index, Phase::Idle);
         }
         let task = state.pass_on();
