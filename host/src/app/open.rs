@@ -76,6 +76,7 @@ fn jetstream_options(name: &str, config: &JetStreamConfig) -> anyhow::Result<jet
             ..defaults.dead_letters.clone()
         },
         request_timeout: config.publish_timeout,
+        confirm: config.confirm,
         ..defaults
     })
 }

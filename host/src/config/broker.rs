@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::check::Checker;
 use super::problem::Problem;
-use super::raw::{RawBroker, RawDurability, RawEmbedded, RawJetStream, RawStream, RawTls};
+use super::raw::{RawBroker, RawConfirm, RawDurability, RawEmbedded, RawJetStream, RawStream, RawTls};
 use super::raw_values::RawSecret;
 use super::secret::SecretSource;
+use crate::broker::jetstream::Confirm;
 use crate::broker::{embedded, subject};
 
 /// A publisher that tries again after an hour-long outage is still recognised.
@@ -46,6 +47,8 @@ pub struct JetStreamConfig {
     pub dead_letter_stream: String,
     /// How long the confirmation of a publish is waited for.
     pub publish_timeout: Duration,
+    /// How acknowledgements are confirmed.
+    pub confirm: Confirm,
     /// Streams that the host may create, by name.
     pub streams: BTreeMap<String, StreamConfig>,
 }
@@ -183,6 +186,10 @@ fn jetstream(name: &str, raw: RawJetStream, checker: &mut Checker) -> JetStreamC
         duplicate_window: checker.duration(&at("duplicate_window"), raw.duplicate_window, DUPLICATE_WINDOW, least),
         dead_letter_stream,
         publish_timeout: checker.duration(&at("publish_timeout"), raw.publish_timeout, PUBLISH_TIMEOUT, least),
+        confirm: match raw.confirm.unwrap_or_default() {
+            RawConfirm::Groups => Confirm::Groups,
+            RawConfirm::Each => Confirm::Each,
+        },
         streams: raw.streams.into_iter().map(|(key, raw)| (key.clone(), stream(name, &key, raw, checker))).collect(),
     };
     if config.streams.contains_key(&config.dead_letter_stream) {

@@ -18,6 +18,7 @@ use super::subscription::SubscriptionConfig;
 use super::tree::Origin;
 use super::{Config, Document};
 use crate::broker::embedded;
+use crate::broker::jetstream::Confirm;
 use crate::sandbox::limits::Limits;
 use crate::settle::policy::{Backoff, RetryPolicy};
 
@@ -136,6 +137,11 @@ fn jetstream(page: &mut Page<'_>, name: &str, config: &JetStreamConfig) {
     page.line("duplicate_window", duration(config.duplicate_window));
     page.line("dead_letter_stream", text(&config.dead_letter_stream));
     page.line("publish_timeout", duration(config.publish_timeout));
+    let confirm = match config.confirm {
+        Confirm::Groups => "groups",
+        Confirm::Each => "each",
+    };
+    page.line("confirm", text(confirm));
     if let Some(tls) = &config.tls {
         page.section(&["brokers", name, "tls"]);
         page.line_if("ca", tls.ca.as_deref().map(path));
@@ -313,6 +319,7 @@ user = "ann"
 password = { env = "SECRET" }
 tls = { ca = "ca.pem" }
 streams.ORDERS = { subjects = ["orders.>"], max_bytes = "3GiB" }
+confirm = "each"
 
 [handlers.invoice]
 module = "invoice.wasm"
@@ -358,7 +365,7 @@ retry.preset = "patient"
             "max_age = \"1d 12h\"  # tidegate.toml:8",
             "password = { env = \"SECRET\" }  # tidegate.toml:14",
             "concurrency = 16  # default",
-            "preset = \"patient\"  # tidegate.toml:33",
+            "preset = \"patient\"  # tidegate.toml:34",
         ] {
             assert!(text.lines().any(|one| one == line), "no line `{line}` in\n{text}");
         }

@@ -169,8 +169,22 @@ pub(super) struct RawJetStream {
     pub(super) dead_letter_stream: Option<String>,
     /// How long the confirmation of a publish is waited for. Default: "5s".
     pub(super) publish_timeout: Option<DurationText>,
+    /// How acknowledgements are confirmed. Default: "groups".
+    pub(super) confirm: Option<RawConfirm>,
     /// Streams that the host may create where a subscription says `create = true`, by name.
     pub(super) streams: BTreeMap<String, RawStream>,
+}
+
+/// How acknowledgements are confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum RawConfirm {
+    /// In groups: the server's answer to the last one vouches for those before it.
+    #[default]
+    Groups,
+    /// Each with an answer of its own, at about half of the rate: where several hosts share a subscription whose consumer
+    /// has replicas, fewer messages run twice when the consumer's leader changes.
+    Each,
 }
 
 /// A stream that the host may create.

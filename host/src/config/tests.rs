@@ -6,6 +6,7 @@ use std::time::Duration;
 use expect_test::{Expect, expect, expect_file};
 
 use super::*;
+use crate::broker::jetstream::Confirm;
 use crate::settle::policy::{Backoff, RetryPolicy};
 
 /// The smallest configuration that runs something.
@@ -469,6 +470,15 @@ fn a_secret_in_the_environment_is_named_by_its_variable() {
     let config = good(text, &[("TIDEGATE_BROKERS__NATS__TOKEN__FILE", "token.txt")]);
     let BrokerConfig::JetStream(nats) = &config.brokers["nats"] else { panic!("not JetStream") };
     assert_eq!(nats.auth, Authentication::Token(SecretSource::File("token.txt".into())));
+}
+
+#[test]
+fn acknowledgements_are_confirmed_in_groups_unless_told_otherwise() {
+    for (line, expected) in [("", Confirm::Groups), ("confirm = \"each\"", Confirm::Each)] {
+        let config = good(&format!("[brokers.nats]\ntype = \"jetstream\"\nservers = [\"nats://a\"]\n{line}\n"), &[]);
+        let BrokerConfig::JetStream(nats) = &config.brokers["nats"] else { panic!("not JetStream") };
+        assert_eq!(nats.confirm, expected);
+    }
 }
 
 #[test]

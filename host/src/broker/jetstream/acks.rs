@@ -15,6 +15,7 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::link::Link;
+use super::options::Confirm;
 use super::session::{RequestError, Session};
 use crate::broker::SettleError;
 
@@ -71,7 +72,8 @@ pub(super) async fn confirm(link: &Link, words: &[Word]) -> Vec<Result<(), Settl
     // all before it.
     order.extend(words.iter().enumerate().filter(|(_, word)| word.payload != ACK).map(|(index, _)| index));
     order.extend(words.iter().enumerate().filter(|(_, word)| word.payload == ACK).map(|(index, _)| index));
-    if order.len() > 1
+    if link.confirm() == Confirm::Groups
+        && order.len() > 1
         && let Ok(session) = link.session()
     {
         confirm_group(&session, words, &order, &mut results).await;

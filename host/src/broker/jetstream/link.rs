@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::auth;
-use super::options::Options;
+use super::options::{Confirm, Options};
 use super::session::{Events, OpenError, Session};
 use crate::broker::Status;
 
@@ -127,6 +127,11 @@ impl Link {
             Ok(Ok(_)) | Err(_) => self.session(),
             Ok(Err(_)) => Err("the broker is closed".to_owned()),
         }
+    }
+
+    /// How acknowledgements are confirmed.
+    pub(super) fn confirm(&self) -> Confirm {
+        self.shared.options.confirm
     }
 
     /// Whether there is a live session.

@@ -46,7 +46,9 @@ mod wire;
 
 pub use counters::Counts;
 pub use link::ConnectError;
-pub use options::{Auth, DeadLetterOptions, OLDEST_SERVER, Options, StreamDefaults, StreamSettings, Tls, lease_margin};
+pub use options::{
+    Auth, Confirm, DeadLetterOptions, OLDEST_SERVER, Options, StreamDefaults, StreamSettings, Tls, lease_margin,
+};
 
 use counters::Counters;
 use dead::DeadLetterStore;

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use tidegate::broker::jetstream::{Confirm, Options};
 use tidegate::broker::{Broker as _, ReceiveError, SettleError, Standing, Status, SubscribeError};
 use tokio::time::{Instant, timeout};
 
@@ -232,6 +234,33 @@ async fn a_large_group_is_settled_when_it_is_confirmed() {
     let info = js_info(&server, "groups").await;
     assert_eq!((info.num_ack_pending, info.ack_floor.stream_sequence), (0, 5_000));
     broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledgements_are_confirmed_in_groups_or_each_by_itself() {
+    for (confirm, expected) in [(Confirm::Groups, 1), (Confirm::Each, 20)] {
+        let server = NatsServer::start().await;
+        let (broker, _folder) = connect(Options { confirm, ..options(&server) }).await;
+        let place = place_on(broker.clone(), ());
+        let source = place.subscribe("words", &[">"], LONG_LEASE).await;
+        place.publish("a", (0..20).map(|n| n.to_string())).await;
+        let mut came = Vec::new();
+        while came.len() < 20 {
+            came.extend(receive(&*source, 20 - came.len()).await);
+        }
+        // Somebody who listens to all that is said about deliveries: what asks for an answer says where to.
+        let listener = server.client().await;
+        let mut words = listener.subscribe("$JS.ACK.>").await.unwrap();
+        listener.flush().await.unwrap();
+        ack_all(&*source, &came).await;
+        let mut asked = 0;
+        for _ in 0..20 {
+            let word = timeout(PATIENCE, words.next()).await.unwrap().unwrap();
+            asked += usize::from(word.reply.is_some());
+        }
+        assert_eq!(asked, expected, "{confirm:?}");
+        broker.close().await;
+    }
 }
 
 async fn js_info(server: &NatsServer, consumer: &str) -> async_nats::jetstream::consumer::Info {
