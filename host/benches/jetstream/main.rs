@@ -1,11 +1,13 @@
 //! Pull, handle and acknowledge on JetStream, beside a native consumer that parses the same body with the same client.
 //!
 //! `cargo bench -p tidegate --bench jetstream` starts a nats-server of its own and prints, for bodies of 256 B and 1 KiB,
-//! messages a second and this process's CPU a message. The server works on the same cores, so a rate is what both reach
-//! together; the CPU a message is ours alone.
+//! messages a second, and the CPU a message of this process and of the server. The server works on the same cores, so a
+//! rate is what both reach together.
 //!
 //! The candidates: a native consumer with plain acknowledgements, a native one with 64 single confirmations under way,
-//! and ours, settled with confirmation in groups, with instances reused and with a fresh one a message. Rounds alternate.
+//! and ours with both ways of confirming, with instances reused and with a fresh one a message. Rounds alternate.
+//! Words behind `--` choose candidates: those whose name has one of them. `TIDEGATE_BENCH_MESSAGES` says how many
+//! messages a round has, `TIDEGATE_BENCH_ROUNDS` how many rounds there are.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,6 +25,8 @@ mod native;
 #[path = "../../tests/it/support/nats.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests, which use more of it")]
 mod nats;
+#[path = "../shared/order.rs"]
+mod order;
 mod ours;
 #[path = "../../tests/it/support/ports.rs"]
 #[allow(unreachable_pub, clippy::panic, reason = "shared with the tests")]
@@ -30,86 +34,147 @@ mod ports;
 
 use std::time::{Duration, Instant};
 
+use tidegate::broker::jetstream::Confirm;
 use tokio::runtime::Runtime;
 
-const ROUNDS: usize = 3;
+use nats::NatsServer;
 
 /// What one round of a candidate came to.
 #[derive(Debug, Clone, Copy)]
 pub struct Round {
-    pub rate: f64,
-    pub cpu_micros: f64,
+    rate: f64,
+    /// CPU of this process and of the server, in microseconds a message.
+    ours_micros: f64,
+    server_micros: f64,
 }
 
 /// Measures from a moment on, for so many messages.
 pub struct Stopwatch {
     began: Instant,
-    cpu: Duration,
+    server: i32,
+    cpu: [Duration; 2],
 }
 
 impl Stopwatch {
-    pub fn start() -> Self {
-        Self { began: Instant::now(), cpu: cpu_time() }
+    pub(crate) fn start(server: &NatsServer) -> Self {
+        let server = server.id().as_raw_nonzero().get();
+        Self { began: Instant::now(), server, cpu: cpu_times(server) }
     }
 
     pub fn stop(&self, messages: usize) -> Round {
         let messages = messages as f64;
-        let cpu = cpu_time() - self.cpu;
-        Round { rate: messages / self.began.elapsed().as_secs_f64(), cpu_micros: cpu.as_secs_f64() * 1e6 / messages }
+        let rate = messages / self.began.elapsed().as_secs_f64();
+        let [ours, servers] = cpu_times(self.server);
+        let micros = |now: Duration, before: Duration| (now - before).as_secs_f64() * 1e6 / messages;
+        Round { rate, ours_micros: micros(ours, self.cpu[0]), server_micros: micros(servers, self.cpu[1]) }
     }
 }
 
-/// User and system time of this process so far, in ticks of 10 ms.
-fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    let ticks = |index: usize| fields.get(index).unwrap().parse::<u64>().unwrap();
-    Duration::from_millis((ticks(11) + ticks(12)) * 10)
+/// User and system time of this process and of the server so far, in ticks of 10 ms.
+fn cpu_times(server: i32) -> [Duration; 2] {
+    ["self".to_owned(), server.to_string()].map(|process| {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        let ticks = |index: usize| fields.get(index).unwrap().parse::<u64>().unwrap();
+        Duration::from_millis((ticks(11) + ticks(12)) * 10)
+    })
 }
 
-/// An order of so many bytes: what is missing is a note.
-fn body(size: usize) -> String {
-    let order = |note: &str| {
-        format!(
-            "{{\"id\":\"ord-2026-000017\",\"customer\":\"c-48213\",\"currency\":\"EUR\",\"lines\":[{{\"sku\":\"TEA-GRN-250\",\
-             \"quantity\":2,\"price_cents\":895}},{{\"sku\":\"CUP-STONE-WHITE\",\"quantity\":4,\"price_cents\":1250}}],\
-             \"total_cents\":6790,\"note\":\"{note}\"}}"
-        )
-    };
-    order(&"x".repeat(size - order("").len()))
+/// What is measured, in the order of the rounds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Candidate {
+    NativePlain,
+    NativeEach,
+    Ours { confirm: Confirm, reuse: u32 },
 }
 
-fn median(mut rounds: Vec<Round>) -> Round {
+impl Candidate {
+    const ALL: [Self; 6] = [
+        Self::NativePlain,
+        Self::NativeEach,
+        Self::Ours { confirm: Confirm::Groups, reuse: u32::MAX },
+        Self::Ours { confirm: Confirm::Groups, reuse: 1 },
+        Self::Ours { confirm: Confirm::Each, reuse: u32::MAX },
+        Self::Ours { confirm: Confirm::Each, reuse: 1 },
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::NativePlain => "native, plain acks",
+            Self::NativeEach => "native, 64 confirmations at once",
+            Self::Ours { confirm: Confirm::Groups, reuse: 1 } => "ours, groups, fresh instances",
+            Self::Ours { confirm: Confirm::Groups, .. } => "ours, groups, instances reused",
+            Self::Ours { confirm: Confirm::Each, reuse: 1 } => "ours, single, fresh instances",
+            Self::Ours { confirm: Confirm::Each, .. } => "ours, single, instances reused",
+        }
+    }
+
+    /// What it is held against, with the goal.
+    const fn goal(self) -> Option<(Self, f64)> {
+        match self {
+            Self::NativePlain | Self::NativeEach => None,
+            Self::Ours { confirm: Confirm::Groups, reuse: 1 } => Some((Self::NativePlain, 0.4)),
+            Self::Ours { confirm: Confirm::Groups, .. } => Some((Self::NativePlain, 0.9)),
+            Self::Ours { confirm: Confirm::Each, reuse: 1 } => Some((Self::NativeEach, 0.75)),
+            Self::Ours { confirm: Confirm::Each, .. } => Some((Self::NativeEach, 0.95)),
+        }
+    }
+
+    async fn round(self, server: &NatsServer, messages: usize) -> Round {
+        match self {
+            Self::NativePlain => native::plain(server, messages).await,
+            Self::NativeEach => native::confirmed(server, messages).await,
+            Self::Ours { confirm, reuse } => ours::settled(server, messages, confirm, reuse).await,
+        }
+    }
+}
+
+fn median(mut rounds: Vec<Round>) -> Option<Round> {
     rounds.sort_by(|one, other| one.rate.total_cmp(&other.rate));
-    *rounds.get(rounds.len() / 2).unwrap()
+    rounds.get(rounds.len() / 2).copied()
+}
+
+fn number(variable: &str, default: usize) -> usize {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 fn main() {
-    let messages: usize = std::env::var("TIDEGATE_BENCH_MESSAGES").ok().and_then(|n| n.parse().ok()).unwrap_or(200_000);
+    let (messages, rounds) = (number("TIDEGATE_BENCH_MESSAGES", 200_000), number("TIDEGATE_BENCH_ROUNDS", 3));
+    // What cargo adds starts with a dash.
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let chosen =
+        |candidate: &Candidate| words.is_empty() || words.iter().any(|word| candidate.name().contains(word.as_str()));
+    let candidates: Vec<Candidate> = Candidate::ALL.into_iter().filter(chosen).collect();
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
-        let server = nats::NatsServer::start().await;
+        let server = NatsServer::start().await;
         for size in [256, 1024] {
-            let body = body(size);
-            let mut rounds: [Vec<Round>; 4] = Default::default();
-            native::fill(&server, &body, messages).await;
-            for _ in 0..ROUNDS {
-                rounds[0].push(native::plain(&server, messages).await);
-                rounds[1].push(native::confirmed(&server, messages).await);
-                rounds[2].push(ours::settled(&server, messages, u32::MAX).await);
-                rounds[3].push(ours::settled(&server, messages, 1).await);
+            native::fill(&server, &order::body(size), messages).await;
+            let mut results: Vec<(Candidate, Vec<Round>)> =
+                candidates.iter().map(|candidate| (*candidate, Vec::new())).collect();
+            for _ in 0..rounds {
+                for (candidate, results) in &mut results {
+                    results.push(candidate.round(&server, messages).await);
+                }
             }
-            let [plain, confirmed, reused, fresh] = rounds.map(median);
-            println!("{size} B, {messages} messages, {ROUNDS} rounds, medians:");
-            let row = |name: &str, round: Round, against: &[(&str, Round)]| {
-                let ratios: String =
-                    against.iter().map(|(name, base)| format!("  {:.2}x of {name}", round.rate / base.rate)).collect();
-                println!("  {name:<34} {:>8.0}/s {:>6.2} us CPU{ratios}", round.rate, round.cpu_micros);
-            };
-            row("native, plain acks", plain, &[]);
-            row("native, 64 confirmations at once", confirmed, &[]);
-            row("ours, groups, instances reused", reused, &[("plain", plain), ("confirmed", confirmed)]);
-            row("ours, groups, fresh instances", fresh, &[("plain", plain), ("confirmed", confirmed)]);
+            println!("{size} B, {messages} messages, {rounds} rounds, medians:");
+            let medians: Vec<(Candidate, Round)> =
+                results.into_iter().filter_map(|(candidate, rounds)| Some((candidate, median(rounds)?))).collect();
+            for (candidate, round) in &medians {
+                let of =
+                    |base: Candidate| medians.iter().find(|(other, _)| *other == base).map(|(_, round)| round.rate);
+                let against = candidate.goal().and_then(|(base, goal)| {
+                    Some(format!("  {:.2}x of {} (goal: {goal})", round.rate / of(base)?, base.name()))
+                });
+                println!(
+                    "  {:<34} {:>8.0}/s {:>6.2} us CPU, server {:>6.2} us{}",
+                    candidate.name(),
+                    round.rate,
+                    round.ours_micros,
+                    round.server_micros,
+                    against.unwrap_or_default()
+                );
+            }
         }
     });
 }

@@ -3,30 +3,10 @@
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, pull};
 use async_nats::jetstream::{self, stream};
 use futures_util::StreamExt as _;
-use serde::Deserialize;
 
 use crate::nats::NatsServer;
+use crate::order::parse;
 use crate::{Round, Stopwatch};
-
-#[derive(Deserialize)]
-struct Order<'a> {
-    id: &'a str,
-    lines: Vec<Line<'a>>,
-    total_cents: u64,
-}
-
-#[derive(Deserialize)]
-struct Line<'a> {
-    sku: &'a str,
-    quantity: u32,
-    price_cents: u64,
-}
-
-fn parse(body: &[u8]) {
-    let order: Order<'_> = serde_json::from_slice(body).unwrap();
-    let sum: u64 = order.lines.iter().map(|line| u64::from(line.quantity) * line.price_cents).sum();
-    assert!(!order.id.is_empty() && order.lines.iter().all(|line| !line.sku.is_empty()) && sum == order.total_cents);
-}
 
 /// A stream with so many messages, and nothing else.
 pub async fn fill(server: &NatsServer, body: &str, messages: usize) {
@@ -63,10 +43,10 @@ async fn consumer(server: &NatsServer, name: &str) -> Consumer<pull::Config> {
 pub async fn plain(server: &NatsServer, messages: usize) -> Round {
     let consumer = consumer(server, "plain").await;
     let mut stream = consumer.stream().max_messages_per_batch(500).messages().await.unwrap();
-    let watch = Stopwatch::start();
+    let watch = Stopwatch::start(server);
     for _ in 0..messages {
         let message = stream.next().await.unwrap().unwrap();
-        parse(&message.payload);
+        assert!(parse(&message.payload));
         message.ack().await.unwrap();
     }
     watch.stop(messages)
@@ -76,12 +56,12 @@ pub async fn plain(server: &NatsServer, messages: usize) -> Round {
 pub async fn confirmed(server: &NatsServer, messages: usize) -> Round {
     let consumer = consumer(server, "confirmed").await;
     let stream = consumer.stream().max_messages_per_batch(500).messages().await.unwrap();
-    let watch = Stopwatch::start();
+    let watch = Stopwatch::start(server);
     stream
         .take(messages)
         .map(|message| async move {
             let message = message.unwrap();
-            parse(&message.payload);
+            assert!(parse(&message.payload));
             message.double_ack().await.unwrap();
         })
         .buffer_unordered(64)

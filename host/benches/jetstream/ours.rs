@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::broker::done::{self, DoneRecord};
-use tidegate::broker::jetstream::{JetStream, Options};
+use tidegate::broker::jetstream::{Confirm, JetStream, Options};
 use tidegate::broker::{Broker, SubscriptionSpec};
 use tidegate::clock::Clock;
 use tidegate::dispatch::{Deployed, Links, Setup, Slot, Subscription, Turns};
@@ -23,10 +23,11 @@ use crate::{Round, Stopwatch};
 
 const IN_FLIGHT: usize = 2_000;
 
-pub async fn settled(server: &NatsServer, messages: usize, reuse: u32) -> Round {
+pub async fn settled(server: &NatsServer, messages: usize, confirm: Confirm, reuse: u32) -> Round {
     let folder = tempfile::tempdir().unwrap();
     let record = DoneRecord::open(&done::Options::at(folder.path().join("done.sqlite"))).unwrap();
-    let broker = JetStream::connect(Options::new("nats", vec![server.url()]), record).await.unwrap();
+    let options = Options { confirm, ..Options::new("nats", vec![server.url()]) };
+    let broker = JetStream::connect(options, record).await.unwrap();
     let sandbox = Sandbox::new(SandboxOptions::default()).unwrap();
     let limits = Limits { reuse: reuse.try_into().unwrap(), ..Limits::default() };
     let version = sandbox.load(guest("order"), "order", &limits).await.unwrap();
@@ -72,7 +73,7 @@ pub async fn settled(server: &NatsServer, messages: usize, reuse: u32) -> Round 
         slot: Slot::holding(version),
         metrics: metrics.subscription("bench", "nats"),
     };
-    let watch = Stopwatch::start();
+    let watch = Stopwatch::start(server);
     let subscription = Subscription::start(setup, links, &Turns::new(2)).await.unwrap();
     let mut looks = tokio::time::interval(Duration::from_millis(2));
     while subscription.counts().completed < messages as u64 {

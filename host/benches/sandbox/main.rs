@@ -4,13 +4,18 @@
 //! and the best of them. The rounds of all candidates alternate, so that a busy moment of the machine hits all alike.
 //! Bare wasmtime has the same pool, fuel, epochs and memory limit, and nothing else of ours.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a benchmark prints, and stops at an error")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub,
+    reason = "a benchmark prints, and stops at an error"
+)]
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::Deserialize;
 use tidegate::broker::lease::Lease;
 use tidegate::handler::{Call, Handler as _};
 use tidegate::message::{Headers, Message};
@@ -23,32 +28,14 @@ mod bare;
 #[path = "../../tests/it/support/guests.rs"]
 #[allow(dead_code, unreachable_pub, clippy::panic, reason = "shared with the tests, which use more of it")]
 mod guests;
+#[path = "../shared/order.rs"]
+mod order;
 
-/// 222 bytes, as a shop would send them.
-const ORDER: &str = r#"{"id":"ord-2026-000017","customer":"c-48213","currency":"EUR","lines":[{"sku":"TEA-GRN-250","quantity":2,"price_cents":895},{"sku":"CUP-STONE-WHITE","quantity":4,"price_cents":1250}],"total_cents":6790,"note":"by Friday!"}"#;
+/// Bytes of JSON in each message.
+const SIZE: usize = 222;
 /// Messages in a round, and rounds.
 const MESSAGES: u32 = 2_000;
 const ROUNDS: usize = 31;
-
-#[derive(Deserialize)]
-struct Order<'a> {
-    id: &'a str,
-    lines: Vec<Line<'a>>,
-    total_cents: u64,
-}
-
-#[derive(Deserialize)]
-struct Line<'a> {
-    sku: &'a str,
-    quantity: u32,
-    price_cents: u64,
-}
-
-fn native(body: &[u8]) -> bool {
-    let order: Order<'_> = serde_json::from_slice(body).unwrap();
-    let sum: u64 = order.lines.iter().map(|line| u64::from(line.quantity) * line.price_cents).sum();
-    order.lines.iter().all(|line| !line.sku.is_empty()) && !order.id.is_empty() && sum == order.total_cents
-}
 
 /// The times of one candidate, in microseconds a message.
 struct Candidate {
@@ -85,6 +72,7 @@ async fn ours(version: &Version, message: &Message) {
 }
 
 fn main() {
+    let body = order::body(SIZE);
     let bytes = guests::guest("order");
     let runtime = Runtime::new().unwrap();
     let sandbox = Sandbox::new(SandboxOptions::default()).unwrap();
@@ -98,7 +86,7 @@ fn main() {
         id: "order-17".to_owned(),
         subject: "orders.new".to_owned(),
         headers: Headers::default(),
-        body: ORDER.into(),
+        body: body.clone().into(),
         sequence: 17,
         published_at: SystemTime::now(),
     };
@@ -110,7 +98,7 @@ fn main() {
     let mut our_reused = candidate("tidegate, reused");
     // The first round warms up and is not counted.
     for round in 0..=ROUNDS {
-        parse.round(|| (0..MESSAGES).for_each(|_| assert!(native(black_box(ORDER.as_bytes())))));
+        parse.round(|| (0..MESSAGES).for_each(|_| assert!(order::parse(black_box(body.as_bytes())))));
         bare_fresh.round(|| runtime.block_on(bare.fresh(&message, MESSAGES)));
         our_fresh.round(|| runtime.block_on(ours(&fresh, &message)));
         bare_reused.round(|| runtime.block_on(bare.reused(&message, MESSAGES)));
@@ -121,7 +109,7 @@ fn main() {
             }
         }
     }
-    println!("microseconds a message, {} bytes of JSON, {ROUNDS} rounds of {MESSAGES}", ORDER.len());
+    println!("microseconds a message, {SIZE} bytes of JSON, {ROUNDS} rounds of {MESSAGES}");
     println!("{:24} {:>8} {:>8}", "", "median", "best");
     for each in [&parse, &bare_fresh, &our_fresh, &bare_reused, &our_reused] {
         println!("{:24} {:8.2} {:8.2}", each.name, each.median(), each.best());

@@ -131,7 +131,8 @@ impl NatsServer {
         rustix::process::kill_process(self.id(), signal).unwrap();
     }
 
-    fn id(&self) -> rustix::process::Pid {
+    /// The process that runs.
+    pub(crate) fn id(&self) -> rustix::process::Pid {
         let id = self.child.as_ref().expect("the server runs").id();
         rustix::process::Pid::from_raw(id.cast_signed()).unwrap()
     }
