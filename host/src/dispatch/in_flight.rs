@@ -97,8 +97,9 @@ pub(crate) struct Table {
 #[derive(Debug)]
 struct Slot {
     running: Arc<InFlight>,
-    /// A later delivery of the same message. The latest replaces an earlier one: its lease is the longest.
-    held: Option<Delivery>,
+    /// A later delivery of the same message. The latest replaces an earlier one: its lease is the longest. Boxed: it is
+    /// rare, and slots are moved about within the map with every message.
+    held: Option<Box<Delivery>>,
 }
 
 impl Table {
@@ -118,7 +119,7 @@ impl Table {
             let mut entries = self.lock();
             for delivery in deliveries {
                 if let Some(slot) = entries.get_mut(&delivery.message.sequence) {
-                    slot.held = Some(delivery);
+                    slot.held = Some(Box::new(delivery));
                     continue;
                 }
                 let entry = Arc::new(InFlight::new(delivery, now));
@@ -143,7 +144,7 @@ impl Table {
                 messages += 1;
                 bytes += entry.size;
                 let Some(delivery) = slot.held else { continue };
-                let next = Arc::new(InFlight::new(delivery, now));
+                let next = Arc::new(InFlight::new(*delivery, now));
                 let successor = match ending {
                     Fate::Done => Successor::Acknowledge(Arc::clone(&next)),
                     Fate::Abandoned => Successor::Run(Arc::clone(&next)),

@@ -9,7 +9,7 @@
 //! - A delivery leaves the table only when its settlement is confirmed, or when nothing more will be sent for it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -121,6 +121,7 @@ fn conclude(
     line: &Line,
 ) {
     let now = Instant::now();
+    let wall = shared.setup.clock.now();
     let mut ended = Vec::with_capacity(tried.len());
     for (mut decided, result) in tried {
         match result {
@@ -133,7 +134,7 @@ fn conclude(
                 None => decided.abandon(),
             },
         }
-        count(shared, &decided);
+        count(shared, &decided, wall);
         let fate = match decided.verdict.settled_as {
             Ending::Completed | Ending::Skipped | Ending::AlreadyDone | Ending::DeadLettered => Fate::Done,
             Ending::Retried | Ending::Returned => Fate::Returned,
@@ -200,10 +201,10 @@ fn return_after_pause(shared: &Shared, decided: &Decided, reason: ReasonCode) ->
     uncounted_return(reason, PAUSE, &situation)
 }
 
-fn count(shared: &Shared, decided: &Decided) {
+fn count(shared: &Shared, decided: &Decided, now: SystemTime) {
     let Verdict { settled_as, reason } = decided.verdict;
     let delivery = &decided.entry.delivery;
-    let age = shared.setup.clock.now().duration_since(delivery.message.published_at).unwrap_or_default();
+    let age = now.duration_since(delivery.message.published_at).unwrap_or_default();
     if let Some(Settlement::Ack { outputs }) = &decided.settlement
         && !outputs.is_empty()
     {

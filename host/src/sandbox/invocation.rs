@@ -15,7 +15,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 use wasmtime::{Store, UpdateDeadline};
 
-use super::bindings::tidegate::events::types::Message;
 use super::clock::Clock;
 use super::convert::{self, Fields};
 use super::entry::{Answer, Handle};
@@ -67,8 +66,7 @@ pub(super) async fn run(version: &Version, call: &Call<'_>) -> Run {
     instance.begin(limits, started, call);
     let clock = Arc::clone(&instance.clock);
     let fields = Fields::of(&call.message.headers);
-    let message = fields.message(call);
-    let ended = drive(instance.handle(version, message), &clock, call.lease).await;
+    let ended = drive(instance.handle(version, &fields, call), &clock, call.lease).await;
     let ended = match ended {
         Ok(Ok(result)) => instance
             .store
@@ -150,7 +148,7 @@ impl Instance {
         self.store.set_epoch_deadline(1);
     }
 
-    async fn handle(&mut self, version: &Version, message: Message<'_>) -> wasmtime::Result<Answer> {
+    async fn handle(&mut self, version: &Version, fields: &Fields<'_>, call: &Call<'_>) -> wasmtime::Result<Answer> {
         if let Some(fuel) = version.limits.fuel {
             self.store.set_fuel(fuel.get())?;
         }
@@ -161,7 +159,7 @@ impl Instance {
                 *self.handle.insert(version.entry.of(&mut self.store, instance)?)
             }
         };
-        handle.call(&mut self.store, message).await
+        handle.call(&mut self.store, fields.message(call)).await
     }
 }
 

@@ -25,6 +25,7 @@ use crate::message::Publish;
 use crate::telemetry::names::{self, Name};
 
 mod acks;
+mod arrival;
 mod auth;
 mod backlog;
 mod check;

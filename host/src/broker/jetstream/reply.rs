@@ -17,28 +17,48 @@ pub(super) struct Position {
     pub(super) stored_at: SystemTime,
 }
 
+/// Tokens that are looked at: those of the longer form. What is behind them is only counted.
+const TOKENS: usize = 11;
+
 /// Reads a reply subject; `None` when it is none of a JetStream delivery.
 pub(super) fn parse(reply: &str) -> Option<Position> {
-    let count = reply.split('.').count();
-    let mut tokens = reply.split('.');
-    if tokens.next() != Some("$JS") || tokens.next() != Some("ACK") {
+    // One pass over the bytes: tokens are short, and this is done for every message.
+    let mut tokens: [&[u8]; TOKENS] = [&[]; TOKENS];
+    let mut count = 0;
+    for token in reply.as_bytes().split(|byte| *byte == b'.') {
+        if let Some(place) = tokens.get_mut(count) {
+            *place = token;
+        }
+        count += 1;
+    }
+    let [js, ack, _stream, _consumer, short @ ..] = &tokens;
+    if *js != b"$JS" || *ack != b"ACK" {
         return None;
     }
-    // In front of the deliveries: stream and consumer, and domain and account before them in the longer form.
-    let skip = match count {
-        9 => 2,
-        11.. => 4,
+    // The longer form has domain and account in front of stream and consumer.
+    let [_, _, long @ ..] = short;
+    let numbers: &[&[u8]] = match count {
+        9 => short,
+        11.. => long,
         0..=8 | 10 => return None,
     };
-    let mut tokens = tokens.skip(skip);
-    let deliveries = tokens.next()?.parse::<u64>().ok()?;
-    let sequence = tokens.next()?.parse().ok()?;
-    let _consumer_sequence: u64 = tokens.next()?.parse().ok()?;
-    let nanos: u64 = tokens.next()?.parse().ok()?;
+    let [deliveries, sequence, consumer_sequence, nanos, ..] = numbers else { return None };
+    number(consumer_sequence)?;
     Some(Position {
-        deliveries: u32::try_from(deliveries).unwrap_or(u32::MAX),
-        sequence,
-        stored_at: SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos),
+        deliveries: u32::try_from(number(deliveries)?).unwrap_or(u32::MAX),
+        sequence: number(sequence)?,
+        stored_at: SystemTime::UNIX_EPOCH + Duration::from_nanos(number(nanos)?),
+    })
+}
+
+/// Reads digits; `None` when there are none, anything else among them, or too many.
+fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
     })
 }
 
@@ -76,6 +96,8 @@ mod tests {
             "$JS.ACK.ORDERS.billing.3.42.7.1700000000000000001",
             "$JS.ACK.x.ORDERS.billing.3.42.7.1700000000000000001.5",
             "$JS.ACK.ORDERS.billing.3.forty-two.7.1700000000000000001.5",
+            "$JS.ACK.ORDERS.billing.3..7.1700000000000000001.5",
+            "$JS.ACK.ORDERS.billing.3.18446744073709551616.7.1700000000000000001.5",
             "$JS.NAK.ORDERS.billing.3.42.7.1700000000000000001.5",
         ] {
             assert_eq!(parse(reply), None, "{reply}");

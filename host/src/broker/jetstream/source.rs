@@ -7,6 +7,7 @@
 //! - What comes while nobody receives is kept for the next `receive`, its lease counted from its arrival.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -19,9 +20,9 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::acks;
+use super::arrival;
 use super::counters::Counters;
 use super::dead::DeadLetterStore;
-use super::headers::{self, KEPT_ID, MESSAGE_ID};
 use super::link::Link;
 use super::options::lease_margin;
 use super::publish::Publisher;
@@ -36,7 +37,6 @@ use crate::broker::{
     Backlog, Delivery, Demand, Receipt, ReceiveError, Settle, SettleError, Source, Standing, SubscriptionSpec,
 };
 use crate::message::{Message, REDRIVE_FOR_HEADER};
-use crate::settle::progress::Progress;
 
 /// How long `receive` waits for a connection before it says that there is none.
 const WAIT_FOR_SESSION: Duration = Duration::from_secs(1);
@@ -202,11 +202,16 @@ impl JetStreamSource {
                     self.counters.stale.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }
-                if held.get(&position.sequence).is_some_and(|ends_at| *ends_at > now) {
-                    self.counters.held_back.fetch_add(1, Ordering::Relaxed);
-                    continue;
+                match held.entry(position.sequence) {
+                    Entry::Occupied(entry) if *entry.get() > now => {
+                        self.counters.held_back.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                    Entry::Occupied(mut entry) => *entry.get_mut() = lease_ends_at,
+                    Entry::Vacant(entry) => {
+                        entry.insert(lease_ends_at);
+                    }
                 }
-                held.insert(position.sequence, lease_ends_at);
                 fresh.push((arrived.message, position, lease_ends_at));
             }
         }
@@ -216,10 +221,10 @@ impl JetStreamSource {
             .into_iter()
             .zip(known)
             .map(|((message, position, lease_ends_at), (already_done, note))| {
-                let progress = progress(note, position.deliveries, wall);
+                let progress = arrival::progress(note, position.deliveries, wall);
                 let token = message.reply.as_ref().map(|reply| Bytes::copy_from_slice(reply.as_bytes()));
                 let receipt = Receipt { sequence: position.sequence, token: token.unwrap_or_default() };
-                let message = self.message(&message, &position);
+                let message = arrival::message(&self.bound.stream, message, &position);
                 let standing = self.standing(&message, already_done);
                 Delivery { message, progress, receipt, lease_ends_at, standing }
             })
@@ -234,22 +239,6 @@ impl JetStreamSource {
         match message.headers.text(REDRIVE_FOR_HEADER) {
             Some(name) if name != self.spec.name => Standing::ForAnother,
             Some(_) | None => Standing::Due,
-        }
-    }
-
-    fn message(&self, message: &async_nats::Message, position: &reply::Position) -> Message {
-        let headers = headers::from_nats(message);
-        let id = headers
-            .text(KEPT_ID)
-            .or_else(|| headers.text(MESSAGE_ID))
-            .map_or_else(|| format!("{}:{}", self.bound.stream, position.sequence), str::to_owned);
-        Message {
-            id,
-            subject: message.subject.as_str().to_owned(),
-            headers,
-            body: message.payload.clone(),
-            sequence: position.sequence,
-            published_at: position.stored_at,
         }
     }
 
@@ -290,18 +279,6 @@ impl Drop for Asking<'_> {
         if !self.sent {
             self.inboxes.pulls().take_back(&self.request);
         }
-    }
-}
-
-/// What is known of earlier deliveries: the note, if there is one, and the server's count.
-pub(super) fn progress(note: Option<Progress>, deliveries: u32, now: SystemTime) -> Progress {
-    match note {
-        Some(mut progress) => {
-            // A server that was killed may have forgotten some of its count; ours does not go back.
-            progress.deliveries = deliveries.max(progress.deliveries.saturating_add(1));
-            progress
-        }
-        None => Progress { deliveries: deliveries.max(1), ..Progress::first(now) },
     }
 }
 

@@ -26,10 +26,11 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::arrival;
 use super::reply::{self, Position};
 use super::session::Session;
 use super::setup;
-use super::source::{JetStreamSource, progress};
+use super::source::JetStreamSource;
 use super::wire::{ApiError, code};
 use crate::broker::subject::matches;
 use crate::broker::{Delivery, Receipt, ReceiveError, Source as _, Standing};
@@ -142,7 +143,7 @@ impl JetStreamSource {
         };
         Delivery {
             message,
-            progress: progress(None, found.position.deliveries, SystemTime::now()),
+            progress: arrival::progress(None, found.position.deliveries, SystemTime::now()),
             receipt: Receipt { sequence, token: token.into() },
             lease_ends_at,
             standing: Standing::Unreadable(found.problem),

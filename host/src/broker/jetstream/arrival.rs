@@ -1,0 +1,46 @@
+//! From what came on the wire to our own message, and to what is known of its earlier deliveries.
+
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use super::headers::{self, KEPT_ID, MESSAGE_ID};
+use super::reply::Position;
+use crate::message::Message;
+use crate::settle::progress::Progress;
+
+/// The message; its body is moved.
+pub(super) fn message(stream: &str, message: async_nats::Message, position: &Position) -> Message {
+    let headers = headers::from_nats(&message);
+    let given = headers.text(KEPT_ID).or_else(|| headers.text(MESSAGE_ID));
+    let id = given.map_or_else(|| position_id(stream, position.sequence), str::to_owned);
+    Message {
+        id,
+        subject: message.subject.as_str().to_owned(),
+        headers,
+        body: message.payload,
+        sequence: position.sequence,
+        published_at: position.stored_at,
+    }
+}
+
+/// The id of a message that came without one: where it stands.
+fn position_id(stream: &str, sequence: u64) -> String {
+    // A sequence has at most 20 digits: the text is allocated once.
+    let mut id = String::with_capacity(stream.len() + 21);
+    id.push_str(stream);
+    // Writing to a string cannot fail.
+    let _ = write!(id, ":{sequence}");
+    id
+}
+
+/// What is known of earlier deliveries: the note, if there is one, and the server's count.
+pub(super) fn progress(note: Option<Progress>, deliveries: u32, now: SystemTime) -> Progress {
+    match note {
+        Some(mut progress) => {
+            // A server that was killed may have forgotten some of its count; ours does not go back.
+            progress.deliveries = deliveries.max(progress.deliveries.saturating_add(1));
+            progress
+        }
+        None => Progress { deliveries: deliveries.max(1), ..Progress::first(now) },
+    }
+}
