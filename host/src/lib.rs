@@ -17,7 +17,9 @@ pub mod clock;
 pub mod config;
 pub mod handler;
 
+pub mod deploy;
 pub mod dispatch;
+mod failpoint;
 pub mod registry;
 pub mod sandbox;
 pub mod settle;

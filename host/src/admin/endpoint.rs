@@ -7,7 +7,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::state::HostState;
-use super::{access, dead_letters, health, publish, status};
+use super::{access, dead_letters, handlers, health, publish, status};
 use crate::access::Role;
 
 /// One route: a method on a path.
@@ -23,6 +23,10 @@ pub(super) enum Endpoint {
     DeadLetter,
     Discard,
     Redrive,
+    Handlers,
+    Handler,
+    Deploy,
+    Rollback,
 }
 
 /// What a caller needs for a route.
@@ -35,13 +39,12 @@ pub(super) enum Needs {
     /// A role, and that the caller is not limited to some handlers: it concerns all of them.
     WholeHost(Role),
     /// A role, and that the caller covers the handler that the path names with `{handler}`.
-    #[allow(dead_code, reason = "the routes of handlers come with deploying")]
     Handler(Role),
 }
 
 impl Endpoint {
     /// All of them, in the order in which the documentation shows them.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Live,
         Self::Ready,
         Self::Metrics,
@@ -52,6 +55,10 @@ impl Endpoint {
         Self::DeadLetter,
         Self::Discard,
         Self::Redrive,
+        Self::Handlers,
+        Self::Handler,
+        Self::Deploy,
+        Self::Rollback,
     ];
 
     /// The method and the path, as axum writes it.
@@ -67,6 +74,10 @@ impl Endpoint {
             Self::DeadLetter => (Method::GET, "/v1/dead-letters/{id}"),
             Self::Discard => (Method::DELETE, "/v1/dead-letters/{id}"),
             Self::Redrive => (Method::POST, "/v1/dead-letters/{id}/redrive"),
+            Self::Handlers => (Method::GET, "/v1/handlers"),
+            Self::Handler => (Method::GET, "/v1/handlers/{handler}"),
+            Self::Deploy => (Method::POST, "/v1/handlers/{handler}/versions"),
+            Self::Rollback => (Method::POST, "/v1/handlers/{handler}/rollback"),
         }
     }
 
@@ -81,6 +92,10 @@ impl Endpoint {
             // These look at the handler of each dead letter, and at the role for its headers and body.
             Self::DeadLetters | Self::DeadLetter => Needs::Role(Role::Read),
             Self::Discard | Self::Redrive => Needs::Role(Role::Operate),
+            // It shows the handlers that the caller covers.
+            Self::Handlers => Needs::Role(Role::Read),
+            Self::Handler => Needs::Handler(Role::Read),
+            Self::Deploy | Self::Rollback => Needs::Handler(Role::Deploy),
         }
     }
 
@@ -97,6 +112,10 @@ impl Endpoint {
             Self::DeadLetter => get(dead_letters::show),
             Self::Discard => delete(dead_letters::discard),
             Self::Redrive => post(dead_letters::redrive),
+            Self::Handlers => get(handlers::list),
+            Self::Handler => get(handlers::show),
+            Self::Deploy => post(handlers::deploy),
+            Self::Rollback => post(handlers::rollback),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The HTTP listener: health, metrics, publishing, status and dead letters. It is all that this host serves.
+//! The HTTP listener: health, metrics, publishing, status, dead letters, and deploying. It is all that this host serves.
 //!
 //! | method and path | what |
 //! |---|---|
@@ -11,6 +11,10 @@
 //! | `GET /v1/dead-letters` | a page of dead letters |
 //! | `GET`, `DELETE /v1/dead-letters/{id}` | one, whole; removes it |
 //! | `POST /v1/dead-letters/{id}/redrive` | sends it back |
+//! | `GET /v1/handlers` | what runs |
+//! | `GET /v1/handlers/{handler}` | its versions, and what happened |
+//! | `POST /v1/handlers/{handler}/versions` | deploys the module in the body; a line of JSON for each step |
+//! | `POST /v1/handlers/{handler}/rollback` | makes a version of before the active one again |
 //!
 //! What each route needs of its caller stands in [`endpoint`], a closed list from which the router is built.
 //!
@@ -32,6 +36,7 @@ mod dead_letters;
 mod endpoint;
 mod fail;
 mod guard;
+mod handlers;
 mod health;
 mod lines;
 mod publish;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::broker::Broker;
+use crate::deploy::Deployments;
 use crate::telemetry::{Metrics, SubscriptionCounts};
 
 /// So many publish requests are worked on at once; the next ones wait. Each holds at most a group of messages or one
@@ -27,6 +28,8 @@ pub struct HostState {
     /// One permit a publish request.
     pub(super) publishers: Semaphore,
     pub(super) started: std::time::Instant,
+    /// The handlers and their versions; `None` where nothing runs them, and only queues are served.
+    pub(super) deployments: Option<Arc<Deployments>>,
 }
 
 /// A broker and its kind.
@@ -76,6 +79,13 @@ impl HostState {
         max_publish_bytes: usize,
     ) -> Self {
         let (publishers, started) = (Semaphore::new(PUBLISHERS), std::time::Instant::now());
-        Self { host, brokers, subscriptions, metrics, max_publish_bytes, publishers, started }
+        let deployments = None;
+        Self { host, brokers, subscriptions, metrics, max_publish_bytes, publishers, started, deployments }
+    }
+
+    /// The same with handlers that can be looked at and deployed to.
+    #[must_use]
+    pub fn with_deployments(self, deployments: Arc<Deployments>) -> Self {
+        Self { deployments: Some(deployments), ..self }
     }
 }

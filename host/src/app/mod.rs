@@ -17,13 +17,12 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, HostState, Listening, NamedBroker};
 use crate::broker::SubscribeError;
 use crate::clock::Clock;
-use crate::config::{Config, OutputConfig, SubscriptionConfig};
-use crate::dispatch::{Deployed, Links, Setup, Slot as VersionSlot, Subscription, Turns};
-use crate::handler::Handler as _;
+use crate::config::{Config, SubscriptionConfig};
+use crate::deploy::Deployments;
+use crate::dispatch::{Links, Setup, Subscription, Turns};
 use crate::sandbox::{Sandbox, SandboxOptions};
-use crate::settle::outputs::{Grant, Grants};
 use crate::settle::verdict::Identity;
-use crate::telemetry::{Metrics, VersionFigures};
+use crate::telemetry::Metrics;
 
 pub use slots::Report;
 use slots::{Slot, Slots};
@@ -62,6 +61,7 @@ pub async fn run(config: Config) -> anyhow::Result<Ended> {
 /// A host that runs.
 pub struct Host {
     slots: Arc<Slots>,
+    deployments: Arc<Deployments>,
     brokers: BTreeMap<String, NamedBroker>,
     address: std::net::SocketAddr,
     stop_serving: CancellationToken,
@@ -72,7 +72,7 @@ pub struct Host {
 /// What subscriptions are wired to.
 struct Stations {
     brokers: BTreeMap<String, NamedBroker>,
-    handlers: BTreeMap<String, Arc<VersionSlot>>,
+    deployments: Arc<Deployments>,
     metrics: Arc<Metrics>,
     turns: Arc<Turns>,
 }
@@ -101,8 +101,9 @@ impl Host {
             metrics,
             config.http.max_publish_bytes,
         );
-        let (stop_serving, serving) = serve(listening, state);
-        Ok(Self { slots, brokers: stations.brokers, address, stop_serving, serving, tasks })
+        let deployments = stations.deployments;
+        let (stop_serving, serving) = serve(listening, state.with_deployments(Arc::clone(&deployments)));
+        Ok(Self { slots, deployments, brokers: stations.brokers, address, stop_serving, serving, tasks })
     }
 
     /// Where it answers.
@@ -114,6 +115,7 @@ impl Host {
     /// Stops taking messages, lets running handlers finish, gives the rest back, closes the brokers.
     pub async fn drain(mut self, timeout: Duration) -> Vec<Report> {
         self.tasks.shutdown().await;
+        self.deployments.close().await;
         let reports = self.slots.drain(Instant::now() + timeout).await;
         self.stop_serving.cancel();
         // Requests that are being answered are finished; one that hangs does not keep the host.
@@ -134,23 +136,9 @@ async fn open_stations(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result
     }
     let sandbox =
         Sandbox::new(SandboxOptions { cache_dir: Some(config.host.cache_dir.clone()), ..SandboxOptions::default() })?;
-    let mut handlers = BTreeMap::new();
-    for (name, handler) in &config.handlers {
-        let begun = std::time::Instant::now();
-        let version = open::handler(name, handler, &sandbox).await?;
-        tracing::info!(handler = name, digest = version.digest(), took = ?begun.elapsed(), "the module is loaded");
-        let version = Deployed {
-            number: 1,
-            max_run: version.limits().max_run,
-            measurements: metrics.handler(name, version.limits().metric_series),
-            handler: version,
-            grants: grants(&handler.outputs),
-            figures: VersionFigures::default(),
-        };
-        handlers.insert(name.clone(), VersionSlot::holding(Arc::new(version)));
-    }
+    let deployments = Deployments::open(config, sandbox, Arc::clone(&metrics)).await?;
     let turns = Turns::new(std::thread::available_parallelism().map_or(1, NonZeroUsize::get));
-    Ok(Stations { brokers, handlers, metrics, turns })
+    Ok(Stations { brokers, deployments, metrics, turns })
 }
 
 /// What a subscription is started with.
@@ -163,7 +151,7 @@ fn wire(
     let missing = |what, of: &str| format!("subscription `{name}` names {what} `{of}`, which is not configured");
     let broker = stations.brokers.get(&subscription.broker).with_context(|| missing("broker", &subscription.broker))?;
     let handler = &subscription.handler;
-    let slot = stations.handlers.get(handler).with_context(|| missing("handler", handler))?;
+    let slot = stations.deployments.slot(handler).with_context(|| missing("handler", handler))?;
     // The host's bytes are split evenly, so that together they hold whatever the neighbours do.
     let share = config.host.max_in_flight_bytes / config.subscriptions.len().max(1);
     let setup = Setup {
@@ -187,16 +175,10 @@ fn wire(
     let links = Links {
         broker: Arc::clone(&broker.broker),
         brokers: stations.brokers.iter().map(|(name, one)| (name.as_str().into(), Arc::clone(&one.broker))).collect(),
-        slot: Arc::clone(slot),
+        slot,
         metrics: stations.metrics.subscription(name, broker.kind),
     };
     Ok((setup, links))
-}
-
-/// What outputs a handler may publish to.
-fn grants(outputs: &BTreeMap<String, OutputConfig>) -> Grants {
-    let grant = |to: &OutputConfig| Grant { broker: to.broker.as_str().into(), subject: to.subject.clone() };
-    outputs.iter().map(|(output, to)| (output.clone(), grant(to))).collect()
 }
 
 /// Starts a subscription now, or goes on trying in the background while its broker is away.

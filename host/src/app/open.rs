@@ -1,4 +1,4 @@
-//! Opens what a configuration names: brokers with their records and secrets, handlers with their modules.
+//! Opens what a configuration names: brokers with their records and secrets.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,8 +9,7 @@ use crate::broker::Broker;
 use crate::broker::done::{self, DoneRecord};
 use crate::broker::embedded::EmbeddedQueue;
 use crate::broker::jetstream::{self, Auth, DeadLetterOptions, JetStream, StreamDefaults, StreamSettings, Tls};
-use crate::config::{Authentication, BrokerConfig, HandlerConfig, JetStreamConfig, TlsConfig};
-use crate::sandbox::{Sandbox, Version};
+use crate::config::{Authentication, BrokerConfig, JetStreamConfig, TlsConfig};
 
 /// Opens a broker. One that is away is opened all the same and connects when it can.
 ///
@@ -37,19 +36,6 @@ pub async fn broker(name: &str, config: &BrokerConfig, data_dir: &Path) -> anyho
             Ok(broker.with_context(|| format!("could not open broker `{name}`"))?)
         }
     }
-}
-
-/// Loads a handler's module.
-///
-/// # Errors
-/// When the file cannot be read, or the module is not one that can run; the text says what to do.
-pub async fn handler(name: &str, config: &HandlerConfig, sandbox: &Sandbox) -> anyhow::Result<Arc<Version>> {
-    let path = &config.module;
-    let bytes = tokio::fs::read(path)
-        .await
-        .with_context(|| format!("could not read the module of handler `{name}`, {}", path.display()))?;
-    let version = sandbox.load(bytes, name, &config.limits).await;
-    version.with_context(|| format!("could not load the module of handler `{name}`, {}", path.display()))
 }
 
 fn jetstream_options(name: &str, config: &JetStreamConfig) -> anyhow::Result<jetstream::Options> {

@@ -98,7 +98,10 @@ fn settings(folder: &Path, module: &Path) -> (Limits, Option<PathBuf>) {
         }
     };
     let module = module.canonicalize().ok();
-    let handler = config.handlers.values().find(|handler| handler.module.canonicalize().ok() == module);
+    let handler = config.handlers.values().find(|handler| {
+        let configured = handler.module.as_ref().and_then(|path| path.canonicalize().ok());
+        configured.is_some() && configured == module
+    });
     (handler.map_or_else(Limits::default, |handler| handler.limits.clone()), Some(config.host.cache_dir))
 }
 

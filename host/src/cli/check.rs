@@ -74,19 +74,20 @@ async fn modules(config: &Config, found: &mut Found) -> anyhow::Result<()> {
     let options = SandboxOptions { cache_dir: Some(config.host.cache_dir.clone()), ..SandboxOptions::default() };
     let sandbox = Sandbox::new(options)?;
     for (name, handler) in &config.handlers {
-        let Ok(bytes) = tokio::fs::read(&handler.module).await else { continue };
+        let Some(path) = &handler.module else { continue };
+        let Ok(bytes) = tokio::fs::read(path).await else { continue };
         let size = bytes.len();
         match sandbox.load(bytes, name, &handler.limits).await {
             Ok(version) => found.handlers.push(CheckedHandler {
                 name: name.clone(),
-                module: handler.module.display().to_string(),
+                module: path.display().to_string(),
                 digest: version.digest().to_owned(),
                 size,
                 imports: version.imports().map(str::to_owned).collect(),
             }),
             Err(error) => {
                 let error = anyhow::Error::from(error);
-                let module = handler.module.display();
+                let module = path.display();
                 found.problems.push(format!("error: handler `{name}` cannot run {module}: {error:#}"));
             }
         }

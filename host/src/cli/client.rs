@@ -8,8 +8,11 @@ use serde::de::DeserializeOwned;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
+use super::ConfigArgument;
 use super::exit::{Exit, Failure};
 use crate::admin::wire::{DeadLetterList, DeadLetterView, ErrorAnswer, PublishSummary, PublishedMessage};
+
+mod handlers;
 
 /// A loopback connection is there or it is not.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -23,6 +26,16 @@ const LARGEST_ANSWER: u64 = 64 << 20;
 pub(super) struct Client {
     agent: Agent,
     base: String,
+}
+
+/// The client of the host that runs by a configuration.
+pub(super) fn of(config: &ConfigArgument) -> Result<Client, Failure> {
+    let address = config.load()?.http.listen;
+    let client = Client::new(address);
+    if client.is_there() {
+        return Ok(client);
+    }
+    Err(Failure::from(anyhow!("no host answers at {address}: start it with `tidegate run`")))
 }
 
 /// Which dead letters.

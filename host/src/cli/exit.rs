@@ -10,7 +10,8 @@ Exit codes:
   2  the command line or the configuration is wrong
   3  what was asked for is not there
   4  some of it was done, and some was not
-  5  the handler did not complete the message (invoke)";
+  5  the handler did not complete the message (invoke)
+  6  the host refused the module, and nothing was changed (deploy)";
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub(super) enum Exit {
     Partly,
     /// `invoke`: the handler did not complete the message.
     NotCompleted,
+    /// `deploy`: the host refused the module.
+    Refused,
 }
 
 impl From<Exit> for ExitCode {
@@ -38,6 +41,7 @@ impl From<Exit> for ExitCode {
             Exit::NotFound => 3,
             Exit::Partly => 4,
             Exit::NotCompleted => 5,
+            Exit::Refused => 6,
         })
     }
 }

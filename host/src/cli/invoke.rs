@@ -106,12 +106,15 @@ fn subject(arguments: &Arguments) -> Result<(Subject, PathBuf), Failure> {
         let file = config.path().display();
         Failure::not_found(anyhow!("{file} has no handler `{name}`; there is: {}", known.join(", ")))
     })?;
+    let module = handler.module.clone().ok_or_else(|| {
+        Failure::usage(anyhow!("handler `{name}` names no module; give the path of one, without --handler"))
+    })?;
     let grants = handler.outputs.iter().map(|(output, to)| {
         (output.clone(), Grant { broker: Arc::from(to.broker.as_str()), subject: to.subject.clone() })
     });
     let subject = Subject {
         name: name.clone(),
-        module: handler.module.clone(),
+        module,
         limits: arguments.limits.over(handler.limits.clone()),
         grants: Some(grants.collect()),
         cache_dir: Some(config.host.cache_dir.clone()),

@@ -16,9 +16,11 @@ mod build;
 mod check;
 mod client;
 mod completions;
+mod deploy;
 mod direct;
 mod dlq;
 mod exit;
+mod handlers;
 mod invoke;
 mod language;
 mod limits;
@@ -53,6 +55,12 @@ enum Verb {
     Invoke(invoke::Arguments),
     /// Check a configuration and the modules that it names
     Check(check::Arguments),
+    /// Deploy a module to a host that runs
+    Deploy(deploy::Arguments),
+    /// Look at handlers and their versions
+    Handlers(handlers::Arguments),
+    /// Make a version of before the active one again
+    Rollback(handlers::Rollback),
     /// Look at dead letters, send them back, remove them
     Dlq(dlq::Arguments),
     /// Print a completion script for a shell
@@ -96,6 +104,9 @@ pub fn main() -> ExitCode {
         Verb::Publish(arguments) => publish::publish(&arguments),
         Verb::Invoke(arguments) => invoke::invoke(&arguments),
         Verb::Check(arguments) => check::check(&arguments),
+        Verb::Deploy(arguments) => deploy::deploy(&arguments),
+        Verb::Handlers(arguments) => handlers::handlers(&arguments),
+        Verb::Rollback(arguments) => handlers::rollback(&arguments),
         Verb::Dlq(arguments) => dlq::dlq(arguments),
         Verb::Completions(arguments) => completions::completions(&arguments),
     };

@@ -38,6 +38,8 @@ pub(super) fn dump(config: &Config) -> String {
     page.section(&["http"]);
     page.line("listen", text(&config.http.listen.to_string()));
     page.line("max_publish_bytes", size(config.http.max_publish_bytes as u64));
+    page.section(&["registry"]);
+    page.line("keep_versions", number(config.registry.keep_versions as u64));
     for (name, broker) in &config.brokers {
         page.section(&["brokers", name]);
         page.line("type", text(broker.kind()));
@@ -159,7 +161,8 @@ fn jetstream(page: &mut Page<'_>, name: &str, config: &JetStreamConfig) {
 
 fn handler(page: &mut Page<'_>, name: &str, config: &HandlerConfig) {
     page.section(&["handlers", name]);
-    page.line("module", path(&config.module));
+    page.line_if("module", config.module.as_deref().map(path));
+    page.line_if("golden", config.golden.as_deref().map(path));
     for (output, to) in &config.outputs {
         page.section(&["handlers", name, "outputs", output]);
         page.line("broker", text(&to.broker));
@@ -323,6 +326,7 @@ confirm = "each"
 
 [handlers.invoice]
 module = "invoice.wasm"
+golden = "golden"
 limits.fuel = "unmetered"
 outputs.all = { broker = "main", subject = "all.>" }
 
@@ -347,8 +351,8 @@ retry.preset = "patient"
         let text = dump(&config);
         let again = Config::from_text(file, text.clone(), &[]).unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_eq!(
-            (&again.host, &again.http, &again.brokers, &again.handlers, &again.subscriptions),
-            (&config.host, &config.http, &config.brokers, &config.handlers, &config.subscriptions)
+            (&again.host, &again.http, &again.registry, &again.brokers, &again.handlers, &again.subscriptions),
+            (&config.host, &config.http, &config.registry, &config.brokers, &config.handlers, &config.subscriptions)
         );
     }
 

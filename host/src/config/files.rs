@@ -8,11 +8,24 @@ use super::{Config, SecretSource};
 
 /// All that the configuration points at and that is not there or cannot be read.
 pub(super) fn missing(config: &Config) -> Vec<Problem> {
-    let mut problems = Vec::new();
+    let mut problems = missing_but_modules(config);
     for (name, handler) in &config.handlers {
-        if let Some(problem) = missing_file(&["handlers", name, "module"], "module", &handler.module) {
+        let Some(module) = &handler.module else { continue };
+        if let Some(problem) = missing_file(&["handlers", name, "module"], "module", module) {
             let built = "build it first; the path is relative to the configuration file";
             problems.push(problem.help(built));
+        }
+    }
+    problems
+}
+
+/// The same but for modules.
+pub(super) fn missing_but_modules(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (name, handler) in &config.handlers {
+        if let Some(folder) = handler.golden.as_ref().filter(|folder| !folder.is_dir()) {
+            let message = format!("the golden messages {} are not a folder", folder.display());
+            problems.push(Problem::at(&["handlers", name, "golden"], message));
         }
     }
     for (name, broker) in &config.brokers {

@@ -20,8 +20,10 @@ const LEAST_MEMORY: usize = 128 << 10;
 /// The settings of one handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandlerConfig {
-    /// The WebAssembly component.
-    pub module: PathBuf,
+    /// The WebAssembly component; `None`: it comes by a deploy.
+    pub module: Option<PathBuf>,
+    /// A folder of golden messages, which each version is tried on before it runs.
+    pub golden: Option<PathBuf>,
     /// Where it may send messages, by the name that it uses.
     pub outputs: BTreeMap<String, OutputConfig>,
     /// What one run may use.
@@ -40,13 +42,17 @@ pub struct OutputConfig {
 impl HandlerConfig {
     pub(super) fn validate(name: &str, raw: RawHandler, brokers: &[&str], checker: &mut Checker) -> Self {
         checker.name("handler", "handlers", name);
-        let module = raw.module.unwrap_or_default();
-        if module.as_os_str().is_empty() {
-            let problem = Problem::at(&["handlers", name, "module"], format!("handler `{name}` has no `module`"));
-            checker.problem(problem.help("module = \"path/to/handler.wasm\", relative to this file"));
-        }
+        let mut path = |key: &str, given: Option<PathBuf>| {
+            let given = given?;
+            if given.as_os_str().is_empty() {
+                let problem = Problem::at(&["handlers", name, key], format!("`{key}` is empty"));
+                checker.problem(problem.help("a path relative to this file; or leave the key out"));
+            }
+            Some(checker.resolve(&given))
+        };
         Self {
-            module: checker.resolve(&module),
+            module: path("module", raw.module),
+            golden: path("golden", raw.golden),
             outputs: raw
                 .outputs
                 .into_iter()

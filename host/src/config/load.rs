@@ -10,7 +10,7 @@ use super::broker::BrokerConfig;
 use super::check::Checker;
 use super::environment;
 use super::handler::HandlerConfig;
-use super::host::{HostConfig, HttpConfig};
+use super::host::{HostConfig, HttpConfig, RegistryConfig};
 use super::problem::{Problem, Problems};
 use super::raw::RawConfig;
 use super::reader::Reader;
@@ -76,6 +76,7 @@ fn read(tree: &Node, problems: &mut Vec<Problem>) -> (RawConfig, Vec<KeyPath>) {
 fn validate(raw: RawConfig, source: Document, checker: &mut Checker) -> Config {
     let host = HostConfig::validate(raw.host, checker);
     let http = HttpConfig::validate(&raw.http, checker);
+    let registry = RegistryConfig::validate(&raw.registry, &host, checker);
     let brokers: BTreeMap<String, BrokerConfig> = raw
         .brokers
         .into_iter()
@@ -102,7 +103,7 @@ fn validate(raw: RawConfig, source: Document, checker: &mut Checker) -> Config {
     check_names("handlers", &handler_names, checker);
     check_names("subscriptions", &names("subscriptions"), checker);
     check_queue_paths(&brokers, checker);
-    Config { host, http, brokers, handlers, subscriptions, source }
+    Config { host, http, registry, brokers, handlers, subscriptions, source }
 }
 
 /// Two names that differ in case or in `-` and `_` only could not be told apart in an environment variable.

@@ -34,7 +34,7 @@ mod units;
 
 pub use broker::{Authentication, BrokerConfig, JetStreamConfig, StreamConfig, TlsConfig};
 pub use handler::{HandlerConfig, OutputConfig};
-pub use host::{HostConfig, HttpConfig, LogConfig};
+pub use host::{HostConfig, HttpConfig, LogConfig, RegistryConfig};
 pub use problem::Problems;
 pub use raw::{LogFormat, LogThreshold};
 pub use schema::schema;
@@ -52,6 +52,8 @@ pub struct Config {
     pub host: HostConfig,
     /// The HTTP listener.
     pub http: HttpConfig,
+    /// What was deployed.
+    pub registry: RegistryConfig,
     /// The messaging systems, by name.
     pub brokers: BTreeMap<String, BrokerConfig>,
     /// The handlers, by name.
@@ -128,7 +130,18 @@ impl Config {
     /// # Errors
     /// With all that is missing.
     pub fn check_files(&self) -> Result<(), ConfigError> {
-        let problems = files::missing(self);
+        self.without(files::missing(self))
+    }
+
+    /// The same but for the modules: a host that starts needs no file whose module was deployed before.
+    ///
+    /// # Errors
+    /// With all that is missing.
+    pub fn check_files_but_modules(&self) -> Result<(), ConfigError> {
+        self.without(files::missing_but_modules(self))
+    }
+
+    fn without(&self, problems: Vec<problem::Problem>) -> Result<(), ConfigError> {
         if problems.is_empty() { Ok(()) } else { Err(self.source.invalid(problems)) }
     }
 

@@ -21,6 +21,8 @@ pub(super) struct RawConfig {
     pub(super) host: RawHost,
     /// The HTTP listener for health, metrics, publishing and dead letters.
     pub(super) http: RawHttp,
+    /// What was deployed, and how much of it is kept.
+    pub(super) registry: RawRegistry,
     /// The messaging systems, by a name of your choice.
     pub(super) brokers: BTreeMap<String, RawBroker>,
     /// The handlers, by name.
@@ -93,6 +95,14 @@ pub(super) struct RawHttp {
     pub(super) listen: Option<String>,
     /// The largest message that is accepted for publishing. Default: "8MiB".
     pub(super) max_publish_bytes: Option<SizeText>,
+}
+
+/// What was deployed: kept in the folder `registry` of the data directory.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawRegistry {
+    /// How many versions of each handler are kept, the newest ones; the active one is kept in any case. Default: 10.
+    pub(super) keep_versions: Option<u32>,
 }
 
 /// A messaging system, chosen by its `type`.
@@ -218,9 +228,11 @@ pub(super) struct RawTls {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawHandler {
-    /// The WebAssembly component, relative to this file.
-    #[schemars(required)]
+    /// The WebAssembly component, relative to this file: the first version, and another one whenever the file has changed
+    /// at a start. Without it the handler waits for `tidegate deploy`.
     pub(super) module: Option<PathBuf>,
+    /// A folder with golden messages, relative to this file: each version is tried on them before it runs.
+    pub(super) golden: Option<PathBuf>,
     /// Where the handler may send messages, by the name that it uses.
     pub(super) outputs: BTreeMap<String, RawOutput>,
     /// What one run may use.

@@ -238,13 +238,6 @@ ack_wait = "10ms"
             10 | type = "embeded"
                |        ^^^^^^^^^
 
-            error: handler `triage` has no `module`
-              --> tidegate.toml:12:11
-               |
-            12 | [handlers.triage]
-               |           ^^^^^^
-               = help: module = "path/to/handler.wasm", relative to this file
-
             error: `fuel` must not be zero
               --> tidegate.toml:13:19
                |

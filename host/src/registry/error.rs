@@ -30,6 +30,14 @@ pub enum RegistryError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// The bytes that came are not those that were announced.
+    #[error("the sha256 of what arrived is {found}, not {expected}: it was changed on its way, or is another module")]
+    WrongDigest {
+        /// What came.
+        found: Digest,
+        /// What was announced.
+        expected: Digest,
+    },
     /// There is no such module.
     #[error("the registry has no module {digest}: deploy it again")]
     NoModule {

@@ -60,13 +60,16 @@ impl Incoming {
     /// Makes a module of what has arrived: synced, and named for its digest.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub async fn keep(mut self) -> Result<Kept, RegistryError> {
+    /// When the digest is not the one that was announced, or it cannot be written.
+    pub async fn keep(mut self, announced: Option<&Digest>) -> Result<Kept, RegistryError> {
+        let (digest, size) = (Digest::finished(self.hash), self.size);
+        if let Some(expected) = announced.filter(|expected| **expected != digest) {
+            return Err(RegistryError::WrongDigest { found: digest, expected: expected.clone() });
+        }
         let failed = |source| RegistryError::io(&self.part.0, source);
         // A write is handed to a thread: its error may come with the flush.
         self.file.flush().await.map_err(failed)?;
         self.file.sync_all().await.map_err(failed)?;
-        let (digest, size) = (Digest::finished(self.hash), self.size);
         let part = self.part;
         self.registry.with(move |inner| inner.modules.keep(digest, size, &part.0)).await
     }

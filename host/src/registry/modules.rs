@@ -85,6 +85,7 @@ impl Modules {
             let _ = fs::remove_file(part);
         } else {
             fs::rename(part, &path).map_err(|source| RegistryError::io(&path, source))?;
+            crate::failpoint::reached("renamed");
             sync_folder(&self.modules)?;
         }
         *held.entry(digest.clone()).or_default() += 1;

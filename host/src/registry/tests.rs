@@ -23,7 +23,7 @@ impl Place {
         for piece in bytes.chunks(3) {
             incoming.write(piece).await.unwrap();
         }
-        incoming.keep().await.unwrap()
+        incoming.keep(None).await.unwrap()
     }
 
     async fn deploy(&self, handler: &str, bytes: &[u8]) -> VersionRecord {
@@ -86,6 +86,11 @@ async fn an_upload_that_does_not_end_leaves_nothing_behind() {
     let error = incoming.write(b"more than eight").await.unwrap_err();
     assert!(matches!(error, RegistryError::TooLarge { limit: 8 }), "{error:?}");
     drop(incoming);
+    assert_eq!((place.files("incoming").len(), place.files("modules").len()), (0, 0));
+    let mut incoming = place.registry.receive(8).await.unwrap();
+    incoming.write(b"half").await.unwrap();
+    let error = incoming.keep(Some(&Digest::of(b"whole"))).await.unwrap_err();
+    assert!(matches!(error, RegistryError::WrongDigest { .. }), "{error:?}");
     assert_eq!((place.files("incoming").len(), place.files("modules").len()), (0, 0));
     // One that a crash cut off is removed at the next start.
     fs::write(place.directory.path().join("incoming/x.part"), "half").unwrap();

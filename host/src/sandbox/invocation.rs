@@ -10,6 +10,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -24,7 +25,7 @@ use super::state::State;
 use super::version::Version;
 use crate::broker::lease::Lease;
 use crate::handler::{Call, Handler as _, Run};
-use crate::outcome::{Outcome, Usage};
+use crate::outcome::{Fault, Outcome, Usage};
 
 /// What the host may allocate for one result besides the outputs' bytes: the lists' and records' own size. A header
 /// takes 48 bytes here and can be empty there, so the bytes count twice and each output for 256 more.
@@ -33,6 +34,9 @@ fn transfer_limit(limits: &Limits) -> usize {
     let records = usize::try_from(limits.outputs.get()).unwrap_or(usize::MAX).saturating_mul(256);
     limits.output_bytes.saturating_mul(2).saturating_add(records).saturating_add(REASON_BYTES)
 }
+
+/// How long a start outside of a run waits for an instance, when runs have them all.
+const INIT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A store and what lives in it. The permit is given back last, when the pool's slots are free again.
 pub(super) struct Instance {
@@ -63,7 +67,7 @@ pub(super) async fn run(version: &Version, call: &Call<'_>) -> Run {
             Err(stop) => return refused(&stop),
         },
     };
-    instance.begin(limits, started, call);
+    instance.begin(limits, started, call.previous_failure);
     let clock = Arc::clone(&instance.clock);
     let fields = Fields::of(&call.message.headers);
     let ended = drive(instance.handle(version, &fields, call), &clock, call.lease).await;
@@ -77,12 +81,7 @@ pub(super) async fn run(version: &Version, call: &Call<'_>) -> Run {
         Ok(Err(error)) => Err(fault::classify(&error, &circumstances)),
         Err(stop) => Err(fault::stopped(&stop, &circumstances)),
     };
-    let usage = Usage {
-        fuel: fuel_limit.saturating_sub(instance.store.get_fuel().unwrap_or(fuel_limit)),
-        fuel_limit,
-        memory_peak: instance.store.data().memory_peak(),
-        duration: started.elapsed(),
-    };
+    let usage = instance.usage(fuel_limit, started);
     let state = instance.store.data_mut();
     let (logs, measurements) = (state.log.finish(), std::mem::take(&mut state.measurements));
     let outcome = match ended {
@@ -93,6 +92,25 @@ pub(super) async fn run(version: &Version, call: &Call<'_>) -> Run {
         Err(fault) => Outcome::Fault(fault),
     };
     Run { outcome, usage, logs, measurements }
+}
+
+/// Starts an instance and drops it, under the limits of a run.
+pub(super) async fn init(version: &Version) -> Result<Usage, Fault> {
+    let limits = &version.limits;
+    let fuel_limit = limits.fuel.map_or(0, std::num::NonZero::get);
+    let circumstances = Circumstances { digest: version.digest(), fuel_limit, output_bytes: limits.output_bytes };
+    let stopped = |stop: Stop| fault::stopped(&stop, &circumstances);
+    let permit = permit(version, &Lease::until(Instant::now() + INIT_PATIENCE)).await.map_err(stopped)?;
+    let started = Instant::now();
+    let mut instance = Instance::new(version, permit);
+    instance.begin(limits, started, None);
+    let clock = Arc::clone(&instance.clock);
+    let lease = Lease::until(started + limits.max_run + INIT_PATIENCE);
+    match drive(instance.start(version), &clock, &lease).await {
+        Ok(Ok(_handle)) => Ok(instance.usage(fuel_limit, started)),
+        Ok(Err(error)) => Err(fault::classify(&error, &circumstances)),
+        Err(stop) => Err(stopped(stop)),
+    }
 }
 
 /// Takes the permits for one more instance; waits while all are taken, at the longest until the lease ends.
@@ -128,6 +146,15 @@ impl Instance {
         Self { store, handle: None, clock, served: 0, place: None, _permit: permit }
     }
 
+    fn usage(&self, fuel_limit: u64, started: Instant) -> Usage {
+        Usage {
+            fuel: fuel_limit.saturating_sub(self.store.get_fuel().unwrap_or(fuel_limit)),
+            fuel_limit,
+            memory_peak: self.store.data().memory_peak(),
+            duration: started.elapsed(),
+        }
+    }
+
     /// Messages that it has been given.
     pub(super) const fn served(&self) -> u32 {
         self.served
@@ -141,25 +168,30 @@ impl Instance {
         self.place.is_some()
     }
 
-    fn begin(&mut self, limits: &Limits, now: Instant, call: &Call<'_>) {
+    fn begin(&mut self, limits: &Limits, now: Instant, previous_failure: Option<&str>) {
         self.served = self.served.saturating_add(1);
         self.clock.start(now, limits.timeout, limits.max_run);
-        self.store.data_mut().begin(call.previous_failure);
+        self.store.data_mut().begin(previous_failure);
         self.store.set_epoch_deadline(1);
     }
 
     async fn handle(&mut self, version: &Version, fields: &Fields<'_>, call: &Call<'_>) -> wasmtime::Result<Answer> {
+        let handle = self.start(version).await?;
+        handle.call(&mut self.store, fields.message(call)).await
+    }
+
+    /// Fills the tank, and starts the guest when it has not started.
+    async fn start(&mut self, version: &Version) -> wasmtime::Result<Handle> {
         if let Some(fuel) = version.limits.fuel {
             self.store.set_fuel(fuel.get())?;
         }
-        let handle = match self.handle {
-            Some(handle) => handle,
+        match self.handle {
+            Some(handle) => Ok(handle),
             None => {
                 let instance = version.pre.instantiate_async(&mut self.store).await?;
-                *self.handle.insert(version.entry.of(&mut self.store, instance)?)
+                Ok(*self.handle.insert(version.entry.of(&mut self.store, instance)?))
             }
-        };
-        handle.call(&mut self.store, fields.message(call)).await
+        }
     }
 }
 

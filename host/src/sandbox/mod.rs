@@ -75,6 +75,17 @@ impl Default for SandboxOptions {
     }
 }
 
+/// The stages of a load, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The bytes are looked at.
+    Validate,
+    /// They are compiled, or their code taken from the cache.
+    Compile,
+    /// What the module exports and imports is compared with the contract and with what is granted.
+    Imports,
+}
+
 /// Compiles modules and holds what all versions share: engines, the tick, the instance permits, the code cache.
 #[derive(Debug)]
 pub struct Sandbox {
@@ -111,6 +122,21 @@ impl Sandbox {
     ///
     /// Each [`LoadError`] says what is wrong with the module and what to do about it.
     pub async fn load(&self, bytes: Vec<u8>, name: &str, limits: &Limits) -> Result<Arc<Version>, LoadError> {
+        self.load_in_stages(bytes, name, limits, |_stage| {}).await
+    }
+
+    /// As [`Sandbox::load`], and says when each stage begins, on the thread that does the work.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sandbox::load`].
+    pub async fn load_in_stages(
+        &self,
+        bytes: Vec<u8>,
+        name: &str,
+        limits: &Limits,
+        begins: impl Fn(Stage) + Send + 'static,
+    ) -> Result<Arc<Version>, LoadError> {
         let kind = if limits.fuel.is_some() { EngineKind::Metered } else { EngineKind::Unmetered };
         let station = self.station(kind)?;
         let limit = self.options.compile_timeout;
@@ -123,8 +149,11 @@ impl Sandbox {
         let label = name.to_owned();
         let work = tokio::task::spawn_blocking(move || {
             let _permit = permit;
+            begins(Stage::Validate);
             let module = Module::examine(bytes, &limits)?;
+            begins(Stage::Compile);
             let component = compiled::component(&station.engine, &module, cache.as_deref(), &label)?;
+            begins(Stage::Imports);
             Version::link(&label, module, &component, station, limits)
         });
         match tokio::time::timeout(limit, work).await {

@@ -19,6 +19,7 @@ use super::limits::Limits;
 use super::module::Module;
 use super::state::State;
 use crate::handler::{Call, Handler, Run};
+use crate::outcome::{Fault, Usage};
 
 /// A page of linear memory.
 const PAGE_BYTES: u64 = 64 << 10;
@@ -130,6 +131,15 @@ impl Version {
     /// The interfaces that the module exports, with their versions, in its order.
     pub fn exports(&self) -> impl Iterator<Item = &str> {
         self.exports.iter().map(String::as_str)
+    }
+
+    /// Starts an instance and drops it: a module that traps or loops at its start is found before it runs. The limits
+    /// of a run hold; what is in the module's own memory afterwards is not seen by any message.
+    ///
+    /// # Errors
+    /// The fault that a run would have had.
+    pub async fn init(&self) -> Result<Usage, Fault> {
+        invocation::init(self).await
     }
 
     /// An instance that an earlier run left.

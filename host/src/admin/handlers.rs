@@ -1,0 +1,163 @@
+//! `/v1/handlers`: what runs, deploying to it, going back.
+//!
+//! A deploy is read to its end first: what is wrong with the upload is the answer's status. Then each step is a line of
+//! the answer, as it happens, and the last line says how it ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::fail::Fail;
+use super::state::HostState;
+use crate::access::Caller;
+use crate::deploy::report::{HandlerList, HandlerView, Line, RolledBack};
+use crate::deploy::{DeployError, Deployments, Provenance, Upload};
+use crate::registry::Digest;
+
+/// A sender that sends nothing for so long has gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A whole upload may take no longer, because nobody else deploys to the handler meanwhile: 64 MiB in five minutes are
+/// 220 KB a second.
+const UPLOAD_TIME: Duration = Duration::from_secs(300);
+/// How much of where a module came from is kept.
+const SOURCE_CHARS: usize = 200;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeployQuery {
+    digest: Option<String>,
+    source: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RollbackQuery {
+    to: Option<u64>,
+}
+
+pub(super) async fn list(State(state): State<Arc<HostState>>, caller: Caller) -> Result<Json<HandlerList>, Fail> {
+    let mut handlers = deployments(&state)?.list().await.map_err(|error| fail(&error))?;
+    handlers.retain(|handler| caller.covers(&handler.name));
+    Ok(Json(HandlerList { handlers }))
+}
+
+pub(super) async fn show(
+    State(state): State<Arc<HostState>>,
+    Path(handler): Path<String>,
+) -> Result<Json<HandlerView>, Fail> {
+    Ok(Json(deployments(&state)?.show(&handler).await.map_err(|error| fail(&error))?))
+}
+
+pub(super) async fn rollback(
+    State(state): State<Arc<HostState>>,
+    Path(handler): Path<String>,
+    caller: Caller,
+    query: Result<Query<RollbackQuery>, QueryRejection>,
+) -> Result<Json<RolledBack>, Fail> {
+    let Query(query) = query.map_err(|rejection| Fail::bad_request("invalid-query", rejection.body_text()))?;
+    let deployments = Arc::clone(deployments(&state)?);
+    let by = caller.name.to_string();
+    // A task of its own: a caller who goes away in the middle leaves no switch half done.
+    let rolled = tokio::spawn(async move { deployments.rollback(&handler, query.to, &by).await }).await;
+    let broken =
+        |_| Fail::new(StatusCode::INTERNAL_SERVER_ERROR, "rollback-broken", "the rollback stopped; a bug of the host");
+    Ok(Json(rolled.map_err(broken)?.map_err(|error| fail(&error))?))
+}
+
+pub(super) async fn deploy(
+    State(state): State<Arc<HostState>>,
+    Path(handler): Path<String>,
+    caller: Caller,
+    query: Result<Query<DeployQuery>, QueryRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Fail> {
+    let Query(query) = query.map_err(|rejection| Fail::bad_request("invalid-query", rejection.body_text()))?;
+    let expected = query.digest.as_deref().map(str::parse::<Digest>).transpose();
+    let expected = expected.map_err(|error| Fail::bad_request("invalid-digest", error.to_string()))?;
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let upload = deployments(&state)?.upload(&handler, &caller.name, announced).await;
+    let upload = receive(upload.map_err(|error| fail(&error))?, body, announced).await?;
+    let source = query.source.unwrap_or_default();
+    let source = source.chars().filter(|c| !c.is_control()).take(SOURCE_CHARS).collect();
+    let provenance = Provenance { by: caller.name.to_string(), source };
+    let lines = upload.deploy(provenance, expected.as_ref()).await.map_err(|error| fail(&error))?;
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream(lines))).into_response())
+}
+
+/// Reads the whole body into the registry. Dropped in the middle, it leaves nothing there.
+async fn receive(mut upload: Upload, body: Body, announced: Option<u64>) -> Result<Upload, Fail> {
+    let mut chunks = body.into_data_stream();
+    let ends_at = Instant::now() + UPLOAD_TIME;
+    let mut received = 0u64;
+    loop {
+        let until = ends_at.min(Instant::now() + PATIENCE);
+        match tokio::time::timeout_at(until, chunks.next()).await {
+            Ok(Some(Ok(chunk))) => {
+                received += chunk.len() as u64;
+                upload.write(&chunk).await.map_err(|error| fail(&error))?;
+            }
+            Ok(Some(Err(error))) => return Err(Fail::bad_request("broken-body", error.to_string())),
+            Ok(None) if announced.is_some_and(|announced| announced != received) => {
+                return Err(Fail::bad_request("broken-body", "the upload was cut off"));
+            }
+            Ok(None) => return Ok(upload),
+            Err(_elapsed) => {
+                let message = "nothing was sent for 30 seconds, or the upload took longer than 5 minutes";
+                return Err(Fail::new(StatusCode::REQUEST_TIMEOUT, "too-slow", message));
+            }
+        }
+    }
+}
+
+fn stream(lines: mpsc::Receiver<Line>) -> impl futures_util::Stream<Item = Result<Bytes, serde_json::Error>> {
+    futures_util::stream::unfold(lines, |mut lines| async move {
+        let line = lines.recv().await?;
+        let text = serde_json::to_vec(&line).map(|mut text| {
+            text.push(b'\n');
+            Bytes::from(text)
+        });
+        Some((text, lines))
+    })
+}
+
+fn deployments(state: &HostState) -> Result<&Arc<Deployments>, Fail> {
+    let message = "no handlers run here: this listener serves queues alone";
+    state.deployments.as_ref().ok_or_else(|| Fail::new(StatusCode::SERVICE_UNAVAILABLE, "no-handlers-here", message))
+}
+
+fn fail(error: &DeployError) -> Fail {
+    let code = error.code();
+    let status = match error {
+        DeployError::NoHandler { .. } | DeployError::NoVersion { .. } => StatusCode::NOT_FOUND,
+        DeployError::Busy { .. } | DeployError::AlreadyActive { .. } | DeployError::NotGranted { .. } => {
+            StatusCode::CONFLICT
+        }
+        DeployError::Refused(_)
+        | DeployError::Configured { .. }
+        | DeployError::Init { .. }
+        | DeployError::Golden(_)
+        | DeployError::Unexpected { .. }
+        | DeployError::Unloadable { .. }
+        | DeployError::Unreadable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        DeployError::Registry(_) => match code {
+            "disk-full" => StatusCode::INSUFFICIENT_STORAGE,
+            "too-large" => StatusCode::PAYLOAD_TOO_LARGE,
+            "wrong-digest" => StatusCode::UNPROCESSABLE_ENTITY,
+            "no-such-version" => StatusCode::NOT_FOUND,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        },
+    };
+    Fail::new(status, code, error.chain())
+}

@@ -1,0 +1,70 @@
+//! Handlers over the listener: looked at, deployed to, rolled back.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+
+use super::{Client, encoded, read, refusal};
+use crate::cli::exit::Failure;
+use crate::deploy::report::{HandlerList, HandlerView, Line, RolledBack};
+
+/// A module that waits for the compiler, takes as long as it may there, and is tried on golden messages.
+const DEPLOY_TIMEOUT: Duration = Duration::from_secs(600);
+
+impl Client {
+    /// All handlers.
+    pub(crate) fn handlers(&self) -> Result<HandlerList, Failure> {
+        read(self.agent.get(format!("{}/v1/handlers", self.base)).call())
+    }
+
+    /// One handler, whole.
+    pub(crate) fn handler(&self, name: &str) -> Result<HandlerView, Failure> {
+        read(self.agent.get(self.of_handler(name, "")).call())
+    }
+
+    /// Makes a version of before the active one again.
+    pub(crate) fn rollback(&self, name: &str, to: Option<u64>) -> Result<RolledBack, Failure> {
+        let mut request = self.agent.post(self.of_handler(name, "/rollback"));
+        if let Some(number) = to {
+            request = request.query("to", number.to_string());
+        }
+        read(request.send_empty())
+    }
+
+    /// Uploads a module and passes each line of the answer on as it comes.
+    pub(crate) fn deploy(
+        &self,
+        name: &str,
+        module: &File,
+        source: &str,
+        mut each: impl FnMut(Line),
+    ) -> Result<(), Failure> {
+        let request = self.agent.post(self.of_handler(name, "/versions")).query("source", source);
+        let request = request.header("content-type", "application/wasm").header("expect", "100-continue");
+        let request =
+            request.config().timeout_recv_response(Some(DEPLOY_TIMEOUT)).timeout_recv_body(Some(DEPLOY_TIMEOUT));
+        let mut answer = request.build().send(module).context("uploading the module")?;
+        if !answer.status().is_success() {
+            return Err(refusal(&mut answer));
+        }
+        let lines = BufReader::new(answer.body_mut().as_reader()).lines();
+        let mut ended = false;
+        for line in lines {
+            let line = line.context("reading the host's answer")?;
+            let line = serde_json::from_str(&line).with_context(|| format!("reading the host's answer, {line}"))?;
+            ended = matches!(line, Line::Done(_) | Line::Failed(_));
+            each(line);
+        }
+        if ended {
+            return Ok(());
+        }
+        let unknown = "the host's answer broke off: `tidegate handlers show` tells which version runs";
+        Err(Failure::from(anyhow!(unknown)))
+    }
+
+    fn of_handler(&self, name: &str, rest: &str) -> String {
+        format!("{}/v1/handlers/{}{rest}", self.base, encoded(name))
+    }
+}

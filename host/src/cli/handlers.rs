@@ -1,0 +1,178 @@
+//! `tidegate handlers`: what runs, and which versions there are. `tidegate rollback`: one of before again.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::exit::Ended;
+use super::exit::Exit;
+use super::{ConfigArgument, client, say, table};
+use crate::deploy::report::{HandlerSummary, HandlerView, VersionView};
+use crate::telemetry::VersionCounts;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show one handler: its versions, who deployed them, what their runs came to, what happened
+    Show(Show),
+}
+
+#[derive(Debug, Args)]
+struct Show {
+    /// The handler
+    #[arg(value_name = "NAME")]
+    handler: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Args)]
+struct Place {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rollback {
+    /// The handler
+    #[arg(value_name = "NAME")]
+    handler: String,
+    /// The version [default: the one that was active before the one that runs]
+    #[arg(long, value_name = "NUMBER")]
+    to: Option<u64>,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(super) fn handlers(arguments: &Arguments) -> Ended {
+    match &arguments.action {
+        None => list(&arguments.place),
+        Some(Action::Show(show)) => one(show),
+    }
+}
+
+fn list(place: &Place) -> Ended {
+    let found = client::of(&place.config)?.handlers()?;
+    if place.json {
+        say::json(&found)?;
+    } else if found.handlers.is_empty() {
+        say::talk("the host's configuration has no handlers");
+    } else {
+        say::data(&listed(&found.handlers))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn one(arguments: &Show) -> Ended {
+    let found = client::of(&arguments.place.config)?.handler(&arguments.handler)?;
+    if arguments.place.json {
+        say::json(&found)?
+    } else {
+        say::data(&shown(&found))?
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) fn rollback(arguments: &Rollback) -> Ended {
+    let rolled = client::of(&arguments.place.config)?.rollback(&arguments.handler, arguments.to)?;
+    if arguments.place.json {
+        say::json(&rolled)?;
+    } else {
+        let from = rolled.from.map(|from| format!(" instead of {from}")).unwrap_or_default();
+        let took = table::duration(Duration::from_secs_f64(rolled.ms.max(0.0) / 1e3));
+        say::data(&format!("{}@{} sha256:{} runs{from}, after {took}", rolled.handler, rolled.to, rolled.digest))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn listed(handlers: &[HandlerSummary]) -> String {
+    let mut rows =
+        table::table(&["HANDLER", "VERSION", "DIGEST", "SIZE", "DEPLOYED", "BY", "RUNS", "MEAN", "P99", "NOTE"]);
+    for handler in handlers {
+        let version = handler.active.as_ref();
+        let text = |of: &dyn Fn(&VersionView) -> String| version.map_or_else(|| "-".to_owned(), of);
+        let deploying = handler.deploying.as_ref().map(|deploying| format!("{} deploys", deploying.by));
+        let [runs, mean, p99, _] = figures(version.and_then(|version| version.figures.as_ref()));
+        rows.add_row(vec![
+            handler.name.clone(),
+            text(&|version| version.number.to_string()),
+            text(&|version| short(version.digest.as_str())),
+            text(&|version| table::size(version.size)),
+            text(&|version| version.deployed_at.clone()),
+            text(&|version| version.deployed_by.clone()),
+            runs,
+            mean,
+            p99,
+            table::cut(&handler.trouble.clone().or(deploying).unwrap_or_default(), 80),
+        ]);
+    }
+    table::rendered(&rows)
+}
+
+fn shown(handler: &HandlerView) -> String {
+    let mut rows = table::table(&[
+        "VERSION", "STATE", "DIGEST", "SIZE", "DEPLOYED", "BY", "SOURCE", "RUNS", "MEAN", "P99", "FUEL", "OUTCOMES",
+    ]);
+    for version in &handler.versions {
+        let [runs, mean, p99, fuel] = figures(version.figures.as_ref());
+        rows.add_row(vec![
+            version.number.to_string(),
+            version.state.name().to_owned(),
+            short(version.digest.as_str()),
+            table::size(version.size),
+            version.deployed_at.clone(),
+            version.deployed_by.clone(),
+            table::cut(&version.source, 40),
+            runs,
+            mean,
+            p99,
+            fuel,
+            outcomes(version.figures.as_ref()),
+        ]);
+    }
+    let contract = handler.versions.iter().find(|version| Some(version.number) == handler.active);
+    let contract = contract.map_or_else(|| "no version runs".to_owned(), |version| version.contract.clone());
+    let mut text = format!("{}: {contract}\n", handler.name);
+    if let Some(trouble) = &handler.trouble {
+        text += &format!("trouble: {}\n", table::harmless(trouble));
+    }
+    if let Some(deploying) = &handler.deploying {
+        text += &format!("{} deploys since {}\n", deploying.by, deploying.since);
+    }
+    text += &format!("\n{}", table::rendered(&rows));
+    let mut history = table::table(&["AT", "WHAT", "VERSION", "BY", "DETAIL"]);
+    for one in &handler.history {
+        let version = one.version.map(|version| version.to_string()).unwrap_or_default();
+        history.add_row(vec![&one.at, &one.event, &version, &one.who, &table::cut(&one.detail, 100)]);
+    }
+    text + &format!("\n{}", table::rendered(&history))
+}
+
+/// Runs, mean, p99 and fuel of a run.
+fn figures(counts: Option<&VersionCounts>) -> [String; 4] {
+    let seconds = |seconds: Option<f64>| {
+        seconds.map_or_else(|| "-".to_owned(), |seconds| table::duration(Duration::from_secs_f64(seconds.max(0.0))))
+    };
+    let Some(counts) = counts else { return std::array::from_fn(|_| "-".to_owned()) };
+    let fuel = counts.mean_fuel.map_or_else(|| "-".to_owned(), table::number);
+    [table::number(counts.runs), seconds(counts.mean_seconds), seconds(counts.p99_seconds), fuel]
+}
+
+fn outcomes(counts: Option<&VersionCounts>) -> String {
+    let all = counts.iter().flat_map(|counts| &counts.outcomes);
+    all.map(|(code, count)| format!("{code} {}", table::number(*count))).collect::<Vec<_>>().join(", ")
+}
+
+fn short(digest: &str) -> String {
+    digest.get(..12).unwrap_or(digest).to_owned()
+}

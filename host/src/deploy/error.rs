@@ -1,0 +1,157 @@
+//! Why a deploy or a rollback did not happen. Nothing has changed when one of these is given.
+
+use crate::registry::RegistryError;
+use crate::sandbox::LoadError;
+
+/// Why a version did not come onto the host.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// The configuration has no such handler.
+    #[error("there is no handler `{handler}`; there is: {known}")]
+    NoHandler {
+        /// What was asked for.
+        handler: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// Somebody deploys to the handler.
+    #[error("`{by}` deploys to handler `{handler}` since {since}: try again when that has ended")]
+    Busy {
+        /// The handler.
+        handler: String,
+        /// Who.
+        by: String,
+        /// Since when.
+        since: String,
+    },
+    /// The module is not one that can run.
+    #[error(transparent)]
+    Refused(LoadError),
+    /// The module cannot be started within the limits.
+    #[error("the module does not start: {detail} ({code})")]
+    Init {
+        /// The outcome code.
+        code: &'static str,
+        /// What happened.
+        detail: String,
+    },
+    /// The golden messages cannot be read.
+    #[error("the golden messages cannot be used: {0}")]
+    Golden(String),
+    /// The module does something else with golden messages than what is expected.
+    #[error("{failed} of {count} golden messages did not end as expected: {first}")]
+    Unexpected {
+        /// How many did not.
+        failed: usize,
+        /// How many there are.
+        count: usize,
+        /// The first of them.
+        first: String,
+    },
+    /// There is no version to go back to.
+    #[error("handler `{handler}` has {}: `tidegate handlers show {handler}` lists those that are kept",
+        .number.map_or("no version to go back to".to_owned(), |number| format!("no version {number}, or not any more")))]
+    NoVersion {
+        /// The handler.
+        handler: String,
+        /// Which was asked for; `None`: the one before.
+        number: Option<u64>,
+    },
+    /// The version runs already.
+    #[error("handler `{handler}` runs version {number} already")]
+    AlreadyActive {
+        /// The handler.
+        handler: String,
+        /// The version.
+        number: u64,
+    },
+    /// The version has grants that the configuration does not give any more.
+    #[error(
+        "version {number} of handler `{handler}` may send to outputs that the configuration does not grant any more, or \
+         grants otherwise ({outputs}): deploy its module again, which gives it today's grants"
+    )]
+    NotGranted {
+        /// The handler.
+        handler: String,
+        /// The version.
+        number: u64,
+        /// The outputs.
+        outputs: String,
+    },
+    /// A version that is kept cannot be loaded any more.
+    #[error("version {number} cannot be loaded any more")]
+    Unloadable {
+        /// The version.
+        number: u64,
+        /// Why.
+        source: LoadError,
+    },
+    /// A module that the configuration names cannot be read.
+    #[error("could not read the module of handler `{handler}`, {path}")]
+    Unreadable {
+        /// The handler.
+        handler: String,
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A module that the configuration names cannot run.
+    #[error("handler `{handler}` cannot run the module that the configuration names, {path}")]
+    Configured {
+        /// The handler.
+        handler: String,
+        /// The file.
+        path: String,
+        /// Why.
+        source: Box<DeployError>,
+    },
+    /// The registry cannot be used.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl DeployError {
+    /// A stable word for programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NoHandler { .. } => "no-such-handler",
+            Self::Busy { .. } => "deploy-in-progress",
+            Self::Refused(_) | Self::Configured { .. } => "module-refused",
+            Self::Init { .. } => "init-failed",
+            Self::Golden(_) => "golden-unusable",
+            Self::Unexpected { .. } => "golden-failed",
+            Self::NoVersion { .. } => "no-such-version",
+            Self::AlreadyActive { .. } => "already-active",
+            Self::NotGranted { .. } => "not-granted",
+            Self::Unloadable { .. } => "version-unloadable",
+            Self::Unreadable { .. } => "module-unreadable",
+            Self::Registry(error) => match error {
+                RegistryError::Full { .. } => "disk-full",
+                RegistryError::TooLarge { .. } => "too-large",
+                RegistryError::WrongDigest { .. } => "wrong-digest",
+                RegistryError::NoModule { .. } | RegistryError::Damaged { .. } => "module-damaged",
+                RegistryError::NoVersion { .. } => "no-such-version",
+                RegistryError::Io { .. }
+                | RegistryError::InUse { .. }
+                | RegistryError::Layout { .. }
+                | RegistryError::Records { .. }
+                | RegistryError::Stopped { .. } => "registry-unavailable",
+            },
+        }
+    }
+
+    /// The error with its causes, on one line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    }
+}

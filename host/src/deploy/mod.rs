@@ -1,0 +1,252 @@
+//! Deploying: how a version comes onto a running host, and how one of before comes back.
+//!
+//! ```text
+//! upload -> validate -> compile -> imports -> init -> golden -> switch
+//!              (nothing has changed until here)                   record + active: one transaction, then the slot
+//! ```
+//!
+//! Invariants:
+//! - A module that fails any step changes nothing: no version is recorded, and what runs goes on.
+//! - The records change before the slot: whatever the host dies of, the next start runs the old or the new version whole.
+//! - One deploy of a handler at a time; compilations are bounded by the sandbox, over all handlers.
+//! - The replaced versions that stay in memory are bounded a handler; the others come from the code cache.
+
+mod compare;
+mod entry;
+mod error;
+mod golden;
+mod pipeline;
+pub mod report;
+mod say;
+mod start;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::config::{Config, RegistryConfig};
+use crate::dispatch::Slot;
+use crate::registry::{Digest, Event, Incoming, Kept, Registry, VersionRecord};
+use crate::sandbox::Sandbox;
+use crate::telemetry::Metrics;
+
+use entry::{Busy, Entry, Loaded};
+pub use error::DeployError;
+use report::{HandlerSummary, HandlerView, Line, RolledBack};
+
+/// Progress lines that wait for a reader: a deploy has seven steps and an end.
+const LINES: usize = 32;
+
+/// The handlers of a host, their versions, and the ways from one to another.
+pub struct Deployments {
+    registry: Registry,
+    sandbox: Arc<Sandbox>,
+    metrics: Arc<Metrics>,
+    settings: RegistryConfig,
+    handlers: BTreeMap<String, Arc<Entry>>,
+    running: Mutex<JoinSet<()>>,
+}
+
+/// A module that arrives for a handler. Until it is deployed, nobody else deploys to that handler.
+pub struct Upload {
+    incoming: Incoming,
+    begun: Instant,
+    busy: Busy,
+    deployments: Arc<Deployments>,
+}
+
+/// What is said of an upload.
+#[derive(Debug, Clone, Default)]
+pub struct Provenance {
+    /// Who deploys.
+    pub by: String,
+    /// Where the module came from, for people.
+    pub source: String,
+}
+
+impl Deployments {
+    /// Opens the registry and brings every handler of the configuration to its version.
+    ///
+    /// A handler whose module is gone or damaged is left without a version, and says why: a deploy mends it.
+    ///
+    /// # Errors
+    /// When the registry cannot be used, or a module that the configuration names cannot run.
+    pub async fn open(config: &Config, sandbox: Arc<Sandbox>, metrics: Arc<Metrics>) -> Result<Arc<Self>, DeployError> {
+        let settings = config.registry.clone();
+        let registry = Registry::open(settings.dir.clone()).await?;
+        let handlers = config.handlers.iter().map(|(name, one)| (name.clone(), Arc::new(Entry::new(name, one))));
+        let handlers = handlers.collect();
+        let running = Mutex::default();
+        let this = Arc::new(Self { registry, sandbox, metrics, settings, handlers, running });
+        start::start(&this).await?;
+        this.registry.collect(this.settings.keep_versions).await?;
+        Ok(this)
+    }
+
+    /// Where the versions of a handler come and go; `None`: there is no such handler.
+    #[must_use]
+    pub fn slot(&self, handler: &str) -> Option<Arc<Slot>> {
+        self.handlers.get(handler).map(|entry| Arc::clone(&entry.slot))
+    }
+
+    /// Begins an upload of at most as many bytes as the handler's `limits.module_size` says; `announced`, when the
+    /// sender says how many come.
+    ///
+    /// # Errors
+    /// When there is no such handler, somebody deploys to it already, or more is announced than a module may have.
+    pub async fn upload(
+        self: &Arc<Self>,
+        handler: &str,
+        by: &str,
+        announced: Option<u64>,
+    ) -> Result<Upload, DeployError> {
+        let entry = self.entry(handler)?;
+        let busy = entry.busy(by)?;
+        let limit = u64::try_from(entry.settings.limits.module_size).unwrap_or(u64::MAX);
+        if announced.is_some_and(|size| size > limit) {
+            return Err(crate::registry::RegistryError::TooLarge { limit }.into());
+        }
+        let incoming = self.registry.receive(limit).await?;
+        Ok(Upload { incoming, begun: Instant::now(), busy, deployments: Arc::clone(self) })
+    }
+
+    /// Makes a version of before the active one again: the one before the active one, or the one that is named.
+    ///
+    /// # Errors
+    /// When there is no such version, it runs already, it is granted what the configuration does not grant any more,
+    /// its module cannot be loaded, or somebody deploys to the handler.
+    pub async fn rollback(&self, handler: &str, to: Option<u64>, by: &str) -> Result<RolledBack, DeployError> {
+        let begun = Instant::now();
+        let entry = self.entry(handler)?;
+        let _busy = entry.busy(by)?;
+        let record = self.registry.handler(handler).await?;
+        let found = match to {
+            Some(number) => record.version(number),
+            None => record.previous(),
+        };
+        let no_version = || DeployError::NoVersion { handler: handler.to_owned(), number: to };
+        let target = found.ok_or_else(no_version)?;
+        if record.active == Some(target.number) && entry.active().is_some() {
+            return Err(DeployError::AlreadyActive { handler: handler.to_owned(), number: target.number });
+        }
+        let beyond: Vec<&str> = target.settings.outputs_beyond(&entry.settings).collect();
+        if !beyond.is_empty() {
+            let outputs = beyond.join(", ");
+            return Err(DeployError::NotGranted { handler: handler.to_owned(), number: target.number, outputs });
+        }
+        let kept = entry.take_loaded(target.number);
+        let was_loaded = kept.is_some();
+        let loaded = match kept {
+            Some(loaded) => loaded,
+            None => self.load(handler, target).await?,
+        };
+        if let Err(error) = self.registry.activate(handler, target.number, by, Event::RolledBack).await {
+            entry.keep_loaded(loaded);
+            return Err(error.into());
+        }
+        crate::failpoint::reached("recorded");
+        entry.switch(loaded);
+        tracing::info!(handler, from = ?record.active, to = target.number, by, "rolled back");
+        Ok(RolledBack {
+            handler: handler.to_owned(),
+            from: record.active,
+            to: target.number,
+            digest: target.digest.clone(),
+            was_loaded,
+            ms: begun.elapsed().as_secs_f64() * 1e3,
+        })
+    }
+
+    /// All handlers, by name.
+    ///
+    /// # Errors
+    /// When the records cannot be read.
+    pub async fn list(&self) -> Result<Vec<HandlerSummary>, DeployError> {
+        let records = self.registry.handlers().await?;
+        let record = |name: &str| records.iter().find(|record| record.name == name);
+        Ok(self.handlers.values().map(|entry| view::summary(entry, record(&entry.name))).collect())
+    }
+
+    /// One handler, with all its versions and what happened to it.
+    ///
+    /// # Errors
+    /// When there is no such handler, or the records cannot be read.
+    pub async fn show(&self, handler: &str) -> Result<HandlerView, DeployError> {
+        const HISTORY: u32 = 50;
+        let entry = self.entry(handler)?;
+        let record = self.registry.handler(handler).await?;
+        let history = self.registry.history(handler, HISTORY).await?;
+        Ok(view::whole(entry, &record, history))
+    }
+
+    /// Stops what is being deployed. A switch that has been recorded is carried out at the next start.
+    pub async fn close(&self) {
+        let mut running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        running.shutdown().await;
+    }
+
+    fn entry(&self, handler: &str) -> Result<&Arc<Entry>, DeployError> {
+        self.handlers.get(handler).ok_or_else(|| DeployError::NoHandler {
+            handler: handler.chars().take(100).collect(),
+            known: self.handlers.keys().cloned().collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// Loads a version that is kept.
+    async fn load(&self, handler: &str, version: &VersionRecord) -> Result<Loaded, DeployError> {
+        let bytes = self.registry.read(&version.digest).await?;
+        let loaded = self.sandbox.load(bytes, handler, &version.settings.limits).await;
+        let loaded = loaded.map_err(|source| DeployError::Unloadable { number: version.number, source })?;
+        Ok(Loaded::new(version.number, loaded, &version.settings, &self.metrics))
+    }
+}
+
+impl Upload {
+    /// Takes some bytes of the module.
+    ///
+    /// # Errors
+    /// When there are too many, or they cannot be written.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), DeployError> {
+        Ok(self.incoming.write(bytes).await?)
+    }
+
+    /// Deploys what has arrived. What is left of the way goes on by itself, whether or not somebody reads the lines that
+    /// tell of it; the last one says how it ended.
+    ///
+    /// # Errors
+    /// When the bytes do not have the digest that was said, or cannot be kept. Nothing has changed then.
+    pub async fn deploy(
+        self,
+        provenance: Provenance,
+        expected: Option<&Digest>,
+    ) -> Result<mpsc::Receiver<Line>, DeployError> {
+        let Self { incoming, begun, busy, deployments } = self;
+        crate::failpoint::reached("uploaded");
+        let kept = incoming.keep(expected).await?;
+        crate::failpoint::reached("kept");
+        let (lines, reader) = mpsc::channel(LINES);
+        let uploaded = pipeline::Uploaded { kept, took: begun.elapsed(), provenance };
+        let work = pipeline::run(Arc::clone(&deployments), busy, uploaded, lines);
+        let mut running = deployments.running.lock().unwrap_or_else(PoisonError::into_inner);
+        while running.try_join_next().is_some() {}
+        running.spawn(work);
+        drop(running);
+        Ok(reader)
+    }
+}
+
+/// A time as people and programs read it.
+fn spelled(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time.max(SystemTime::UNIX_EPOCH)).to_string()
+}
+
+/// Keeps bytes that are here already as a module.
+async fn keep(registry: &Registry, bytes: &[u8]) -> Result<Kept, DeployError> {
+    let mut incoming = registry.receive(bytes.len() as u64).await?;
+    incoming.write(bytes).await?;
+    Ok(incoming.keep(None).await?)
+}

@@ -1,0 +1,197 @@
+//! The steps of a deploy, one after the other, each told of when it is done.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::compare::{Traits, changes};
+use super::entry::{Busy, Entry, Loaded};
+use super::report::{Done, Failed, GoldenRun, Line, Step};
+use super::say::Say;
+use super::{DeployError, Deployments, Provenance, golden};
+use crate::registry::{Configured, Kept, NewVersion, Settings};
+use crate::sandbox::{Stage, Version};
+
+/// A module that has arrived.
+pub(super) struct Uploaded {
+    pub(super) kept: Kept,
+    pub(super) took: Duration,
+    pub(super) provenance: Provenance,
+}
+
+/// Why a step did not go well.
+pub(super) struct Stopped {
+    step: Step,
+    pub(super) error: DeployError,
+    golden: Vec<GoldenRun>,
+}
+
+/// Deploys what has arrived, and tells how it ended.
+pub(super) async fn run(deployments: Arc<Deployments>, busy: Busy, uploaded: Uploaded, lines: mpsc::Sender<Line>) {
+    let entry = Arc::clone(&busy.entry);
+    let say = Say::to(lines);
+    let begun = Instant::now().checked_sub(uploaded.took).unwrap_or_else(Instant::now);
+    let settings = entry.settings.clone();
+    let deployed = deploy(&deployments, &entry, &uploaded, settings, None, &say).await;
+    // Whoever reads the last line may deploy again.
+    drop(busy);
+    let (handler, by) = (&entry.name, &uploaded.provenance.by);
+    match deployed {
+        Ok(mut done) => {
+            done.ms = begun.elapsed().as_secs_f64() * 1e3;
+            let (version, digest, unchanged) = (done.version, &done.digest, done.unchanged);
+            tracing::info!(handler, version, %digest, unchanged, by, "deployed");
+            say.end(Line::Done(Box::new(done)));
+        }
+        Err(Stopped { step, error, golden }) => {
+            let (code, message) = (error.code().to_owned(), error.chain());
+            tracing::warn!(
+                handler,
+                step = step.name(),
+                by,
+                error = message,
+                "a deploy was refused; nothing has changed"
+            );
+            let detail = format!("{}: {message}", step.name());
+            if let Err(error) = deployments.registry.note_refused(handler, by, &detail).await {
+                tracing::warn!(handler, %error, "the refusal could not be noted in the history");
+            }
+            say.end(Line::Failed(Failed { step, code, message, golden }));
+        }
+    }
+    drop(uploaded);
+    if let Err(error) = deployments.registry.collect(deployments.settings.keep_versions).await {
+        tracing::warn!(%error, "old versions could not be removed; the next deploy tries again");
+    }
+}
+
+/// From a module in the registry to the active version.
+pub(super) async fn deploy(
+    deployments: &Deployments,
+    entry: &Entry,
+    uploaded: &Uploaded,
+    settings: Settings,
+    configured: Option<Configured>,
+    say: &Arc<Say>,
+) -> Result<Done, Stopped> {
+    let kept = &uploaded.kept;
+    let stopped = |step, error| Stopped { step, error, golden: Vec::new() };
+    say.done_in(uploaded.took, format!("{} bytes, sha256:{}", kept.size(), kept.digest()));
+    let active = entry.active();
+    if let Some(active) = active.as_ref().filter(|active| is_same(active, kept, &settings)) {
+        return Ok(Done {
+            handler: entry.name.clone(),
+            version: active.deployed.number,
+            digest: kept.digest().clone(),
+            unchanged: true,
+            changes: Vec::new(),
+            golden: Vec::new(),
+            ms: 0.0,
+        });
+    }
+    let version = load(deployments, entry, kept, &settings, say).await?;
+    say.begin(Step::Init);
+    let used = version
+        .init()
+        .await
+        .map_err(|fault| stopped(Step::Init, DeployError::Init { code: fault.kind.code().0, detail: fault.detail }))?;
+    say.done(format!("{} fuel, {} bytes of memory", used.fuel, used.memory_peak));
+    let golden = try_golden(deployments, entry, &version, &settings, active.as_ref(), say).await?;
+    crate::failpoint::reached("checked");
+
+    say.begin(Step::Switch);
+    let new = NewVersion {
+        handler: entry.name.clone(),
+        digest: kept.digest().clone(),
+        settings: settings.clone(),
+        size: kept.size(),
+        contract: version.contract().export().to_owned(),
+        source: uploaded.provenance.source.clone(),
+        deployed_by: uploaded.provenance.by.clone(),
+    };
+    let recorded = deployments.registry.deploy(new, configured).await;
+    let recorded = recorded.map_err(|error| stopped(Step::Switch, error.into()))?;
+    crate::failpoint::reached("recorded");
+    let loaded = Loaded::new(recorded.number, version, &settings, &deployments.metrics);
+    let changes = active.map_or_else(Vec::new, |active| changes(&traits(&active), &traits(&loaded)));
+    entry.switch(loaded);
+    crate::failpoint::reached("switched");
+    say.done(format!("version {}", recorded.number));
+    Ok(Done {
+        handler: entry.name.clone(),
+        version: recorded.number,
+        digest: recorded.digest,
+        unchanged: false,
+        changes,
+        golden,
+        ms: 0.0,
+    })
+}
+
+fn is_same(active: &Loaded, kept: &Kept, settings: &Settings) -> bool {
+    active.deployed.handler.digest() == kept.digest().as_str() && active.settings == *settings
+}
+
+/// Validates, compiles and links.
+async fn load(
+    deployments: &Deployments,
+    entry: &Entry,
+    kept: &Kept,
+    settings: &Settings,
+    say: &Arc<Say>,
+) -> Result<Arc<Version>, Stopped> {
+    let stopped = |step, error| Stopped { step, error, golden: Vec::new() };
+    let bytes = deployments.registry.read(kept.digest()).await;
+    let bytes = bytes.map_err(|error| stopped(Step::Validate, error.into()))?;
+    let teller = Arc::clone(say);
+    let tell = move |stage| {
+        teller.begin(match stage {
+            Stage::Validate => Step::Validate,
+            Stage::Compile => Step::Compile,
+            Stage::Imports => Step::Imports,
+        });
+    };
+    let loaded = deployments.sandbox.load_in_stages(bytes, &entry.name, &settings.limits, tell).await;
+    let step = say.step();
+    let version = loaded.map_err(|source| stopped(step, DeployError::Refused(source)))?;
+    say.done(format!("{} imports, {}", version.imports().count(), version.contract().export()));
+    Ok(version)
+}
+
+/// Tries the golden messages, beside the version that runs.
+async fn try_golden(
+    deployments: &Deployments,
+    entry: &Entry,
+    version: &Arc<Version>,
+    settings: &Settings,
+    active: Option<&Loaded>,
+    say: &Arc<Say>,
+) -> Result<Vec<GoldenRun>, Stopped> {
+    let Some(folder) = entry.golden.clone() else { return Ok(Vec::new()) };
+    say.begin(Step::Golden);
+    let stopped = |error, golden| Stopped { step: Step::Golden, error, golden };
+    let read = tokio::task::spawn_blocking(move || golden::read(&folder)).await;
+    let messages = read.map_err(|error| error.to_string()).and_then(|read| read);
+    let messages = messages.map_err(|error| stopped(DeployError::Golden(error), Vec::new()))?;
+    let candidate = Loaded::new(0, Arc::clone(version), settings, &deployments.metrics);
+    let runs = golden::run(&messages, &candidate.deployed, active.map(|active| active.deployed.as_ref())).await;
+    let mut unexpected = runs.iter().filter_map(|run| Some(format!("{}: {}", run.place, run.unexpected.as_ref()?)));
+    if let Some(first) = unexpected.next() {
+        let error = DeployError::Unexpected { failed: unexpected.count() + 1, count: runs.len(), first };
+        return Err(stopped(error, runs));
+    }
+    say.done(format!("{} messages", runs.len()));
+    Ok(runs)
+}
+
+fn traits(loaded: &Loaded) -> Traits {
+    let version = &loaded.version;
+    Traits {
+        size: u64::try_from(version.size()).unwrap_or(u64::MAX),
+        contract: version.contract().export().to_owned(),
+        imports: version.imports().map(str::to_owned).collect::<BTreeSet<_>>(),
+        settings: loaded.settings.clone(),
+    }
+}

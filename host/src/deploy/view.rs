@@ -1,0 +1,72 @@
+//! What can be seen of a handler, from its records and from what runs.
+
+use super::entry::{Deploying, Entry};
+use super::report::{HandlerSummary, HandlerView, HistoryView, InProgress, VersionState, VersionView};
+use super::spelled;
+use crate::registry::{HandlerRecord, Happened, VersionRecord};
+
+/// A handler at a glance.
+pub(super) fn summary(entry: &Entry, record: Option<&HandlerRecord>) -> HandlerSummary {
+    let active = record.and_then(HandlerRecord::active_version);
+    HandlerSummary {
+        name: entry.name.clone(),
+        active: active.map(|version| view(entry, version)),
+        kept: record.map_or(0, |record| record.versions.len()),
+        deploying: entry.deploying().map(in_progress),
+        trouble: trouble(entry),
+    }
+}
+
+/// A handler, whole.
+pub(super) fn whole(entry: &Entry, record: &HandlerRecord, history: Vec<Happened>) -> HandlerView {
+    HandlerView {
+        name: entry.name.clone(),
+        active: entry.active().map(|loaded| loaded.deployed.number),
+        deploying: entry.deploying().map(in_progress),
+        trouble: trouble(entry),
+        versions: record.versions.iter().map(|version| view(entry, version)).collect(),
+        history: history.into_iter().map(happened).collect(),
+    }
+}
+
+fn view(entry: &Entry, version: &VersionRecord) -> VersionView {
+    let loaded = entry.loaded(version.number);
+    let active = entry.active().is_some_and(|active| active.deployed.number == version.number);
+    let state = match (&loaded, active) {
+        (_, true) => VersionState::Active,
+        (Some(_), false) => VersionState::Loaded,
+        (None, false) => VersionState::Kept,
+    };
+    VersionView {
+        number: version.number,
+        state,
+        digest: version.digest.clone(),
+        size: version.size,
+        contract: version.contract.clone(),
+        source: version.source.clone(),
+        deployed_by: version.deployed_by.clone(),
+        deployed_at: spelled(version.deployed_at),
+        activated_at: version.activated_at.map(spelled),
+        settings: version.settings.clone(),
+        figures: loaded.map(|loaded| loaded.deployed.figures.counts()),
+    }
+}
+
+fn trouble(entry: &Entry) -> Option<String> {
+    let waits = || entry.active().is_none().then(|| "it has no version yet: deploy one".to_owned());
+    entry.trouble().or_else(waits)
+}
+
+fn in_progress(deploying: Deploying) -> InProgress {
+    InProgress { by: deploying.by, since: spelled(deploying.since) }
+}
+
+fn happened(happened: Happened) -> HistoryView {
+    HistoryView {
+        at: spelled(happened.at),
+        event: happened.event,
+        version: happened.number,
+        who: happened.who,
+        detail: happened.detail,
+    }
+}
