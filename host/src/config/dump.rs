@@ -361,16 +361,19 @@ retry.preset = "patient"
         let variables = [("TIDEGATE_HTTP__LISTEN".to_owned(), "127.0.0.1:9000".to_owned())];
         let file = Path::new("/etc/tidegate/tidegate.toml");
         let text = dump(&Config::from_text(file, FULL.to_owned(), &variables).unwrap());
-        for line in [
-            "name = \"h1\"  # tidegate.toml:3",
-            "data_dir = \"/etc/tidegate/tidegate-data\"  # default",
-            "max_in_flight_bytes = \"1000001B\"  # tidegate.toml:4",
-            "listen = \"127.0.0.1:9000\"  # TIDEGATE_HTTP__LISTEN",
-            "max_age = \"1d 12h\"  # tidegate.toml:8",
-            "password = { env = \"SECRET\" }  # tidegate.toml:14",
-            "concurrency = 16  # default",
-            "preset = \"patient\"  # tidegate.toml:34",
+        // The line of the file above on which something stands.
+        let at = |what: &str| FULL.lines().position(|line| line.contains(what)).unwrap() + 1;
+        for (value, from) in [
+            ("name = \"h1\"", format!("tidegate.toml:{}", at("h1"))),
+            ("data_dir = \"/etc/tidegate/tidegate-data\"", "default".to_owned()),
+            ("max_in_flight_bytes = \"1000001B\"", format!("tidegate.toml:{}", at("1000001"))),
+            ("listen = \"127.0.0.1:9000\"", "TIDEGATE_HTTP__LISTEN".to_owned()),
+            ("max_age = \"1d 12h\"", format!("tidegate.toml:{}", at("max_age"))),
+            ("password = { env = \"SECRET\" }", format!("tidegate.toml:{}", at("password"))),
+            ("concurrency = 16", "default".to_owned()),
+            ("preset = \"patient\"", format!("tidegate.toml:{}", at("patient"))),
         ] {
+            let line = format!("{value}  # {from}");
             assert!(text.lines().any(|one| one == line), "no line `{line}` in\n{text}");
         }
     }
