@@ -17,14 +17,14 @@ use crate::broker_contract::{
 const DISK_MIB: u64 = 100;
 
 /// A small disk; unmounted when it is dropped.
-struct SmallDisk {
+pub(crate) struct SmallDisk {
     directory: tempfile::TempDir,
-    mounted: PathBuf,
+    pub(crate) mounted: PathBuf,
 }
 
 impl SmallDisk {
     /// Mounts an ext4 in a file, or, where there are no loop devices, a limited tmpfs.
-    fn mount() -> Self {
+    pub(crate) fn mount() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mounted = directory.path().join("disk");
         std::fs::create_dir(&mounted).unwrap();

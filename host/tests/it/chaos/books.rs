@@ -24,6 +24,8 @@ fn fate(number: u64) -> Fate {
 pub struct Books {
     /// Bodies of the outputs, with how often each stands there.
     pub outputs: BTreeMap<String, u32>,
+    /// Which ledger made an output: what it said at its start and at its end.
+    pub made_by: BTreeMap<String, (String, String)>,
     /// Message ids of the dead letters, with how often each stands there.
     pub dead: BTreeMap<String, u32>,
     /// Runs by message id, from the host's log.

@@ -5,9 +5,11 @@
 
 mod audit;
 mod books;
+mod deploys;
 mod embedded;
 mod jetstream;
 mod rig;
+mod swap;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 use rig::{Publisher, Rig};
 
 use crate::support::until;
+pub(crate) use swap::ledger;
 
 /// How often things are killed: few in the everyday tests, many in the long form.
 fn kills() -> u32 {

@@ -2,12 +2,14 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tidegate::admin::wire::{PublishSummary, Status};
+use tidegate::deploy::report::{HandlerView, Line, RolledBack};
 
 use crate::support::guests::guest;
 use crate::support::ports::free_port;
@@ -19,6 +21,8 @@ pub struct Rig {
     port: u16,
     child: Option<Child>,
     starts: u32,
+    /// Where the next host is to die.
+    pub dies_at: Option<&'static str>,
 }
 
 impl Rig {
@@ -57,7 +61,7 @@ retry = {{ preset = "quick", max_attempts = 100 }}
         )
         .unwrap();
         std::fs::write(directory.path().join("tidegate.toml"), text).unwrap();
-        Self { directory, port, child: None, starts: 0 }
+        Self { directory, port, child: None, starts: 0, dies_at: None }
     }
 
     pub fn path(&self) -> &Path {
@@ -83,6 +87,9 @@ retry = {{ preset = "quick", max_attempts = 100 }}
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
             host.env_remove(name);
         }
+        if let Some(place) = self.dies_at {
+            host.env("TEST_TIDEGATE_DIES_AT", place);
+        }
         let child = host
             .arg("run")
             .arg("--config")
@@ -107,6 +114,17 @@ retry = {{ preset = "quick", max_attempts = 100 }}
         child.wait().unwrap();
     }
 
+    /// Waits until the host has died by itself, as by `kill -9`.
+    pub fn dead(&mut self) {
+        let mut child = self.child.take().unwrap();
+        let mut status = None;
+        until("the host dies", Duration::from_secs(60), || {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        });
+        assert_eq!(status.and_then(|status| status.signal()), Some(Signal::KILL.as_raw()));
+    }
+
     /// SIGTERM, and waits for the end of the drain.
     pub fn drain(&mut self) {
         self.signal(Signal::TERM);
@@ -129,6 +147,35 @@ retry = {{ preset = "quick", max_attempts = 100 }}
     /// What the host counts; `None` while it does not answer.
     pub fn status(&self) -> Option<Status> {
         serde_json::from_str(&self.get("/v1/status")?).ok()
+    }
+
+    /// What runs, and which versions there are.
+    pub fn handler(&self) -> HandlerView {
+        serde_json::from_str(&self.get("/v1/handlers/ledger").unwrap()).unwrap()
+    }
+
+    /// Deploys a module; the last line of the answer, or `None` when the host is gone.
+    pub fn deploy(&self, module: &[u8]) -> Option<Line> {
+        let mut answer = agent().post(self.url("/v1/handlers/ledger/versions")).send(module).ok()?;
+        let text = answer.body_mut().read_to_string().ok()?;
+        let last = text.lines().last()?;
+        Some(serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {text}")))
+    }
+
+    /// Goes back to a version.
+    pub fn rollback(&self, to: u64) -> RolledBack {
+        let mut answer = agent().post(self.url(&format!("/v1/handlers/ledger/rollback?to={to}"))).send_empty().unwrap();
+        let text = answer.body_mut().read_to_string().unwrap();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// A bare connection, for a client that does not behave.
+    pub fn connect(&self) -> std::net::TcpStream {
+        std::net::TcpStream::connect(("127.0.0.1", self.port)).unwrap()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
     }
 
     /// Where to publish.
