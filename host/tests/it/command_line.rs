@@ -71,6 +71,18 @@ impl Desk {
         out.into_owned()
     }
 
+    /// A host that answers.
+    fn host(&self) -> Running {
+        let mut host = Running(self.command(&["run"]).stdin(Stdio::null()).spawn().unwrap());
+        let text = std::fs::read_to_string(self.path().join("tidegate.toml")).unwrap();
+        let address = text.split('"').nth(1).unwrap();
+        until("the listener", || {
+            assert!(host.0.try_wait().unwrap().is_none(), "the host ended");
+            std::net::TcpStream::connect(address).is_ok()
+        });
+        host
+    }
+
     fn json(&self, arguments: &[&str], input: &str, code: i32) -> Value {
         let out = self.expect(arguments, input, code);
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {out}"))
@@ -138,16 +150,7 @@ fn codes_say_how_it_ended() {
 #[test]
 fn a_host_runs_from_its_start_to_its_drain() {
     let desk = Desk::with_handler();
-    let mut host = Running(desk.command(&["run"]).stdin(Stdio::null()).spawn().unwrap());
-    let listens = || {
-        let text = std::fs::read_to_string(desk.path().join("tidegate.toml")).unwrap();
-        let address = text.split('"').nth(1).unwrap().to_owned();
-        std::net::TcpStream::connect(address).is_ok()
-    };
-    until("the listener", || {
-        assert!(host.0.try_wait().unwrap().is_none(), "the host ended");
-        listens()
-    });
+    let mut host = desk.host();
     desk.expect(&["publish", "--lines"], LINES, 0);
     let mut letters = json!([]);
     until("the rejected message to be dead", || {
@@ -170,6 +173,43 @@ fn a_host_runs_from_its_start_to_its_drain() {
     let mut told = String::new();
     std::io::Read::read_to_string(host.0.stderr.as_mut().unwrap(), &mut told).unwrap();
     assert!(told.contains("DEAD-LETTERED"), "the drain tells its counts: {told}");
+}
+
+#[test]
+fn a_module_is_deployed_looked_at_and_rolled_back() {
+    let desk = Desk::with_handler();
+    std::fs::write(desk.path().join("ledger.wasm"), guest("ledger")).unwrap();
+    let told = desk.run(&["handlers"], "");
+    assert_eq!(told.status.code(), Some(1), "there is no host");
+    assert!(String::from_utf8_lossy(&told.stderr).contains("start it with `tidegate run`"));
+    let _host = desk.host();
+
+    let deployed = desk.run(&["deploy", "ledger.wasm", "--handler", "behave"], "");
+    let (out, steps) = (String::from_utf8_lossy(&deployed.stdout), String::from_utf8_lossy(&deployed.stderr));
+    assert_eq!(deployed.status.code(), Some(0), "{out}{steps}");
+    let names: Vec<&str> = steps.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, ["upload", "validate", "compile", "imports", "init", "switch"], "{steps}");
+    assert!(out.starts_with("behave@2 sha256:") && out.contains("\n  size: "), "{out}");
+
+    let again = desk.json(&["deploy", "ledger.wasm", "--handler", "behave", "--json"], "", 0);
+    assert_eq!((&again["version"], &again["unchanged"]), (&json!(2), &json!(true)));
+    let refused = desk.json(&["deploy", "tidegate.toml", "--handler", "behave", "--json"], "", 6);
+    assert_eq!((&refused["step"], &refused["code"]), (&json!("validate"), &json!("module-refused")));
+    desk.expect(&["deploy", "ledger.wasm", "--handler", "../behave"], "", 3);
+    desk.expect(&["deploy", "none.wasm", "--handler", "behave"], "", 2);
+
+    let listed = desk.json(&["handlers", "--json"], "", 0);
+    assert_eq!(listed["handlers"][0]["active"]["source"], json!("ledger.wasm"));
+    assert!(desk.expect(&["handlers"], "", 0).contains("behave"));
+    let rolled = desk.json(&["rollback", "behave", "--json"], "", 0);
+    assert_eq!((&rolled["from"], &rolled["to"], &rolled["was_loaded"]), (&json!(2), &json!(1), &json!(true)));
+    desk.expect(&["rollback", "behave"], "", 3);
+    desk.expect(&["rollback", "behave", "--to", "1"], "", 1);
+    let shown = desk.expect(&["handlers", "show", "behave"], "", 0);
+    for part in ["rolled-back", "refused", "configuration", "loaded"] {
+        assert!(shown.contains(part), "no `{part}` in {shown}");
+    }
+    desk.expect(&["handlers", "show", "none"], "", 3);
 }
 
 #[test]
