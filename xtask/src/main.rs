@@ -78,7 +78,10 @@ fn main() -> ExitCode {
         Verb::Guests => guests::build().map(drop),
         Verb::Demo => demo::demo(),
         Verb::Bindings => bindings::write(),
-        Verb::Servers => servers::ensure_nats_server().map(|path| println!("{}", path.display())),
+        Verb::Servers => [servers::ensure_nats_server, servers::ensure_registry].iter().try_for_each(|ensure| {
+            println!("{}", ensure()?.display());
+            Ok(())
+        }),
         Verb::Tidy => tidy::check(),
         Verb::Lint => lint::lint(),
         Verb::Templates => templates::check(),

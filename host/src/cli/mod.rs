@@ -26,7 +26,10 @@ mod language;
 mod limits;
 mod messages;
 mod new;
+mod oci;
 mod publish;
+mod pull;
+mod push;
 mod run;
 mod say;
 mod table;
@@ -61,6 +64,10 @@ enum Verb {
     Handlers(handlers::Arguments),
     /// Make a version of before the active one again
     Rollback(handlers::Rollback),
+    /// Store a module in an OCI registry
+    Push(push::Arguments),
+    /// Get a module out of an OCI registry
+    Pull(pull::Arguments),
     /// Look at dead letters, send them back, remove them
     Dlq(dlq::Arguments),
     /// Print a completion script for a shell
@@ -107,6 +114,8 @@ pub fn main() -> ExitCode {
         Verb::Deploy(arguments) => deploy::deploy(&arguments),
         Verb::Handlers(arguments) => handlers::handlers(&arguments),
         Verb::Rollback(arguments) => handlers::rollback(&arguments),
+        Verb::Push(arguments) => push::push(&arguments),
+        Verb::Pull(arguments) => pull::pull(&arguments),
         Verb::Dlq(arguments) => dlq::dlq(arguments),
         Verb::Completions(arguments) => completions::completions(&arguments),
     };

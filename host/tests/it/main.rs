@@ -24,6 +24,7 @@ mod examples;
 mod isolation;
 mod jetstream;
 mod loading;
+mod oci;
 mod outcomes;
 mod sandbox;
 mod simulation;

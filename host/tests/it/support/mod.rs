@@ -4,6 +4,7 @@ pub(crate) mod guests;
 pub(crate) mod modules;
 pub(crate) mod nats;
 pub(crate) mod ports;
+pub(crate) mod registry;
 
 use std::time::{Duration, Instant};
 

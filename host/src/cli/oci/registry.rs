@@ -1,0 +1,203 @@
+//! Speaks to one repository of one registry, by the OCI distribution specification.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use docker_credential::DockerCredential;
+use ureq::config::RedirectAuthHeaders;
+use ureq::http::{Method, Request, Response, header};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::{Agent, Body};
+
+use super::super::exit::Failure;
+use super::authorize::{self, Challenge};
+use super::reference::Reference;
+use super::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, LARGEST_MANIFEST, answer, layout};
+
+/// One repository.
+pub(super) struct Registry {
+    agent: Agent,
+    /// Host and port, as people write it.
+    name: String,
+    /// `https://host:port`.
+    base: String,
+    repository: String,
+    scope: String,
+    /// `None`: not looked for yet.
+    credentials: Option<Option<DockerCredential>>,
+    /// What the registry was last content with.
+    authorization: Option<String>,
+}
+
+/// One request.
+struct Asked<'a> {
+    method: Method,
+    /// From the root of the registry, or whole.
+    address: &'a str,
+    /// Its media type and bytes.
+    body: Option<(&'a str, &'a [u8])>,
+    accept: Option<&'a str>,
+}
+
+impl Registry {
+    /// The repository of a reference, for `pull` or `pull,push`. Nothing is asked yet.
+    pub(super) fn new(reference: &Reference, plain_http: bool, actions: &str) -> Self {
+        let scheme = if plain_http || reference.is_loopback() { "http" } else { "https" };
+        let repository = reference.repository().to_owned();
+        Self {
+            agent: agent(),
+            name: reference.registry().to_owned(),
+            base: format!("{scheme}://{}", reference.registry()),
+            scope: format!("repository:{repository}:{actions}"),
+            repository,
+            credentials: None,
+            authorization: None,
+        }
+    }
+
+    /// A manifest by its tag or digest, and its media type.
+    pub(super) fn manifest(&mut self, version: &str) -> Result<(Vec<u8>, Option<String>), Failure> {
+        let doing = format!("getting {}:{version}", self.repository);
+        let address = format!("/v2/{}/manifests/{version}", self.repository);
+        // Other kinds are asked for too, so that what is no module can be named as what it is.
+        let accept = format!(
+            "{}, application/vnd.oci.image.index.v1+json;q=0.5, \
+             application/vnd.docker.distribution.manifest.v2+json;q=0.1",
+            layout::MANIFEST
+        );
+        let asked = Asked { method: Method::GET, address: &address, body: None, accept: Some(&accept) };
+        let mut answered = self.expect(&asked, &[200], &doing)?;
+        let bytes = answer::whole(&mut answered, LARGEST_MANIFEST).context(doing)?;
+        let kind = answered.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        Ok((bytes, kind.map(str::to_owned)))
+    }
+
+    /// A blob of so many bytes. Its digest is the caller's to check.
+    pub(super) fn blob(&mut self, digest: &str, size: usize) -> Result<Vec<u8>, Failure> {
+        let doing = format!("getting the module {digest}");
+        let address = format!("/v2/{}/blobs/{digest}", self.repository);
+        let asked = Asked { method: Method::GET, address: &address, body: None, accept: None };
+        let mut answered = self.expect(&asked, &[200], &doing)?;
+        Ok(answer::whole(&mut answered, size).context(doing)?)
+    }
+
+    /// Stores a blob, unless the registry has it already.
+    pub(super) fn store(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let digest = layout::digest(bytes);
+        let doing = format!("storing {} bytes", bytes.len());
+        let there = format!("/v2/{}/blobs/{digest}", self.repository);
+        let asked = Asked { method: Method::HEAD, address: &there, body: None, accept: None };
+        if self.ask(&asked, &doing)?.status() == 200 {
+            return Ok(());
+        }
+        let begin = format!("/v2/{}/blobs/uploads/", self.repository);
+        let asked = Asked { method: Method::POST, address: &begin, body: Some(("", &[])), accept: None };
+        let begun = self.expect(&asked, &[202], &doing)?;
+        let place = begun.headers().get(header::LOCATION).and_then(|place| place.to_str().ok());
+        let place = place.with_context(|| format!("{doing}: {} did not say where to", self.name))?;
+        let join = if place.contains('?') { '&' } else { '?' };
+        let place = format!("{place}{join}digest={digest}");
+        let body = Some(("application/octet-stream", bytes));
+        self.expect(&Asked { method: Method::PUT, address: &place, body, accept: None }, &[201], &doing)?;
+        Ok(())
+    }
+
+    /// Gives a manifest a tag.
+    pub(super) fn tag(&mut self, tag: &str, manifest: &[u8]) -> Result<(), Failure> {
+        let doing = format!("naming it {}:{tag}", self.repository);
+        let address = format!("/v2/{}/manifests/{tag}", self.repository);
+        let body = Some((layout::MANIFEST, manifest));
+        self.expect(&Asked { method: Method::PUT, address: &address, body, accept: None }, &[201], &doing)?;
+        Ok(())
+    }
+
+    fn expect(&mut self, asked: &Asked<'_>, statuses: &[u16], doing: &str) -> Result<Response<Body>, Failure> {
+        let mut answered = self.ask(asked, doing)?;
+        if statuses.contains(&answered.status().as_u16()) {
+            return Ok(answered);
+        }
+        let known = self.credentials.as_ref().is_some_and(Option::is_some);
+        Err(answer::refused(&mut answered, &self.name, doing, known))
+    }
+
+    /// Asks, and once more with leave when the registry wants to know who we are.
+    fn ask(&mut self, asked: &Asked<'_>, doing: &str) -> anyhow::Result<Response<Body>> {
+        let answered = self.send(asked, doing)?;
+        if answered.status() != 401 {
+            return Ok(answered);
+        }
+        let challenge = answered.headers().get(header::WWW_AUTHENTICATE).and_then(|header| header.to_str().ok());
+        let Some(challenge) = challenge.and_then(Challenge::read) else { return Ok(answered) };
+        if self.credentials.is_none() {
+            self.credentials = Some(authorize::credentials(&self.name)?);
+        }
+        let credentials = self.credentials.as_ref().and_then(Option::as_ref);
+        let leave = authorize::answer(&self.agent, &challenge, credentials, &self.scope, &self.base)?;
+        match leave {
+            // It is what was refused just now, or there is nothing to tell.
+            None => Ok(answered),
+            Some(leave) if self.authorization.as_ref() == Some(&leave) => Ok(answered),
+            Some(leave) => {
+                self.authorization = Some(leave);
+                self.send(asked, doing)
+            }
+        }
+    }
+
+    fn send(&self, asked: &Asked<'_>, doing: &str) -> anyhow::Result<Response<Body>> {
+        let whole = if asked.address.starts_with('/') {
+            format!("{}{}", self.base, asked.address)
+        } else {
+            super::checked_address(asked.address, &self.base)?;
+            asked.address.to_owned()
+        };
+        let mut request = Request::builder().method(asked.method.clone()).uri(&whole);
+        // Where the registry sends us to store things is not always the registry: it gets no secret then.
+        let is_own = whole.strip_prefix(&self.base).is_some_and(|rest| rest.starts_with('/'));
+        if let Some(leave) = self.authorization.as_ref().filter(|_| is_own) {
+            request = request.header(header::AUTHORIZATION, leave);
+        }
+        if let Some(accept) = asked.accept {
+            request = request.header(header::ACCEPT, accept);
+        }
+        let answered = match asked.body {
+            None => self.agent.run(request.body(()).context("making a request")?),
+            Some((kind, bytes)) => {
+                if !kind.is_empty() {
+                    request = request.header(header::CONTENT_TYPE, kind);
+                }
+                self.agent.run(request.body(bytes).context("making a request")?)
+            }
+        };
+        answered.map_err(|error| match error {
+            error @ (ureq::Error::Io(_)
+            | ureq::Error::HostNotFound
+            | ureq::Error::ConnectionFailed
+            | ureq::Error::Timeout(_)) => anyhow!(
+                "{doing}: the registry {} cannot be reached at {}: {error}; is it running, and is that its address?",
+                self.name,
+                self.base
+            ),
+            error => anyhow::Error::from(error).context(format!("{doing}: asking {}", self.base)),
+        })
+    }
+}
+
+/// A client with the system's certificates, and the TLS that the rest of the host has.
+fn agent() -> Agent {
+    let found = rustls_native_certs::load_native_certs();
+    let certificates: Vec<_> =
+        found.certs.iter().map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned()).collect();
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::from(certificates))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(5)
+        .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+        .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_recv_response(Some(ANSWER_TIMEOUT))
+        .tls_config(tls.build());
+    config.build().new_agent()
+}

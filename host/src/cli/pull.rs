@@ -1,0 +1,82 @@
+//! `tidegate pull`: a module out of an OCI registry.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use serde::Serialize;
+
+use super::exit::{Ended, Exit, Failure};
+use super::oci::{self, Reference};
+use super::{say, table};
+use crate::config::parse_size;
+use crate::sandbox::limits::Limits;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Where from: oci://REGISTRY/REPOSITORY[:TAG][@sha256:DIGEST]
+    #[arg(value_name = "REFERENCE")]
+    reference: Reference,
+    /// The file to write [default: the repository's last part and .wasm]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write over a file that is there
+    #[arg(long)]
+    force: bool,
+    /// The largest module to take, such as 64MiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    limit: Option<u64>,
+    /// Speak to the registry without TLS; so it is in any case with one on this machine
+    #[arg(long)]
+    plain_http: bool,
+    /// Print what was written as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    file: String,
+    reference: String,
+    digest: String,
+    size: usize,
+}
+
+pub(super) fn pull(arguments: &Arguments) -> Ended {
+    let Arguments { reference, output, force, limit, plain_http, json } = arguments;
+    let file = output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.wasm", reference.name())));
+    if file.exists() && !force {
+        return Err(Failure::usage(anyhow!(
+            "{} is there already: name another with --output, or --force",
+            file.display()
+        )));
+    }
+    let largest = limit.map_or(Limits::default().module_size, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let pulled = oci::pull(reference, *plain_http, largest)?;
+    write(&file, &pulled.module).with_context(|| format!("writing {}", file.display()))?;
+    let shown = Shown {
+        file: file.display().to_string(),
+        reference: reference.pinned(&pulled.digest),
+        digest: pulled.digest,
+        size: pulled.module.len(),
+    };
+    if *json {
+        say::json(&shown)?;
+    } else {
+        let size = table::size(shown.size as u64);
+        say::data(&format!("{} ({size}) from {}", shown.file, shown.reference))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// In two steps, so that a host that reads the file never sees half of it.
+fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut half = file.as_os_str().to_owned();
+    half.push(format!(".new-{}", std::process::id()));
+    let written = fs::write(&half, bytes).and_then(|()| fs::rename(&half, file));
+    if written.is_err() {
+        let _ = fs::remove_file(&half);
+    }
+    written
+}
