@@ -37,8 +37,9 @@ pub enum Outcome {
 /// A message that the handler wants published, before the host has resolved where `to` leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// The name of an output that the configuration grants.
-    pub to: String,
+    /// The name of an output that the configuration grants; `None`: whichever of them covers the subject, for contracts
+    /// that know subjects only.
+    pub to: Option<String>,
     /// The subject, when not the output's own.
     pub subject: Option<String>,
     /// The id, when not derived from the message.

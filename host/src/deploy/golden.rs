@@ -57,7 +57,9 @@ struct Expected {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ExpectedOutput {
-    to: String,
+    /// Not said: any. What a module of another contract publishes has no name, and is told by its subject.
+    #[serde(default)]
+    to: Option<String>,
     #[serde(default)]
     subject: Option<String>,
     #[serde(default)]
@@ -195,8 +197,9 @@ impl ExpectedOutput {
         let differs = |what: &str, expected: &str, found: &str| {
             Some(format!("output {number}: expected the {what} `{expected}`, and it is `{}`", cut(found)))
         };
-        if self.to != output.to {
-            return differs("output", &self.to, &output.to);
+        let to = output.to.as_deref().unwrap_or_default();
+        if let Some(expected) = self.to.as_deref().filter(|expected| *expected != to) {
+            return differs("output", expected, to);
         }
         let subject = output.subject.as_deref().unwrap_or_default();
         if let Some(expected) = self.subject.as_deref().filter(|expected| *expected != subject) {
@@ -224,7 +227,7 @@ mod tests {
 
     fn ran(code: &'static str, body: &'static str) -> Ran {
         let output = Output {
-            to: "out".into(),
+            to: Some("out".into()),
             subject: None,
             id: None,
             headers: Headers::default(),

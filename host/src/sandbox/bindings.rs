@@ -1,4 +1,8 @@
-//! The contract's types and functions, generated from `wit/`: the only `bindgen!` of the host.
+//! The contracts' types and functions, generated from `wit/`: the only file with a `bindgen!`.
+//!
+//! There is one for each contract that a module may be written against, and no more: our own at this level, those of
+//! others in a module of their own. What is generated here stays in this folder; outside it a message is a message,
+//! whatever contract it was handed over by.
 //!
 //! Invariants:
 //! - What goes to the guest is borrowed from the message, so a body is copied once, into the guest's memory.
@@ -12,3 +16,34 @@ wasmtime::component::bindgen!({
     exports: { default: async },
     ownership: Borrowing { duplicate_if_necessary: true },
 });
+
+/// `wasi:messaging@0.2.0-draft`.
+pub mod wasi_messaging {
+    wasmtime::component::bindgen!({
+        path: "../wit/others/wasi-messaging",
+        world: "messaging-request-reply",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: {
+            "wasi:messaging/types.client": crate::sandbox::adapters::outbox::Client,
+            "wasi:messaging/types.message": crate::sandbox::adapters::outbox::Held,
+            "wasi:messaging/request-reply.request-options": crate::sandbox::adapters::outbox::Options,
+        },
+    });
+}
+
+/// `wasmcloud:messaging@0.2.0`, which comes without a world.
+pub mod wasmcloud {
+    wasmtime::component::bindgen!({
+        path: "../wit/others/wasmcloud-messaging",
+        inline: "package tidegate:adapted;
+            world wasmcloud {
+                import wasmcloud:messaging/consumer@0.2.0;
+                export wasmcloud:messaging/handler@0.2.0;
+            }",
+        world: "tidegate:adapted/wasmcloud",
+        imports: { default: trappable },
+        exports: { default: async },
+        ownership: Borrowing { duplicate_if_necessary: true },
+    });
+}

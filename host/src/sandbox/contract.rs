@@ -7,17 +7,23 @@ use super::error::LoadError;
 pub enum Contract {
     /// `tidegate:events@0.1.0`, the contract in `wit/`.
     Tidegate01,
+    /// `wasi:messaging@0.2.0-draft`, through an adapter.
+    WasiMessaging02Draft,
+    /// `wasmcloud:messaging@0.2.0`, through an adapter.
+    WasmcloudMessaging02,
 }
 
 impl Contract {
     /// Every contract, the one first that is taken of a module which speaks several.
-    pub const ALL: [Self; 1] = [Self::Tidegate01];
+    pub const ALL: [Self; 3] = [Self::Tidegate01, Self::WasiMessaging02Draft, Self::WasmcloudMessaging02];
 
     /// The interface that a module exports to handle messages.
     #[must_use]
     pub const fn export(self) -> &'static str {
         match self {
             Self::Tidegate01 => "tidegate:events/handler@0.1.0",
+            Self::WasiMessaging02Draft => "wasi:messaging/incoming-handler@0.2.0-draft",
+            Self::WasmcloudMessaging02 => "wasmcloud:messaging/handler@0.2.0",
         }
     }
 
@@ -25,7 +31,8 @@ impl Contract {
     #[must_use]
     pub const fn function(self) -> &'static str {
         match self {
-            Self::Tidegate01 => "handle",
+            Self::Tidegate01 | Self::WasiMessaging02Draft => "handle",
+            Self::WasmcloudMessaging02 => "handle-message",
         }
     }
 

@@ -77,13 +77,18 @@ impl<'a> Fields<'a> {
 pub(super) fn outcome(answer: Answer, limits: &Limits) -> Result<Outcome, Stop> {
     let after = |ms: u32| Duration::from_millis(ms.into());
     match answer {
-        Ok(outputs) => outputs_within(outputs, limits).map(Completed),
-        Err(Failure::Retry(retry)) => {
+        Answer::Returned(Ok(outputs)) => outputs_within(outputs, limits).map(Completed),
+        // What was sent was within the limits when it was.
+        Answer::Adapted(Ok(outputs)) => Ok(Completed(outputs)),
+        Answer::Adapted(Err(reason)) => Ok(Outcome::Retry { after: None, reason: cut(reason) }),
+        Answer::Returned(Err(Failure::Retry(retry))) => {
             Ok(Outcome::Retry { after: retry.after_ms.map(after), reason: reason(retry.reason) })
         }
-        Err(Failure::Defer(defer)) => Ok(Outcome::Defer { after: after(defer.after_ms), reason: reason(defer.reason) }),
-        Err(Failure::Reject(why)) => Ok(Outcome::Rejected(reason(why))),
-        Err(Failure::Skip(why)) => Ok(Outcome::Skipped(reason(why))),
+        Answer::Returned(Err(Failure::Defer(defer))) => {
+            Ok(Outcome::Defer { after: after(defer.after_ms), reason: reason(defer.reason) })
+        }
+        Answer::Returned(Err(Failure::Reject(why))) => Ok(Outcome::Rejected(reason(why))),
+        Answer::Returned(Err(Failure::Skip(why))) => Ok(Outcome::Skipped(reason(why))),
     }
 }
 
@@ -120,13 +125,17 @@ fn output(outgoing: Outgoing) -> Output {
     if let Some(key) = outgoing.key {
         headers.set(KEY_HEADER, key);
     }
-    Output { to: outgoing.to, subject: outgoing.subject, id: outgoing.id, headers, body: outgoing.body.into() }
+    Output { to: Some(outgoing.to), subject: outgoing.subject, id: outgoing.id, headers, body: outgoing.body.into() }
 }
 
-fn reason(mut reason: wit::Reason) -> Reason {
+fn reason(reason: wit::Reason) -> Reason {
+    cut(Reason { code: reason.code, detail: reason.detail })
+}
+
+fn cut(mut reason: Reason) -> Reason {
     truncate(&mut reason.code, CODE_BYTES);
     if let Some(detail) = &mut reason.detail {
         truncate(detail, DETAIL_BYTES);
     }
-    Reason { code: reason.code, detail: reason.detail }
+    reason
 }

@@ -15,7 +15,7 @@ use super::error::SandboxError;
 use super::fault::FRAMES;
 use super::state::State;
 use super::ticker::Ticker;
-use super::{SandboxOptions, imports, wasi};
+use super::{SandboxOptions, adapters, imports, wasi};
 
 /// Which of the two engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +83,8 @@ impl Station {
             let mut linker = Linker::new(&engine);
             imports::link(&mut linker)?;
             wasi::link(&mut linker)?;
+            adapters::wasi_messaging::link(&mut linker)?;
+            adapters::wasmcloud::link(&mut linker)?;
             Ok((engine, linker, max_instances))
         };
         let (engine, linker, max_instances) = build().map_err(|source| SandboxError::Engine { source })?;

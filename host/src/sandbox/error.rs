@@ -94,8 +94,8 @@ pub enum LoadError {
     },
     /// No export handles messages.
     #[error(
-        "the module does not export {accepted}, it exports {exports}: build it against Tidegate's `wit/`, world \
-         `message-handler`"
+        "the module does not export {accepted}, it exports {exports}: build it against one of these contracts; \
+         Tidegate's own is `wit/`, world `message-handler`"
     )]
     MissingExport {
         /// The exports that would be accepted, as a phrase.

@@ -1,4 +1,6 @@
-//! Which imports a handler may have: the contract's own, and WASI with nothing behind it.
+//! Which imports a handler may have: our contract's and its own contract's, and WASI with nothing behind it.
+
+use super::contract::Contract;
 
 /// Interfaces that are linked, without their version; the linker checks version and types.
 const INTERFACES: [&str; 31] = [
@@ -35,8 +37,20 @@ const INTERFACES: [&str; 31] = [
     "wasi:sockets/udp-create-socket",
 ];
 
-/// Whether an import, by its full name, is granted to handlers.
-pub(super) fn is_granted(import: &str) -> bool {
+/// What a contract of others has for publishing in mid-run. It is granted to those alone who speak it: what one of
+/// ours publishes, it returns.
+const fn of_contract(contract: Contract) -> &'static [&'static str] {
+    match contract {
+        Contract::Tidegate01 => &[],
+        Contract::WasiMessaging02Draft => {
+            &["wasi:messaging/types", "wasi:messaging/producer", "wasi:messaging/request-reply"]
+        }
+        Contract::WasmcloudMessaging02 => &["wasmcloud:messaging/types", "wasmcloud:messaging/consumer"],
+    }
+}
+
+/// Whether an import, by its full name, is granted to handlers of a contract.
+pub(super) fn is_granted(import: &str, contract: Contract) -> bool {
     let interface = import.split_once('@').map_or(import, |(interface, _version)| interface);
-    INTERFACES.contains(&interface)
+    INTERFACES.contains(&interface) || of_contract(contract).contains(&interface)
 }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use wasmtime::{Store, UpdateDeadline};
 
 use super::clock::Clock;
-use super::convert::{self, Fields};
+use super::convert;
 use super::entry::{Answer, Handle};
 use super::fault::{self, Circumstances, Stop};
 use super::limits::Limits;
@@ -69,8 +69,7 @@ pub(super) async fn run(version: &Version, call: &Call<'_>) -> Run {
     };
     instance.begin(limits, started, call.previous_failure);
     let clock = Arc::clone(&instance.clock);
-    let fields = Fields::of(&call.message.headers);
-    let ended = drive(instance.handle(version, &fields, call), &clock, call.lease).await;
+    let ended = drive(instance.handle(version, call), &clock, call.lease).await;
     let ended = match ended {
         Ok(Ok(result)) => instance
             .store
@@ -175,23 +174,25 @@ impl Instance {
         self.store.set_epoch_deadline(1);
     }
 
-    async fn handle(&mut self, version: &Version, fields: &Fields<'_>, call: &Call<'_>) -> wasmtime::Result<Answer> {
-        let handle = self.start(version).await?;
-        handle.call(&mut self.store, fields.message(call)).await
+    async fn handle(&mut self, version: &Version, call: &Call<'_>) -> wasmtime::Result<Answer> {
+        let (store, handle) = self.start(version).await?;
+        handle.call(store, call).await
     }
 
     /// Fills the tank, and starts the guest when it has not started.
-    async fn start(&mut self, version: &Version) -> wasmtime::Result<Handle> {
+    async fn start(&mut self, version: &Version) -> wasmtime::Result<(&mut Store<State>, &Handle)> {
+        let store = &mut self.store;
         if let Some(fuel) = version.limits.fuel {
-            self.store.set_fuel(fuel.get())?;
+            store.set_fuel(fuel.get())?;
         }
-        match self.handle {
-            Some(handle) => Ok(handle),
+        let handle = match self.handle.take() {
+            Some(handle) => handle,
             None => {
-                let instance = version.pre.instantiate_async(&mut self.store).await?;
-                Ok(*self.handle.insert(version.entry.of(&mut self.store, instance)?))
+                let instance = version.pre.instantiate_async(&mut *store).await?;
+                version.entry.of(store, instance)?
             }
-        }
+        };
+        Ok((store, self.handle.insert(handle)))
     }
 }
 

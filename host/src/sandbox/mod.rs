@@ -8,6 +8,7 @@
 //! - A message sees nothing of the one before it, unless the operator asked for reuse by name.
 //! - Only this folder knows wasmtime.
 
+mod adapters;
 mod bindings;
 mod cache;
 mod clock;

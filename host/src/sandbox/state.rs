@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use wasmtime::ResourceLimiter;
 
+use super::adapters::outbox::Outbox;
 use super::clock::Clock;
 use super::fault::Stop;
 use super::limits::Limits;
@@ -33,6 +34,8 @@ pub(super) struct State {
     pub(super) previous_failure: Option<String>,
     /// Made when the guest first calls WASI: most handlers never do.
     pub(super) wasi: Option<Box<Wasi>>,
+    /// Made when the guest first makes or sends a message by another contract than ours.
+    pub(super) outbox: Option<Box<Outbox>>,
     host_calls: u32,
     held: usize,
     peak: usize,
@@ -51,6 +54,7 @@ impl State {
             measured_bytes: 0,
             previous_failure: None,
             wasi: None,
+            outbox: None,
             host_calls: 0,
             held: 0,
             peak: 0,
@@ -60,6 +64,9 @@ impl State {
     /// Sets the counters back for the next run. What the instance holds stays counted; log and measurements were taken
     /// at the end of the run before.
     pub(super) fn begin(&mut self, previous_failure: Option<&str>) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.begin();
+        }
         self.series.clear();
         self.measured_bytes = 0;
         self.previous_failure = previous_failure.map(ToOwned::to_owned);

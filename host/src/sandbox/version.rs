@@ -69,9 +69,9 @@ impl Version {
         let exports = shape.exports(&station.engine).map(|(name, _item)| name.to_owned()).collect::<Vec<_>>();
         // First what it is, then whether it fits: what was built for something else has other imports too.
         let contract = Contract::of(&exports)?;
-        check_imports(&imports)?;
+        check_imports(&imports, contract)?;
         let pre = station.linker.instantiate_pre(component).map_err(|source| LoadError::Link { source })?;
-        let entry = Entry::find(component, &station.engine, contract)?;
+        let entry = Entry::find(component, &pre, contract)?;
         let permits = match component.resources_required() {
             Some(needs) => {
                 let bytes = needs.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES);
@@ -191,8 +191,8 @@ impl Handler for Version {
     }
 }
 
-fn check_imports(imports: &[String]) -> Result<(), LoadError> {
-    let mut ungranted = imports.iter().filter(|import| !grants::is_granted(import));
+fn check_imports(imports: &[String], contract: Contract) -> Result<(), LoadError> {
+    let mut ungranted = imports.iter().filter(|import| !grants::is_granted(import, contract));
     let Some(first) = ungranted.next() else {
         return Ok(());
     };

@@ -48,11 +48,13 @@ pub fn route(
         .into_iter()
         .enumerate()
         .map(|(index, output)| {
-            let grant = grants.get(&output.to).ok_or_else(|| not_granted(&output.to, grants))?;
-            let subject = resolve_subject(&output, grant)?;
+            let (subject, broker) = {
+                let (to, grant) = find(&output, grants)?;
+                (resolve_subject(to, &output, grant)?, Arc::clone(&grant.broker))
+            };
             let id = output.id.unwrap_or_else(|| output_id(subscription, message_id, index, &subject));
             let publish = Publish { subject, id: Some(id), headers: output.headers, body: output.body };
-            Ok(Routed { broker: Arc::clone(&grant.broker), publish })
+            Ok(Routed { broker, publish })
         })
         .collect()
 }
@@ -72,8 +74,28 @@ pub fn output_id(subscription: &str, message_id: &str, index: usize, subject: &s
     id
 }
 
-fn resolve_subject(output: &Output, grant: &Grant) -> Result<String, Fault> {
-    let (to, granted) = (&output.to, &grant.subject);
+/// The grant of an output, with its name. Of several that cover a subject, the one that says most of it.
+fn find<'a>(output: &'a Output, grants: &'a Grants) -> Result<(&'a str, &'a Grant), Fault> {
+    if let Some(to) = &output.to {
+        return grants.get(to).map(|grant| (to.as_str(), grant)).ok_or_else(|| not_granted(to, grants));
+    }
+    let subject = output.subject.as_deref().unwrap_or_default();
+    let covering = grants.iter().filter(|(_name, grant)| match grant.subject.strip_suffix(".>") {
+        Some(prefix) => subject.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')),
+        None => subject == grant.subject,
+    });
+    // An exact subject is longer than every prefix of it, but for the `.>`.
+    let best = covering.max_by_key(|(_name, grant)| grant.subject.trim_end_matches(".>").len());
+    best.map(|(name, grant)| (name.as_str(), grant)).ok_or_else(|| {
+        let granted: Vec<&str> = grants.values().map(|grant| grant.subject.as_str()).collect();
+        let granted = if granted.is_empty() { "none is".to_owned() } else { granted.join(", ") };
+        let text = format!("the handler published to `{subject}`, which no output grants to it (granted: {granted})");
+        fault(FaultKind::Denied, text)
+    })
+}
+
+fn resolve_subject(to: &str, output: &Output, grant: &Grant) -> Result<String, Fault> {
+    let granted = &grant.subject;
     let prefix = granted.strip_suffix(".>");
     let denied = |text: String| Err(fault(FaultKind::Denied, text));
     let Some(named) = &output.subject else {
@@ -115,7 +137,7 @@ mod tests {
 
     fn output(to: &str, subject: Option<&str>) -> Output {
         Output {
-            to: to.into(),
+            to: Some(to).filter(|to| !to.is_empty()).map(Into::into),
             subject: subject.map(Into::into),
             id: None,
             headers: Headers::default(),
@@ -135,6 +157,11 @@ mod tests {
             ("tree", Some("events.*"), Err(FaultKind::InvalidResult)),
             ("tree", Some("events..a"), Err(FaultKind::InvalidResult)),
             ("unknown", None, Err(FaultKind::Denied)),
+            ("", Some("routed"), Ok("routed")),
+            ("", Some("events.a"), Ok("events.a")),
+            ("", Some("eventsx"), Err(FaultKind::Denied)),
+            ("", Some("events.*"), Err(FaultKind::InvalidResult)),
+            ("", None, Err(FaultKind::Denied)),
         ];
         for (to, subject, expected) in rows {
             let routed = route(vec![output(to, subject)], &grants(), "sub", "m1");

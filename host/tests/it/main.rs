@@ -16,6 +16,7 @@
 mod broker_contract;
 mod chaos;
 mod command_line;
+mod contracts;
 mod deploy;
 mod embedded;
 mod embedded_disk;

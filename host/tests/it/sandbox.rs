@@ -80,7 +80,7 @@ async fn a_message_goes_in_and_its_parts_come_back() {
     headers.push("Content-Type", "text/plain");
     headers.push("Tidegate-Key", "customer-1");
     let expected = Output {
-        to: "echo".to_owned(),
+        to: Some("echo".to_owned()),
         subject: Some("orders".to_owned()),
         id: Some("message-1".to_owned()),
         headers,

@@ -16,8 +16,10 @@ const BOUNDARIES: [(&str, &[&str]); 8] = [
 ];
 
 /// What stands in the host exactly once, so that it can't be decided in two ways.
-const ONCE: [(&str, &str); 2] =
-    [("bindgen!", "the contract's types are generated in one place"), ("Trap::", "traps are classified in one file")];
+const ONCE: [(&str, &str); 2] = [
+    ("bindgen!", "the contracts' types are generated in one file, one `bindgen!` each"),
+    ("Trap::", "traps are classified in one file"),
+];
 
 /// Checks one file.
 pub(super) fn check(source: &Source) -> Vec<Problem> {

@@ -65,7 +65,8 @@ struct ShownUsage {
 
 #[derive(Debug, Serialize)]
 struct ShownOutput {
-    to: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,7 +174,7 @@ impl Shown {
 
     fn write_lists(&self, out: &mut String) -> std::fmt::Result {
         for output in &self.outputs {
-            write!(out, "output    {}", harmless(&output.to))?;
+            write!(out, "output    {}", output.to.as_deref().map_or("by its subject".into(), harmless))?;
             if let Some(subject) = &output.subject {
                 write!(out, " subject {}", harmless(subject))?;
             }

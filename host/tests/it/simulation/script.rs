@@ -71,7 +71,7 @@ impl Script {
         };
         if rng.f64() > self.trouble {
             let output = |to: &str, index: usize| Output {
-                to: to.into(),
+                to: Some(to.into()),
                 subject: None,
                 id: None,
                 headers: Headers::default(),
