@@ -3,9 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 /// What somebody may do. Each role may do what the ones before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -47,6 +50,60 @@ impl FromStr for Role {
         let found = Self::ALL.into_iter().find(|role| role.word() == text);
         found.ok_or_else(|| format!("`{text}` is no role: read, operate or deploy"))
     }
+}
+
+/// The SHA-256 of a token, which is all that is kept of it.
+///
+/// A password hash (argon2 and the like) is slow so that guessing what a person would choose is slow. A token of ours is
+/// 256 random bits: there is nothing to guess, and a check costs a request a microsecond and not a tenth of a second.
+#[derive(Debug, Clone, Copy, Eq)]
+pub struct TokenHash([u8; 32]);
+
+/// What a token begins with, so that a person or a scanner of leaked secrets knows it for what it is.
+pub const TOKEN_PREFIX: &str = "tidegate_";
+/// What a hash begins with.
+const HASH_PREFIX: &str = "sha256:";
+
+impl TokenHash {
+    /// The hash of a token.
+    #[must_use]
+    pub fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+}
+
+impl PartialEq for TokenHash {
+    /// Takes the same time wherever they differ.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Display for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{HASH_PREFIX}{}", hex::encode(self.0))
+    }
+}
+
+impl FromStr for TokenHash {
+    type Err = String;
+
+    /// Says nothing of the text: it may be the token itself, in the wrong place.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut hash = [0; 32];
+        let digits = text.strip_prefix(HASH_PREFIX).filter(|digits| hex::decode_to_slice(digits, &mut hash).is_ok());
+        digits.map(|_| Self(hash)).ok_or_else(|| format!("expected \"{HASH_PREFIX}\" and 64 hexadecimal digits"))
+    }
+}
+
+/// The moment of a text: a day (its beginning) or a time, in UTC.
+///
+/// # Errors
+/// When it is neither.
+pub fn parse_moment(text: &str) -> Result<SystemTime, String> {
+    let day = humantime::parse_rfc3339(&format!("{text}T00:00:00Z"));
+    let moment = day.or_else(|_| humantime::parse_rfc3339(text));
+    moment.map_err(|_| "expected a day or a time in UTC: \"2027-01-01\" or \"2027-01-01T12:00:00Z\"".to_owned())
 }
 
 /// Some handlers: a name, or the beginning of names with `*` at its end.
@@ -145,6 +202,28 @@ mod tests {
         assert!(!covers("triage", "triage2") && !covers("billing-*", "billing") && !covers("billing-*", "x-billing-"));
         for bad in ["", "a*b", "a**", "../x", "a b", "**"] {
             assert!(HandlerPattern::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_known_by_its_hash_alone() {
+        let hash = TokenHash::of("tidegate_x");
+        // As `printf %s tidegate_x | sha256sum` has it.
+        assert_eq!(hash.to_string().len(), "sha256:".len() + 64);
+        assert_eq!(hash.to_string().parse::<TokenHash>().unwrap(), hash);
+        assert!(hash != TokenHash::of("tidegate_y"));
+        for bad in ["", "tidegate_x", "sha256:", "sha256:00", "md5:00"] {
+            let said = bad.parse::<TokenHash>().unwrap_err();
+            assert!(bad.is_empty() || !said.contains("tidegate_x"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_a_day_or_a_time() {
+        let at = |text: &str| parse_moment(text).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        assert_eq!((at("1970-01-02"), at("1970-01-02T00:00:01Z")), (86_400, 86_401));
+        for bad in ["", "tomorrow", "2027-13-01", "2027-01-01 12:00", "90d"] {
+            assert!(parse_moment(bad).is_err(), "{bad}");
         }
     }
 

@@ -2,17 +2,24 @@
 //!
 //! Invariants:
 //! - Every request passes [`gate`] before what answers it: the router puts it before each route of the closed list.
-//! - An answer that refuses says what the request needs, and nothing about which tokens there are.
+//! - What changes something stands in the audit log before it is done.
 
-use axum::Json;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 
+use super::audit::{Action, Audit};
+use super::connections::Peer;
+use super::door::Door;
 use super::endpoint::{Endpoint, Needs};
-use super::fail::Fail;
+use super::fail::{Fail, FailCode};
+use super::seldom::Seldom;
 use super::wire;
 use crate::access::{Caller, Role, Scope};
 
@@ -20,36 +27,79 @@ use crate::access::{Caller, Role, Scope};
 #[derive(Clone)]
 pub(super) struct Gate {
     pub(super) endpoint: Endpoint,
+    pub(super) door: Door,
+    pub(super) audit: Arc<Audit>,
 }
 
 /// Lets a request through when its caller may have what it asks for; the caller then goes with the request.
 pub(super) async fn gate(
     State(gate): State<Gate>,
+    Extension(peer): Extension<Peer>,
     parameters: RawPathParams,
     mut request: Request,
     next: Next,
 ) -> Response {
     let needs = gate.endpoint.needs();
-    if needs == Needs::Nothing {
-        return next.run(request).await;
-    }
+    let Some(role) = needs.role() else { return next.run(request).await };
     let handler = parameters.iter().find(|(name, _)| *name == "handler").map(|(_, value)| value);
-    let caller = Caller::local();
-    match allowed(&caller, needs, handler) {
-        Ok(()) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
+    let caller = gate.door.caller(request.headers(), role, SystemTime::now());
+    match caller.and_then(|caller| allowed(&caller, needs, handler).map(|()| caller)) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller.clone());
+            match gate.endpoint.audited() {
+                None => next.run(request).await,
+                Some(action) => audited(&gate.audit, &caller, peer, action, request, next).await,
+            }
         }
-        Err(fail) => fail.into_response(),
+        Err(fail) => {
+            let (endpoint, code, message) = (gate.endpoint, &fail.body.code, &fail.body.message);
+            refused().say(|unsaid| {
+                tracing::warn!(from = %peer.0, ?endpoint, code, message, unsaid, "a request was refused");
+            });
+            fail.into_response()
+        }
     }
+}
+
+/// Does what is asked for between two lines of the audit log. When the caller goes before the answer, the second line is
+/// missing, as it is when the host is killed: what came of the action is then not known.
+async fn audited(
+    audit: &Audit,
+    caller: &Caller,
+    peer: Peer,
+    action: &'static str,
+    request: Request,
+    next: Next,
+) -> Response {
+    let target = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+    let begun = audit.begin(&Action { caller, from: peer.0, action, target: &target }).await;
+    let id = match begun {
+        Ok(id) => id,
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            tracing::error!(%error, cause, action, "an action was refused, because it could not be written down");
+            let message = format!("nothing was done, because it could not be written into the audit log: {cause}");
+            return Fail::new(StatusCode::SERVICE_UNAVAILABLE, "audit-unavailable", message).into_response();
+        }
+    };
+    let answer = next.run(request).await;
+    let code = answer.extensions().get::<FailCode>().map(|code| code.0.clone());
+    if let Err(error) = audit.end(id, answer.status().as_u16(), code).await {
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        tracing::error!(%error, cause, action, "what came of an action could not be written into the audit log");
+    }
+    answer
+}
+
+/// Refusals are told once a second at most: a stranger can ask without end, and the log has one.
+fn refused() -> &'static Seldom {
+    static SELDOM: Seldom = Seldom::new(Duration::from_secs(1));
+    &SELDOM
 }
 
 /// Whether a caller may have what a route gives.
 fn allowed(caller: &Caller, needs: Needs, handler: Option<&str>) -> Result<(), Fail> {
-    let role = match needs {
-        Needs::Nothing => return Ok(()),
-        Needs::Role(role) | Needs::WholeHost(role) | Needs::Handler(role) => role,
-    };
+    let Some(role) = needs.role() else { return Ok(()) };
     if caller.role < role {
         return Err(short_of(role, caller));
     }

@@ -7,7 +7,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::state::HostState;
-use super::{access, dead_letters, handlers, health, publish, status};
+use super::{access, audit, dead_letters, handlers, health, publish, status};
 use crate::access::Role;
 
 /// One route: a method on a path.
@@ -27,6 +27,7 @@ pub(super) enum Endpoint {
     Handler,
     Deploy,
     Rollback,
+    Audit,
 }
 
 /// What a caller needs for a route.
@@ -42,9 +43,19 @@ pub(super) enum Needs {
     Handler(Role),
 }
 
+impl Needs {
+    /// The role that is needed.
+    pub(super) const fn role(self) -> Option<Role> {
+        match self {
+            Self::Nothing => None,
+            Self::Role(role) | Self::WholeHost(role) | Self::Handler(role) => Some(role),
+        }
+    }
+}
+
 impl Endpoint {
     /// All of them, in the order in which the documentation shows them.
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Live,
         Self::Ready,
         Self::Metrics,
@@ -59,6 +70,7 @@ impl Endpoint {
         Self::Handler,
         Self::Deploy,
         Self::Rollback,
+        Self::Audit,
     ];
 
     /// The method and the path, as axum writes it.
@@ -78,6 +90,7 @@ impl Endpoint {
             Self::Handler => (Method::GET, "/v1/handlers/{handler}"),
             Self::Deploy => (Method::POST, "/v1/handlers/{handler}/versions"),
             Self::Rollback => (Method::POST, "/v1/handlers/{handler}/rollback"),
+            Self::Audit => (Method::GET, "/v1/audit"),
         }
     }
 
@@ -96,6 +109,21 @@ impl Endpoint {
             Self::Handlers => Needs::Role(Role::Read),
             Self::Handler => Needs::Handler(Role::Read),
             Self::Deploy | Self::Rollback => Needs::Handler(Role::Deploy),
+            Self::Audit => Needs::WholeHost(Role::Operate),
+        }
+    }
+
+    /// The word for it in the audit log, where it changes something.
+    pub(super) const fn audited(self) -> Option<&'static str> {
+        match self {
+            Self::Live | Self::Ready | Self::Metrics | Self::Whoami | Self::Status | Self::Audit => None,
+            // Messages are the traffic: the queue has each with its time, and the metrics count them.
+            Self::Publish => None,
+            Self::DeadLetters | Self::DeadLetter | Self::Handlers | Self::Handler => None,
+            Self::Discard => Some("dead-letter.discard"),
+            Self::Redrive => Some("dead-letter.redrive"),
+            Self::Deploy => Some("handler.deploy"),
+            Self::Rollback => Some("handler.rollback"),
         }
     }
 
@@ -116,6 +144,7 @@ impl Endpoint {
             Self::Handler => get(handlers::show),
             Self::Deploy => post(handlers::deploy),
             Self::Rollback => post(handlers::rollback),
+            Self::Audit => get(audit::list),
         }
     }
 }
@@ -137,11 +166,10 @@ mod tests {
             let open = endpoint.needs() == Needs::Nothing;
             assert_eq!(open, matches!(endpoint, Endpoint::Live | Endpoint::Ready), "{path} is open to all");
             let changes = method != Method::GET;
-            let role = match endpoint.needs() {
-                Needs::Nothing => None,
-                Needs::Role(role) | Needs::WholeHost(role) | Needs::Handler(role) => Some(role),
-            };
-            assert!(!changes || role >= Some(Role::Operate), "{method} {path} changes something for readers");
+            assert!(
+                !changes || endpoint.needs().role() >= Some(Role::Operate),
+                "{method} {path} changes something for readers"
+            );
         }
     }
 }

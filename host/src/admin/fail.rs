@@ -1,7 +1,7 @@
 //! Answers that are errors: a status, a stable word and a sentence.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::wire::{ErrorAnswer, ErrorBody};
@@ -24,9 +24,20 @@ impl Fail {
     }
 }
 
+/// The word of an answer that is an error, beside its body.
+#[derive(Debug, Clone)]
+pub(super) struct FailCode(pub(super) String);
+
 impl IntoResponse for Fail {
     fn into_response(self) -> Response {
-        (self.status, Json(ErrorAnswer { error: self.body })).into_response()
+        let code = FailCode(self.body.code.clone());
+        let mut answer = (self.status, Json(ErrorAnswer { error: self.body })).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer realm=\"tidegate\"");
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        answer.extensions_mut().insert(code);
+        answer
     }
 }
 

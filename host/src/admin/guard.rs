@@ -1,32 +1,44 @@
 //! Keeps web pages out. A page in a browser on this machine can send requests to loopback addresses: by a name of its
 //! own that resolves to 127.0.0.1 (DNS rebinding), or across origins (CSRF).
 //!
-//! Invariant: no request is answered whose `Host` is not a loopback name, and none that changes anything and carries an
-//! `Origin`, which browsers add and cannot leave out.
+//! A door that asks for a token keeps them out by itself: a page has none, and a browser adds none.
+//!
+//! Invariant: behind a door that asks for nothing no request is answered whose `Host` is not a loopback name; and
+//! nowhere one that changes anything and carries an `Origin`, which browsers add and cannot leave out.
 
 use std::net::IpAddr;
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::door::Door;
 use super::fail::Fail;
 
-pub(super) async fn guard(request: Request, next: Next) -> Response {
-    match check(request.method(), request.headers(), request.uri().host()) {
+pub(super) async fn guard(State(door): State<Door>, request: Request, next: Next) -> Response {
+    let checked = ours(&door, request.headers(), request.uri().host())
+        .and_then(|()| no_page(request.method(), request.headers()));
+    match checked {
         Ok(()) => next.run(request).await,
         Err(fail) => fail.into_response(),
     }
 }
 
-fn check(method: &Method, headers: &HeaderMap, absolute: Option<&str>) -> Result<(), Fail> {
+fn ours(door: &Door, headers: &HeaderMap, absolute: Option<&str>) -> Result<(), Fail> {
+    if !door.is_open() {
+        return Ok(());
+    }
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
     // A request may name its host in the request line too; then both have to be ours.
     if !host.is_some_and(is_loopback) || absolute.is_some_and(|host| !is_loopback(host)) {
         let message = "this listener answers to loopback names only: localhost, 127.0.0.1 or [::1]";
         return Err(Fail::new(StatusCode::MISDIRECTED_REQUEST, "foreign-host", message));
     }
+    Ok(())
+}
+
+fn no_page(method: &Method, headers: &HeaderMap) -> Result<(), Fail> {
     let changes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     if changes && headers.contains_key(header::ORIGIN) {
         let message = "a web page may not change anything here";

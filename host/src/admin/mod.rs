@@ -15,11 +15,12 @@
 //! | `GET /v1/handlers/{handler}` | its versions, and what happened |
 //! | `POST /v1/handlers/{handler}/versions` | deploys the module in the body; a line of JSON for each step |
 //! | `POST /v1/handlers/{handler}/rollback` | makes a version of before the active one again |
+//! | `GET /v1/audit` | who changed what, the newest first |
 //!
 //! What each route needs of its caller stands in [`endpoint`], a closed list from which the router is built.
 //!
 //! Invariants:
-//! - Loopback only, and only for whoever speaks to it by a loopback name: see [`guard`].
+//! - Without tokens it listens on loopback only, and answers whoever speaks to it by a loopback name: see [`guard`].
 //! - A message is answered with success only after its broker has stored it.
 //! - What one request holds in memory is bounded, however long it is; so is the number of requests and connections.
 
@@ -31,8 +32,10 @@ use axum::{Router, middleware};
 use tokio::net::TcpListener;
 
 mod access;
+mod audit;
 mod connections;
 mod dead_letters;
+mod door;
 mod endpoint;
 mod fail;
 mod guard;
@@ -40,10 +43,13 @@ mod handlers;
 mod health;
 mod lines;
 mod publish;
+mod seldom;
 mod state;
 mod status;
 pub mod wire;
 
+pub use audit::{Audit, AuditError};
+pub use door::Door;
 use endpoint::Endpoint;
 pub use state::{HostState, NamedBroker, SubscriptionStatus, Subscriptions};
 
@@ -51,7 +57,7 @@ pub use state::{HostState, NamedBroker, SubscriptionStatus, Subscriptions};
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The address can be reached from other machines, and there is no authentication.
-    #[error("`{0}` is not a loopback address, and there is no authentication yet")]
+    #[error("`{0}` is not a loopback address, and no tokens are configured")]
     NotLoopback(SocketAddr),
     /// The address could not be taken.
     #[error("could not listen on {address}")]
@@ -68,21 +74,22 @@ pub enum ListenError {
 #[derive(Debug)]
 pub struct Listening {
     listener: TcpListener,
+    door: Door,
     address: SocketAddr,
 }
 
 /// Takes the address, so that a host whose port is taken ends before it starts anything.
 ///
 /// # Errors
-/// When the address is not loopback, or is taken.
-pub async fn listen(address: SocketAddr) -> Result<Listening, ListenError> {
-    if !address.ip().is_loopback() {
+/// When the address is not loopback and the door is open, or when the address is taken.
+pub async fn listen(address: SocketAddr, door: Door) -> Result<Listening, ListenError> {
+    if !address.ip().is_loopback() && door.is_open() {
         return Err(ListenError::NotLoopback(address));
     }
     let fail = |source| ListenError::Bind { address, source };
     let listener = TcpListener::bind(address).await.map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
-    Ok(Listening { listener, address })
+    Ok(Listening { listener, door, address })
 }
 
 impl Listening {
@@ -101,23 +108,22 @@ impl Listening {
         state: Arc<HostState>,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
-        let listener = connections::Limited::new(self.listener);
-        axum::serve(listener, router(state)).with_graceful_shutdown(stop).await
+        connections::serve(self.listener, router(state, &self.door), stop).await
     }
 }
 
 /// Every route of the closed list, behind its gate.
-fn router(state: Arc<HostState>) -> Router {
+fn router(state: Arc<HostState>, door: &Door) -> Router {
     let mut router = Router::new();
     for endpoint in Endpoint::ALL {
-        let gate = access::Gate { endpoint };
+        let gate = access::Gate { endpoint, door: door.clone(), audit: Arc::clone(&state.audit) };
         let answer = endpoint.answer().route_layer(middleware::from_fn_with_state(gate, access::gate));
         router = router.route(endpoint.route().1, answer);
     }
     router
         .fallback(fail::no_such_path)
         .method_not_allowed_fallback(fail::no_such_method)
-        .layer(middleware::from_fn(guard::guard))
+        .layer(middleware::from_fn_with_state(door.clone(), guard::guard))
         .with_state(state)
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::audit::Audit;
 use crate::broker::Broker;
 use crate::deploy::Deployments;
 use crate::telemetry::{Metrics, SubscriptionCounts};
@@ -25,6 +26,8 @@ pub struct HostState {
     pub(super) metrics: Arc<Metrics>,
     /// The largest message that is accepted for publishing, in bytes.
     pub(super) max_publish_bytes: usize,
+    /// Who changed what.
+    pub(super) audit: Arc<Audit>,
     /// One permit a publish request.
     pub(super) publishers: Semaphore,
     pub(super) started: std::time::Instant,
@@ -69,7 +72,7 @@ pub struct SubscriptionStatus {
 
 impl HostState {
     /// What a host shows: its name, its brokers and subscriptions by their configured names, its metrics, and the
-    /// largest message that it takes.
+    /// largest message that it takes; and where it writes down what is changed over HTTP.
     #[must_use]
     pub fn new(
         host: String,
@@ -77,10 +80,11 @@ impl HostState {
         subscriptions: Arc<dyn Subscriptions>,
         metrics: Arc<Metrics>,
         max_publish_bytes: usize,
+        audit: Audit,
     ) -> Self {
         let (publishers, started) = (Semaphore::new(PUBLISHERS), std::time::Instant::now());
-        let deployments = None;
-        Self { host, brokers, subscriptions, metrics, max_publish_bytes, publishers, started, deployments }
+        let (audit, deployments) = (Arc::new(audit), None);
+        Self { host, brokers, subscriptions, metrics, max_publish_bytes, audit, publishers, started, deployments }
     }
 
     /// The same with handlers that can be looked at and deployed to.

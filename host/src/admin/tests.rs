@@ -11,10 +11,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::access::{HandlerPattern, Role, Scope, TokenHash};
 use crate::broker::{
     Broker, DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, PublishError, Published, Source, Status,
     SubscribeError, SubscriptionSpec,
 };
+use crate::config::TokenConfig;
 use crate::message::{Headers, Publish};
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, StoredDeadLetter};
 use crate::telemetry::{Metrics, SubscriptionCounts, names};
@@ -183,6 +185,7 @@ struct Site {
     address: SocketAddr,
     local: Arc<Shelf>,
     subscribed: Arc<Subscribed>,
+    data: tempfile::TempDir,
     _serving: tokio::task::JoinHandle<std::io::Result<()>>,
 }
 
@@ -192,6 +195,10 @@ fn shelf(room: usize, letters: Vec<StoredDeadLetter>) -> Arc<Shelf> {
 }
 
 async fn site(room: usize) -> Site {
+    guarded(room, Door::new(&BTreeMap::new())).await
+}
+
+async fn guarded(room: usize, door: Door) -> Site {
     let local = shelf(room, vec![letter("01", "timeout", 0), letter("02", "denied", 3)]);
     let nats = shelf(room, vec![letter("11", "timeout", 0)]);
     let subscribed = Arc::new(Subscribed::default());
@@ -200,11 +207,13 @@ async fn site(room: usize) -> Site {
         ("nats".to_owned(), NamedBroker { kind: "jetstream", broker: nats as _ }),
     ]);
     let metrics = Arc::new(Metrics::new());
-    let state = HostState::new("host-1".into(), brokers, Arc::clone(&subscribed) as _, metrics, 1000);
-    let listening = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let audit = Audit::new(data.path().to_owned());
+    let state = HostState::new("host-1".into(), brokers, Arc::clone(&subscribed) as _, metrics, 1000, audit);
+    let listening = listen("127.0.0.1:0".parse().unwrap(), door).await.unwrap();
     let address = listening.address();
     let serving = tokio::spawn(listening.serve(Arc::new(state), std::future::pending()));
-    Site { address, local, subscribed, _serving: serving }
+    Site { address, local, subscribed, data, _serving: serving }
 }
 
 impl Site {
@@ -376,10 +385,98 @@ async fn web_pages_are_kept_out() {
 }
 
 #[tokio::test]
-async fn only_loopback_is_listened_on() {
-    assert!(matches!(listen("0.0.0.0:0".parse().unwrap()).await, Err(ListenError::NotLoopback(_))));
-    let first = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    assert!(matches!(listen(first.address()).await, Err(ListenError::Bind { .. })), "the port is taken");
+async fn without_tokens_only_loopback_is_listened_on() {
+    let open = || Door::new(&BTreeMap::new());
+    let elsewhere = "0.0.0.0:0".parse().unwrap();
+    assert!(matches!(listen(elsewhere, open()).await, Err(ListenError::NotLoopback(_))));
+    listen(elsewhere, Door::only("tidegate_x")).await.unwrap();
+    let first = listen("127.0.0.1:0".parse().unwrap(), open()).await.unwrap();
+    assert!(matches!(listen(first.address(), open()).await, Err(ListenError::Bind { .. })), "the port is taken");
+}
+
+fn token(role: Role, handlers: &[&str]) -> TokenConfig {
+    let patterns: Vec<_> = handlers.iter().map(|text| HandlerPattern::new(text).unwrap()).collect();
+    let handlers = if patterns.is_empty() { Scope::All } else { Scope::Only(patterns.into()) };
+    let hash = TokenHash::of(&format!("tidegate_{role}"));
+    TokenConfig { hash, role, handlers, expires: None }
+}
+
+fn door(tokens: Vec<TokenConfig>) -> Door {
+    Door::new(&tokens.into_iter().map(|token| (format!("t-{}", token.role), token)).collect())
+}
+
+/// Every route of the list, asked without a token, with a wrong one, and with each role.
+#[tokio::test]
+async fn every_route_asks_for_its_role() {
+    let site = guarded(10, door(Role::ALL.into_iter().map(|role| token(role, &[])).collect())).await;
+    for endpoint in Endpoint::ALL {
+        let (method, path) = endpoint.route();
+        let line = format!("{method} {}", path.replace("{id}", "none"));
+        let with = async |token: &str| {
+            let authorization = format!("Authorization: Bearer {token}");
+            site.send(&line, &[&authorization], b"").await
+        };
+        let bare = site.send(&line, &[], b"").await.0;
+        let wrong = with("tidegate_wrong").await.0;
+        let Some(needed) = endpoint.needs().role() else {
+            assert_eq!((bare, wrong), (200, 200), "{line} is open");
+            continue;
+        };
+        assert_eq!((bare, wrong), (401, 401), "{line}");
+        for role in Role::ALL {
+            let (status, body) = with(&format!("tidegate_{role}")).await;
+            if role >= needed {
+                assert!(![401, 403].contains(&status), "{line} as {role}: {status} {body}");
+            } else {
+                assert_eq!(status, 403, "{line} as {role}: {body}");
+                assert!(body.contains(&format!("`{needed}`")), "{line}: {body}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_door_that_asks_answers_to_any_name_and_says_how_to_come_in() {
+    let site = guarded(10, door(vec![token(Role::Read, &[])])).await;
+    let authorization = "Authorization: Bearer tidegate_read";
+    let (status, body) = site.send("GET /v1/whoami", &["Host: tidegate.example", authorization], b"").await;
+    assert_eq!((status, body.as_str()), (200, r#"{"name":"t-read","role":"read"}"#));
+    let mut stream = TcpStream::connect(site.address).await.unwrap();
+    stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.to_ascii_lowercase().contains("www-authenticate: bearer"), "{answer}");
+}
+
+#[tokio::test]
+async fn payload_is_for_those_who_operate_and_handlers_for_those_who_have_them() {
+    let reader = guarded(10, door(vec![token(Role::Read, &[])])).await;
+    let as_reader = "Authorization: Bearer tidegate_read";
+    for path in ["/v1/dead-letters/01", "/v1/dead-letters"] {
+        let (status, body) = reader.send(&format!("GET {path}"), &[as_reader], b"").await;
+        assert_eq!(status, 200, "{body}");
+        assert!(body.contains("\"payload_withheld\":true") && !body.contains("\"body\":"), "{body}");
+        assert!(!body.contains("\"headers\":") && body.contains("it said no"), "{body}");
+    }
+    let as_operator = "Authorization: Bearer tidegate_operate";
+    let other = guarded(10, door(vec![token(Role::Operate, &["billing-*"])])).await;
+    let rows = [
+        ("GET /v1/dead-letters/01", 404),
+        ("DELETE /v1/dead-letters/01", 404),
+        ("POST /v1/dead-letters/01/redrive", 404),
+        ("POST /v1/publish?subject=a", 403),
+        ("GET /v1/status", 200),
+    ];
+    for (line, status) in rows {
+        let (got, body) = other.send(line, &[as_operator], b"x").await;
+        assert_eq!(got, status, "{line}: {body}");
+    }
+    let (_, list) = other.send("GET /v1/dead-letters", &[as_operator], b"").await;
+    assert_eq!(list, r#"{"letters":[]}"#);
+    let theirs = guarded(10, door(vec![token(Role::Operate, &["tri*"])])).await;
+    let (status, body) = theirs.send("GET /v1/dead-letters/01", &[as_operator], b"").await;
+    assert!(status == 200 && body.contains("\"body\":\"body\""), "{body}");
+    assert_eq!(theirs.send("DELETE /v1/dead-letters/01", &[as_operator], b"").await.0, 204);
 }
 
 #[tokio::test]
@@ -436,4 +533,43 @@ async fn a_dead_letter_is_shown_redriven_and_discarded() {
     assert_eq!(redrive("DELETE /v1/dead-letters/11").await.0, 404);
     assert_eq!(redrive("PUT /v1/dead-letters/11").await.0, 405);
     assert_eq!(redrive("GET /nothing").await.0, 404);
+}
+
+#[tokio::test]
+async fn what_is_changed_stands_in_the_audit_log_with_its_result() {
+    let site = guarded(10, door(vec![token(Role::Operate, &[])])).await;
+    let authorization = "Authorization: Bearer tidegate_operate";
+    for line in ["DELETE /v1/dead-letters/01", "DELETE /v1/dead-letters/01", "POST /v1/publish?subject=a"] {
+        site.send(line, &[authorization], b"payload").await;
+    }
+    let (status, body) = site.send("GET /v1/audit", &[authorization], b"").await;
+    assert_eq!(status, 200, "{body}");
+    let list: wire::AuditList = serde_json::from_str(&body).unwrap();
+    let seen = list.entries.iter().map(|entry| {
+        let result = entry.result.as_ref().unwrap();
+        (entry.who.as_str(), entry.action.as_str(), entry.target.as_str(), result.status, result.code.as_deref())
+    });
+    let target = "/v1/dead-letters/01";
+    let expected = [
+        ("t-operate", "dead-letter.discard", target, 404, Some("no-such-dead-letter")),
+        ("t-operate", "dead-letter.discard", target, 204, None),
+    ];
+    assert_eq!(seen.collect::<Vec<_>>(), expected, "publishing is traffic");
+    assert!(list.entries[0].from.starts_with("127.0.0.1:"));
+    let text = std::fs::read_to_string(site.data.path().join("audit.jsonl")).unwrap();
+    assert!(!text.contains("payload") && !text.contains("tidegate_"), "{text}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_is_not_done() {
+    let site = site(10).await;
+    // A directory stands where the file would be: nothing can be written, whoever the host runs as.
+    std::fs::create_dir(site.data.path().join("audit.jsonl")).unwrap();
+    for line in ["DELETE /v1/dead-letters/01", "POST /v1/dead-letters/01/redrive"] {
+        let (status, body) = site.send(line, &[], b"").await;
+        assert_eq!(status, 503, "{line}: {body}");
+        assert!(body.contains("audit-unavailable"), "{body}");
+    }
+    let (status, letter) = site.get("/v1/dead-letters/01").await;
+    assert_eq!((status, letter.get("redriven_at")), (200, None), "it is there, and was not sent back");
 }

@@ -6,12 +6,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use crate::access::Role;
 use crate::message::{Headers, Publish};
 use crate::telemetry::SubscriptionCounts;
 
+mod access;
 mod dead_letter;
 
+pub use access::{AuditEntry, AuditList, AuditResult, Whoami};
 pub use dead_letter::{DeadLetterList, DeadLetterView, FailureView, Shown};
 
 /// One message to publish: a line of a stream.
@@ -126,18 +127,6 @@ pub struct ErrorBody {
 pub struct ErrorAnswer {
     /// What went wrong.
     pub error: ErrorBody,
-}
-
-/// The answer of `/v1/whoami`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Whoami {
-    /// The name of the token or of the client certificate; `local` where none is asked for.
-    pub name: String,
-    /// What it may do.
-    pub role: Role,
-    /// The handlers that it is limited to; nothing when it is not limited.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub handlers: Option<Vec<String>>,
 }
 
 /// The answer of `/ready`.

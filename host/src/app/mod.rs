@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, HostState, Listening, NamedBroker};
+use crate::admin::{self, Audit, Door, HostState, Listening, NamedBroker};
 use crate::broker::SubscribeError;
 use crate::clock::Clock;
 use crate::config::{Config, SubscriptionConfig};
@@ -83,7 +83,11 @@ impl Host {
     /// # Errors
     /// As [`run`].
     pub async fn start(config: &Config) -> anyhow::Result<Self> {
-        let listening = admin::listen(config.http.listen).await?;
+        let door = Door::new(&config.http.tokens);
+        if door.is_open() {
+            tracing::info!("no tokens are configured: whoever is on this machine may do everything (`local`)");
+        }
+        let listening = admin::listen(config.http.listen, door).await?;
         let address = listening.address();
         let metrics = Arc::new(Metrics::new());
         let stations = open_stations(config, Arc::clone(&metrics)).await?;
@@ -100,6 +104,7 @@ impl Host {
             Arc::clone(&slots) as _,
             metrics,
             config.http.max_publish_bytes,
+            Audit::new(config.host.data_dir.clone()),
         );
         let deployments = stations.deployments;
         let (stop_serving, serving) = serve(listening, state.with_deployments(Arc::clone(&deployments)));

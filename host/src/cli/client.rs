@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use serde::de::DeserializeOwned;
-use ureq::http::Response;
-use ureq::{Agent, Body};
+use ureq::http::header::AUTHORIZATION;
+use ureq::http::{HeaderValue, Request, Response};
+use ureq::middleware::MiddlewareNext;
+use ureq::{Agent, Body, SendBody};
 
 use super::ConfigArgument;
 use super::exit::{Exit, Failure};
@@ -20,9 +22,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// A dead letter's body is at most as large as a message: 8 MiB, a third more as base64, and its record.
 const LARGEST_ANSWER: u64 = 64 << 20;
+/// Where the token stands; never on the command line, which others on the machine can read.
+const TOKEN_VARIABLE: &str = "TIDEGATE_TOKEN";
 
 /// A host that answers.
-#[derive(Debug)]
 pub(super) struct Client {
     agent: Agent,
     base: String,
@@ -31,11 +34,16 @@ pub(super) struct Client {
 /// The client of the host that runs by a configuration.
 pub(super) fn of(config: &ConfigArgument) -> Result<Client, Failure> {
     let address = config.load()?.http.listen;
-    let client = Client::new(address);
+    let client = Client::new(address, token());
     if client.is_there() {
         return Ok(client);
     }
     Err(Failure::from(anyhow!("no host answers at {address}: start it with `tidegate run`")))
+}
+
+/// The token to show to a host that asks for one.
+pub(super) fn token() -> Option<String> {
+    std::env::var(TOKEN_VARIABLE).ok()
 }
 
 /// Which dead letters.
@@ -49,14 +57,22 @@ pub(super) struct Wanted {
 
 impl Client {
     /// The client of an address; whether a host answers there is not known yet.
-    pub(super) fn new(address: SocketAddr) -> Self {
+    pub(super) fn new(address: SocketAddr, token: Option<String>) -> Self {
+        // A token that is no header's value is none that a host knows; it is then refused as one that is missing.
+        let authorization = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {}", token.trim())).ok());
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
             .max_redirects(0)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(ANSWER_TIMEOUT))
-            .timeout_recv_body(Some(ANSWER_TIMEOUT));
+            .timeout_recv_body(Some(ANSWER_TIMEOUT))
+            .middleware(move |mut request: Request<SendBody<'_>>, next: MiddlewareNext<'_>| {
+                if let Some(value) = &authorization {
+                    request.headers_mut().insert(AUTHORIZATION, value.clone());
+                }
+                next.handle(request)
+            });
         Self { agent: config.build().new_agent(), base: format!("http://{address}") }
     }
 

@@ -9,10 +9,10 @@ use anyhow::{Context, anyhow};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use super::client::Client;
+use super::client::{self, Client};
 use super::exit::Failure;
-use super::say;
-use crate::admin::{self, HostState, NamedBroker, SubscriptionStatus, Subscriptions};
+use super::{say, token};
+use crate::admin::{self, Audit, Door, HostState, NamedBroker, SubscriptionStatus, Subscriptions};
 use crate::broker::Status;
 use crate::config::Config;
 use crate::telemetry::Metrics;
@@ -21,7 +21,6 @@ use crate::telemetry::Metrics;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A host that can be asked.
-#[derive(Debug)]
 pub(super) struct Reached {
     pub(super) client: Client,
     /// Closed when this is dropped.
@@ -35,7 +34,7 @@ pub(super) fn reach(config: &Config, broker: Option<&str>) -> Result<Reached, Fa
     {
         return Err(Failure::usage(anyhow!("{} has no broker `{name}`", config.path().display())));
     }
-    let client = Client::new(config.http.listen);
+    let client = Client::new(config.http.listen, client::token());
     // Port 0 is any port: a host with it cannot be found.
     if config.http.listen.port() != 0 && client.is_there() {
         return Ok(Reached { client, _own: None });
@@ -44,14 +43,15 @@ pub(super) fn reach(config: &Config, broker: Option<&str>) -> Result<Reached, Fa
         return Err(Failure::usage(anyhow!("{} has no broker", config.path().display())));
     }
     let own = Own::open(config, broker)?;
-    Ok(Reached { client: Client::new(own.address), _own: Some(own) })
+    Ok(Reached { client: Client::new(own.address, Some(own.token.clone())), _own: Some(own) })
 }
 
 /// Brokers that this process has opened, and a listener before them.
-#[derive(Debug)]
 struct Own {
     runtime: Option<Runtime>,
     address: std::net::SocketAddr,
+    /// Only this process knows it, so nobody else on this machine gets in while the command runs.
+    token: String,
     stop: CancellationToken,
     serving: Option<tokio::task::JoinHandle<()>>,
 }
@@ -83,8 +83,9 @@ impl Own {
             }
             anyhow::Ok(brokers)
         })?;
-        let any_port = std::net::SocketAddr::new(config.http.listen.ip(), 0);
-        let listening = runtime.block_on(admin::listen(any_port))?;
+        let token = token::fresh()?;
+        let any_port = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
+        let listening = runtime.block_on(admin::listen(any_port, Door::only(&token)))?;
         let (address, stop) = (listening.address(), CancellationToken::new());
         let closing: Vec<_> = brokers.values().map(|named| Arc::clone(&named.broker)).collect();
         let state = HostState::new(
@@ -93,6 +94,7 @@ impl Own {
             Arc::new(NoSubscriptions),
             Arc::new(Metrics::new()),
             config.http.max_publish_bytes,
+            Audit::new(config.host.data_dir.clone()),
         );
         let serve = listening.serve(Arc::new(state), stop.clone().cancelled_owned());
         let serving = runtime.spawn(async move {
@@ -103,7 +105,7 @@ impl Own {
                 broker.close().await;
             }
         });
-        Ok(Self { runtime: Some(runtime), address, stop, serving: Some(serving) })
+        Ok(Self { runtime: Some(runtime), address, token, stop, serving: Some(serving) })
     }
 }
 

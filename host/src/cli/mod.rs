@@ -33,6 +33,7 @@ mod push;
 mod run;
 mod say;
 mod table;
+mod token;
 
 use exit::{Ended, Failure};
 
@@ -70,6 +71,8 @@ enum Verb {
     Pull(pull::Arguments),
     /// Look at dead letters, send them back, remove them
     Dlq(dlq::Arguments),
+    /// Make tokens for the HTTP listener
+    Token(token::Arguments),
     /// Print a completion script for a shell
     Completions(completions::Arguments),
 }
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         Verb::Push(arguments) => push::push(&arguments),
         Verb::Pull(arguments) => pull::pull(&arguments),
         Verb::Dlq(arguments) => dlq::dlq(arguments),
+        Verb::Token(arguments) => token::token(arguments),
         Verb::Completions(arguments) => completions::completions(&arguments),
     };
     finish(ended)

@@ -80,11 +80,16 @@ impl Checker {
 
     /// Checks a name that a user chose: it becomes part of subjects, durable names, labels and variables.
     pub(super) fn name(&mut self, kind: &str, section: &str, name: &str) {
+        self.name_at(kind, &[section], name);
+    }
+
+    /// The same for a name in a table below a section.
+    pub(super) fn name_at(&mut self, kind: &str, section: &[&str], name: &str) {
         // NATS recommends at most 32; the dead-letter subject carries it as one token, so there is room for twice that.
         const LONGEST: usize = 64;
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if name.is_empty() || name.len() > LONGEST || !name.chars().all(fits) || name.contains("__") {
-            let path = vec![section.to_owned(), name.to_owned()];
+            let path = section.iter().chain([&name]).map(|&level| level.to_owned()).collect();
             let message = format!("`{name}` cannot be the name of a {kind}");
             let help = format!(
                 "use letters, digits, `-` and single `_`, at most {LONGEST} characters: the name becomes part of \

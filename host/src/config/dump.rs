@@ -12,11 +12,13 @@ use toml::Value;
 
 use super::broker::{Authentication, BrokerConfig, JetStreamConfig};
 use super::handler::HandlerConfig;
+use super::http::TokenConfig;
 use super::raw::{LogFormat, LogThreshold};
 use super::secret::SecretSource;
 use super::subscription::SubscriptionConfig;
 use super::tree::Origin;
 use super::{Config, Document};
+use crate::access::Scope;
 use crate::broker::embedded;
 use crate::broker::jetstream::Confirm;
 use crate::sandbox::limits::Limits;
@@ -38,6 +40,10 @@ pub(super) fn dump(config: &Config) -> String {
     page.section(&["http"]);
     page.line("listen", text(&config.http.listen.to_string()));
     page.line("max_publish_bytes", size(config.http.max_publish_bytes as u64));
+    page.line("insecure_plaintext", Value::Boolean(config.http.insecure_plaintext));
+    for (name, token) in &config.http.tokens {
+        http_token(&mut page, name, token);
+    }
     page.section(&["registry"]);
     page.line("keep_versions", number(config.registry.keep_versions as u64));
     for (name, broker) in &config.brokers {
@@ -55,6 +61,22 @@ pub(super) fn dump(config: &Config) -> String {
         subscription(&mut page, name, config);
     }
     page.text
+}
+
+fn http_token(page: &mut Page<'_>, name: &str, token: &TokenConfig) {
+    page.section(&["http", "tokens", name]);
+    page.line("hash", text(&token.hash.to_string()));
+    page.line("role", text(token.role.word()));
+    match &token.handlers {
+        Scope::All => {}
+        Scope::Only(patterns) => {
+            let patterns = patterns.iter().map(|pattern| text(pattern.as_str())).collect();
+            page.line("handlers", Value::Array(patterns));
+        }
+    }
+    if let Some(expires) = token.expires {
+        page.line("expires", text(&humantime::format_rfc3339(expires).to_string()));
+    }
 }
 
 /// The file as it grows.
@@ -310,6 +332,15 @@ mod tests {
 [host]
 name = "h1"
 max_in_flight_bytes = "1000001B"
+
+[http]
+insecure_plaintext = true
+
+[http.tokens.ci]
+hash = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+role = "operate"
+handlers = ["invoice", "billing-*"]
+expires = "2027-01-01"
 
 [brokers.main]
 type = "embedded"

@@ -11,8 +11,9 @@ use super::tree::{Node, Origin, Value};
 /// What every variable of ours starts with.
 pub(super) const PREFIX: &str = "TIDEGATE_";
 
-/// Variables of ours that are not settings: the path of the file itself, and two that the project's tests use.
-const NOT_SETTINGS: [&str; 3] = ["CONFIG", "NATS_SERVER", "GUESTS"];
+/// Variables of ours that are not settings: the path of the file itself, which host the command line speaks to and as
+/// whom, and two that the project's tests use. None has two underscores, so none can be the name of a setting.
+const NOT_SETTINGS: [&str; 6] = ["CONFIG", "HOST", "TOKEN", "PROFILE", "NATS_SERVER", "GUESTS"];
 
 /// Puts the variables over the tree. What is no setting by its form is a problem; an unknown key is found later, as
 /// those of the file are.

@@ -1,13 +1,12 @@
-//! The settings of the host itself and of its HTTP listener.
+//! The settings of the host itself.
 
-use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::check::Checker;
 use super::problem::Problem;
-use super::raw::{LogFormat, LogThreshold, RawHost, RawHttp, RawRegistry};
+use super::raw::{LogFormat, LogThreshold, RawHost, RawRegistry};
 
 /// Where data is kept, beside the file.
 pub(super) const DATA_DIR: &str = "tidegate-data";
@@ -17,10 +16,6 @@ const MAX_IN_FLIGHT_BYTES: usize = 256 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 /// Two weeks of a deploy a working day. At 125 KB for Rust that is a megabyte or so, at 18 MB for Python 180 MB.
 const KEEP_VERSIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
-/// 7171 is registered for nothing that runs beside it; loopback, because there is no authentication yet.
-const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7171);
-/// The largest body that a handler takes by default, and a little for its JSON wrapping is not needed: raw bodies.
-const MAX_PUBLISH_BYTES: usize = 8 << 20;
 
 /// The settings of `[host]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,15 +52,6 @@ pub struct RegistryConfig {
     pub keep_versions: usize,
 }
 
-/// The settings of `[http]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpConfig {
-    /// Where it listens; always a loopback address. Port 0 takes any that is free.
-    pub listen: SocketAddr,
-    /// The largest message that is accepted for publishing, in bytes.
-    pub max_publish_bytes: usize,
-}
-
 impl HostConfig {
     pub(super) fn validate(raw: RawHost, checker: &mut Checker) -> Self {
         let data_dir = checker.resolve(&raw.data_dir.unwrap_or_else(|| DATA_DIR.into()));
@@ -94,39 +80,6 @@ impl RegistryConfig {
         let keep = checker.count(&["registry", "keep_versions"], raw.keep_versions, KEEP_VERSIONS);
         Self { dir: host.data_dir.join("registry"), keep_versions: usize::try_from(keep.get()).unwrap_or(usize::MAX) }
     }
-}
-
-impl HttpConfig {
-    pub(super) fn validate(raw: &RawHttp, checker: &mut Checker) -> Self {
-        Self {
-            listen: raw.listen.as_deref().map_or(LISTEN, |text| listen(text, checker)),
-            max_publish_bytes: checker.memory_size(
-                &["http", "max_publish_bytes"],
-                raw.max_publish_bytes,
-                MAX_PUBLISH_BYTES,
-            ),
-        }
-    }
-}
-
-fn listen(text: &str, checker: &mut Checker) -> SocketAddr {
-    let path = ["http", "listen"];
-    match text.parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_loopback() => return address,
-        Ok(address) => {
-            let problem = Problem::at(&path, format!("`{address}` can be reached from other machines"));
-            checker.problem(problem.help(format!(
-                "there is no authentication yet, so the listener stays on loopback: \"127.0.0.1:{}\"; to reach it from \
-                 elsewhere, forward the port (ssh -L) or put a proxy that authenticates in front",
-                address.port()
-            )));
-        }
-        Err(_) => {
-            let problem = Problem::at(&path, "expected an address and a port");
-            checker.problem(problem.help("such as \"127.0.0.1:7171\" or \"[::1]:7171\""));
-        }
-    }
-    LISTEN
 }
 
 /// The machine's name, as the kernel or the environment gives it.

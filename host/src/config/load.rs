@@ -10,7 +10,8 @@ use super::broker::BrokerConfig;
 use super::check::Checker;
 use super::environment;
 use super::handler::HandlerConfig;
-use super::host::{HostConfig, HttpConfig, RegistryConfig};
+use super::host::{HostConfig, RegistryConfig};
+use super::http::HttpConfig;
 use super::problem::{Problem, Problems};
 use super::raw::RawConfig;
 use super::reader::Reader;
@@ -75,7 +76,7 @@ fn read(tree: &Node, problems: &mut Vec<Problem>) -> (RawConfig, Vec<KeyPath>) {
 
 fn validate(raw: RawConfig, source: Document, checker: &mut Checker) -> Config {
     let host = HostConfig::validate(raw.host, checker);
-    let http = HttpConfig::validate(&raw.http, checker);
+    let http = HttpConfig::validate(raw.http, checker);
     let registry = RegistryConfig::validate(&raw.registry, &host, checker);
     let brokers: BTreeMap<String, BrokerConfig> = raw
         .brokers

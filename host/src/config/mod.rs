@@ -21,6 +21,7 @@ mod environment;
 mod files;
 mod handler;
 mod host;
+mod http;
 mod load;
 mod problem;
 mod raw;
@@ -34,7 +35,8 @@ mod units;
 
 pub use broker::{Authentication, BrokerConfig, JetStreamConfig, StreamConfig, TlsConfig};
 pub use handler::{HandlerConfig, OutputConfig};
-pub use host::{HostConfig, HttpConfig, LogConfig, RegistryConfig};
+pub use host::{HostConfig, LogConfig, RegistryConfig};
+pub use http::{HttpConfig, TokenConfig};
 pub use problem::Problems;
 pub use raw::{LogFormat, LogThreshold};
 pub use schema::schema;

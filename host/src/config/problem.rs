@@ -191,7 +191,8 @@ fn show_line(shown: &mut String, file: &str, text: &str, bytes: &Range<usize>) -
 
 /// The line without what may be a secret: behind a key that is, or is nearly, the name of one.
 fn masked(line: &str) -> String {
-    const SECRETS: [&str; 7] = ["password", "passwd", "token", "nkey", "creds", "secret", "seed"];
+    // A hash is none, but a token that was put in its place is.
+    const SECRETS: [&str; 8] = ["password", "passwd", "token", "nkey", "creds", "secret", "seed", "hash"];
     let mut shown = line.replace('\t', " ");
     if let Some(at) = shown.find("://").map(|at| at + 3)
         && let Some(end) = shown.get(at..).and_then(|rest| rest.find('@'))

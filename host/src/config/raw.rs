@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::raw_values::{RawFuel, RawSecret};
 use super::units::{DurationText, SizeText};
+use crate::access::Role;
 
 /// The configuration of a Tidegate host.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -91,10 +92,32 @@ pub enum LogFormat {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawHttp {
-    /// Address and port. Loopback only: there is no authentication yet. Default: "127.0.0.1:7171".
+    /// Address and port. Other than loopback only with authentication (`tokens`). Default: "127.0.0.1:7171".
     pub(super) listen: Option<String>,
     /// The largest message that is accepted for publishing. Default: "8MiB".
     pub(super) max_publish_bytes: Option<SizeText>,
+    /// Listen elsewhere than on loopback without TLS: a proxy in front speaks TLS, and nobody else reaches this port.
+    /// Default: false.
+    pub(super) insecure_plaintext: Option<bool>,
+    /// Who may ask, by a name of your choice; `tidegate token new` makes an entry. Without any, and on loopback, whoever
+    /// is on this machine may do everything.
+    pub(super) tokens: BTreeMap<String, RawToken>,
+}
+
+/// A token that the HTTP listener knows.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawToken {
+    /// The SHA-256 of the token: `sha256:` and 64 hexadecimal digits. The token itself stands nowhere.
+    #[schemars(required)]
+    pub(super) hash: Option<String>,
+    /// What it may do; each role may do what the ones before it may.
+    #[schemars(required)]
+    pub(super) role: Option<Role>,
+    /// The handlers that it is limited to: names, or beginnings of names with `*` at the end. Default: not limited.
+    pub(super) handlers: Option<Vec<String>>,
+    /// When it ends: a day or a time in UTC, such as "2027-01-01". Default: never.
+    pub(super) expires: Option<String>,
 }
 
 /// What was deployed: kept in the folder `registry` of the data directory.

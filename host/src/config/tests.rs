@@ -225,12 +225,19 @@ ack_wait = "10ms"
             4 | max_in_flight_bytes = 1000
               |                       ^^^^
 
-            error: `0.0.0.0:7171` can be reached from other machines
+            error: `0.0.0.0:7171` can be reached from other machines, and nobody is asked who they are
              --> tidegate.toml:7:10
               |
             7 | listen = "0.0.0.0:7171"
               |          ^^^^^^^^^^^^^^
-              = help: there is no authentication yet, so the listener stays on loopback: "127.0.0.1:7171"; to reach it from elsewhere, forward the port (ssh -L) or put a proxy that authenticates in front
+              = help: `tidegate token new --role deploy --name NAME` makes a token and its lines for this file; or stay on loopback: "127.0.0.1:7171"
+
+            error: `0.0.0.0:7171` can be reached from other machines, and tokens would cross the wire as text
+             --> tidegate.toml:7:10
+              |
+            7 | listen = "0.0.0.0:7171"
+              |          ^^^^^^^^^^^^^^
+              = help: let a proxy speak TLS in front, see to it that nobody else reaches this port, and say so with `insecure_plaintext = true` in [http]
 
             error: expected one of embedded, jetstream
               --> tidegate.toml:10:8
@@ -676,4 +683,103 @@ fn files_that_are_missing_are_found_apart_from_loading() {
 fn the_schema_in_the_documentation_is_current() {
     let schema = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
     expect_file!["../../../docs/config.schema.json"].assert_eq(&schema);
+}
+
+const HASH: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+#[test]
+fn elsewhere_than_on_loopback_is_listened_with_tokens_and_a_word_about_plaintext() {
+    let token = format!("[http.tokens.ci]\nhash = \"{HASH}\"\nrole = \"deploy\"\nhandlers = [\"a\", \"b-*\"]\n");
+    let config = good(&format!("[http]\nlisten = \"0.0.0.0:7171\"\ninsecure_plaintext = true\n{token}"), &[]);
+    let ci = &config.http.tokens["ci"];
+    assert_eq!((ci.hash.to_string().as_str(), ci.role, ci.expires), (HASH, crate::access::Role::Deploy, None));
+    assert!(config.http.listen.ip().is_unspecified());
+    bad(
+        &format!("[http]\nlisten = \"0.0.0.0:7171\"\n{token}"),
+        &[],
+        &expect![[r#"
+        error: `0.0.0.0:7171` can be reached from other machines, and tokens would cross the wire as text
+         --> tidegate.toml:2:10
+          |
+        2 | listen = "0.0.0.0:7171"
+          |          ^^^^^^^^^^^^^^
+          = help: let a proxy speak TLS in front, see to it that nobody else reaches this port, and say so with `insecure_plaintext = true` in [http]"#]],
+    );
+    bad(
+        "[http]\nlisten = \"[::]:7171\"\ninsecure_plaintext = true\n",
+        &[],
+        &expect![[r#"
+        error: `[::]:7171` can be reached from other machines, and nobody is asked who they are
+         --> tidegate.toml:2:10
+          |
+        2 | listen = "[::]:7171"
+          |          ^^^^^^^^^^^
+          = help: `tidegate token new --role deploy --name NAME` makes a token and its lines for this file; or stay on loopback: "127.0.0.1:7171""#]],
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_token_is_shown_and_the_token_is_not() {
+    let text = format!(
+        "[http.tokens.ci]\nhash = \"tidegate_secret\"\nrole = \"admin\"\nexpires = \"soon\"\nhandlers = []\n\
+         [http.tokens.\"a b\"]\nhash = \"{HASH}\"\nhandlers = [\"../x\"]\n\
+         [http.tokens.c]\nhash = \"{HASH}\"\nrole = \"read\"\n[http.tokens.d]\nhash = \"{HASH}\"\nrole = \"read\"\n"
+    );
+    assert!(!load(&text, &[]).unwrap_err().to_string().contains("tidegate_secret"));
+    bad(
+        &text,
+        &[],
+        &expect![[r#"
+        error: expected "sha256:" and 64 hexadecimal digits
+         --> tidegate.toml:2:8
+          |
+        2 | hash = ***
+          |        ^^^
+          = help: `tidegate token new` makes a token and prints its hash; the token itself does not belong here
+
+        error: expected one of read, operate, deploy
+         --> tidegate.toml:3:8
+          |
+        3 | role = "admin"
+          |        ^^^^^^^
+
+        error: expected a day or a time in UTC: "2027-01-01" or "2027-01-01T12:00:00Z"
+         --> tidegate.toml:4:11
+          |
+        4 | expires = "soon"
+          |           ^^^^^^
+
+        error: `handlers` is empty: it would allow no handler at all
+         --> tidegate.toml:5:12
+          |
+        5 | handlers = []
+          |            ^^
+          = help: leave it out for all handlers
+
+        error: `a b` cannot be the name of a token
+         --> tidegate.toml:6:14
+          |
+        6 | [http.tokens."a b"]
+          |              ^^^^^
+          = help: use letters, digits, `-` and single `_`, at most 64 characters: the name becomes part of subjects, metrics and environment variables
+
+        error: token `a b` has no `role`
+         --> tidegate.toml:6:14
+          |
+        6 | [http.tokens."a b"]
+          |              ^^^^^
+          = help: one of read, operate, deploy
+
+        error: `../x` is no handler's name, nor the beginning of one with `*` at its end
+         --> tidegate.toml:8:12
+          |
+        8 | handlers = ["../x"]
+          |            ^^^^^^^^
+
+        error: tokens `c` and `d` have the same `hash`
+          --> tidegate.toml:13:8
+           |
+        13 | hash = ***
+           |        ^^^"#]],
+    );
 }

@@ -4,12 +4,14 @@ use super::Problem;
 use super::source::Source;
 
 /// A crate that talks to the world, and the only places under `host/src/` that may name it.
-const BOUNDARIES: [(&str, &[&str]); 8] = [
+const BOUNDARIES: [(&str, &[&str]); 10] = [
     ("async_nats", &["broker/jetstream/"]),
     ("rusqlite", &["broker/embedded/", "broker/done", "broker/record", "registry/records.rs"]),
     ("wasmtime", &["sandbox/"]),
     ("wasmtime_wasi", &["sandbox/"]),
     ("axum", &["admin/"]),
+    ("hyper", &["admin/"]),
+    ("hyper_util", &["admin/"]),
     ("clap", &["cli/", "main.rs"]),
     ("clap_complete", &["cli/"]),
     ("anyhow", &["main.rs", "cli/", "app.rs", "app/"]),

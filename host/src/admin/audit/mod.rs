@@ -1,0 +1,172 @@
+//! The audit log: who changed what, when, from where, and what came of it.
+//!
+//! Each action has two lines in `audit.jsonl` of the data directory, with the same id: one that is on the disk before
+//! anything is done, and one with the result. Any tool that reads JSON lines reads it.
+//!
+//! Invariants:
+//! - What cannot be written down is not done: an action whose first line fails is refused.
+//! - Lines are only ever added. No line holds payload or a token.
+//! - The log is bounded: a file that is full is put aside, and the oldest of those goes when there are too many.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::fail::Fail;
+use super::state::HostState;
+use super::wire::{AuditEntry, AuditList, AuditResult};
+use crate::access::{Caller, Role};
+
+mod file;
+mod page;
+
+/// A page holds at most so many.
+const LONGEST_PAGE: usize = 1000;
+/// A page of this many fits a screen or two.
+const PAGE: usize = 100;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    /// The id to go on before, as the page before gave it.
+    before: Option<String>,
+    limit: Option<usize>,
+}
+
+/// `GET /v1/audit`
+pub(super) async fn list(
+    State(state): State<Arc<HostState>>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<AuditList>, Fail> {
+    let Query(query) = query.map_err(|rejection| Fail::bad_request("invalid-query", rejection.body_text()))?;
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, LONGEST_PAGE);
+    let page = state.audit.page(query.before, limit).await.map_err(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        Fail::new(StatusCode::SERVICE_UNAVAILABLE, "audit-unavailable", format!("{error}: {cause}"))
+    })?;
+    Ok(Json(AuditList { entries: page.entries, next: page.next }))
+}
+
+use page::Page;
+
+/// The most characters of a target that are kept: ids and names are under 100.
+const LONGEST_TARGET: usize = 512;
+
+/// Why the log could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// A file could not be opened, written or read.
+    #[error("the audit log in {directory}")]
+    File {
+        /// Where the log is kept.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The work was stopped, because the host ends.
+    #[error("the host ends")]
+    Stopped,
+}
+
+/// The audit log of a data directory. Several processes may write to one.
+#[derive(Debug)]
+pub struct Audit {
+    files: Arc<file::Files>,
+    /// One page is read at a time: each holds a whole file in memory.
+    reading: tokio::sync::Mutex<()>,
+}
+
+/// What is about to be done.
+#[derive(Debug)]
+pub(super) struct Action<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) from: std::net::SocketAddr,
+    pub(super) action: &'static str,
+    pub(super) target: &'a str,
+}
+
+/// One line of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "lowercase")]
+enum Line {
+    /// Before it is done.
+    Begun { id: String, at: String, who: String, role: Role, from: String, action: String, target: String },
+    /// After it.
+    Ended { id: String, at: String, status: u16, code: Option<String> },
+}
+
+impl Audit {
+    /// The log of a data directory; it is made with the first action.
+    #[must_use]
+    pub fn new(directory: PathBuf) -> Self {
+        Self { files: Arc::new(file::Files::new(directory)), reading: tokio::sync::Mutex::default() }
+    }
+
+    /// Writes down what is about to be done; gives back the id of the action.
+    ///
+    /// # Errors
+    /// When it is not on the disk. Then nothing may be done.
+    pub(super) async fn begin(&self, action: &Action<'_>) -> Result<String, AuditError> {
+        let id = ulid::Ulid::generate().to_string();
+        let line = Line::Begun {
+            id: id.clone(),
+            at: now(),
+            who: action.caller.name.to_string(),
+            role: action.caller.role,
+            from: action.from.to_string(),
+            action: action.action.to_owned(),
+            target: action.target.chars().take(LONGEST_TARGET).collect(),
+        };
+        self.write(line).await?;
+        Ok(id)
+    }
+
+    /// Writes down what came of an action.
+    ///
+    /// # Errors
+    /// When it is not on the disk. What was done is done.
+    pub(super) async fn end(&self, id: String, status: u16, code: Option<String>) -> Result<(), AuditError> {
+        self.write(Line::Ended { id, at: now(), status, code }).await
+    }
+
+    /// A page of actions, the newest first: those before an id, or all.
+    async fn page(&self, before: Option<String>, limit: usize) -> Result<Page, AuditError> {
+        let _turn = self.reading.lock().await;
+        self.blocking(move |files| page::read(files, before.as_deref(), limit)).await
+    }
+
+    async fn write(&self, line: Line) -> Result<(), AuditError> {
+        self.blocking(move |files| files.append(&serde_json::to_vec(&line)?)).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&file::Files) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, AuditError> {
+        let files = Arc::clone(&self.files);
+        let done = tokio::task::spawn_blocking(move || work(&files)).await.map_err(|_| AuditError::Stopped)?;
+        done.map_err(|source| AuditError::File { directory: self.files.directory().to_owned(), source })
+    }
+}
+
+impl Line {
+    fn id(&self) -> &str {
+        match self {
+            Self::Begun { id, .. } | Self::Ended { id, .. } => id,
+        }
+    }
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}
+
+#[cfg(test)]
+mod tests;
