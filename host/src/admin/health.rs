@@ -37,7 +37,7 @@ async fn readiness(state: &HostState) -> Readiness {
                     troubles.push(Trouble { what: format!("dead letters of broker {name}"), why });
                 }
             }
-            Status::Away(why) => troubles.push(Trouble { what: format!("broker {name}"), why }),
+            Status::Away(why) | Status::Failed(why) => troubles.push(Trouble { what: format!("broker {name}"), why }),
         }
     }
     for subscription in state.subscriptions.list() {

@@ -15,7 +15,7 @@ pub(super) async fn status(State(state): State<Arc<HostState>>) -> Json<wire::St
     for (name, entry) in &state.brokers {
         let trouble = match entry.broker.status() {
             Status::Connected => None,
-            Status::Away(why) => Some(why),
+            Status::Away(why) | Status::Failed(why) => Some(why),
         };
         brokers.push(BrokerView {
             name: name.clone(),

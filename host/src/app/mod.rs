@@ -44,18 +44,32 @@ pub enum Ended {
 
 /// Runs a host until SIGTERM or SIGINT, then drains it. A second signal ends it at once, with no false acknowledgement.
 ///
+/// A broker that fails for good (an fsync of the embedded queue that failed) ends it too, for only a new start reads what
+/// is really stored.
+///
 /// # Errors
 /// When something cannot be started and a person has to act: a broker's directory or settings, a module, the listener.
+/// When a broker failed.
 pub async fn run(config: Config) -> anyhow::Result<Ended> {
     let mut stop = Signals::new()?;
     let host = Host::start(&config).await?;
     tracing::info!(host = %config.host.name, http = %host.address, "the host runs");
-    let name = stop.next().await;
-    tracing::info!(signal = name, timeout = ?config.host.drain_timeout, "draining: no new messages, running ones finish");
-    tokio::select! {
-        reports = host.drain(config.host.drain_timeout) => Ok(Ended::Drained(reports)),
-        _again = stop.next() => Ok(Ended::Hurried),
-    }
+    let timeout = config.host.drain_timeout;
+    let failed = tokio::select! {
+        name = stop.next() => {
+            tracing::info!(signal = name, ?timeout, "draining: no new messages, running ones finish");
+            None
+        }
+        (broker, why) = host.failed() => {
+            tracing::error!(broker, why, ?timeout, "the host ends: what it cannot settle stays with the brokers");
+            Some(format!("broker `{broker}` failed: {why}; look at its disk, then start the host again: it goes on with what is stored"))
+        }
+    };
+    let ended = tokio::select! {
+        reports = host.drain(timeout) => Ended::Drained(reports),
+        _again = stop.next() => Ended::Hurried,
+    };
+    failed.map_or(Ok(ended), |failed| Err(anyhow::anyhow!(failed)))
 }
 
 /// A host that runs.
@@ -115,6 +129,15 @@ impl Host {
     #[must_use]
     pub const fn address(&self) -> std::net::SocketAddr {
         self.address
+    }
+
+    /// Waits until a broker fails for good; which, and how.
+    async fn failed(&self) -> (String, String) {
+        if self.brokers.is_empty() {
+            return std::future::pending().await;
+        }
+        let failures = self.brokers.iter().map(|(name, named)| async { (name.clone(), named.broker.failed().await) });
+        futures_util::future::select_all(failures.map(Box::pin)).await.0
     }
 
     /// Stops taking messages, lets running handlers finish, gives the rest back, closes the brokers.

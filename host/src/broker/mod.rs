@@ -53,6 +53,12 @@ pub trait Broker: Send + Sync {
     /// Whether the broker can be reached now, for `/ready` and metrics.
     fn status(&self) -> Status;
 
+    /// Waits until it fails in a way that only a new start of the host can mend, and says how. Never ends for one that
+    /// reconnects by itself.
+    async fn failed(&self) -> String {
+        std::future::pending().await
+    }
+
     /// How often the connection was lost and made again. Zero where there is no connection.
     fn reconnects(&self) -> u64 {
         0
@@ -266,6 +272,8 @@ pub enum Status {
     Connected,
     /// Not now; what happened, for a person.
     Away(String),
+    /// Not any more, until the host is started again; what happened, for a person.
+    Failed(String),
 }
 
 /// Which dead letters to list.

@@ -49,7 +49,7 @@ impl DeadLetters for EmbeddedDeadLetters {
     }
 
     async fn is_writable(&self) -> Result<(), DeadLetterError> {
-        if let Status::Away(why) = self.inner.shared.status() {
+        if let Status::Failed(why) = self.inner.shared.status() {
             return Err(DeadLetterError::Store(why));
         }
         // They are written from the reserve, which publishes leave alone; somebody else may have used it up.

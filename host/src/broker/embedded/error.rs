@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use crate::broker::{DeadLetterError, PublishError, ReceiveError, SettleError};
 
@@ -84,7 +84,13 @@ impl From<rusqlite::Error> for Failure {
             Some(ErrorCode::DiskFull) => Self::DiskFull,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             // Whatever else it is, it was not foreseen, and what is not foreseen fails closed.
-            Some(_) | None => Self::Fatal(error.to_string()),
+            Some(_) | None => Self::Fatal(match error.sqlite_error().map(|error| error.extended_code) {
+                Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) => {
+                    "an fsync failed, so what was written last may not be on the disk".to_owned()
+                }
+                Some(code) => format!("{error} (SQLite's code {code})"),
+                None => error.to_string(),
+            }),
         }
     }
 }

@@ -44,6 +44,7 @@ mod error;
 mod filters;
 mod inbox;
 mod lock;
+mod log;
 mod options;
 mod prepare;
 mod publish;
@@ -239,6 +240,10 @@ impl Broker for EmbeddedQueue {
 
     fn status(&self) -> Status {
         self.inner.shared.status()
+    }
+
+    async fn failed(&self) -> String {
+        self.inner.shared.failed().await
     }
 
     fn tallies(&self) -> Vec<(Name, u64)> {

@@ -17,6 +17,8 @@ use super::error::OpenError;
 
 /// The file of the store in the queue's directory.
 pub(super) const STORE_FILE: &str = "queue.db";
+/// SQLite's log beside it.
+pub(super) const LOG_FILE: &str = "queue.db-wal";
 
 /// The format of the store that this version writes.
 pub(super) const FORMAT: i64 = 1;
@@ -110,13 +112,11 @@ pub(super) fn open_writer(directory: &Path) -> Result<Connection, OpenError> {
     // `page_size` only acts on a file without pages. 4 KiB: a single publish writes two or three pages, and each
     // goes whole through the log.
     //
-    // The log is checkpointed at 16 MiB: pages that many groups change are then written back once for all of them; and
-    // the writer, which does it, is held up for some tens of milliseconds. `journal_size_limit` gives back what a
-    // long reader let the log grow to.
+    // `journal_size_limit` gives back what a long reader let the log grow to.
     //
     // No memory-mapped reads: an I/O error under a mapping is a signal that ends the process.
     let pragmas = "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384;
+         PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384;
          PRAGMA temp_store = MEMORY; PRAGMA foreign_keys = OFF;";
     connection.execute_batch(pragmas).map_err(failed)?;
     if fresh {

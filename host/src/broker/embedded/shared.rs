@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use super::error::Failure;
 use super::state::Totals;
@@ -85,12 +86,12 @@ impl Epoch {
 pub(super) struct Shared {
     pub(super) epoch: Epoch,
     stats: Mutex<Stats>,
-    failed: Mutex<Option<String>>,
+    failed: watch::Sender<Option<String>>,
 }
 
 impl Shared {
     pub(super) fn new() -> Self {
-        Self { epoch: Epoch::new(), stats: Mutex::default(), failed: Mutex::default() }
+        Self { epoch: Epoch::new(), stats: Mutex::default(), failed: watch::Sender::new(None) }
     }
 
     pub(super) fn show(&self, totals: &Totals, stats: &Stats) {
@@ -110,15 +111,23 @@ impl Shared {
     }
 
     pub(super) fn fail(&self, failure: &Failure) {
-        *lock(&self.failed) = Some(failure.to_string());
+        self.failed.send_replace(Some(failure.to_string()));
     }
 
     pub(super) fn status(&self) -> Status {
-        lock(&self.failed).clone().map_or(Status::Connected, Status::Away)
+        self.failed.borrow().clone().map_or(Status::Connected, Status::Failed)
+    }
+
+    /// Waits until the store fails; says how.
+    pub(super) async fn failed(&self) -> String {
+        let mut failed = self.failed.subscribe();
+        let failure = failed.wait_for(Option::is_some).await.ok().and_then(|failure| failure.clone());
+        // The sender lives as long as this does, so there is a failure.
+        failure.unwrap_or_default()
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Both values are replaced whole, so a panic elsewhere leaves nothing half done.
+    // The value is replaced whole, so a panic elsewhere leaves nothing half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

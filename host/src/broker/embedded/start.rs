@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::error::{Failure, OpenError};
 use super::inbox::Inbox;
 use super::lock::Lock;
+use super::log::Log;
 use super::options::Options;
 use super::shared::Shared;
 use super::writer::Writer;
-use super::{codec, recover, schema};
+use super::{codec, log, recover, schema};
 
 /// The largest payload that can be asked for: half of what SQLite stores in a row, so that a dead letter fits too.
 const LARGEST_PAYLOAD: usize = 256 << 20;
@@ -40,8 +42,7 @@ pub(super) async fn start(options: Options) -> Result<(Arc<Inbox>, Arc<Shared>, 
 fn run(options: Options, (inbox, shared): (Arc<Inbox>, Arc<Shared>), opened: oneshot::Sender<Result<(), OpenError>>) {
     let path = options.path.clone();
     let failed = |failure: Failure| OpenError::Store { path: path.clone(), detail: failure.to_string() };
-    let taken = take_directory(&path).and_then(|lock| Ok((lock, schema::open_writer(&path)?)));
-    let (_lock, mut connection) = match taken {
+    let (_lock, mut connection, log) = match take(&path) {
         Ok(taken) => taken,
         Err(error) => {
             // Whoever opened may have gone; then nobody needs the queue.
@@ -51,7 +52,7 @@ fn run(options: Options, (inbox, shared): (Arc<Inbox>, Arc<Shared>), opened: one
     };
     let oldest_id_us = recover::oldest_id_us(codec::micros(SystemTime::now()), options.dedupe_window);
     let writer = recover::load(&mut connection, oldest_id_us)
-        .and_then(|loaded| Writer::new(&connection, options, loaded, inbox, shared));
+        .and_then(|loaded| Writer::new(&connection, options, (loaded, log), inbox, shared));
     match writer {
         Ok(writer) => {
             if opened.send(Ok(())).is_ok() {
@@ -64,9 +65,15 @@ fn run(options: Options, (inbox, shared): (Arc<Inbox>, Arc<Shared>), opened: one
     }
 }
 
-fn take_directory(path: &PathBuf) -> Result<Lock, OpenError> {
+/// Takes the directory and opens what is in it.
+fn take(path: &PathBuf) -> Result<(Lock, Connection, Log), OpenError> {
     std::fs::create_dir_all(path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
-    Lock::take(path)
+    let lock = Lock::take(path)?;
+    log::write_anew(path)?;
+    let mut connection = schema::open_writer(path)?;
+    let log = Log::take_over(&mut connection).map_err(|error| schema::store_error(path, &error))?;
+    log::keep_names(path)?;
+    Ok((lock, connection, log))
 }
 
 fn check(options: &Options) -> Result<(), OpenError> {

@@ -89,7 +89,7 @@ async fn a_store_that_fails_closes_the_queue_and_confirms_nothing() {
     behind_its_back(directory.path()).execute_batch("DROP TABLE message").unwrap();
     let refused = queue.publish(vec![message("2")]).await.remove(0);
     assert!(matches!(refused, Err(PublishError::Unavailable(_))), "{refused:?}");
-    let Status::Away(why) = queue.status() else { panic!("the status hides the failure") };
+    let Status::Failed(why) = queue.status() else { panic!("the status hides the failure") };
     assert!(why.contains("the queue is closed"), "{why}");
     assert!(source.receive(demand(1)).await.is_err());
     assert!(queue.dead_letters().discard(&crate::settle::dead_letter::DeadLetterId("x".to_owned())).await.is_err());

@@ -5,7 +5,8 @@
 //!   operation before the fsync.
 //! - A group that only hands out deliveries is written without fsync. A loss of power may then take back the note of a
 //!   hand-out, and the message is handed out again; never the other way.
-//! - A failed commit closes the queue. Nothing is confirmed after it.
+//! - A failed commit, or a log that could not be put back, closes the queue. Nothing is confirmed after it, and no fsync is
+//!   tried again on the same file.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -17,6 +18,7 @@ use super::clock::Clock;
 use super::codec;
 use super::error::Failure;
 use super::inbox::{Gather, Handover, Inbox, Op};
+use super::log::{self, Log};
 use super::options::{Durability, Options};
 use super::retain::{Room, Sweep};
 use super::shared::{Epoch, Shared, Stats};
@@ -54,6 +56,7 @@ pub(super) struct Writer<'c> {
     /// Answers to receivers, given after the commit.
     pub(super) served: Vec<(oneshot::Sender<Result<Handover, ReceiveError>>, Handover)>,
     clock: Clock,
+    log: Log,
     shared: Arc<Shared>,
     synced: Option<bool>,
     gather: Gather,
@@ -63,7 +66,7 @@ impl<'c> Writer<'c> {
     pub(super) fn new(
         connection: &'c Connection,
         options: Options,
-        (queue, state): (String, State),
+        ((queue, state), log): ((String, State), Log),
         inbox: Arc<Inbox>,
         shared: Arc<Shared>,
     ) -> Result<Self, Failure> {
@@ -83,6 +86,7 @@ impl<'c> Writer<'c> {
             wall_us: 0,
             served: Vec::new(),
             clock: Clock::start(),
+            log,
             options,
             shared,
             synced: None,
@@ -97,8 +101,9 @@ impl<'c> Writer<'c> {
         let failure = loop {
             let wake = self.next_wake();
             let Some(ops) = self.inbox.take(GROUP, wake, self.gather) else { break Failure::Closed };
-            if let Err(failure) = self.turn(ops) {
+            if let Err(failure) = self.turn(ops).and_then(|()| self.log.put_back(self.connection)) {
                 tracing::error!(%failure, "the embedded queue is closed");
+                self.shared.fail(&failure);
                 break failure;
             }
         };
@@ -109,12 +114,10 @@ impl<'c> Writer<'c> {
                 let _gone = waiter.reply.send(Err(failure.receive()));
             }
         }
-        if matches!(failure, Failure::Closed) {
-            // What is left in the log is put into the file, so that what remains is one file to copy.
-            let checkpoint = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-            if let Err(error) = checkpoint {
-                tracing::warn!(%error, "the log could not be put into the store's file; the next start will do it");
-            }
+        if matches!(failure, Failure::Closed)
+            && let Err(failure) = log::put_away(self.connection)
+        {
+            tracing::warn!(%failure, "the log could not be put into the store's file; the next start will do it");
         }
     }
 

@@ -7,6 +7,7 @@ mod audit;
 mod books;
 mod deploys;
 mod embedded;
+mod fsync;
 mod jetstream;
 mod rig;
 mod swap;

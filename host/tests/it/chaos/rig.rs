@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,6 +23,8 @@ pub struct Rig {
     starts: u32,
     /// Where the next host is to die.
     pub dies_at: Option<&'static str>,
+    /// What the host finds in its environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Rig {
@@ -61,7 +63,7 @@ retry = {{ preset = "quick", max_attempts = 100 }}
         )
         .unwrap();
         std::fs::write(directory.path().join("tidegate.toml"), text).unwrap();
-        Self { directory, port, child: None, starts: 0, dies_at: None }
+        Self { directory, port, child: None, starts: 0, dies_at: None, environment: Vec::new() }
     }
 
     pub fn path(&self) -> &Path {
@@ -91,6 +93,7 @@ retry = {{ preset = "quick", max_attempts = 100 }}
             host.env("TEST_TIDEGATE_DIES_AT", place);
         }
         let child = host
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .arg("run")
             .arg("--config")
             .arg(self.path().join("tidegate.toml"))
@@ -116,13 +119,7 @@ retry = {{ preset = "quick", max_attempts = 100 }}
 
     /// Waits until the host has died by itself, as by `kill -9`.
     pub fn dead(&mut self) {
-        let mut child = self.child.take().unwrap();
-        let mut status = None;
-        until("the host dies", Duration::from_secs(60), || {
-            status = child.try_wait().unwrap();
-            status.is_some()
-        });
-        assert_eq!(status.and_then(|status| status.signal()), Some(Signal::KILL.as_raw()));
+        assert_eq!(self.ended().signal(), Some(Signal::KILL.as_raw()));
     }
 
     /// SIGTERM, and waits for the end of the drain.
@@ -131,6 +128,17 @@ retry = {{ preset = "quick", max_attempts = 100 }}
         let mut child = self.child.take().unwrap();
         let status = child.wait().unwrap();
         assert!(status.success(), "the drain ended with {status}\n{}", last_lines(&self.log(), 30));
+    }
+
+    /// Waits until it has ended by itself; how.
+    pub fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let mut status = None;
+        until("the host ends by itself", Duration::from_secs(60), || {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
     }
 
     pub fn signal(&self, signal: Signal) {
