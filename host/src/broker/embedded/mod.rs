@@ -60,6 +60,7 @@ mod source;
 mod start;
 mod state;
 mod statements;
+mod table;
 mod window;
 mod writer;
 

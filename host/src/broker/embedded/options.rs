@@ -45,7 +45,7 @@ impl Options {
             path: path.into(),
             // Longer than a producer that is restarted by its platform keeps sending again.
             dedupe_window: Duration::from_secs(3600),
-            // 278 ids a second over the hour; about 55 MB of memory when full.
+            // 278 ids a second over the hour; about 42 MB of memory when full.
             dedupe_max: 1_000_000,
             // What a small server's disk has to spare.
             max_bytes: 16 << 30,

@@ -4,7 +4,7 @@ use rusqlite::params;
 
 use super::error::Failure;
 use super::prepare::Prepared;
-use super::window::Oldest;
+use super::window::{Oldest, Window};
 use super::writer::Writer;
 use crate::broker::{PublishError, Published};
 
@@ -98,7 +98,7 @@ impl Writer<'_> {
         loop {
             let Some(oldest) = self.oldest_seen()? else { return Ok(()) };
             let too_old = oldest.at_us < oldest_kept;
-            let too_many = self.state.window.len() > self.options.dedupe_max;
+            let too_many = self.state.window.len() > self.options.dedupe_max.min(Window::MOST);
             if !too_old && !too_many {
                 return Ok(());
             }
