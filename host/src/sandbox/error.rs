@@ -17,6 +17,12 @@ pub enum SandboxError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The threads that compile could not be started.
+    #[error("starting the sandbox's compiler threads")]
+    Compiler {
+        /// What went wrong.
+        source: rayon::ThreadPoolBuildError,
+    },
 }
 
 /// Why a module was not accepted. Each text says what to do.

@@ -13,6 +13,7 @@ mod bindings;
 mod cache;
 mod clock;
 mod compiled;
+mod compiler;
 mod contract;
 mod convert;
 mod engine;
@@ -39,6 +40,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use cache::Cache;
+use compiler::Compiler;
 pub use contract::Contract;
 use engine::{EngineKind, Station};
 pub use error::{LoadError, SandboxError};
@@ -97,6 +99,7 @@ pub struct Sandbox {
     /// Made when the first unmetered handler is loaded: most hosts never have one.
     unmetered: OnceLock<Arc<Station>>,
     compiling: Arc<Semaphore>,
+    compiler: Arc<Compiler>,
 }
 
 impl Sandbox {
@@ -104,14 +107,15 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// When the engine cannot reserve its address space or the tick's thread cannot start. A cache directory that
+    /// When the engine cannot reserve its address space or the threads of the tick and the compiler cannot start. A cache directory that
     /// cannot be trusted is not an error: it is not used, and a warning says why.
     pub fn new(options: SandboxOptions) -> Result<Arc<Self>, SandboxError> {
         let ticker = Arc::new(Ticker::start()?);
         let metered = Arc::new(Station::new(EngineKind::Metered, &options, &ticker)?);
         let cache = options.cache_dir.as_deref().and_then(|dir| Cache::open(dir).map(Arc::new));
         let compiling = Arc::new(Semaphore::new(usize::try_from(options.compile_threads.get()).unwrap_or(1)));
-        Ok(Arc::new(Self { options, cache, ticker, metered, unmetered: OnceLock::new(), compiling }))
+        let compiler = Arc::new(Compiler::start()?);
+        Ok(Arc::new(Self { options, cache, ticker, metered, unmetered: OnceLock::new(), compiling, compiler }))
     }
 
     /// Makes a version of a module: checks it, compiles it or takes the compiled code from the cache, and links it.
@@ -146,14 +150,14 @@ impl Sandbox {
         let permit = tokio::time::timeout(limit, Arc::clone(&self.compiling).acquire_owned()).await;
         let permit =
             permit.map_err(|_elapsed| LoadError::CompilerBusy { limit })?.map_err(|_closed| LoadError::Stopped)?;
-        let (cache, limits) = (self.cache.clone(), limits.clone());
+        let (cache, compiler, limits) = (self.cache.clone(), Arc::clone(&self.compiler), limits.clone());
         let label = name.to_owned();
         let work = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             begins(Stage::Validate);
             let module = Module::examine(bytes, &limits)?;
             begins(Stage::Compile);
-            let component = compiled::component(&station.engine, &module, cache.as_deref(), &label)?;
+            let component = compiler.run(|| compiled::component(&station.engine, &module, cache.as_deref(), &label))?;
             begins(Stage::Imports);
             Version::link(&label, module, &component, station, limits)
         });
