@@ -15,7 +15,7 @@ use crate::sandbox::limits::Limits;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Where from: oci://REGISTRY/REPOSITORY[:TAG][@sha256:DIGEST]
+    #[arg(help = "Where from: oci://REGISTRY/REPOSITORY[:TAG][@sha256:DIGEST]")]
     #[arg(value_name = "REFERENCE")]
     reference: Reference,
     /// The file to write [default: the repository's last part and .wasm]

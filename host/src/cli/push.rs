@@ -16,7 +16,7 @@ use crate::sandbox::{Sandbox, SandboxOptions};
 pub(super) struct Arguments {
     /// The module
     module: PathBuf,
-    /// Where to: oci://REGISTRY/REPOSITORY[:TAG]
+    #[arg(help = "Where to: oci://REGISTRY/REPOSITORY[:TAG]")]
     #[arg(value_name = "REFERENCE")]
     reference: Reference,
     /// Speak to the registry without TLS; so it is in any case with one on this machine
