@@ -10,6 +10,8 @@ use super::exit::{Ended, Exit, Failure};
 use super::language::Language;
 use super::say;
 
+#[cfg(test)]
+mod listing;
 mod name;
 mod sdk;
 mod templates;

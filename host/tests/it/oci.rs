@@ -74,7 +74,7 @@ fn a_module_goes_to_a_registry_and_comes_back_the_same() {
     desk.json(&["pull", &reference, "--json", "-o", "other.wasm"]);
     assert!(std::fs::read(desk.path().join("other.wasm")).unwrap() == guest("order"));
 
-    // The same once more is the same name: what is there is not stored again.
+    // What lies there is what the layout says.
     let manifest = manifest_of(&registry, "team/order", "1.0");
     assert_eq!(manifest["config"]["mediaType"], json!("application/vnd.wasm.config.v0+json"));
     assert_eq!(manifest["layers"][0]["mediaType"], json!("application/wasm"));

@@ -89,26 +89,15 @@ fn inherits(value: &Value) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::collections::BTreeSet;
-    use std::path::PathBuf;
 
     use super::*;
+    use crate::cli::new::listing::files_below;
 
     #[test]
     fn every_source_of_the_sdk_is_in_the_program() {
         let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-sdk");
         let mut found = BTreeSet::from(["README.md".to_owned(), "Cargo.toml".into(), "macros/Cargo.toml".into()]);
-        let mut folders = vec![PathBuf::from("src"), PathBuf::from("macros/src")];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(sdk.join(&folder)).unwrap() {
-                let entry = entry.unwrap();
-                let path = folder.join(entry.file_name());
-                if entry.path().is_dir() {
-                    folders.push(path);
-                } else {
-                    found.insert(path.to_str().unwrap().to_owned());
-                }
-            }
-        }
+        found.extend(files_below(&sdk, &["src", "macros/src"]));
         let listed = SOURCES.iter().chain(MANIFESTS).map(|(path, _)| (*path).to_owned()).collect::<BTreeSet<_>>();
         assert_eq!(listed, found, "the lists above have what the SDK is built from, and nothing else");
     }

@@ -104,29 +104,18 @@ impl Content {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::collections::BTreeSet;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
     use clap::ValueEnum as _;
 
     use super::*;
+    use crate::cli::new::listing::files_below;
     use crate::config::Config;
 
     #[test]
     fn every_template_is_in_the_program() {
         let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/new/templates");
-        let mut found = BTreeSet::new();
-        let mut folders = vec![PathBuf::new()];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(templates.join(&folder)).unwrap() {
-                let entry = entry.unwrap();
-                let path = folder.join(entry.file_name());
-                if entry.path().is_dir() {
-                    folders.push(path);
-                } else {
-                    found.insert(path.to_str().unwrap().to_owned());
-                }
-            }
-        }
+        let found = files_below(&templates, &[""]);
         let of = |language: &'static str, files: &[(&str, &str)]| {
             files.iter().map(|(path, _)| format!("{language}/{path}")).collect::<Vec<_>>()
         };

@@ -2,9 +2,31 @@
 
 use std::time::Duration;
 
+use tidegate::broker::done::{self, DoneRecord};
+use tidegate::broker::embedded::{self, EmbeddedQueue};
+use tidegate::broker::jetstream::{self, JetStream};
 use tidegate::broker::{Broker, DeadLetterQuery, Demand, Settle, Settlement, SubscriptionSpec};
 
 use super::books::Books;
+use super::rig::Rig;
+use crate::support::nats::NatsServer;
+
+/// Reads the embedded queue of a host that has ended.
+pub async fn read_embedded(rig: &Rig, books: &mut Books) {
+    let options = embedded::Options::new(rig.path().join("tidegate-data/queue-queue"));
+    let queue = EmbeddedQueue::open(options).await.unwrap();
+    read(queue.as_ref(), None, books).await;
+}
+
+/// Reads the server that a host worked on, with a record of its own.
+pub async fn read_jetstream(rig: &Rig, server: &NatsServer, books: &mut Books) {
+    let record = DoneRecord::open(&done::Options::at(rig.path().join("audit.sqlite"))).unwrap();
+    let mut options = jetstream::Options::new("queue", vec![server.url()]);
+    options.streams.by_name.entry("OUT".into()).or_default().subjects = vec!["out.>".into()];
+    let broker = JetStream::connect(options, record).await.unwrap();
+    read(broker.as_ref(), Some("OUT"), books).await;
+    broker.close().await;
+}
 
 /// Takes every output and lists every dead letter.
 pub async fn read(broker: &dyn Broker, stream: Option<&str>, books: &mut Books) {

@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use tidegate::broker::embedded::{EmbeddedQueue, Options};
 use tidegate::deploy::report::Line;
 
 use super::audit;
@@ -71,11 +70,7 @@ fn killed_at_each_step_of_a_deploy_it_runs_one_version_whole() {
 
         let mut books = Books::default();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let queue = rig.path().join("tidegate-data/queue-queue");
-        runtime.block_on(async {
-            let queue = EmbeddedQueue::open(Options::new(queue)).await.unwrap();
-            audit::read(queue.as_ref(), None, &mut books).await;
-        });
+        runtime.block_on(audit::read_embedded(&rig, &mut books));
         books.read_runs(&rig.log());
         assert_eq!(books.check("m", 3).extra_runs, 0, "{place}");
         let version = |number: u64| (format!("{number:06}"), format!("{number:06}"));

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use tidegate::broker::embedded::{EmbeddedQueue, Options};
-
 use super::books::Books;
 use super::rig::{Rig, pause};
 use super::{Feed, audit, kills, until_settled};
@@ -27,11 +25,7 @@ fn killed_under_load_it_loses_nothing_and_does_nothing_twice() {
     let mut books = Books::default();
     books.read_runs(&rig.log());
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let queue = rig.path().join("tidegate-data/queue-queue");
-    runtime.block_on(async {
-        let queue = EmbeddedQueue::open(Options::new(queue)).await.unwrap();
-        audit::read(queue.as_ref(), None, &mut books).await;
-    });
+    runtime.block_on(audit::read_embedded(&rig, &mut books));
     let balance = books.check("m", published);
     books.check_no_run_after_its_end();
     println!("embedded queue, host killed {} times: {balance:?}", kills());

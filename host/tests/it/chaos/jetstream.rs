@@ -4,9 +4,6 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tidegate::broker::Broker as _;
-use tidegate::broker::done::{self, DoneRecord};
-use tidegate::broker::jetstream::{JetStream, Options};
 use tokio::runtime::Runtime;
 
 use super::books::Books;
@@ -42,15 +39,7 @@ impl Ground {
         self.rig.drain();
         let mut books = Books::default();
         books.read_runs(&self.rig.log());
-        let record = self.rig.path().join("audit.sqlite");
-        self.runtime.block_on(async {
-            let record = DoneRecord::open(&done::Options::at(record)).unwrap();
-            let mut options = Options::new("queue", vec![self.server.url()]);
-            options.streams.by_name.entry("OUT".into()).or_default().subjects = vec!["out.>".into()];
-            let broker = JetStream::connect(options, record).await.unwrap();
-            audit::read(broker.as_ref(), Some("OUT"), &mut books).await;
-            broker.close().await;
-        });
+        self.runtime.block_on(audit::read_jetstream(&self.rig, &self.server, &mut books));
         let balance = books.check("m", published);
         println!("jetstream, {what}: {balance:?}");
         books.check_no_run_after_its_end();

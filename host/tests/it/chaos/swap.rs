@@ -4,10 +4,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tidegate::broker::Broker as _;
-use tidegate::broker::done::{self, DoneRecord};
-use tidegate::broker::embedded::{EmbeddedQueue, Options};
-use tidegate::broker::jetstream::{self, JetStream};
 use tidegate::deploy::report::Line;
 
 use super::books::Books;
@@ -77,11 +73,7 @@ fn a_thousand_swaps_under_load_lose_and_repeat_nothing() {
     rig.drain();
     let mut books = Books::default();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let queue = rig.path().join("tidegate-data/queue-queue");
-    runtime.block_on(async {
-        let queue = EmbeddedQueue::open(Options::new(queue)).await.unwrap();
-        audit::read(queue.as_ref(), None, &mut books).await;
-    });
+    runtime.block_on(audit::read_embedded(&rig, &mut books));
     check(&mut books, &rig, published, "embedded queue");
 }
 
@@ -100,13 +92,6 @@ fn a_thousand_swaps_under_load_on_jetstream_lose_and_repeat_nothing() {
     until_settled(&rig);
     rig.drain();
     let mut books = Books::default();
-    runtime.block_on(async {
-        let record = DoneRecord::open(&done::Options::at(rig.path().join("audit.sqlite"))).unwrap();
-        let mut options = jetstream::Options::new("queue", vec![server.url()]);
-        options.streams.by_name.entry("OUT".into()).or_default().subjects = vec!["out.>".into()];
-        let broker = JetStream::connect(options, record).await.unwrap();
-        audit::read(broker.as_ref(), Some("OUT"), &mut books).await;
-        broker.close().await;
-    });
+    runtime.block_on(audit::read_jetstream(&rig, &server, &mut books));
     check(&mut books, &rig, published, "jetstream");
 }
