@@ -17,6 +17,7 @@ pub mod clock;
 pub mod config;
 pub mod handler;
 
+pub mod apply;
 pub mod deploy;
 pub mod dispatch;
 mod failpoint;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use tidegate::broker::embedded::{Durability, EmbeddedQueue, Options};
-use tidegate::broker::{Broker, SubscriptionSpec};
+use tidegate::broker::{Broker, Directory, NamedBroker, SubscriptionSpec};
 use tidegate::clock::Clock;
 use tidegate::dispatch::{Deployed, Links, Setup, Slot, Subscription, Turns};
 use tidegate::handler::{Call, Handler, Run};
@@ -83,7 +83,9 @@ pub async fn measure() {
     let slot = Slot::holding(Arc::clone(&versions[0]));
     let links = Links {
         broker: Arc::clone(&broker),
-        brokers: [("q".into(), Arc::clone(&broker))].into(),
+        brokers: Directory::new(
+            [("q".into(), NamedBroker { kind: "embedded", broker: Arc::clone(&broker) as _ })].into(),
+        ),
         slot: Arc::clone(&slot),
         metrics: metrics.subscription("s", "embedded"),
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate::broker::done::{self, DoneRecord};
 use tidegate::broker::jetstream::{Confirm, JetStream, Options};
-use tidegate::broker::{Broker, SubscriptionSpec};
+use tidegate::broker::{Broker, Directory, NamedBroker, SubscriptionSpec};
 use tidegate::clock::Clock;
 use tidegate::dispatch::{Deployed, Links, Setup, Slot, Subscription, Turns};
 use tidegate::sandbox::limits::Limits;
@@ -69,7 +69,9 @@ pub async fn settled(server: &NatsServer, messages: usize, confirm: Confirm, reu
     };
     let links = Links {
         broker: Arc::clone(&broker) as Arc<dyn Broker>,
-        brokers: [("nats".into(), Arc::clone(&broker) as Arc<dyn Broker>)].into(),
+        brokers: Directory::new(
+            [("nats".into(), NamedBroker { kind: "jetstream", broker: Arc::clone(&broker) as _ })].into(),
+        ),
         slot: Slot::holding(version),
         metrics: metrics.subscription("bench", "nats"),
     };

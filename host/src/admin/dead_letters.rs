@@ -3,6 +3,7 @@
 //! Headers and bodies are payload: they are for whoever may operate. A caller who is limited to some handlers meets
 //! the dead letters of those alone; of the others it is not told whether they exist.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -12,10 +13,10 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 
 use super::fail::Fail;
-use super::state::{HostState, NamedBroker};
+use super::state::HostState;
 use super::wire::{DeadLetterList, DeadLetterView, PublishedMessage, Shown};
 use crate::access::{Caller, Scope};
-use crate::broker::{DeadLetterError, DeadLetterQuery};
+use crate::broker::{DeadLetterError, DeadLetterQuery, NamedBroker};
 use crate::settle::dead_letter::DeadLetterId;
 
 /// A page holds at most so many: 1,000 records of a few KiB are some MiB of JSON.
@@ -65,17 +66,17 @@ pub(super) async fn list(
             (Some(parts.0), Some(DeadLetterId(parts.1.to_owned())))
         }
     };
+    let brokers = state.brokers.all();
     if let Some(name) = &query.broker {
-        named(&state, name)?;
+        named(&brokers, name)?;
     }
     let wanted = |name: &str| query.broker.as_deref().is_none_or(|broker| broker == name);
     let behind = |name: &str| from.is_none_or(|from| name >= from);
     let mut list = DeadLetterList::default();
-    let names: Vec<&str> =
-        state.brokers.keys().map(String::as_str).filter(|name| wanted(name) && behind(name)).collect();
+    let names: Vec<&str> = brokers.keys().map(String::as_str).filter(|name| wanted(name) && behind(name)).collect();
     let mut names = names.into_iter().peekable();
     while let Some(name) = names.next() {
-        let (_, entry) = named(&state, name)?;
+        let (_, entry) = named(&brokers, name)?;
         let page_query = DeadLetterQuery {
             subscription: query.subscription.clone(),
             reason: query.reason.clone(),
@@ -108,7 +109,8 @@ pub(super) async fn show(
 ) -> Result<Json<DeadLetterView>, Fail> {
     let id = DeadLetterId(id);
     let query = given(query)?;
-    for (name, entry) in candidates(&state, &query)? {
+    let brokers = state.brokers.all();
+    for (name, entry) in candidates(&brokers, &query)? {
         match entry.broker.dead_letters().get(&id).await {
             Ok(stored) if caller.covers(&stored.letter.record.handler) => {
                 return Ok(Json(DeadLetterView::new(stored, name, Shown::whole(&caller))));
@@ -128,7 +130,8 @@ pub(super) async fn redrive(
 ) -> Result<Json<PublishedMessage>, Fail> {
     let id = DeadLetterId(id);
     let query = given(query)?;
-    for (name, entry) in candidates(&state, &query)? {
+    let brokers = state.brokers.all();
+    for (name, entry) in candidates(&brokers, &query)? {
         if !is_theirs(&caller, entry, &id).await? {
             continue;
         }
@@ -153,7 +156,8 @@ pub(super) async fn discard(
 ) -> Result<StatusCode, Fail> {
     let id = DeadLetterId(id);
     let query = given(query)?;
-    for (name, entry) in candidates(&state, &query)? {
+    let brokers = state.brokers.all();
+    for (name, entry) in candidates(&brokers, &query)? {
         if !is_theirs(&caller, entry, &id).await? {
             continue;
         }
@@ -191,16 +195,19 @@ impl Shown {
     }
 }
 
+/// The brokers by their names.
+type Brokers = BTreeMap<String, NamedBroker>;
+
 /// The brokers that may keep a dead letter: the one that is named, or all.
-fn candidates<'a>(state: &'a HostState, query: &OneQuery) -> Result<Vec<(&'a str, &'a NamedBroker)>, Fail> {
+fn candidates<'a>(brokers: &'a Brokers, query: &OneQuery) -> Result<Vec<(&'a str, &'a NamedBroker)>, Fail> {
     match &query.broker {
-        Some(name) => Ok(vec![named(state, name)?]),
-        None => Ok(state.brokers.iter().map(|(name, entry)| (name.as_str(), entry)).collect()),
+        Some(name) => Ok(vec![named(brokers, name)?]),
+        None => Ok(brokers.iter().map(|(name, entry)| (name.as_str(), entry)).collect()),
     }
 }
 
 /// The broker of a name.
-pub(super) fn named<'a>(state: &'a HostState, name: &str) -> Result<(&'a str, &'a NamedBroker), Fail> {
-    let found = state.brokers.get_key_value(name).map(|(name, entry)| (name.as_str(), entry));
+pub(super) fn named<'a>(brokers: &'a Brokers, name: &str) -> Result<(&'a str, &'a NamedBroker), Fail> {
+    let found = brokers.get_key_value(name).map(|(name, entry)| (name.as_str(), entry));
     found.ok_or_else(|| Fail::bad_request("no-such-broker", format!("there is no broker `{name}`")))
 }

@@ -7,7 +7,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::state::HostState;
-use super::{access, audit, dead_letters, handlers, health, publish, status};
+use super::{access, audit, configuration, dead_letters, handlers, health, publish, status};
 use crate::access::Role;
 
 /// One route: a method on a path.
@@ -27,6 +27,8 @@ pub(super) enum Endpoint {
     Handler,
     Deploy,
     Rollback,
+    Changes,
+    Apply,
     Audit,
 }
 
@@ -55,7 +57,7 @@ impl Needs {
 
 impl Endpoint {
     /// All of them, in the order in which the documentation shows them.
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Live,
         Self::Ready,
         Self::Metrics,
@@ -70,6 +72,8 @@ impl Endpoint {
         Self::Handler,
         Self::Deploy,
         Self::Rollback,
+        Self::Changes,
+        Self::Apply,
         Self::Audit,
     ];
 
@@ -90,6 +94,8 @@ impl Endpoint {
             Self::Handler => (Method::GET, "/v1/handlers/{handler}"),
             Self::Deploy => (Method::POST, "/v1/handlers/{handler}/versions"),
             Self::Rollback => (Method::POST, "/v1/handlers/{handler}/rollback"),
+            Self::Changes => (Method::GET, "/v1/configuration/changes"),
+            Self::Apply => (Method::POST, "/v1/configuration/apply"),
             Self::Audit => (Method::GET, "/v1/audit"),
         }
     }
@@ -109,6 +115,8 @@ impl Endpoint {
             Self::Handlers => Needs::Role(Role::Read),
             Self::Handler => Needs::Handler(Role::Read),
             Self::Deploy | Self::Rollback => Needs::Handler(Role::Deploy),
+            // What is wrong with the file is shown with its lines: to those alone who may apply it.
+            Self::Changes | Self::Apply => Needs::WholeHost(Role::Deploy),
             Self::Audit => Needs::WholeHost(Role::Operate),
         }
     }
@@ -119,11 +127,12 @@ impl Endpoint {
             Self::Live | Self::Ready | Self::Metrics | Self::Whoami | Self::Status | Self::Audit => None,
             // Messages are the traffic: the queue has each with its time, and the metrics count them.
             Self::Publish => None,
-            Self::DeadLetters | Self::DeadLetter | Self::Handlers | Self::Handler => None,
+            Self::DeadLetters | Self::DeadLetter | Self::Handlers | Self::Handler | Self::Changes => None,
             Self::Discard => Some("dead-letter.discard"),
             Self::Redrive => Some("dead-letter.redrive"),
             Self::Deploy => Some("handler.deploy"),
             Self::Rollback => Some("handler.rollback"),
+            Self::Apply => Some("configuration.apply"),
         }
     }
 
@@ -144,6 +153,8 @@ impl Endpoint {
             Self::Handler => get(handlers::show),
             Self::Deploy => post(handlers::deploy),
             Self::Rollback => post(handlers::rollback),
+            Self::Changes => get(configuration::changes),
+            Self::Apply => post(configuration::apply),
             Self::Audit => get(audit::list),
         }
     }

@@ -137,7 +137,7 @@ fn deployments(state: &HostState) -> Result<&Arc<Deployments>, Fail> {
     state.deployments.as_ref().ok_or_else(|| Fail::new(StatusCode::SERVICE_UNAVAILABLE, "no-handlers-here", message))
 }
 
-fn fail(error: &DeployError) -> Fail {
+pub(super) fn fail(error: &DeployError) -> Fail {
     let code = error.code();
     let status = match error {
         DeployError::NoHandler { .. } | DeployError::NoVersion { .. } => StatusCode::NOT_FOUND,

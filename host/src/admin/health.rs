@@ -30,7 +30,7 @@ async fn readiness(state: &HostState) -> Readiness {
     if state.subscriptions.is_draining() {
         troubles.push(Trouble { what: "host".to_owned(), why: "it is draining".to_owned() });
     }
-    for (name, entry) in &state.brokers {
+    for (name, entry) in state.brokers.all().iter() {
         match entry.broker.status() {
             Status::Connected => {
                 if let Err(why) = writable(entry.broker.as_ref()).await {
@@ -49,7 +49,7 @@ async fn readiness(state: &HostState) -> Readiness {
 }
 
 pub(super) async fn metrics(State(state): State<Arc<HostState>>) -> impl IntoResponse {
-    for (name, entry) in &state.brokers {
+    for (name, entry) in state.brokers.all().iter() {
         let metrics = state.metrics.broker(name, entry.kind);
         metrics.set_connected(entry.broker.status() == Status::Connected);
         metrics.set_tallies(&entry.broker.tallies());

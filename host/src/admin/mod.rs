@@ -15,6 +15,8 @@
 //! | `GET /v1/handlers/{handler}` | its versions, and what happened |
 //! | `POST /v1/handlers/{handler}/versions` | deploys the module in the body; a line of JSON for each step |
 //! | `POST /v1/handlers/{handler}/rollback` | makes a version of before the active one again |
+//! | `GET /v1/configuration/changes` | what the host's file changes against what runs |
+//! | `POST /v1/configuration/apply` | applies these very changes, all or nothing |
 //! | `GET /v1/audit` | who changed what, the newest first |
 //!
 //! What each route needs of its caller stands in [`endpoint`], a closed list from which the router is built.
@@ -33,6 +35,7 @@ use tokio::net::TcpListener;
 
 mod access;
 mod audit;
+mod configuration;
 mod connections;
 mod dead_letters;
 mod door;
@@ -51,7 +54,7 @@ pub mod wire;
 pub use audit::{Audit, AuditError};
 pub use door::Door;
 use endpoint::Endpoint;
-pub use state::{HostState, NamedBroker, SubscriptionStatus, Subscriptions};
+pub use state::{HostState, SubscriptionStatus, Subscriptions};
 
 /// Why the listener does not run.
 #[derive(Debug, thiserror::Error)]

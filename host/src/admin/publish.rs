@@ -3,6 +3,7 @@
 //! A stream is read in groups; each group is stored before the next is read, so whoever sends faster than the broker
 //! stores is slowed down by TCP. The answer comes at the end: a client that writes all before it reads cannot stall.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use super::lines::{LineTooLong, Lines};
 use super::state::HostState;
 use super::wire::{ErrorBody, LineFailure, PublishLine, PublishSummary, PublishedMessage};
 use crate::broker::subject::check_subject;
-use crate::broker::{Broker, PublishError, Published};
+use crate::broker::{Broker, NamedBroker, PublishError, Published};
 use crate::message::{CONTENT_TYPE_HEADER, Headers, Publish, TRACEPARENT_HEADER};
 
 /// A group is stored at once: as many as the embedded queue commits together, more gains nothing.
@@ -51,7 +52,8 @@ pub(super) async fn publish(
     body: Body,
 ) -> Result<Response, Fail> {
     let Query(query) = query.map_err(|rejection| Fail::bad_request("invalid-query", rejection.body_text()))?;
-    let broker = broker(&state, query.broker.as_deref())?;
+    let brokers = state.brokers.all();
+    let broker = broker(&brokers, query.broker.as_deref())?;
     // Never closed, so this waits for its turn and does not fail.
     let _turn = state.publishers.acquire().await;
     if is_lines(&headers) {
@@ -70,16 +72,16 @@ pub(super) async fn publish(
 }
 
 /// The broker that is named; or the only one; or the only embedded one.
-fn broker<'a>(state: &'a HostState, name: Option<&str>) -> Result<&'a dyn Broker, Fail> {
+fn broker<'a>(brokers: &'a BTreeMap<String, NamedBroker>, name: Option<&str>) -> Result<&'a dyn Broker, Fail> {
     if let Some(name) = name {
-        return named(state, name).map(|(_, entry)| entry.broker.as_ref());
+        return named(brokers, name).map(|(_, entry)| entry.broker.as_ref());
     }
-    let all: Vec<_> = state.brokers.values().collect();
+    let all: Vec<_> = brokers.values().collect();
     let embedded: Vec<_> = all.iter().copied().filter(|entry| entry.kind == "embedded").collect();
     match (all.as_slice(), embedded.as_slice()) {
         ([only], _) | (_, [only]) => Ok(only.broker.as_ref()),
         _ => {
-            let names: Vec<&str> = state.brokers.keys().map(String::as_str).collect();
+            let names: Vec<&str> = brokers.keys().map(String::as_str).collect();
             let message = format!("say which broker with `?broker=`: {}", names.join(", "));
             Err(Fail::bad_request("which-broker", message))
         }

@@ -1,12 +1,12 @@
 //! What the listener sees of the host. Whoever wires the host fills this in.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
 use super::audit::Audit;
-use crate::broker::Broker;
+use crate::apply::Configuration;
+use crate::broker::Directory;
 use crate::deploy::Deployments;
 use crate::telemetry::{Metrics, SubscriptionCounts};
 
@@ -19,7 +19,7 @@ pub struct HostState {
     /// The host's name.
     pub(super) host: String,
     /// The brokers by their names in the configuration.
-    pub(super) brokers: BTreeMap<String, NamedBroker>,
+    pub(super) brokers: Arc<Directory>,
     /// The subscriptions that run.
     pub(super) subscriptions: Arc<dyn Subscriptions>,
     /// The host's metrics.
@@ -33,15 +33,8 @@ pub struct HostState {
     pub(super) started: std::time::Instant,
     /// The handlers and their versions; `None` where nothing runs them, and only queues are served.
     pub(super) deployments: Option<Arc<Deployments>>,
-}
-
-/// A broker and its kind.
-#[derive(Clone)]
-pub struct NamedBroker {
-    /// The word that chose it in the configuration: `embedded`, `jetstream`.
-    pub kind: &'static str,
-    /// The broker.
-    pub broker: Arc<dyn Broker>,
+    /// The host's configuration; `None` where nothing runs by it.
+    pub(super) configuration: Option<Arc<dyn Configuration>>,
 }
 
 /// The subscriptions of a host, as they are now.
@@ -76,20 +69,37 @@ impl HostState {
     #[must_use]
     pub fn new(
         host: String,
-        brokers: BTreeMap<String, NamedBroker>,
+        brokers: Arc<Directory>,
         subscriptions: Arc<dyn Subscriptions>,
         metrics: Arc<Metrics>,
         max_publish_bytes: usize,
         audit: Audit,
     ) -> Self {
         let (publishers, started) = (Semaphore::new(PUBLISHERS), std::time::Instant::now());
-        let (audit, deployments) = (Arc::new(audit), None);
-        Self { host, brokers, subscriptions, metrics, max_publish_bytes, audit, publishers, started, deployments }
+        let (audit, deployments, configuration) = (Arc::new(audit), None, None);
+        Self {
+            host,
+            brokers,
+            subscriptions,
+            metrics,
+            max_publish_bytes,
+            audit,
+            publishers,
+            started,
+            deployments,
+            configuration,
+        }
     }
 
     /// The same with handlers that can be looked at and deployed to.
     #[must_use]
     pub fn with_deployments(self, deployments: Arc<Deployments>) -> Self {
         Self { deployments: Some(deployments), ..self }
+    }
+
+    /// The same with a configuration that can be applied anew.
+    #[must_use]
+    pub fn with_configuration(self, configuration: Arc<dyn Configuration>) -> Self {
+        Self { configuration: Some(configuration), ..self }
     }
 }

@@ -11,8 +11,9 @@ use super::wire::{self, BrokerView, SubscriptionView};
 use crate::broker::Status;
 
 pub(super) async fn status(State(state): State<Arc<HostState>>) -> Json<wire::Status> {
-    let mut brokers = Vec::with_capacity(state.brokers.len());
-    for (name, entry) in &state.brokers {
+    let all = state.brokers.all();
+    let mut brokers = Vec::with_capacity(all.len());
+    for (name, entry) in all.iter() {
         let trouble = match entry.broker.status() {
             Status::Connected => None,
             Status::Away(why) | Status::Failed(why) => Some(why),

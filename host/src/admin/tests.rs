@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 use super::*;
 use crate::access::{HandlerPattern, Role, Scope, TokenHash};
 use crate::broker::{
-    Broker, DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, PublishError, Published, Source, Status,
-    SubscribeError, SubscriptionSpec,
+    Broker, DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, Directory, NamedBroker, PublishError,
+    Published, Source, Status, SubscribeError, SubscriptionSpec,
 };
 use crate::config::TokenConfig;
 use crate::message::{Headers, Publish};
@@ -34,6 +34,10 @@ struct Letters(Mutex<Vec<StoredDeadLetter>>, AtomicBool);
 
 #[async_trait]
 impl Broker for Shelf {
+    async fn check(&self, _: &SubscriptionSpec) -> Result<(), SubscribeError> {
+        Ok(())
+    }
+
     async fn subscribe(&self, _: &SubscriptionSpec) -> Result<Arc<dyn Source>, SubscribeError> {
         Err(SubscribeError::Away { subscription: String::new(), detail: String::new() })
     }
@@ -209,7 +213,8 @@ async fn guarded(room: usize, door: Door) -> Site {
     let metrics = Arc::new(Metrics::new());
     let data = tempfile::tempdir().unwrap();
     let audit = Audit::new(data.path().to_owned());
-    let state = HostState::new("host-1".into(), brokers, Arc::clone(&subscribed) as _, metrics, 1000, audit);
+    let state =
+        HostState::new("host-1".into(), Directory::new(brokers), Arc::clone(&subscribed) as _, metrics, 1000, audit);
     let listening = listen("127.0.0.1:0".parse().unwrap(), door).await.unwrap();
     let address = listening.address();
     let serving = tokio::spawn(listening.serve(Arc::new(state), std::future::pending()));

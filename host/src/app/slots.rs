@@ -1,11 +1,13 @@
 //! The subscriptions of a host, each running or waiting for its broker.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::{SubscriptionStatus, Subscriptions};
-use crate::dispatch::{Drained, Slot as VersionSlot, Subscription};
+use crate::dispatch::{Drained, Slot as VersionSlot, Subscription, Tuning};
 use crate::settle::verdict::Identity;
 use crate::telemetry::SubscriptionCounts;
 
@@ -21,7 +23,7 @@ pub struct Report {
 /// All subscriptions of a host.
 #[derive(Default)]
 pub(super) struct Slots {
-    slots: RwLock<Vec<Arc<Slot>>>,
+    slots: RwLock<BTreeMap<String, Arc<Slot>>>,
     draining: std::sync::atomic::AtomicBool,
 }
 
@@ -30,6 +32,8 @@ pub(super) struct Slot {
     identity: Identity,
     versions: Arc<VersionSlot>,
     state: Mutex<State>,
+    /// Whoever goes on trying to start it is to stop.
+    stop: CancellationToken,
 }
 
 enum State {
@@ -40,19 +44,32 @@ enum State {
 }
 
 impl Slots {
-    /// A place for one more subscription.
-    pub(super) fn add(&self, identity: &Identity, versions: &Arc<VersionSlot>) -> Arc<Slot> {
+    /// A place for one more subscription, or in the place of the one of its name.
+    pub(super) fn put(&self, identity: &Identity, versions: &Arc<VersionSlot>) -> Arc<Slot> {
         let slot = Arc::new(Slot {
             identity: identity.clone(),
             versions: Arc::clone(versions),
             state: Mutex::new(State::Waits("not started yet".into())),
+            stop: CancellationToken::new(),
         });
-        self.slots.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&slot));
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        slots.insert(identity.subscription.to_string(), Arc::clone(&slot));
+        drop(slots);
         slot
     }
 
+    /// The subscription of a name.
+    pub(super) fn get(&self, name: &str) -> Option<Arc<Slot>> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Takes a subscription out; whoever asks for the subscriptions does not see it any more.
+    pub(super) fn take(&self, name: &str) -> Option<Arc<Slot>> {
+        self.slots.write().unwrap_or_else(PoisonError::into_inner).remove(name)
+    }
+
     fn all(&self) -> Vec<Arc<Slot>> {
-        self.slots.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// Asks for every backlog; the answers show in the metrics.
@@ -69,20 +86,40 @@ impl Slots {
     /// Drains all of them at once.
     pub(super) async fn drain(&self, deadline: Instant) -> Vec<Report> {
         self.draining.store(true, std::sync::atomic::Ordering::Release);
-        let drains = self.all().into_iter().map(|slot| async move {
-            let subscription = slot.running()?;
-            let drained = subscription.drain(deadline).await;
-            slot.set(State::Drained(drained.counts.clone()));
-            Some(Report { subscription: slot.identity.subscription.to_string(), drained })
-        });
+        let drains = self.all().into_iter().map(|slot| async move { slot.drain(deadline).await });
         futures_util::future::join_all(drains).await.into_iter().flatten().collect()
     }
 }
 
 impl Slot {
-    /// It runs now.
+    /// It runs now; one that was stopped meanwhile does not.
     pub(super) fn runs(&self, subscription: Subscription) {
-        self.set(State::Runs(Arc::new(subscription)));
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.stop.is_cancelled() {
+            *state = State::Runs(Arc::new(subscription));
+        }
+    }
+
+    /// Ends when it is stopped.
+    pub(super) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Stops it for good: what runs is finished, until the deadline, and the rest is given back.
+    pub(super) async fn drain(&self, deadline: Instant) -> Option<Report> {
+        self.stop.cancel();
+        let subscription = self.running()?;
+        let drained = subscription.drain(deadline).await;
+        self.set(State::Drained(drained.counts.clone()));
+        Some(Report { subscription: self.identity.subscription.to_string(), drained })
+    }
+
+    /// Changes what can be changed while it runs; false when it does not run.
+    pub(super) fn tune(&self, tuning: Tuning) -> bool {
+        self.running().is_some_and(|subscription| {
+            subscription.tune(tuning);
+            true
+        })
     }
 
     /// It does not run, for this reason.

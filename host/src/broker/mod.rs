@@ -21,6 +21,7 @@ use crate::settle::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
 use crate::settle::progress::Progress;
 use crate::telemetry::names::Name;
 
+mod directory;
 pub mod done;
 pub mod embedded;
 mod error;
@@ -28,6 +29,7 @@ pub mod jetstream;
 pub mod lease;
 pub mod subject;
 
+pub use directory::{Directory, NamedBroker};
 pub use error::{DeadLetterError, PublishError, ReceiveError, SettleError, SubscribeError};
 
 /// How often a message may die again after a redrive before a further redrive needs force: a message that failed three
@@ -43,6 +45,13 @@ pub trait Broker: Send + Sync {
     /// When the broker is away, or when what stands there has settings that would lose messages; the text says which
     /// and what to do.
     async fn subscribe(&self, spec: &SubscriptionSpec) -> Result<Arc<dyn Source>, SubscribeError>;
+
+    /// Whether [`Broker::subscribe`] would bind a subscription now, as far as can be learnt without making or changing
+    /// anything.
+    ///
+    /// # Errors
+    /// As [`Broker::subscribe`].
+    async fn check(&self, spec: &SubscriptionSpec) -> Result<(), SubscribeError>;
 
     /// Publishes messages and waits until each is stored. One result a message, in order.
     async fn publish(&self, messages: Vec<Publish>) -> Vec<Result<Published, PublishError>>;

@@ -14,6 +14,7 @@ use super::ConfigArgument;
 use super::exit::{Exit, Failure};
 use crate::admin::wire::{DeadLetterList, DeadLetterView, ErrorAnswer, PublishSummary, PublishedMessage};
 
+mod configuration;
 mod handlers;
 
 /// A loopback connection is there or it is not.
@@ -175,7 +176,12 @@ fn read<T: DeserializeOwned>(answer: Result<Response<Body>, ureq::Error>) -> Res
 
 fn refusal(answer: &mut Response<Body>) -> Failure {
     let status = answer.status();
-    let exit = if status == 404 { Exit::NotFound } else { Exit::Failed };
+    let exit = match status.as_u16() {
+        404 => Exit::NotFound,
+        // What was sent, or the host's file, is not fit.
+        422 => Exit::Refused,
+        _ => Exit::Failed,
+    };
     match answer.body_mut().read_json::<ErrorAnswer>() {
         Ok(error) => Failure { exit, error: anyhow!(error.error.message) },
         Err(_) => Failure { exit, error: anyhow!("the host answered {status}") },

@@ -74,7 +74,7 @@ fn for_people(done: &Done) -> String {
     text + &golden(&done.golden)
 }
 
-fn changed(Change { what, before, after }: &Change) -> String {
+pub(super) fn changed(Change { what, before, after }: &Change) -> String {
     match (before.is_empty(), after.is_empty()) {
         (true, _) => format!("{what}: + {after}"),
         (false, true) => format!("{what}: - {before}"),

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::client::{self, Client};
 use super::exit::Failure;
 use super::{say, token};
-use crate::admin::{self, Audit, Door, HostState, NamedBroker, SubscriptionStatus, Subscriptions};
-use crate::broker::Status;
+use crate::admin::{self, Audit, Door, HostState, SubscriptionStatus, Subscriptions};
+use crate::broker::{Directory, NamedBroker, Status};
 use crate::config::Config;
 use crate::telemetry::Metrics;
 
@@ -90,7 +90,7 @@ impl Own {
         let closing: Vec<_> = brokers.values().map(|named| Arc::clone(&named.broker)).collect();
         let state = HostState::new(
             config.host.name.clone(),
-            brokers,
+            Directory::new(brokers),
             Arc::new(NoSubscriptions),
             Arc::new(Metrics::new()),
             config.http.max_publish_bytes,

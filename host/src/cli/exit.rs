@@ -11,7 +11,7 @@ Exit codes:
   3  what was asked for is not there
   4  some of it was done, and some was not
   5  the handler did not complete the message (invoke)
-  6  the host refused the module, and nothing was changed (deploy)";
+  6  the host refused the module or the configuration, and nothing was changed (deploy, apply)";
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) enum Exit {
     Partly,
     /// `invoke`: the handler did not complete the message.
     NotCompleted,
-    /// `deploy`: the host refused the module.
+    /// `deploy`, `apply`: the host refused the module or the configuration.
     Refused,
 }
 

@@ -12,6 +12,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, FILE_NAME};
 
+mod apply;
 mod build;
 mod check;
 mod client;
@@ -65,6 +66,8 @@ enum Verb {
     Handlers(handlers::Arguments),
     /// Make a version of before the active one again
     Rollback(handlers::Rollback),
+    /// Apply the changed configuration file to the host that runs by it
+    Apply(apply::Arguments),
     /// Store a module in an OCI registry
     Push(push::Arguments),
     /// Get a module out of an OCI registry
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         Verb::Deploy(arguments) => deploy::deploy(&arguments),
         Verb::Handlers(arguments) => handlers::handlers(&arguments),
         Verb::Rollback(arguments) => handlers::rollback(&arguments),
+        Verb::Apply(arguments) => apply::apply(&arguments),
         Verb::Push(arguments) => push::push(&arguments),
         Verb::Pull(arguments) => pull::pull(&arguments),
         Verb::Dlq(arguments) => dlq::dlq(arguments),

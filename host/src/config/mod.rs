@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 mod broker;
 mod check;
+mod diff;
 mod dump;
 mod environment;
 mod files;
@@ -34,6 +35,7 @@ mod tree;
 mod units;
 
 pub use broker::{Authentication, BrokerConfig, JetStreamConfig, StreamConfig, TlsConfig};
+pub use diff::Difference;
 pub use handler::{HandlerConfig, OutputConfig};
 pub use host::{HostConfig, LogConfig, RegistryConfig};
 pub use http::{HttpConfig, TokenConfig};
@@ -152,6 +154,12 @@ impl Config {
     #[must_use]
     pub fn dump(&self) -> String {
         dump::dump(self)
+    }
+
+    /// The values in which another configuration differs from this one.
+    #[must_use]
+    pub fn differences(&self, after: &Self) -> Vec<Difference> {
+        diff::differences(self, after)
     }
 
     /// The file that it was read from.

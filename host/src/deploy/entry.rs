@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
+
 use super::DeployError;
 use crate::config::HandlerConfig;
 use crate::dispatch::{Deployed, Slot};
@@ -21,12 +23,27 @@ const LOADED_BEFORE: usize = 2;
 pub(super) struct Entry {
     pub(super) name: String,
     pub(super) slot: Arc<Slot>,
-    /// The module that the configuration names.
-    pub(super) module: Option<PathBuf>,
-    /// The limits and grants that the configuration gives: those of the next version.
-    pub(super) settings: Settings,
-    pub(super) golden: Option<PathBuf>,
+    terms: ArcSwap<Terms>,
     state: Mutex<State>,
+}
+
+/// What the configuration says of a handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// The module that it names.
+    pub(super) module: Option<PathBuf>,
+    /// The limits and grants that it gives: those of the next version.
+    pub(super) settings: Settings,
+    /// Where its golden messages are.
+    pub(super) golden: Option<PathBuf>,
+}
+
+impl Terms {
+    pub(super) fn of(config: &HandlerConfig) -> Self {
+        // By name, so that what is added there is not forgotten when a configuration is applied to a host that runs.
+        let HandlerConfig { module, golden, outputs: _, limits: _ } = config;
+        Self { module: module.clone(), settings: Settings::of(config), golden: golden.clone() }
+    }
 }
 
 #[derive(Default)]
@@ -80,15 +97,18 @@ impl Drop for Busy {
 }
 
 impl Entry {
-    pub(super) fn new(name: &str, config: &HandlerConfig) -> Self {
-        Self {
-            name: name.to_owned(),
-            slot: Slot::empty(),
-            module: config.module.clone(),
-            settings: Settings::of(config),
-            golden: config.golden.clone(),
-            state: Mutex::default(),
-        }
+    pub(super) fn new(name: &str, terms: Terms) -> Self {
+        let (slot, terms) = (Slot::empty(), ArcSwap::from_pointee(terms));
+        Self { name: name.to_owned(), slot, terms, state: Mutex::default() }
+    }
+
+    /// What the configuration says of it now.
+    pub(super) fn terms(&self) -> Arc<Terms> {
+        self.terms.load_full()
+    }
+
+    pub(super) fn set_terms(&self, terms: Terms) {
+        self.terms.store(Arc::new(terms));
     }
 
     /// Takes the handler for a deploy.

@@ -96,13 +96,13 @@ pub enum DeployError {
         /// Why.
         source: std::io::Error,
     },
-    /// A module that the configuration names cannot run.
-    #[error("handler `{handler}` cannot run the module that the configuration names, {path}")]
+    /// What the configuration says of a handler cannot run.
+    #[error("handler `{handler}` cannot run {what}")]
     Configured {
         /// The handler.
         handler: String,
-        /// The file.
-        path: String,
+        /// The module that the configuration names, or the one that runs with other limits.
+        what: String,
         /// Why.
         source: Box<DeployError>,
     },

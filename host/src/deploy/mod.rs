@@ -11,29 +11,33 @@
 //! - One deploy of a handler at a time; compilations are bounded by the sandbox, over all handlers.
 //! - The replaced versions that stay in memory are bounded a handler; the others come from the code cache.
 
+mod change;
 mod compare;
 mod entry;
 mod error;
 mod golden;
 mod pipeline;
+mod plan;
 pub mod report;
 mod say;
-mod start;
 mod view;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::config::{Config, RegistryConfig};
+use crate::config::Config;
 use crate::dispatch::Slot;
 use crate::registry::{Digest, Event, Incoming, Kept, Registry, VersionRecord};
 use crate::sandbox::Sandbox;
 use crate::telemetry::Metrics;
 
+pub use change::{Change, Deployed, Outlook};
 use entry::{Busy, Entry, Loaded};
 pub use error::DeployError;
 use report::{HandlerSummary, HandlerView, Line, RolledBack};
@@ -46,8 +50,9 @@ pub struct Deployments {
     registry: Registry,
     sandbox: Arc<Sandbox>,
     metrics: Arc<Metrics>,
-    settings: RegistryConfig,
-    handlers: BTreeMap<String, Arc<Entry>>,
+    keep_versions: AtomicUsize,
+    /// Those of the configuration that was applied last.
+    handlers: ArcSwap<BTreeMap<String, Arc<Entry>>>,
     running: Mutex<JoinSet<()>>,
 }
 
@@ -76,21 +81,34 @@ impl Deployments {
     /// # Errors
     /// When the registry cannot be used, or a module that the configuration names cannot run.
     pub async fn open(config: &Config, sandbox: Arc<Sandbox>, metrics: Arc<Metrics>) -> Result<Arc<Self>, DeployError> {
-        let settings = config.registry.clone();
-        let registry = Registry::open(settings.dir.clone()).await?;
-        let handlers = config.handlers.iter().map(|(name, one)| (name.clone(), Arc::new(Entry::new(name, one))));
-        let handlers = handlers.collect();
-        let running = Mutex::default();
-        let this = Arc::new(Self { registry, sandbox, metrics, settings, handlers, running });
-        start::start(&this).await?;
-        this.registry.collect(this.settings.keep_versions).await?;
+        let registry = Registry::open(config.registry.dir.clone()).await?;
+        let keep_versions = AtomicUsize::new(config.registry.keep_versions);
+        let (handlers, running) = (ArcSwap::default(), Mutex::default());
+        let this = Arc::new(Self { registry, sandbox, metrics, keep_versions, handlers, running });
+        let change = this.prepare(&config.handlers, "start").await?;
+        this.commit(change).await?;
+        this.collect().await?;
         Ok(this)
     }
 
     /// Where the versions of a handler come and go; `None`: there is no such handler.
     #[must_use]
     pub fn slot(&self, handler: &str) -> Option<Arc<Slot>> {
-        self.handlers.get(handler).map(|entry| Arc::clone(&entry.slot))
+        self.handlers.load().get(handler).map(|entry| Arc::clone(&entry.slot))
+    }
+
+    /// From now on so many versions of each handler are kept, beside the active one.
+    pub fn keep_versions(&self, count: usize) {
+        self.keep_versions.store(count, Ordering::Relaxed);
+    }
+
+    /// Removes what is not to be kept any more.
+    ///
+    /// # Errors
+    /// When the records cannot be written.
+    pub async fn collect(&self) -> Result<(), DeployError> {
+        self.registry.collect(self.keep_versions.load(Ordering::Relaxed)).await?;
+        Ok(())
     }
 
     /// Begins an upload of at most as many bytes as the handler's `limits.module_size` says; `announced`, when the
@@ -106,7 +124,7 @@ impl Deployments {
     ) -> Result<Upload, DeployError> {
         let entry = self.entry(handler)?;
         let busy = entry.busy(by)?;
-        let limit = u64::try_from(entry.settings.limits.module_size).unwrap_or(u64::MAX);
+        let limit = u64::try_from(entry.terms().settings.limits.module_size).unwrap_or(u64::MAX);
         if announced.is_some_and(|size| size > limit) {
             return Err(crate::registry::RegistryError::TooLarge { limit }.into());
         }
@@ -133,7 +151,8 @@ impl Deployments {
         if record.active == Some(target.number) && entry.active().is_some() {
             return Err(DeployError::AlreadyActive { handler: handler.to_owned(), number: target.number });
         }
-        let beyond: Vec<&str> = target.settings.outputs_beyond(&entry.settings).collect();
+        let terms = entry.terms();
+        let beyond: Vec<&str> = target.settings.outputs_beyond(&terms.settings).collect();
         if !beyond.is_empty() {
             let outputs = beyond.join(", ");
             return Err(DeployError::NotGranted { handler: handler.to_owned(), number: target.number, outputs });
@@ -168,7 +187,7 @@ impl Deployments {
     pub async fn list(&self) -> Result<Vec<HandlerSummary>, DeployError> {
         let records = self.registry.handlers().await?;
         let record = |name: &str| records.iter().find(|record| record.name == name);
-        Ok(self.handlers.values().map(|entry| view::summary(entry, record(&entry.name))).collect())
+        Ok(self.handlers.load().values().map(|entry| view::summary(entry, record(&entry.name))).collect())
     }
 
     /// One handler, with all its versions and what happened to it.
@@ -180,7 +199,7 @@ impl Deployments {
         let entry = self.entry(handler)?;
         let record = self.registry.handler(handler).await?;
         let history = self.registry.history(handler, HISTORY).await?;
-        Ok(view::whole(entry, &record, history))
+        Ok(view::whole(&entry, &record, history))
     }
 
     /// Stops what is being deployed. A switch that has been recorded is carried out at the next start.
@@ -189,10 +208,11 @@ impl Deployments {
         running.shutdown().await;
     }
 
-    fn entry(&self, handler: &str) -> Result<&Arc<Entry>, DeployError> {
-        self.handlers.get(handler).ok_or_else(|| DeployError::NoHandler {
+    fn entry(&self, handler: &str) -> Result<Arc<Entry>, DeployError> {
+        let handlers = self.handlers.load();
+        handlers.get(handler).cloned().ok_or_else(|| DeployError::NoHandler {
             handler: handler.chars().take(100).collect(),
-            known: self.handlers.keys().cloned().collect::<Vec<_>>().join(", "),
+            known: handlers.keys().cloned().collect::<Vec<_>>().join(", "),
         })
     }
 

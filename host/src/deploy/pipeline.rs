@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::compare::{Traits, changes};
-use super::entry::{Busy, Entry, Loaded};
+use super::entry::{Busy, Entry, Loaded, Terms};
 use super::report::{Done, Failed, GoldenRun, Line, Step};
 use super::say::Say;
 use super::{DeployError, Deployments, Provenance, golden};
-use crate::registry::{Configured, Kept, NewVersion, Settings};
+use crate::registry::{Kept, NewVersion, Settings};
 use crate::sandbox::{Stage, Version};
+use crate::telemetry::Metrics;
 
 /// A module that has arrived.
 pub(super) struct Uploaded {
@@ -28,13 +29,46 @@ pub(super) struct Stopped {
     golden: Vec<GoldenRun>,
 }
 
+/// What a module has come to, with nothing changed yet.
+pub(super) enum Checked {
+    /// It runs already, with these very settings.
+    Same(Done),
+    /// It has passed every step.
+    New(Box<Passed>),
+}
+
+/// A version that has passed every step, and is not recorded yet.
+pub(super) struct Passed {
+    pub(super) new: NewVersion,
+    version: Arc<Version>,
+    golden: Vec<GoldenRun>,
+}
+
+impl Passed {
+    /// Makes it the version that runs, under the number that it was recorded with.
+    pub(super) fn switch(self, metrics: &Metrics, entry: &Entry, number: u64) -> Done {
+        let Self { new, version, golden } = self;
+        let loaded = Loaded::new(number, version, &new.settings, metrics);
+        let changes = entry.active().map_or_else(Vec::new, |active| changes(&traits(&active), &traits(&loaded)));
+        entry.switch(loaded);
+        Done {
+            handler: entry.name.clone(),
+            version: number,
+            digest: new.digest,
+            unchanged: false,
+            changes,
+            golden,
+            ms: 0.0,
+        }
+    }
+}
+
 /// Deploys what has arrived, and tells how it ended.
 pub(super) async fn run(deployments: Arc<Deployments>, busy: Busy, uploaded: Uploaded, lines: mpsc::Sender<Line>) {
     let entry = Arc::clone(&busy.entry);
     let say = Say::to(lines);
     let begun = Instant::now().checked_sub(uploaded.took).unwrap_or_else(Instant::now);
-    let settings = entry.settings.clone();
-    let deployed = deploy(&deployments, &entry, &uploaded, settings, None, &say).await;
+    let deployed = deploy(&deployments, &entry, &uploaded, &say).await;
     // Whoever reads the last line may deploy again.
     drop(busy);
     let (handler, by) = (&entry.name, &uploaded.provenance.by);
@@ -62,26 +96,47 @@ pub(super) async fn run(deployments: Arc<Deployments>, busy: Busy, uploaded: Upl
         }
     }
     drop(uploaded);
-    if let Err(error) = deployments.registry.collect(deployments.settings.keep_versions).await {
+    if let Err(error) = deployments.collect().await {
         tracing::warn!(%error, "old versions could not be removed; the next deploy tries again");
     }
 }
 
 /// From a module in the registry to the active version.
-pub(super) async fn deploy(
+async fn deploy(
     deployments: &Deployments,
     entry: &Entry,
     uploaded: &Uploaded,
-    settings: Settings,
-    configured: Option<Configured>,
     say: &Arc<Say>,
 ) -> Result<Done, Stopped> {
-    let kept = &uploaded.kept;
+    let passed = match check(deployments, entry, uploaded, &entry.terms(), say).await? {
+        Checked::Same(done) => return Ok(done),
+        Checked::New(passed) => passed,
+    };
+    crate::failpoint::reached("checked");
+    say.begin(Step::Switch);
+    let recorded = deployments.registry.deploy(passed.new.clone(), None).await;
+    let recorded = recorded.map_err(|error| Stopped { step: Step::Switch, error: error.into(), golden: Vec::new() })?;
+    crate::failpoint::reached("recorded");
+    let done = passed.switch(&deployments.metrics, entry, recorded.number);
+    crate::failpoint::reached("switched");
+    say.done(format!("version {}", recorded.number));
+    Ok(done)
+}
+
+/// Takes a module in the registry through every step but the switch. Nothing has changed after it.
+pub(super) async fn check(
+    deployments: &Deployments,
+    entry: &Entry,
+    uploaded: &Uploaded,
+    terms: &Terms,
+    say: &Arc<Say>,
+) -> Result<Checked, Stopped> {
+    let (kept, settings) = (&uploaded.kept, &terms.settings);
     let stopped = |step, error| Stopped { step, error, golden: Vec::new() };
     say.done_in(uploaded.took, format!("{} bytes, sha256:{}", kept.size(), kept.digest()));
     let active = entry.active();
-    if let Some(active) = active.as_ref().filter(|active| is_same(active, kept, &settings)) {
-        return Ok(Done {
+    if let Some(active) = active.as_ref().filter(|active| is_same(active, kept, settings)) {
+        return Ok(Checked::Same(Done {
             handler: entry.name.clone(),
             version: active.deployed.number,
             digest: kept.digest().clone(),
@@ -89,19 +144,16 @@ pub(super) async fn deploy(
             changes: Vec::new(),
             golden: Vec::new(),
             ms: 0.0,
-        });
+        }));
     }
-    let version = load(deployments, entry, kept, &settings, say).await?;
+    let version = load(deployments, entry, kept, settings, say).await?;
     say.begin(Step::Init);
     let used = version
         .init()
         .await
         .map_err(|fault| stopped(Step::Init, DeployError::Init { code: fault.kind.code().0, detail: fault.detail }))?;
     say.done(format!("{} fuel, {} bytes of memory", used.fuel, used.memory_peak));
-    let golden = try_golden(deployments, entry, &version, &settings, active.as_ref(), say).await?;
-    crate::failpoint::reached("checked");
-
-    say.begin(Step::Switch);
+    let golden = try_golden(deployments, terms, &version, active.as_ref(), say).await?;
     let new = NewVersion {
         handler: entry.name.clone(),
         digest: kept.digest().clone(),
@@ -111,23 +163,7 @@ pub(super) async fn deploy(
         source: uploaded.provenance.source.clone(),
         deployed_by: uploaded.provenance.by.clone(),
     };
-    let recorded = deployments.registry.deploy(new, configured).await;
-    let recorded = recorded.map_err(|error| stopped(Step::Switch, error.into()))?;
-    crate::failpoint::reached("recorded");
-    let loaded = Loaded::new(recorded.number, version, &settings, &deployments.metrics);
-    let changes = active.map_or_else(Vec::new, |active| changes(&traits(&active), &traits(&loaded)));
-    entry.switch(loaded);
-    crate::failpoint::reached("switched");
-    say.done(format!("version {}", recorded.number));
-    Ok(Done {
-        handler: entry.name.clone(),
-        version: recorded.number,
-        digest: recorded.digest,
-        unchanged: false,
-        changes,
-        golden,
-        ms: 0.0,
-    })
+    Ok(Checked::New(Box::new(Passed { new, version, golden })))
 }
 
 fn is_same(active: &Loaded, kept: &Kept, settings: &Settings) -> bool {
@@ -163,19 +199,18 @@ async fn load(
 /// Tries the golden messages, beside the version that runs.
 async fn try_golden(
     deployments: &Deployments,
-    entry: &Entry,
+    terms: &Terms,
     version: &Arc<Version>,
-    settings: &Settings,
     active: Option<&Loaded>,
     say: &Arc<Say>,
 ) -> Result<Vec<GoldenRun>, Stopped> {
-    let Some(folder) = entry.golden.clone() else { return Ok(Vec::new()) };
+    let Some(folder) = terms.golden.clone() else { return Ok(Vec::new()) };
     say.begin(Step::Golden);
     let stopped = |error, golden| Stopped { step: Step::Golden, error, golden };
     let read = tokio::task::spawn_blocking(move || golden::read(&folder)).await;
     let messages = read.map_err(|error| error.to_string()).and_then(|read| read);
     let messages = messages.map_err(|error| stopped(DeployError::Golden(error), Vec::new()))?;
-    let candidate = Loaded::new(0, Arc::clone(version), settings, &deployments.metrics);
+    let candidate = Loaded::new(0, Arc::clone(version), &terms.settings, &deployments.metrics);
     let runs = golden::run(&messages, &candidate.deployed, active.map(|active| active.deployed.as_ref())).await;
     let mut unexpected = runs.iter().filter_map(|run| Some(format!("{}: {}", run.place, run.unexpected.as_ref()?)));
     if let Some(first) = unexpected.next() {

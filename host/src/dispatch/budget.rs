@@ -22,19 +22,20 @@ pub(crate) struct Budget {
 
 #[derive(Debug)]
 struct Gauge {
-    limit: usize,
+    /// May change; what is held beyond a lower one is settled first.
+    limit: AtomicUsize,
     used: AtomicUsize,
 }
 
 impl Gauge {
     fn free(&self) -> usize {
-        self.limit.saturating_sub(self.used.load(Ordering::Acquire))
+        self.limit.load(Ordering::Acquire).saturating_sub(self.used.load(Ordering::Acquire))
     }
 }
 
 impl Budget {
     pub(crate) fn new(messages: usize, bytes: usize, metrics: Arc<SubscriptionMetrics>) -> Self {
-        let gauge = |limit| Gauge { limit, used: AtomicUsize::new(0) };
+        let gauge = |limit| Gauge { limit: AtomicUsize::new(limit), used: AtomicUsize::new(0) };
         Self { messages: gauge(messages), bytes: gauge(bytes), given_back: Notify::new(), metrics }
     }
 
@@ -45,7 +46,7 @@ impl Budget {
     pub(crate) async fn room(&self, at_most: impl Fn() -> usize) -> Demand {
         loop {
             let given_back = self.given_back.notified();
-            let cap = at_most().clamp(1, self.messages.limit);
+            let cap = at_most().clamp(1, self.messages.limit.load(Ordering::Acquire).max(1));
             let free = cap.saturating_sub(self.messages.used.load(Ordering::Acquire));
             let bytes = self.bytes.free();
             if free >= cap.div_ceil(4) && bytes > 0 {
@@ -53,6 +54,12 @@ impl Budget {
             }
             given_back.await;
         }
+    }
+
+    /// From now on at most so many bytes.
+    pub(crate) fn limit_bytes(&self, limit: usize) {
+        self.bytes.limit.store(limit, Ordering::Release);
+        self.given_back.notify_one();
     }
 
     /// Takes what has arrived.
@@ -102,5 +109,10 @@ mod tests {
         assert!(futures_util::poll!(std::pin::pin!(budget.room(|| 8))).is_pending());
         budget.give_back(1, 0);
         assert_eq!(budget.room(|| 8).await, Demand { messages: 2, bytes: 100 });
+        budget.take(0, 60);
+        budget.limit_bytes(50);
+        assert!(futures_util::poll!(std::pin::pin!(budget.room(|| 8))).is_pending(), "more is held than may be");
+        budget.limit_bytes(80);
+        assert_eq!(budget.room(|| 8).await, Demand { messages: 2, bytes: 20 });
     }
 }

@@ -39,7 +39,7 @@ pub(crate) async fn publish_elsewhere(
     }
     let published = batches.into_iter().map(|(name, (owners, messages))| async move {
         let results = match shared.brokers.get(&name) {
-            Some(broker) => broker.publish(messages).await,
+            Some(named) => named.broker.publish(messages).await,
             None => {
                 let missing = || PublishError::Invalid(format!("there is no broker `{name}` in the configuration"));
                 owners.iter().map(|_| Err(missing())).collect()

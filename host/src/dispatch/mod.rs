@@ -12,6 +12,7 @@
 //! - Nothing is settled for a delivery whose lease is over (I2), nothing unknown is settled at all (I7).
 
 mod budget;
+mod crew;
 mod decided;
 mod elsewhere;
 mod gate;
@@ -27,7 +28,7 @@ mod subscription;
 mod turns;
 
 pub use gate::Pause;
-pub use shared::{Links, Setup};
+pub use shared::{Links, Setup, Tuning};
 pub use slot::{Deployed, Slot};
 pub use subscription::{Drained, Subscription};
 pub use turns::{InTurn, Place, Seat, Turns};

@@ -19,8 +19,8 @@ use crate::settle::decide::{Admission, Decision, Situation, admit, decide};
 use crate::settle::outputs::{Routed, route};
 use crate::telemetry::{Ending, logs};
 
-/// Runs one message after the other until the line is closed and empty. As many of these run as handlers may run at
-/// once. When it is dropped in mid-run, the message stands in the table undecided, and the drain returns it.
+/// Runs one message after the other until the line is closed and empty, or there are more workers than are wanted. As
+/// many of these run as handlers may run at once. When it is dropped in mid-run, the message stands in the table undecided, and the drain returns it.
 pub(crate) async fn process(
     shared: Arc<Shared>,
     line: async_channel::Receiver<Arc<InFlight>>,
@@ -29,7 +29,7 @@ pub(crate) async fn process(
 ) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut place = shared.seat.place();
-    while let Ok(entry) = line.recv().await {
+    while let Some(entry) = next(&shared, &line).await {
         // The line does not take part in tokio's cooperation; this does, so that timers and sockets get their turn.
         tokio::task::coop::consume_budget().await;
         let decided = match AssertUnwindSafe(process_one(&shared, &mut place, &entry, rng.f64())).catch_unwind().await {
@@ -48,6 +48,24 @@ pub(crate) async fn process(
         // then stays with the broker.
         if settle.try_send(decided).is_err() {
             tracing::error!(subscription = %shared.setup.identity.subscription, "the settle stage is gone");
+        }
+    }
+}
+
+/// The next message in line; `None` when this worker is to end.
+async fn next(shared: &Shared, line: &async_channel::Receiver<Arc<InFlight>>) -> Option<Arc<InFlight>> {
+    loop {
+        let resized = shared.crew.resized();
+        if shared.crew.leave() {
+            return None;
+        }
+        if let Ok(entry) = line.try_recv() {
+            return Some(entry);
+        }
+        tokio::select! {
+            biased;
+            entry = line.recv() => return entry.ok(),
+            () = resized => {}
         }
     }
 }
@@ -71,7 +89,7 @@ async fn process_one(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, 
             return Decided::without_run(shared, entry, FaultKind::InvalidMessage.code(), Some(problem));
         }
     }
-    match admit(&delivery.progress, &shared.setup.policy) {
+    match admit(&delivery.progress, &shared.policy()) {
         Admission::DeadLetter(reason) => return Decided::without_run(shared, entry, reason, None),
         Admission::Run => {}
         Admission::Quarantine => {
@@ -103,9 +121,10 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
     }
     let (outcome, routed) = resolve(shared, entry, version, run.outcome);
     let now = shared.setup.clock.now();
+    let policy = shared.policy();
     let situation = Situation {
         progress: &entry.delivery.progress,
-        policy: &shared.setup.policy,
+        policy: &policy,
         age: now.duration_since(message.published_at).unwrap_or_default(),
         roll,
     };
@@ -121,7 +140,7 @@ async fn call(shared: &Shared, place: &mut Place, entry: &InFlight, version: &De
         message: &delivery.message,
         subscription: &shared.setup.identity.subscription,
         attempt: delivery.progress.attempt(),
-        max_attempts: Some(shared.setup.policy.max_attempts.get()),
+        max_attempts: Some(shared.policy().max_attempts.get()),
         previous_failure: previous_failure.as_deref(),
         lease: &entry.lease,
     };

@@ -197,7 +197,7 @@ fn return_after_pause(shared: &Shared, decided: &Decided, reason: ReasonCode) ->
     }
     let delivery = &decided.entry.delivery;
     let age = shared.setup.clock.now().duration_since(delivery.message.published_at).unwrap_or(Duration::ZERO);
-    let situation = Situation { progress: &delivery.progress, policy: &shared.setup.policy, age, roll: 0.5 };
+    let situation = Situation { progress: &delivery.progress, policy: &shared.policy(), age, roll: 0.5 };
     uncounted_return(reason, PAUSE, &situation)
 }
 

@@ -1,15 +1,16 @@
 //! What the stations of one subscription share.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::broker::{Broker, Source, SubscriptionSpec};
+use crate::broker::{Broker, Directory, Source, SubscriptionSpec};
 use crate::clock::Clock;
+use crate::dispatch::crew::Crew;
 use crate::dispatch::gate::Gate;
 use crate::dispatch::in_flight::{InFlight, Table};
 use crate::dispatch::pace::Pace;
@@ -43,16 +44,30 @@ pub struct Setup {
     pub seed: u64,
 }
 
+/// What can be changed of a subscription while it runs, without stopping anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tuning {
+    /// How many handlers run at once.
+    pub concurrency: NonZeroUsize,
+    /// How many bytes may be held at once.
+    pub max_in_flight_bytes: NonZeroUsize,
+    /// How it retries, from the next decision on.
+    pub policy: RetryPolicy,
+}
+
 /// What the stations share.
 pub(crate) struct Shared {
     pub(crate) setup: Setup,
     pub(crate) broker: Arc<dyn Broker>,
     /// The brokers that outputs may go to, by name.
-    pub(crate) brokers: BTreeMap<Arc<str>, Arc<dyn Broker>>,
+    pub(crate) brokers: Arc<Directory>,
     /// The subscription's end of its broker; replaced when the broker lost it.
     source: RwLock<Arc<dyn Source>>,
     /// The versions that messages run on.
     pub(crate) slot: Arc<Slot>,
+    /// How it retries now.
+    policy: ArcSwap<RetryPolicy>,
+    pub(crate) crew: Crew,
     pub(crate) table: Table,
     pub(crate) metrics: Arc<SubscriptionMetrics>,
     pub(crate) pace: Pace,
@@ -65,12 +80,15 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(setup: Setup, links: Links, source: Arc<dyn Source>, table: Table, seat: Seat) -> Self {
+        let policy = ArcSwap::from_pointee(setup.policy.clone());
         Self {
             setup,
             broker: links.broker,
             brokers: links.brokers,
             source: RwLock::new(source),
             slot: links.slot,
+            policy,
+            crew: Crew::default(),
             table,
             metrics: links.metrics,
             pace: Pace::default(),
@@ -89,9 +107,18 @@ impl Shared {
         *self.source.write().unwrap_or_else(PoisonError::into_inner) = source;
     }
 
+    /// How it retries now.
+    pub(crate) fn policy(&self) -> arc_swap::Guard<Arc<RetryPolicy>> {
+        self.policy.load()
+    }
+
+    pub(crate) fn set_policy(&self, policy: RetryPolicy) {
+        self.policy.store(Arc::new(policy));
+    }
+
     /// How many messages are worth holding: what runs, and as much again as can be run in a quarter of a lease.
     pub(crate) fn look_ahead(&self) -> usize {
-        let concurrency = self.setup.concurrency.get();
+        let concurrency = self.crew.size();
         let run = self.pace.typical().max(Duration::from_micros(1));
         let quarter = self.source().lease_duration() / 4;
         let per_slot = quarter.as_micros() / run.as_micros().max(1);
@@ -125,7 +152,7 @@ pub struct Links {
     /// The broker that it receives from.
     pub broker: Arc<dyn Broker>,
     /// The brokers that outputs may go to, by name; its own among them.
-    pub brokers: BTreeMap<Arc<str>, Arc<dyn Broker>>,
+    pub brokers: Arc<Directory>,
     /// The versions that messages run on; shared by all subscriptions of the handler.
     pub slot: Arc<Slot>,
     /// Where what happens is counted.

@@ -17,7 +17,7 @@ use crate::dispatch::keep::keep;
 use crate::dispatch::process::process;
 use crate::dispatch::receive::{Line, receive};
 use crate::dispatch::settle::settle;
-use crate::dispatch::shared::{Links, Setup, Shared};
+use crate::dispatch::shared::{Links, Setup, Shared, Tuning};
 use crate::dispatch::turns::Turns;
 use crate::telemetry::SubscriptionCounts;
 
@@ -77,16 +77,26 @@ impl Subscription {
         let mut receiving = JoinSet::new();
         receiving.spawn(receive(Arc::clone(&shared), line.clone(), stop.clone()));
         let mut processing = JoinSet::new();
-        for number in 0..shared.setup.concurrency.get() {
-            let seed = shared.setup.seed.wrapping_add(number as u64);
-            processing.spawn(process(Arc::clone(&shared), in_line.clone(), decided.clone(), seed));
-        }
+        hire(&mut processing, &shared, &in_line, &decided, shared.setup.concurrency.get());
         let mut keeping = JoinSet::new();
         keeping.spawn(keep(Arc::clone(&shared)));
         let mut settling = JoinSet::new();
         settling.spawn(settle(Arc::clone(&shared), to_settle, line.clone()));
         let stages = Mutex::new(Some(Stages { decided, receiving, processing, keeping, settling }));
         Self { shared, stop, line, in_line, stages }
+    }
+
+    /// Changes what can be changed without stopping anything: workers come, or leave after the message that they have;
+    /// the next decisions are made by the new policy. After a drain it changes nothing.
+    pub fn tune(&self, tuning: Tuning) {
+        let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(stages) = stages.as_mut() else { return };
+        self.shared.set_policy(tuning.policy);
+        self.shared.table.budget().limit_bytes(tuning.max_in_flight_bytes.get());
+        self.shared.metrics.set_concurrency(tuning.concurrency.get());
+        // Those that have left are not kept until the drain.
+        while stages.processing.try_join_next().is_some() {}
+        hire(&mut stages.processing, &self.shared, &self.in_line, &stages.decided, tuning.concurrency.get());
     }
 
     /// The subscription's name.
@@ -181,5 +191,19 @@ impl Subscription {
         if decided.try_send(Decided::interrupted(&self.shared, entry)).is_err() {
             tracing::error!(subscription = self.name(), "the settle stage is gone");
         }
+    }
+}
+
+/// Starts the workers that are missing for so many.
+fn hire(
+    processing: &mut JoinSet<()>,
+    shared: &Arc<Shared>,
+    in_line: &async_channel::Receiver<Arc<InFlight>>,
+    decided: &mpsc::Sender<Decided>,
+    wanted: usize,
+) {
+    for number in 0..shared.crew.resize(wanted) {
+        let seed = shared.setup.seed.wrapping_add(number as u64);
+        processing.spawn(process(Arc::clone(shared), in_line.clone(), decided.clone(), seed));
     }
 }

@@ -108,6 +108,19 @@ impl Registry {
         self.with(move |inner| inner.records().deploy(&version, configured.as_ref())).await
     }
 
+    /// Records versions of several handlers and makes them the active ones, and notes what the configuration says of
+    /// others, all in one transaction. One record a version, in their order.
+    ///
+    /// # Errors
+    /// When it could not be written; then nothing has changed.
+    pub async fn deploy_all(
+        &self,
+        versions: Vec<(NewVersion, Option<Configured>)>,
+        notes: Vec<(String, Configured)>,
+    ) -> Result<Vec<VersionRecord>, RegistryError> {
+        self.with(move |inner| inner.records().deploy_all(&versions, &notes)).await
+    }
+
     /// Makes a version that is kept the active one, in one transaction.
     ///
     /// # Errors
@@ -115,15 +128,6 @@ impl Registry {
     pub async fn activate(&self, name: &str, number: u64, by: &str, event: Event) -> Result<(), RegistryError> {
         let (name, by) = (name.to_owned(), by.to_owned());
         self.with(move |inner| inner.records().activate(&name, number, &by, event)).await
-    }
-
-    /// Notes what the configuration says of a handler, so that the next start sees whether it has changed.
-    ///
-    /// # Errors
-    /// When it could not be written.
-    pub async fn note_configured(&self, name: &str, configured: Configured) -> Result<(), RegistryError> {
-        let name = name.to_owned();
-        self.with(move |inner| inner.records().note_configured(&name, &configured)).await
     }
 
     /// Adds to the history what changed nothing else: a deploy that was refused.

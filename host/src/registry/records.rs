@@ -105,36 +105,23 @@ impl Records {
         configured: Option<&Configured>,
     ) -> Result<VersionRecord, RegistryError> {
         let now = millis(SystemTime::now());
+        self.change(|transaction| add_version(transaction, new, configured, now))
+    }
+
+    pub(super) fn deploy_all(
+        &mut self,
+        versions: &[(NewVersion, Option<Configured>)],
+        notes: &[(String, Configured)],
+    ) -> Result<Vec<VersionRecord>, RegistryError> {
+        let now = millis(SystemTime::now());
         self.change(|transaction| {
-            let name = &new.handler;
-            transaction.execute("INSERT OR IGNORE INTO handler (name, next_number) VALUES (?1, 1)", params![name])?;
-            let number: i64 = transaction.query_row(
-                "UPDATE handler SET next_number = next_number + 1 WHERE name = ?1 RETURNING next_number - 1",
-                params![name],
-                |row| row.get(0),
-            )?;
-            transaction.execute(
-                "INSERT INTO version (handler, number, digest, settings, size, contract, source, deployed_by, deployed_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                params![
-                    name,
-                    number,
-                    new.digest.as_str(),
-                    new.settings.to_json(),
-                    new.size.cast_signed(),
-                    new.contract,
-                    new.source,
-                    new.deployed_by,
-                    now
-                ],
-            )?;
-            make_active(transaction, name, number, now)?;
-            if let Some(configured) = configured {
+            for (name, configured) in notes {
+                add_handler(transaction, name)?;
                 note_configured(transaction, name, configured)?;
             }
-            happened(transaction, name, Some(number), Event::Deployed, &new.deployed_by, &new.source)?;
-            let found = handler(transaction, name)?;
-            found.version(number.cast_unsigned()).cloned().ok_or(rusqlite::Error::QueryReturnedNoRows)
+            let added =
+                versions.iter().map(|(new, configured)| add_version(transaction, new, configured.as_ref(), now));
+            added.collect()
         })
     }
 
@@ -148,13 +135,6 @@ impl Records {
             Ok(found)
         })?;
         if found { Ok(()) } else { Err(RegistryError::NoVersion { handler: name.to_owned(), number }) }
-    }
-
-    pub(super) fn note_configured(&mut self, name: &str, configured: &Configured) -> Result<(), RegistryError> {
-        self.change(|transaction| {
-            transaction.execute("INSERT OR IGNORE INTO handler (name, next_number) VALUES (?1, 1)", params![name])?;
-            note_configured(transaction, name, configured)
-        })
     }
 
     pub(super) fn happened(
@@ -284,6 +264,49 @@ fn make_active(transaction: &Transaction<'_>, name: &str, number: i64, now: i64)
             .execute("UPDATE handler SET active = ?2, activated_ms = ?3 WHERE name = ?1", params![name, number, now])?;
     }
     Ok(found == 1)
+}
+
+fn add_handler(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<()> {
+    transaction.execute("INSERT OR IGNORE INTO handler (name, next_number) VALUES (?1, 1)", params![name])?;
+    Ok(())
+}
+
+/// Records a version under the next number of its handler, and makes it the active one.
+fn add_version(
+    transaction: &Transaction<'_>,
+    new: &NewVersion,
+    configured: Option<&Configured>,
+    now: i64,
+) -> rusqlite::Result<VersionRecord> {
+    let name = &new.handler;
+    add_handler(transaction, name)?;
+    let number: i64 = transaction.query_row(
+        "UPDATE handler SET next_number = next_number + 1 WHERE name = ?1 RETURNING next_number - 1",
+        params![name],
+        |row| row.get(0),
+    )?;
+    transaction.execute(
+        "INSERT INTO version (handler, number, digest, settings, size, contract, source, deployed_by, deployed_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        params![
+            name,
+            number,
+            new.digest.as_str(),
+            new.settings.to_json(),
+            new.size.cast_signed(),
+            new.contract,
+            new.source,
+            new.deployed_by,
+            now
+        ],
+    )?;
+    make_active(transaction, name, number, now)?;
+    if let Some(configured) = configured {
+        note_configured(transaction, name, configured)?;
+    }
+    happened(transaction, name, Some(number), Event::Deployed, &new.deployed_by, &new.source)?;
+    let found = handler(transaction, name)?;
+    found.version(number.cast_unsigned()).cloned().ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
 fn note_configured(transaction: &Transaction<'_>, name: &str, configured: &Configured) -> rusqlite::Result<()> {

@@ -213,6 +213,34 @@ fn a_module_is_deployed_looked_at_and_rolled_back() {
 }
 
 #[test]
+fn a_changed_configuration_is_shown_and_applied() {
+    let desk = Desk::with_handler();
+    let _host = desk.host();
+    let file = desk.path().join("tidegate.toml");
+    let before = std::fs::read_to_string(&file).unwrap();
+    assert!(desk.expect(&["apply", "--dry-run"], "", 0).contains("changes nothing"));
+    desk.expect(&["apply"], "", 0);
+    std::fs::write(&file, format!("{before}\n[handlers.second]\n")).unwrap();
+    let shown = desk.json(&["apply", "--dry-run", "--json"], "", 0);
+    assert_eq!(shown["changes"][0]["what"], json!("handlers.second"));
+    std::fs::write(&file, format!("{before}\n[handlers.second]\nlimits.fuel = 7\n")).unwrap();
+    let shown = desk.expect(&["apply", "--dry-run"], "", 0);
+    assert!(shown.contains("handlers.second.limits.fuel: + 7"), "{shown}");
+    let asked = desk.run(&["apply"], "");
+    assert_eq!(asked.status.code(), Some(2), "there is no terminal to ask on");
+    assert!(String::from_utf8_lossy(&asked.stderr).contains("confirm with --yes"));
+    assert!(desk.expect(&["apply", "--yes"], "", 0).starts_with("applied, after "));
+    let names = desk.json(&["handlers", "--json"], "", 0);
+    assert_eq!(names["handlers"].as_array().unwrap().len(), 2);
+    std::fs::write(&file, format!("{before}\n[host]\nname = \"other\"\n")).unwrap();
+    desk.expect(&["apply", "--yes"], "", 6);
+    std::fs::write(&file, format!("{before}\n[handlers.second]\nlimit.fuel = 7\n")).unwrap();
+    let told = desk.run(&["apply", "--yes"], "");
+    assert_eq!(told.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&told.stderr).contains("did you mean `limits`"), "{told:?}");
+}
+
+#[test]
 fn a_message_is_tried_without_a_broker() {
     let desk = Desk::with_handler();
     let run = desk.json(&["invoke", "behaviours.wasm", "-s", "echo", "--json"], "hello", 0);

@@ -205,6 +205,15 @@ impl Broker for EmbeddedQueue {
         Ok(Arc::new(source::EmbeddedSource::new(Arc::clone(&self.inner), name, bound, spec.ack_wait)))
     }
 
+    async fn check(&self, spec: &SubscriptionSpec) -> Result<(), SubscribeError> {
+        let subscription = spec.name.clone();
+        check_spec(spec).map_err(|detail| SubscribeError::Refused { subscription: subscription.clone(), detail })?;
+        match self.inner.shared.status() {
+            Status::Connected => Ok(()),
+            Status::Away(detail) | Status::Failed(detail) => Err(SubscribeError::Away { subscription, detail }),
+        }
+    }
+
     // Dropped, each piece that was given to the writer is stored all the same or not at all.
     async fn publish(&self, messages: Vec<Publish>) -> Vec<Result<Published, PublishError>> {
         let mut answers: Vec<Option<Result<Published, PublishError>>> = Vec::with_capacity(messages.len());

@@ -132,6 +132,12 @@ impl Broker for JetStream {
         )))
     }
 
+    async fn check(&self, spec: &SubscriptionSpec) -> Result<(), SubscribeError> {
+        let away = |detail| SubscribeError::Away { subscription: spec.name.clone(), detail };
+        let session = self.link.wait(WAIT_FOR_SESSION).await.map_err(away)?;
+        setup::check(&session, spec).await
+    }
+
     async fn publish(&self, messages: Vec<Publish>) -> Vec<Result<Published, PublishError>> {
         self.publisher.publish_all(messages).await
     }

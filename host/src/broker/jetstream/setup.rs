@@ -49,6 +49,22 @@ pub(super) async fn bind(
     })
 }
 
+/// Finds out whether a subscription could be set up, and makes or changes nothing.
+pub(super) async fn check(session: &Session, spec: &SubscriptionSpec) -> Result<(), SubscribeError> {
+    let name = match &spec.stream {
+        Some(name) => name.clone(),
+        None => stream_of_subjects(session, spec).await?,
+    };
+    check_name(&name, "stream").map_err(|detail| refused(spec, detail))?;
+    check_name(&spec.name, "consumer").map_err(|detail| refused(spec, detail))?;
+    let stream = stream_info(session, &name).await.map_err(|error| failed(spec, &error))?;
+    let is_there = stream.is_some();
+    stream_step(spec, &name, stream)?;
+    let consumer = if is_there { consumer_info(session, &name, &spec.name).await } else { Ok(None) };
+    consumer_step(spec, &name, consumer.map_err(|error| failed(spec, &error))?)?;
+    Ok(())
+}
+
 /// A consumer, if it is there.
 pub(super) async fn consumer_info(
     session: &Session,
@@ -111,6 +127,31 @@ async fn ready_stream(
     name: &str,
 ) -> Result<StreamInfo, SubscribeError> {
     let found = stream_info(session, name).await.map_err(|error| failed(spec, &error))?;
+    match stream_step(spec, name, found)? {
+        Step::Use(info) => Ok(*info),
+        Step::Create => create_stream(session, options, spec, name).await,
+        Step::Update(config) => {
+            tracing::info!(stream = name, subjects = texts(&config, "subjects").join(", "), "the stream takes in more");
+            session.api(&format!("STREAM.UPDATE.{name}"), &config).await.map_err(|error| failed(spec, &error))
+        }
+    }
+}
+
+/// What is to be done about a stream or consumer.
+enum Step<T> {
+    /// It is there as it is to be.
+    Use(Box<T>),
+    /// It is made.
+    Create,
+    /// It is changed to this.
+    Update(Map<String, Value>),
+}
+
+fn stream_step(
+    spec: &SubscriptionSpec,
+    name: &str,
+    found: Option<StreamInfo>,
+) -> Result<Step<StreamInfo>, SubscribeError> {
     let Some(info) = found else {
         if !spec.create {
             let text = format!(
@@ -120,19 +161,18 @@ async fn ready_stream(
             );
             return Err(refused(spec, text));
         }
-        return create_stream(session, options, spec, name).await;
+        return Ok(Step::Create);
     };
     let missing = check::not_covered(&info.config, &spec.subjects);
     if missing.is_empty() {
-        return Ok(info);
+        return Ok(Step::Use(Box::new(info)));
     }
     let mut subjects = texts(&info.config, "subjects");
     subjects.extend(missing.iter().cloned());
     if spec.create && check::is_ours(&info.config) {
         let mut config = info.config;
         config.insert("subjects".into(), json!(subjects));
-        tracing::info!(stream = name, added = missing.join(", "), "the stream takes in further subjects");
-        return session.api(&format!("STREAM.UPDATE.{name}"), &config).await.map_err(|error| failed(spec, &error));
+        return Ok(Step::Update(config));
     }
     let text = format!(
         "stream `{name}` does not take in {}; mend it with `nats stream edit {name} --subjects={}`",
@@ -195,6 +235,24 @@ async fn ready_consumer(
     stream: &str,
 ) -> Result<ConsumerInfo, SubscribeError> {
     let found = consumer_info(session, stream, &spec.name).await.map_err(|error| failed(spec, &error))?;
+    match consumer_step(spec, stream, found)? {
+        Step::Use(info) => Ok(*info),
+        Step::Create => {
+            tracing::info!(stream, consumer = spec.name, "the consumer is created");
+            put_consumer(session, spec, stream, &check::consumer_config(spec)).await
+        }
+        Step::Update(config) => {
+            tracing::info!(stream, consumer = spec.name, "the consumer is put right");
+            put_consumer(session, spec, stream, &config).await
+        }
+    }
+}
+
+fn consumer_step(
+    spec: &SubscriptionSpec,
+    stream: &str,
+    found: Option<ConsumerInfo>,
+) -> Result<Step<ConsumerInfo>, SubscribeError> {
     let Some(info) = found else {
         if !spec.create {
             let text = format!(
@@ -203,20 +261,18 @@ async fn ready_consumer(
             );
             return Err(refused(spec, text));
         }
-        tracing::info!(stream, consumer = spec.name, "the consumer is created");
-        let config = check::consumer_config(spec);
-        return put_consumer(session, spec, stream, &config).await;
+        return Ok(Step::Create);
     };
     let problems = check::consumer_problems(stream, &info.config, info.paused, spec);
     if problems.is_empty() {
-        return Ok(info);
+        return Ok(Step::Use(Box::new(info)));
     }
     let ours = spec.create && check::is_ours(&info.config);
     if ours && problems.iter().all(|problem| problem.can_update) {
         for problem in &problems {
-            tracing::info!(stream, consumer = spec.name, setting = problem.setting, was = problem.is, "put right");
+            tracing::debug!(stream, consumer = spec.name, setting = problem.setting, was = problem.is, "is put right");
         }
-        return put_consumer(session, spec, stream, &check::mended(&info.config, spec)).await;
+        return Ok(Step::Update(check::mended(&info.config, spec)));
     }
     let list: Vec<String> = problems.iter().map(ToString::to_string).collect();
     Err(refused(spec, format!("consumer `{}` of stream `{stream}`: {}", info.name, list.join("; "))))

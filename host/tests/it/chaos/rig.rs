@@ -8,7 +8,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tidegate::admin::wire::{PublishSummary, Status};
+use tidegate::admin::wire::{ErrorAnswer, ErrorBody, PublishSummary, Status};
+use tidegate::apply::report::{Applied, Changes};
 use tidegate::deploy::report::{HandlerView, Line, RolledBack};
 
 use crate::support::guests::guest;
@@ -146,7 +147,7 @@ retry = {{ preset = "quick", max_attempts = 100 }}
         kill_process(pid, signal).unwrap();
     }
 
-    fn get(&self, path: &str) -> Option<String> {
+    pub fn get(&self, path: &str) -> Option<String> {
         let agent = agent();
         let mut answer = agent.get(format!("http://127.0.0.1:{}{path}", self.port)).call().ok()?;
         answer.body_mut().read_to_string().ok()
@@ -175,6 +176,29 @@ retry = {{ preset = "quick", max_attempts = 100 }}
         let mut answer = agent().post(self.url(&format!("/v1/handlers/ledger/rollback?to={to}"))).send_empty().unwrap();
         let text = answer.body_mut().read_to_string().unwrap();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Changes the configuration file.
+    pub fn edit(&self, edit: impl FnOnce(&str) -> String) {
+        let path = self.path().join("tidegate.toml");
+        std::fs::write(&path, edit(&std::fs::read_to_string(&path).unwrap())).unwrap();
+    }
+
+    /// What the configuration file changes; an error as the host answers it.
+    pub fn changes(&self) -> Result<Changes, ErrorBody> {
+        read(agent().get(self.url("/v1/configuration/changes")).call().unwrap())
+    }
+
+    /// Applies what was shown; `None` when the host is gone before it answers.
+    pub fn apply_shown(&self, digest: &str) -> Option<Result<Applied, ErrorBody>> {
+        let url = self.url(&format!("/v1/configuration/apply?digest={digest}"));
+        Some(read(agent().post(url).send_empty().ok()?))
+    }
+
+    /// Looks at the changes and applies them.
+    pub fn apply(&self) -> Result<Applied, ErrorBody> {
+        let changes = self.changes()?;
+        self.apply_shown(&changes.digest).expect("the host answers")
     }
 
     /// A bare connection, for a client that does not behave.
@@ -224,6 +248,16 @@ impl Publisher {
             (summary.published + summary.duplicates) as usize == ids.len()
         });
     }
+}
+
+fn read<T: serde::de::DeserializeOwned>(mut answer: ureq::http::Response<ureq::Body>) -> Result<T, ErrorBody> {
+    let is_success = answer.status().is_success();
+    let text = answer.body_mut().read_to_string().unwrap();
+    let unreadable = |error| panic!("{error}: {text}");
+    if is_success {
+        return Ok(serde_json::from_str(&text).unwrap_or_else(unreadable));
+    }
+    Err(serde_json::from_str::<ErrorAnswer>(&text).unwrap_or_else(|error| panic!("{error}: {text}")).error)
 }
 
 fn agent() -> ureq::Agent {

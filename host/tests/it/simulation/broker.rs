@@ -269,6 +269,10 @@ impl State {
 
 #[async_trait]
 impl Broker for SimBroker {
+    async fn check(&self, _: &SubscriptionSpec) -> Result<(), SubscribeError> {
+        Ok(())
+    }
+
     async fn subscribe(&self, spec: &SubscriptionSpec) -> Result<Arc<dyn Source>, SubscribeError> {
         if self.lock().chance(|faults| faults.away) {
             return Err(SubscribeError::Away { subscription: spec.name.clone(), detail: "away".into() });

@@ -10,7 +10,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tidegate::broker::{Broker, SubscriptionSpec};
+use tidegate::broker::{Directory, NamedBroker, SubscriptionSpec};
 use tidegate::clock::Clock;
 use tidegate::dispatch::{Deployed, Links, Setup, Slot, Subscription, Turns};
 use tidegate::settle::outputs::{Grant, Grants};
@@ -73,11 +73,11 @@ fn version(script: &Arc<Script>, setup: &Setup, metrics: &Metrics) -> Arc<Deploy
 
 async fn start(setup: &Setup, here: &Arc<SimBroker>, there: &Arc<SimBroker>, script: &Arc<Script>) -> Subscription {
     let metrics = Metrics::new();
-    let brokers: Vec<(Arc<str>, Arc<dyn Broker>)> =
-        vec![("here".into(), Arc::clone(here) as _), ("there".into(), Arc::clone(there) as _)];
+    let named = |broker: &Arc<SimBroker>| NamedBroker { kind: "embedded", broker: Arc::clone(broker) as _ };
+    let brokers = [("here".to_owned(), named(here)), ("there".to_owned(), named(there))];
     let links = Links {
         broker: Arc::clone(here) as _,
-        brokers: brokers.into_iter().collect(),
+        brokers: Directory::new(brokers.into()),
         slot: Slot::holding(version(script, setup, &metrics)),
         metrics: metrics.subscription("sub", "embedded"),
     };

@@ -1,0 +1,144 @@
+//! How a subscription is wired to the stations of the host, started, and kept trying while its broker is away.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+
+use super::slots::{Slot, Slots};
+use crate::apply::share;
+use crate::broker::{Directory, SubscribeError};
+use crate::clock::Clock;
+use crate::config::{Config, SubscriptionConfig};
+use crate::deploy::Deployments;
+use crate::dispatch::{Links, Setup, Subscription, Tuning, Turns};
+use crate::settle::verdict::Identity;
+use crate::telemetry::Metrics;
+
+/// What settling may take beyond the longest run, with leases kept: outputs half a minute, a dead letter a minute.
+const SETTLE_TIME: Duration = Duration::from_secs(120);
+
+/// What subscriptions are wired to.
+pub(super) struct Stations {
+    pub(super) brokers: Arc<Directory>,
+    pub(super) deployments: Arc<Deployments>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) turns: Arc<Turns>,
+    pub(super) slots: Arc<Slots>,
+    /// Those that go on trying.
+    pub(super) tasks: Mutex<JoinSet<()>>,
+}
+
+impl Stations {
+    /// Starts a subscription now, or goes on trying in the background while its broker is away. Gives back why it does
+    /// not run yet.
+    ///
+    /// # Errors
+    /// When it names what is not there, or the broker refuses it; it then does not run.
+    pub(super) async fn start(
+        &self,
+        config: &Config,
+        name: &str,
+        subscription: &SubscriptionConfig,
+    ) -> anyhow::Result<Option<String>> {
+        let (setup, links) = self.wire(config, name, subscription)?;
+        let slot = self.slots.put(&setup.identity, &links.slot);
+        match Subscription::start(setup.clone(), links.clone(), &self.turns).await {
+            Ok(subscription) => {
+                slot.runs(subscription);
+                Ok(None)
+            }
+            Err(error @ SubscribeError::Refused { .. }) => {
+                slot.waits(&error.to_string());
+                Err(error.into())
+            }
+            Err(error @ SubscribeError::Away { .. }) => {
+                slot.waits(&error.to_string());
+                tracing::warn!(%error, "the host runs without this subscription and goes on trying");
+                let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+                while tasks.try_join_next().is_some() {}
+                tasks.spawn(keep_trying(slot, setup, links, Arc::clone(&self.turns)));
+                Ok(Some(error.to_string()))
+            }
+        }
+    }
+
+    /// Stops those that go on trying.
+    pub(super) async fn give_up(&self) {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.shutdown().await;
+    }
+
+    /// What a subscription is started with.
+    fn wire(&self, config: &Config, name: &str, subscription: &SubscriptionConfig) -> anyhow::Result<(Setup, Links)> {
+        let missing = |what, of: &str| format!("subscription `{name}` names {what} `{of}`, which is not configured");
+        let broker = &subscription.broker;
+        let broker = self.brokers.get(broker).with_context(|| missing("broker", broker))?;
+        let handler = &subscription.handler;
+        let slot = self.deployments.slot(handler).with_context(|| missing("handler", handler))?;
+        let Tuning { concurrency, max_in_flight_bytes, policy } = tuning(config, subscription);
+        let setup = Setup {
+            identity: Identity {
+                subscription: name.into(),
+                broker: subscription.broker.as_str().into(),
+                stream: subscription.spec.stream.as_deref().map(Into::into),
+                handler: handler.as_str().into(),
+                host: config.host.name.as_str().into(),
+            },
+            spec: subscription.spec.clone(),
+            policy,
+            concurrency,
+            max_in_flight: NonZeroUsize::new(subscription.spec.max_in_flight).unwrap_or(concurrency),
+            max_in_flight_bytes,
+            settle_time: SETTLE_TIME,
+            clock: Clock::system(),
+            seed: fastrand::u64(..),
+        };
+        let links = Links {
+            broker: broker.broker,
+            brokers: Arc::clone(&self.brokers),
+            slot,
+            metrics: self.metrics.subscription(name, broker.kind),
+        };
+        Ok((setup, links))
+    }
+}
+
+/// What of a subscription can change while it runs.
+pub(super) fn tuning(config: &Config, subscription: &SubscriptionConfig) -> Tuning {
+    Tuning {
+        concurrency: subscription.concurrency,
+        max_in_flight_bytes: NonZeroUsize::new(share(config, subscription)).unwrap_or(NonZeroUsize::MIN),
+        policy: subscription.retry.clone(),
+    }
+}
+
+/// Ends when the subscription runs, is refused, or is stopped.
+async fn keep_trying(slot: Arc<Slot>, setup: Setup, links: Links, turns: Arc<Turns>) {
+    let mut wait = Duration::from_millis(250);
+    loop {
+        let tried = async {
+            tokio::time::sleep(wait).await;
+            Subscription::start(setup.clone(), links.clone(), &turns).await
+        };
+        let tried = tokio::select! {
+            biased;
+            () = slot.stopped() => return,
+            tried = tried => tried,
+        };
+        wait = (wait * 2).min(Duration::from_secs(10));
+        match tried {
+            Ok(subscription) => {
+                tracing::info!(subscription = %setup.identity.subscription, "the broker is there; the subscription runs");
+                return slot.runs(subscription);
+            }
+            Err(error @ SubscribeError::Away { .. }) => slot.waits(&error.to_string()),
+            Err(error @ SubscribeError::Refused { .. }) => {
+                tracing::error!(%error, "this subscription does not run until it is configured otherwise, or the host is started again");
+                return slot.waits(&error.to_string());
+            }
+        }
+    }
+}

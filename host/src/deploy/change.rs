@@ -1,0 +1,376 @@
+//! What a configuration says of the handlers, brought onto the host: at its start, and whenever it is applied.
+//!
+//! ```text
+//! look (files, records) -> prepare: compile, link, init, golden (nothing has changed until here)
+//!      -> commit: all versions in one transaction, then the slots
+//! ```
+//!
+//! Invariants:
+//! - A handler that cannot be prepared changes nothing, for itself or for any other.
+//! - A handler of which the configuration says what it said before is not touched.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+
+use super::entry::{Busy, Entry, Loaded, Terms};
+use super::pipeline::{self, Checked, Passed, Uploaded};
+use super::plan::{Plan, plan};
+use super::report::Change as Difference;
+use super::say::Say;
+use super::{DeployError, Deployments, Provenance};
+use crate::config::HandlerConfig;
+use crate::registry::{Configured, Digest, HandlerRecord, RegistryError};
+
+/// Handlers that are prepared at once: each waits for the disk and for the compiler in turn.
+const AT_ONCE: usize = 8;
+
+/// Who deploys what the configuration names.
+const CONFIGURATION: &str = "configuration";
+
+/// Everything that is to be done to the handlers, with all of it done that can fail. Dropped, it changes nothing.
+#[must_use = "nothing changes until it is committed"]
+pub struct Change {
+    made: Vec<Made>,
+    /// Handlers that are not configured any more: nobody deploys to them from here on.
+    gone: Vec<Busy>,
+}
+
+/// A handler that is to be another one, or the same.
+struct Made {
+    entry: Arc<Entry>,
+    /// What the configuration says of it.
+    terms: Terms,
+    /// The module that the configuration names; `None`: none, or its file is gone.
+    module: Option<Digest>,
+    /// To be noted in the records, where it differs from what is noted.
+    configured: Option<Configured>,
+    fate: Fate,
+    _busy: Option<Busy>,
+}
+
+enum Fate {
+    /// What runs of it goes on; or it waits for a version, as before.
+    GoesOn,
+    /// The version that was active last runs again.
+    Resumes(Box<Loaded>),
+    /// A version that has passed every step.
+    Passed(Box<Passed>, Uploaded),
+}
+
+/// What a look at a handler found.
+struct Looked {
+    plan: Plan,
+    record: HandlerRecord,
+    /// The bytes of the file that the configuration names.
+    file: Option<Vec<u8>>,
+    module: Option<Digest>,
+    configured: Configured,
+}
+
+/// What the files of modules make of the handlers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// Those that become another version, and how they differ from what runs.
+    pub differences: Vec<Difference>,
+    /// Every handler's file by its digest; `None`: the configuration names none, or it is gone.
+    pub modules: BTreeMap<String, Option<Digest>>,
+}
+
+/// What became of a handler by a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployed {
+    /// The handler.
+    pub handler: String,
+    /// The version that runs now.
+    pub version: u64,
+    /// Its module.
+    pub digest: Digest,
+}
+
+impl Deployments {
+    /// What the files of modules make of the handlers of a configuration.
+    ///
+    /// # Errors
+    /// When a module's file or the records cannot be read.
+    pub async fn outlook(&self, handlers: &BTreeMap<String, HandlerConfig>) -> Result<Outlook, DeployError> {
+        let mut records = self.records().await?;
+        let mut outlook = Outlook::default();
+        for (name, config) in handlers {
+            let looked = look(name, &Terms::of(config), take(&mut records, name)).await?;
+            outlook.differences.extend(difference(name, &looked));
+            outlook.modules.insert(name.clone(), looked.module);
+        }
+        Ok(outlook)
+    }
+
+    /// Prepares what a configuration says of all handlers: what it says differently from before is compiled, linked,
+    /// started and tried. Until the change is dropped nobody else deploys to the handlers that it concerns.
+    ///
+    /// # Errors
+    /// With the first handler that cannot be as the configuration says, or to which somebody deploys just now.
+    pub async fn prepare(&self, handlers: &BTreeMap<String, HandlerConfig>, by: &str) -> Result<Change, DeployError> {
+        let before = self.handlers.load_full();
+        let gone = before.iter().filter(|(name, _)| !handlers.contains_key(*name));
+        let gone = gone.map(|(_, entry)| entry.busy(by)).collect::<Result<Vec<_>, _>>()?;
+        let mut records = self.records().await?;
+        let makings = handlers.iter().map(|(name, config)| {
+            let (known, record) = (before.get(name).cloned(), take(&mut records, name));
+            self.make(name, Terms::of(config), known, record, by)
+        });
+        let makings: Vec<_> = makings.collect();
+        let mut made: Vec<Made> = futures_util::stream::iter(makings).buffer_unordered(AT_ONCE).try_collect().await?;
+        made.sort_by(|one, other| one.entry.name.cmp(&other.entry.name));
+        Ok(Change { made, gone })
+    }
+
+    async fn make(
+        &self,
+        name: &str,
+        terms: Terms,
+        known: Option<Arc<Entry>>,
+        record: HandlerRecord,
+        by: &str,
+    ) -> Result<Made, DeployError> {
+        let begun = Instant::now();
+        let looked = look(name, &terms, record).await?;
+        let is_noted = looked.plan == Plan::Wait || looked.record.configured.as_ref() == Some(&looked.configured);
+        let configured = (!is_noted).then(|| looked.configured.clone());
+        let is_new = known.is_none();
+        let goes_on = looked.plan == Plan::Wait || looked.plan == Plan::Resume && !is_new;
+        let entry = known.unwrap_or_else(|| Arc::new(Entry::new(name, terms.clone())));
+        let is_same = *entry.terms() == terms;
+        let busy = if is_new || is_same && goes_on { None } else { Some(entry.busy(by)?) };
+        let module = looked.module.clone();
+        let fate = if goes_on { Fate::GoesOn } else { self.fate(&entry, looked, &terms, is_new).await? };
+        if is_new {
+            say_loaded(&entry, &fate, begun);
+        }
+        Ok(Made { entry, terms, module, configured, fate, _busy: busy })
+    }
+
+    /// Brings a version as far as it gets without a change.
+    async fn fate(&self, entry: &Arc<Entry>, looked: Looked, terms: &Terms, is_new: bool) -> Result<Fate, DeployError> {
+        let Looked { plan, record, file, .. } = looked;
+        match (plan, file, record.active_version()) {
+            (Plan::DeployConfigured, Some(bytes), _) => {
+                let path = terms.module.as_ref().map_or_else(String::new, |path| path.display().to_string());
+                let what = format!("the module that the configuration names, {path}");
+                self.check(entry, &bytes, terms, &path, what).await
+            }
+            (Plan::DeployActive, _, Some(active)) => match self.registry.read(&active.digest).await {
+                Ok(bytes) => {
+                    let what = "its module with the limits and outputs that the configuration gives".to_owned();
+                    self.check(entry, &bytes, terms, &active.source, what).await
+                }
+                Err(error) if is_new => gone(entry, error).map(|()| Fate::GoesOn),
+                Err(error) => Err(error.into()),
+            },
+            (Plan::Resume, file, Some(active)) => {
+                let bytes = file.filter(|bytes| Digest::of(bytes) == active.digest);
+                self.resume(entry, active, bytes).await
+            }
+            // The plan names what there is.
+            (Plan::Wait | Plan::DeployConfigured | Plan::DeployActive | Plan::Resume, _, _) => Ok(Fate::GoesOn),
+        }
+    }
+
+    /// Takes a module through the steps of a deploy up to the switch.
+    async fn check(
+        &self,
+        entry: &Arc<Entry>,
+        bytes: &[u8],
+        terms: &Terms,
+        source: &str,
+        what: String,
+    ) -> Result<Fate, DeployError> {
+        let begun = Instant::now();
+        let refused = |error| DeployError::Configured { handler: entry.name.clone(), what, source: Box::new(error) };
+        let kept = match super::keep(&self.registry, bytes).await {
+            Ok(kept) => kept,
+            Err(error) => return Err(refused(error)),
+        };
+        let provenance = Provenance { by: CONFIGURATION.to_owned(), source: source.to_owned() };
+        let uploaded = Uploaded { kept, took: begun.elapsed(), provenance };
+        match pipeline::check(self, entry, &uploaded, terms, &Say::nothing()).await {
+            Ok(Checked::Same(_)) => Ok(Fate::GoesOn),
+            Ok(Checked::New(passed)) => Ok(Fate::Passed(passed, uploaded)),
+            Err(stopped) => Err(refused(stopped.error)),
+        }
+    }
+
+    /// Loads the active version; `bytes`, when the configuration's file is that very module.
+    async fn resume(
+        &self,
+        entry: &Arc<Entry>,
+        active: &crate::registry::VersionRecord,
+        bytes: Option<Vec<u8>>,
+    ) -> Result<Fate, DeployError> {
+        let bytes = match bytes {
+            Some(bytes) => bytes,
+            None => match self.registry.read(&active.digest).await {
+                Ok(bytes) => bytes,
+                Err(error) => return gone(entry, error).map(|()| Fate::GoesOn),
+            },
+        };
+        match self.sandbox.load(bytes, &entry.name, &active.settings.limits).await {
+            Ok(version) => {
+                let loaded = Loaded::new(active.number, version, &active.settings, &self.metrics);
+                Ok(Fate::Resumes(Box::new(loaded)))
+            }
+            // It ran on this host before: a later host refuses what an earlier one took. Another deploy mends that too.
+            Err(source) => {
+                let error = DeployError::Unloadable { number: active.number, source };
+                tracing::error!(handler = entry.name, error = error.chain(), "the handler has no version that runs");
+                entry.set_trouble(error.chain());
+                Ok(Fate::GoesOn)
+            }
+        }
+    }
+
+    /// Carries a change out: the records of all versions in one transaction, then everything that runs.
+    ///
+    /// # Errors
+    /// When the records could not be written; nothing has changed then.
+    pub async fn commit(&self, change: Change) -> Result<Vec<Deployed>, DeployError> {
+        let Change { made, gone } = change;
+        let mut versions = Vec::new();
+        let mut notes = Vec::new();
+        for one in &made {
+            match &one.fate {
+                Fate::Passed(passed, _) => versions.push((passed.new.clone(), one.configured.clone())),
+                Fate::GoesOn | Fate::Resumes(_) => {
+                    notes.extend(one.configured.clone().map(|configured| (one.entry.name.clone(), configured)));
+                }
+            }
+        }
+        let nothing = versions.is_empty() && notes.is_empty();
+        let recorded = if nothing { Vec::new() } else { self.registry.deploy_all(versions, notes).await? };
+        Ok(self.switch(made, &gone, recorded))
+    }
+
+    /// What cannot fail and takes no time.
+    fn switch(&self, made: Vec<Made>, gone: &[Busy], recorded: Vec<crate::registry::VersionRecord>) -> Vec<Deployed> {
+        let mut recorded = recorded.into_iter();
+        let mut deployed = Vec::new();
+        let mut handlers = BTreeMap::new();
+        for Made { entry, terms, fate, _busy, .. } in made {
+            entry.set_terms(terms);
+            match fate {
+                Fate::GoesOn => {}
+                Fate::Resumes(loaded) => entry.switch(*loaded),
+                Fate::Passed(passed, _uploaded) => {
+                    if let Some(record) = recorded.next() {
+                        let (handler, version, digest) = (entry.name.clone(), record.number, record.digest.clone());
+                        tracing::info!(handler, version, %digest, by = CONFIGURATION, "deployed");
+                        passed.switch(&self.metrics, &entry, record.number);
+                        deployed.push(Deployed { handler, version, digest });
+                    }
+                }
+            }
+            handlers.insert(entry.name.clone(), entry);
+        }
+        for busy in gone {
+            tracing::info!(handler = busy.entry.name, "the handler is not configured any more; its versions are kept");
+        }
+        self.handlers.store(Arc::new(handlers));
+        deployed
+    }
+
+    async fn records(&self) -> Result<BTreeMap<String, HandlerRecord>, DeployError> {
+        let records = self.registry.handlers().await?;
+        Ok(records.into_iter().map(|record| (record.name.clone(), record)).collect())
+    }
+}
+
+impl Change {
+    /// Every handler's file by the digest that was prepared, as in an [`Outlook`].
+    #[must_use]
+    pub fn modules(&self) -> BTreeMap<String, Option<Digest>> {
+        self.made.iter().map(|one| (one.entry.name.clone(), one.module.clone())).collect()
+    }
+}
+
+fn take(records: &mut BTreeMap<String, HandlerRecord>, name: &str) -> HandlerRecord {
+    let empty = || HandlerRecord { name: name.to_owned(), active: None, configured: None, versions: Vec::new() };
+    records.remove(name).unwrap_or_else(empty)
+}
+
+async fn look(name: &str, terms: &Terms, record: HandlerRecord) -> Result<Looked, DeployError> {
+    let file = file(name, terms, record.active.is_some()).await?;
+    let module = file.as_deref().map(Digest::of);
+    let plan = plan(&record, module.as_ref(), &terms.settings);
+    // A file that is gone, and comes back as it was, has not changed.
+    let known = record.configured.as_ref().and_then(|configured| configured.module.clone());
+    let configured = Configured { module: module.clone().or(known), settings: terms.settings.hash() };
+    Ok(Looked { plan, record, file, module, configured })
+}
+
+/// How the module that a configuration names differs from the one that runs.
+fn difference(name: &str, looked: &Looked) -> Option<Difference> {
+    let before = looked.record.active_version().map(|active| active.digest.to_string()).unwrap_or_default();
+    let after = looked.module.as_ref().map(ToString::to_string).unwrap_or_default();
+    match looked.plan {
+        Plan::DeployConfigured if before != after => {
+            Some(Difference { what: format!("handlers.{name}.module (sha256)"), before, after })
+        }
+        Plan::DeployConfigured | Plan::DeployActive | Plan::Resume | Plan::Wait => None,
+    }
+}
+
+/// The bytes of the file that the configuration names. One that is gone is no error when the registry has a version.
+async fn file(name: &str, terms: &Terms, has_version: bool) -> Result<Option<Vec<u8>>, DeployError> {
+    let Some(path) = &terms.module else { return Ok(None) };
+    match tokio::fs::read(path).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if has_version && error.kind() == std::io::ErrorKind::NotFound => {
+            tracing::warn!(handler = name, path = %path.display(), "the module's file is gone; the registry has it");
+            Ok(None)
+        }
+        Err(source) => {
+            let (handler, path) = (name.to_owned(), path.display().to_string());
+            Err(DeployError::Unreadable { handler, path, source })
+        }
+    }
+}
+
+/// A module that is gone or damaged leaves its handler without a version, so that the host runs and a deploy can mend it.
+fn gone(entry: &Entry, error: RegistryError) -> Result<(), DeployError> {
+    match &error {
+        RegistryError::NoModule { .. } | RegistryError::Damaged { .. } => {
+            tracing::error!(handler = entry.name, %error, "the handler has no version that runs");
+            entry.set_trouble(error.to_string());
+            Ok(())
+        }
+        RegistryError::Full { .. }
+        | RegistryError::Io { .. }
+        | RegistryError::TooLarge { .. }
+        | RegistryError::WrongDigest { .. }
+        | RegistryError::NoVersion { .. }
+        | RegistryError::InUse { .. }
+        | RegistryError::Layout { .. }
+        | RegistryError::Records { .. }
+        | RegistryError::Stopped { .. } => Err(error.into()),
+    }
+}
+
+fn say_loaded(entry: &Entry, fate: &Fate, begun: Instant) {
+    let handler = &entry.name;
+    match fate {
+        Fate::GoesOn if entry.trouble().is_none() => {
+            tracing::warn!(handler, "the handler has no version yet: deploy one");
+        }
+        // The trouble was said.
+        Fate::GoesOn => {}
+        Fate::Resumes(loaded) => {
+            let (number, digest) = (loaded.deployed.number, loaded.deployed.handler.digest());
+            tracing::info!(handler, version = number, digest, took = ?begun.elapsed(), "the handler is loaded");
+        }
+        Fate::Passed(passed, _) => {
+            let digest = &passed.new.digest;
+            tracing::info!(handler, %digest, took = ?begun.elapsed(), "the configuration's module is loaded");
+        }
+    }
+}
