@@ -27,6 +27,8 @@ pub(super) enum Endpoint {
     Handler,
     Deploy,
     Rollback,
+    Promote,
+    Abort,
     Changes,
     Apply,
     Audit,
@@ -57,7 +59,7 @@ impl Needs {
 
 impl Endpoint {
     /// All of them, in the order in which the documentation shows them.
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Live,
         Self::Ready,
         Self::Metrics,
@@ -72,6 +74,8 @@ impl Endpoint {
         Self::Handler,
         Self::Deploy,
         Self::Rollback,
+        Self::Promote,
+        Self::Abort,
         Self::Changes,
         Self::Apply,
         Self::Audit,
@@ -96,6 +100,8 @@ impl Endpoint {
             Self::Rollback => (Method::POST, "/v1/handlers/{handler}/rollback"),
             Self::Changes => (Method::GET, "/v1/configuration/changes"),
             Self::Apply => (Method::POST, "/v1/configuration/apply"),
+            Self::Promote => (Method::POST, "/v1/handlers/{handler}/promote"),
+            Self::Abort => (Method::POST, "/v1/handlers/{handler}/abort"),
             Self::Audit => (Method::GET, "/v1/audit"),
         }
     }
@@ -114,7 +120,7 @@ impl Endpoint {
             // It shows the handlers that the caller covers.
             Self::Handlers => Needs::Role(Role::Read),
             Self::Handler => Needs::Handler(Role::Read),
-            Self::Deploy | Self::Rollback => Needs::Handler(Role::Deploy),
+            Self::Deploy | Self::Rollback | Self::Promote | Self::Abort => Needs::Handler(Role::Deploy),
             // What is wrong with the file is shown with its lines: to those alone who may apply it.
             Self::Changes | Self::Apply => Needs::WholeHost(Role::Deploy),
             Self::Audit => Needs::WholeHost(Role::Operate),
@@ -133,6 +139,8 @@ impl Endpoint {
             Self::Deploy => Some("handler.deploy"),
             Self::Rollback => Some("handler.rollback"),
             Self::Apply => Some("configuration.apply"),
+            Self::Promote => Some("handler.promote"),
+            Self::Abort => Some("handler.abort"),
         }
     }
 
@@ -155,6 +163,8 @@ impl Endpoint {
             Self::Rollback => post(handlers::rollback),
             Self::Changes => get(configuration::changes),
             Self::Apply => post(configuration::apply),
+            Self::Promote => post(handlers::promote),
+            Self::Abort => post(handlers::abort),
             Self::Audit => get(audit::list),
         }
     }

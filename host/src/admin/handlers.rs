@@ -1,4 +1,4 @@
-//! `/v1/handlers`: what runs, deploying to it, going back.
+//! `/v1/handlers`: what runs, deploying to it, going back, promoting and aborting what is tried.
 //!
 //! A deploy is read to its end first: what is wrong with the upload is the answer's status. Then each step is a line of
 //! the answer, as it happens, and the last line says how it ended.
@@ -21,15 +21,19 @@ use tokio::time::Instant;
 use super::fail::Fail;
 use super::state::HostState;
 use crate::access::Caller;
-use crate::deploy::report::{HandlerList, HandlerView, Line, RolledBack};
+use crate::config::parse_duration;
+use crate::deploy::report::{Aborted, HandlerList, HandlerView, Line, Promoted, RolledBack};
 use crate::deploy::{DeployError, Deployments, Provenance, Upload};
-use crate::registry::Digest;
+use crate::dispatch::Share;
+use crate::registry::{Digest, RolloutPlan};
 
 /// A sender that sends nothing for so long has gone.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A whole upload may take no longer, because nobody else deploys to the handler meanwhile: 64 MiB in five minutes are
 /// 220 KB a second.
 const UPLOAD_TIME: Duration = Duration::from_secs(300);
+/// How long a canary may take: what nobody looked after for a month was forgotten.
+const PROMOTE_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
 /// How much of where a module came from is kept.
 const SOURCE_CHARS: usize = 200;
 
@@ -38,6 +42,27 @@ const SOURCE_CHARS: usize = 200;
 pub(super) struct DeployQuery {
     digest: Option<String>,
     source: Option<String>,
+    /// The share of the messages that a canary gets: `5%`.
+    canary: Option<Share>,
+    /// How long until the canary is promoted by itself: `10m`.
+    promote_after: Option<String>,
+}
+
+impl DeployQuery {
+    /// How the module is to be tried; `None`: it becomes the active version.
+    fn plan(&self) -> Result<Option<RolloutPlan>, Fail> {
+        let wrong = |message: String| Fail::bad_request("invalid-query", message);
+        let after = self.promote_after.as_deref().map(parse_duration).transpose();
+        let after = after.map_err(|error| wrong(format!("`promote_after`: {error}")))?;
+        if let Some(after) = after.filter(|after| !PROMOTE_AFTER.contains(after)) {
+            return Err(wrong(format!("`promote_after`: {after:?} is not between a second and 30 days")));
+        }
+        match (self.canary, after) {
+            (Some(share), promote_after) => Ok(Some(RolloutPlan::Canary { share, promote_after })),
+            (None, Some(_)) => Err(wrong("`promote_after` is for a canary: say `canary` too".to_owned())),
+            (None, None) => Ok(None),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -66,13 +91,37 @@ pub(super) async fn rollback(
     query: Result<Query<RollbackQuery>, QueryRejection>,
 ) -> Result<Json<RolledBack>, Fail> {
     let Query(query) = query.map_err(|rejection| Fail::bad_request("invalid-query", rejection.body_text()))?;
-    let deployments = Arc::clone(deployments(&state)?);
     let by = caller.name.to_string();
-    // A task of its own: a caller who goes away in the middle leaves no switch half done.
-    let rolled = tokio::spawn(async move { deployments.rollback(&handler, query.to, &by).await }).await;
+    whole(&state, move |deployments| async move { deployments.rollback(&handler, query.to, &by).await }).await
+}
+
+pub(super) async fn promote(
+    State(state): State<Arc<HostState>>,
+    Path(handler): Path<String>,
+    caller: Caller,
+) -> Result<Json<Promoted>, Fail> {
+    let by = caller.name.to_string();
+    whole(&state, move |deployments| async move { deployments.promote(&handler, &by).await }).await
+}
+
+pub(super) async fn abort(
+    State(state): State<Arc<HostState>>,
+    Path(handler): Path<String>,
+    caller: Caller,
+) -> Result<Json<Aborted>, Fail> {
+    let by = caller.name.to_string();
+    whole(&state, move |deployments| async move { deployments.abort(&handler, &by).await }).await
+}
+
+/// Does what switches versions in a task of its own: a caller who goes away in the middle leaves no switch half done.
+async fn whole<T: Send + 'static, F: Future<Output = Result<T, DeployError>> + Send + 'static>(
+    state: &HostState,
+    work: impl FnOnce(Arc<Deployments>) -> F,
+) -> Result<Json<T>, Fail> {
+    let done = tokio::spawn(work(Arc::clone(deployments(state)?))).await;
     let broken =
-        |_| Fail::new(StatusCode::INTERNAL_SERVER_ERROR, "rollback-broken", "the rollback stopped; a bug of the host");
-    Ok(Json(rolled.map_err(broken)?.map_err(|error| fail(&error))?))
+        |_| Fail::new(StatusCode::INTERNAL_SERVER_ERROR, "switch-broken", "the switch stopped; a bug of the host");
+    Ok(Json(done.map_err(broken)?.map_err(|error| fail(&error))?))
 }
 
 pub(super) async fn deploy(
@@ -86,8 +135,13 @@ pub(super) async fn deploy(
     let Query(query) = query.map_err(|rejection| Fail::bad_request("invalid-query", rejection.body_text()))?;
     let expected = query.digest.as_deref().map(str::parse::<Digest>).transpose();
     let expected = expected.map_err(|error| Fail::bad_request("invalid-digest", error.to_string()))?;
+    let plan = query.plan()?;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let upload = deployments(&state)?.upload(&handler, &caller.name, announced).await;
+    let upload = upload.and_then(|upload| match plan {
+        Some(plan) => upload.tried(plan),
+        None => Ok(upload),
+    });
     let upload = receive(upload.map_err(|error| fail(&error))?, body, announced).await?;
     let source = query.source.unwrap_or_default();
     let source = source.chars().filter(|c| !c.is_control()).take(SOURCE_CHARS).collect();
@@ -140,10 +194,15 @@ fn deployments(state: &HostState) -> Result<&Arc<Deployments>, Fail> {
 pub(super) fn fail(error: &DeployError) -> Fail {
     let code = error.code();
     let status = match error {
-        DeployError::NoHandler { .. } | DeployError::NoVersion { .. } => StatusCode::NOT_FOUND,
-        DeployError::Busy { .. } | DeployError::AlreadyActive { .. } | DeployError::NotGranted { .. } => {
-            StatusCode::CONFLICT
+        DeployError::NoHandler { .. } | DeployError::NoVersion { .. } | DeployError::NoRollout { .. } => {
+            StatusCode::NOT_FOUND
         }
+        DeployError::WholeCanary => StatusCode::BAD_REQUEST,
+        DeployError::Busy { .. }
+        | DeployError::AlreadyActive { .. }
+        | DeployError::RolloutOn { .. }
+        | DeployError::NothingBeside { .. }
+        | DeployError::NotGranted { .. } => StatusCode::CONFLICT,
         DeployError::Refused(_)
         | DeployError::Configured { .. }
         | DeployError::Init { .. }

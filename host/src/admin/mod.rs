@@ -17,6 +17,7 @@
 //! | `POST /v1/handlers/{handler}/rollback` | makes a version of before the active one again |
 //! | `GET /v1/configuration/changes` | what the host's file changes against what runs |
 //! | `POST /v1/configuration/apply` | applies these very changes, all or nothing |
+//! | `POST /v1/handlers/{handler}/promote`, `/abort` | makes the version that is tried the active one; ends that |
 //! | `GET /v1/audit` | who changed what, the newest first |
 //!
 //! What each route needs of its caller stands in [`endpoint`], a closed list from which the router is built.

@@ -8,8 +8,10 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 
 use super::exit::{Ended, Exit, Failure};
-use super::{ConfigArgument, client, say, table};
+use super::{ConfigArgument, client, rollout, say, table};
+use crate::config::parse_duration;
 use crate::deploy::report::{Change, Done, Failed, GoldenRun, Line};
+use crate::dispatch::Share;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -19,6 +21,13 @@ pub(super) struct Arguments {
     /// The handler, by its name in the host's configuration
     #[arg(long, value_name = "NAME")]
     handler: String,
+    /// Try it on a share of the messages, such as 5%, beside the version that runs
+    #[arg(long, value_name = "SHARE")]
+    canary: Option<Share>,
+    /// Make the canary the active version after so long, such as 10m, when nothing speaks against it [default: when
+    /// `tidegate promote` says so]
+    #[arg(long, value_name = "DURATION", requires = "canary", value_parser = duration)]
+    promote_after: Option<String>,
     #[command(flatten)]
     config: ConfigArgument,
     /// Print how it ended as JSON
@@ -26,14 +35,28 @@ pub(super) struct Arguments {
     json: bool,
 }
 
+fn duration(text: &str) -> Result<String, String> {
+    parse_duration(text).map(|_| text.to_owned())
+}
+
+impl Arguments {
+    /// What is asked of the deploy.
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let source = self.module.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut query = vec![("source", source)];
+        query.extend(self.canary.map(|share| ("canary", share.to_string())));
+        query.extend(self.promote_after.clone().map(|after| ("promote_after", after)));
+        query
+    }
+}
+
 pub(super) fn deploy(arguments: &Arguments) -> Ended {
     let path = arguments.module.display();
     let module = File::open(&arguments.module).with_context(|| format!("opening the module {path}"));
     let module = module.map_err(Failure::usage)?;
     let client = client::of(&arguments.config)?;
-    let source = arguments.module.file_name().unwrap_or_default().to_string_lossy();
     let mut last = None;
-    client.deploy(&arguments.handler, &module, &source, |line| match line {
+    client.deploy(&arguments.handler, &module, &arguments.query(), |line| match line {
         Line::Step(step) => {
             let took = table::duration(Duration::from_secs_f64(step.ms.max(0.0) / 1e3));
             say::talk(format!("{:<9} {took:>9}  {}", step.name.name(), step.detail).trim_end());
@@ -67,7 +90,10 @@ fn for_people(done: &Done) -> String {
         return format!("{version} runs already, with these very settings; nothing was changed");
     }
     let took = table::duration(Duration::from_secs_f64(done.ms.max(0.0) / 1e3));
-    let mut text = format!("{version} runs, after {took}\n");
+    let mut text = match &done.rollout {
+        None => format!("{version} runs, after {took}\n"),
+        Some(plan) => format!("{version} {}, after {took}\n", rollout::in_words(plan)),
+    };
     for change in &done.changes {
         text += &format!("  {}\n", changed(change));
     }
@@ -111,6 +137,7 @@ fn refused(failed: &Failed) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deploy::report::Plan;
     use crate::registry::Digest;
 
     #[test]
@@ -128,9 +155,10 @@ mod tests {
             fuel_before: Some(9000),
             unexpected: None,
         };
-        let done = Done {
+        let mut done = Done {
             handler: "triage".to_owned(),
             version: 7,
+            rollout: None,
             digest: Digest::of(b""),
             unchanged: false,
             changes: vec![change("size", "10", "12"), change("import", "", "x"), change("import", "y", "")],
@@ -146,5 +174,10 @@ mod tests {
             a.json:1  completed  skipped  8,123  9,000
         "#]]
         .assert_eq(&for_people(&done));
+        let share = Share::from_hundredths(25).unwrap_or(Share::ALL);
+        let plan = Plan { kind: "canary".to_owned(), share, promote_after_seconds: None };
+        (done.rollout, done.changes, done.golden) = (Some(plan), Vec::new(), Vec::new());
+        let told = for_people(&done);
+        assert!(told.ends_with(" gets 0.25% of the messages as a canary, after 81.50 ms\n"), "{told}");
     }
 }

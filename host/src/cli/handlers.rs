@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::exit::Ended;
 use super::exit::Exit;
-use super::{ConfigArgument, client, say, table};
+use super::{ConfigArgument, client, rollout, say, table};
 use crate::deploy::report::{HandlerSummary, HandlerView, VersionView};
 use crate::telemetry::VersionCounts;
 
@@ -115,6 +115,21 @@ fn listed(handlers: &[HandlerSummary]) -> String {
             p99,
             table::cut(&handler.trouble.clone().or(deploying).unwrap_or_default(), 80),
         ]);
+        if let Some(tried) = &handler.rollout {
+            let [runs, mean, p99, _] = figures(Some(&tried.candidate.figures));
+            rows.add_row(vec![
+                String::new(),
+                tried.version.to_string(),
+                short(tried.digest.as_str()),
+                String::new(),
+                tried.started_at.clone(),
+                tried.started_by.clone(),
+                runs,
+                mean,
+                p99,
+                table::cut(&format!("{}: {}", rollout::in_short(&tried.plan), tried.note), 80),
+            ]);
+        }
     }
     table::rendered(&rows)
 }
@@ -149,6 +164,9 @@ fn shown(handler: &HandlerView) -> String {
     if let Some(deploying) = &handler.deploying {
         text += &format!("{} deploys since {}\n", deploying.by, deploying.since);
     }
+    if let Some(tried) = &handler.rollout {
+        text += &format!("\n{}", rollout::shown(tried));
+    }
     text += &format!("\n{}", table::rendered(&rows));
     let mut history = table::table(&["AT", "WHAT", "VERSION", "BY", "DETAIL"]);
     for one in &handler.history {
@@ -159,7 +177,7 @@ fn shown(handler: &HandlerView) -> String {
 }
 
 /// Runs, mean, p99 and fuel of a run.
-fn figures(counts: Option<&VersionCounts>) -> [String; 4] {
+pub(super) fn figures(counts: Option<&VersionCounts>) -> [String; 4] {
     let seconds = |seconds: Option<f64>| {
         seconds.map_or_else(|| "-".to_owned(), |seconds| table::duration(Duration::from_secs_f64(seconds.max(0.0))))
     };

@@ -31,6 +31,7 @@ mod oci;
 mod publish;
 mod pull;
 mod push;
+mod rollout;
 mod run;
 mod say;
 mod table;
@@ -66,6 +67,10 @@ enum Verb {
     Handlers(handlers::Arguments),
     /// Make a version of before the active one again
     Rollback(handlers::Rollback),
+    /// Make the version that is tried the active one
+    Promote(rollout::Arguments),
+    /// End the trial of a version; the active one stays
+    Abort(rollout::Arguments),
     /// Apply the changed configuration file to the host that runs by it
     Apply(apply::Arguments),
     /// Store a module in an OCI registry
@@ -121,6 +126,8 @@ pub fn main() -> ExitCode {
         Verb::Handlers(arguments) => handlers::handlers(&arguments),
         Verb::Rollback(arguments) => handlers::rollback(&arguments),
         Verb::Apply(arguments) => apply::apply(&arguments),
+        Verb::Promote(arguments) => rollout::promote(&arguments),
+        Verb::Abort(arguments) => rollout::abort(&arguments),
         Verb::Push(arguments) => push::push(&arguments),
         Verb::Pull(arguments) => pull::pull(&arguments),
         Verb::Dlq(arguments) => dlq::dlq(arguments),

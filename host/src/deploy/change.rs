@@ -193,7 +193,7 @@ impl Deployments {
             Err(error) => return Err(refused(error)),
         };
         let provenance = Provenance { by: CONFIGURATION.to_owned(), source: source.to_owned() };
-        let uploaded = Uploaded { kept, took: begun.elapsed(), provenance };
+        let uploaded = Uploaded { kept, took: begun.elapsed(), provenance, plan: None };
         match pipeline::check(self, entry, &uploaded, terms, &Say::nothing()).await {
             Ok(Checked::Same(_)) => Ok(Fate::GoesOn),
             Ok(Checked::New(passed)) => Ok(Fate::Passed(passed, uploaded)),
@@ -248,7 +248,9 @@ impl Deployments {
         }
         let nothing = versions.is_empty() && notes.is_empty();
         let recorded = if nothing { Vec::new() } else { self.registry.deploy_all(versions, notes).await? };
-        Ok(self.switch(made, &gone, recorded))
+        let deployed = self.switch(made, &gone, recorded);
+        self.resume_rollouts().await;
+        Ok(deployed)
     }
 
     /// What cannot fail and takes no time.
@@ -294,8 +296,7 @@ impl Change {
 }
 
 fn take(records: &mut BTreeMap<String, HandlerRecord>, name: &str) -> HandlerRecord {
-    let empty = || HandlerRecord { name: name.to_owned(), active: None, configured: None, versions: Vec::new() };
-    records.remove(name).unwrap_or_else(empty)
+    records.remove(name).unwrap_or_else(|| HandlerRecord::empty(name))
 }
 
 async fn look(name: &str, terms: &Terms, record: HandlerRecord) -> Result<Looked, DeployError> {

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 
 use super::DeployError;
+use super::rollout::OnTrial;
 use crate::config::HandlerConfig;
 use crate::dispatch::{Deployed, Slot};
 use crate::registry::Settings;
@@ -49,6 +50,8 @@ impl Terms {
 #[derive(Default)]
 struct State {
     active: Option<Loaded>,
+    /// The one that is tried beside it.
+    trial: Option<OnTrial>,
     /// Replaced ones, the latest first.
     before: VecDeque<Loaded>,
     /// Why there is no version that runs.
@@ -133,8 +136,31 @@ impl Entry {
     /// A version that is in memory, active or not.
     pub(super) fn loaded(&self, number: u64) -> Option<Loaded> {
         let state = self.lock();
-        let found = state.active.iter().chain(&state.before).find(|loaded| loaded.deployed.number == number);
-        found.cloned()
+        let tried = state.trial.iter().map(|on| &on.loaded);
+        let mut loaded = state.active.iter().chain(tried).chain(&state.before);
+        loaded.find(|loaded| loaded.deployed.number == number).cloned()
+    }
+
+    /// The version that is tried.
+    pub(super) fn on_trial(&self) -> Option<OnTrial> {
+        self.lock().trial.clone()
+    }
+
+    /// Messages of the trial's share run on its candidate from here on.
+    pub(super) fn begin_trial(&self, on: OnTrial) {
+        let mut state = self.lock();
+        self.slot.begin(Arc::clone(&on.trial));
+        state.trial = Some(on);
+    }
+
+    /// All messages run on the active version from here on.
+    pub(super) fn end_trial(&self) {
+        let mut state = self.lock();
+        self.slot.end_trial();
+        // Its memory is given back with the last run on it: it is nothing to go back to.
+        let over = state.trial.take();
+        drop(state);
+        drop(over);
     }
 
     /// Takes a replaced version out of those that are kept ready.
@@ -149,10 +175,11 @@ impl Entry {
         self.lock().keep(loaded);
     }
 
-    /// New messages run on this version from here on.
+    /// New messages run on this version from here on. A trial that was on is over.
     pub(super) fn switch(&self, loaded: Loaded) {
         let mut state = self.lock();
         let deployed = Arc::clone(&loaded.deployed);
+        let over = state.trial.take();
         state.trouble = None;
         if let Some(before) = state.active.replace(loaded) {
             state.keep(before);
@@ -160,7 +187,7 @@ impl Entry {
         // Under the lock, so that two switches come into the slot in the order in which they are remembered.
         let replaced = self.slot.swap(deployed);
         drop(state);
-        drop(replaced);
+        drop((replaced, over));
     }
 
     pub(super) fn set_trouble(&self, why: String) {

@@ -65,6 +65,34 @@ pub enum DeployError {
         /// The version.
         number: u64,
     },
+    /// A version of the handler is being tried.
+    #[error(
+        "version {number} of handler `{handler}` is tried as a {kind}: `tidegate promote {handler}` makes it the active \
+         one, `tidegate abort {handler}` ends that; then try again"
+    )]
+    RolloutOn {
+        /// The handler.
+        handler: String,
+        /// The version that is tried.
+        number: u64,
+        /// The word for how.
+        kind: &'static str,
+    },
+    /// No version of the handler is being tried.
+    #[error("no version of handler `{handler}` is being tried: there is nothing to promote or to abort")]
+    NoRollout {
+        /// The handler.
+        handler: String,
+    },
+    /// There is no version that another could be tried beside.
+    #[error("handler `{handler}` has no version that runs, and a version is tried beside one: deploy it without")]
+    NothingBeside {
+        /// The handler.
+        handler: String,
+    },
+    /// A canary that would get everything.
+    #[error("a canary that gets all messages has nothing to be compared with: give it less, or deploy without")]
+    WholeCanary,
     /// The version has grants that the configuration does not give any more.
     #[error(
         "version {number} of handler `{handler}` may send to outputs that the configuration does not grant any more, or \
@@ -124,6 +152,10 @@ impl DeployError {
             Self::Unexpected { .. } => "golden-failed",
             Self::NoVersion { .. } => "no-such-version",
             Self::AlreadyActive { .. } => "already-active",
+            Self::RolloutOn { .. } => "rollout-in-progress",
+            Self::NoRollout { .. } => "no-rollout",
+            Self::NothingBeside { .. } => "no-active-version",
+            Self::WholeCanary => "invalid-share",
             Self::NotGranted { .. } => "not-granted",
             Self::Unloadable { .. } => "version-unloadable",
             Self::Unreadable { .. } => "module-unreadable",

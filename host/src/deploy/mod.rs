@@ -1,8 +1,8 @@
 //! Deploying: how a version comes onto a running host, and how one of before comes back.
 //!
 //! ```text
-//! upload -> validate -> compile -> imports -> init -> golden -> switch
-//!              (nothing has changed until here)                   record + active: one transaction, then the slot
+//! upload -> validate -> compile -> imports -> init -> golden -> switch | canary
+//!              (nothing has changed until here)                   the records: one transaction, then the slot
 //! ```
 //!
 //! Invariants:
@@ -19,6 +19,7 @@ mod golden;
 mod pipeline;
 mod plan;
 pub mod report;
+mod rollout;
 mod say;
 mod view;
 
@@ -28,12 +29,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::dispatch::Slot;
-use crate::registry::{Digest, Event, Incoming, Kept, Registry, VersionRecord};
+use crate::registry::{Digest, Event, Incoming, Kept, Registry, RolloutPlan, VersionRecord};
 use crate::sandbox::Sandbox;
 use crate::telemetry::Metrics;
 
@@ -54,6 +55,8 @@ pub struct Deployments {
     /// Those of the configuration that was applied last.
     handlers: ArcSwap<BTreeMap<String, Arc<Entry>>>,
     running: Mutex<JoinSet<()>>,
+    /// A version is tried, and has to be looked after.
+    trial_begun: Arc<Notify>,
 }
 
 /// A module that arrives for a handler. Until it is deployed, nobody else deploys to that handler.
@@ -61,6 +64,7 @@ pub struct Upload {
     incoming: Incoming,
     begun: Instant,
     busy: Busy,
+    plan: Option<RolloutPlan>,
     deployments: Arc<Deployments>,
 }
 
@@ -83,11 +87,13 @@ impl Deployments {
     pub async fn open(config: &Config, sandbox: Arc<Sandbox>, metrics: Arc<Metrics>) -> Result<Arc<Self>, DeployError> {
         let registry = Registry::open(config.registry.dir.clone()).await?;
         let keep_versions = AtomicUsize::new(config.registry.keep_versions);
-        let (handlers, running) = (ArcSwap::default(), Mutex::default());
-        let this = Arc::new(Self { registry, sandbox, metrics, keep_versions, handlers, running });
+        let (handlers, running, trial_begun) = (ArcSwap::default(), Mutex::default(), Arc::default());
+        let this = Arc::new(Self { registry, sandbox, metrics, keep_versions, handlers, running, trial_begun });
         let change = this.prepare(&config.handlers, "start").await?;
         this.commit(change).await?;
         this.collect().await?;
+        let watch = rollout::watch(Arc::downgrade(&this), Arc::clone(&this.trial_begun));
+        this.running.lock().unwrap_or_else(PoisonError::into_inner).spawn(watch);
         Ok(this)
     }
 
@@ -115,7 +121,8 @@ impl Deployments {
     /// sender says how many come.
     ///
     /// # Errors
-    /// When there is no such handler, somebody deploys to it already, or more is announced than a module may have.
+    /// When there is no such handler, somebody deploys to it already or a version of it is tried, or more is announced
+    /// than a module may have.
     pub async fn upload(
         self: &Arc<Self>,
         handler: &str,
@@ -124,23 +131,25 @@ impl Deployments {
     ) -> Result<Upload, DeployError> {
         let entry = self.entry(handler)?;
         let busy = entry.busy(by)?;
+        rollout::check_none(&entry)?;
         let limit = u64::try_from(entry.terms().settings.limits.module_size).unwrap_or(u64::MAX);
         if announced.is_some_and(|size| size > limit) {
             return Err(crate::registry::RegistryError::TooLarge { limit }.into());
         }
         let incoming = self.registry.receive(limit).await?;
-        Ok(Upload { incoming, begun: Instant::now(), busy, deployments: Arc::clone(self) })
+        Ok(Upload { incoming, begun: Instant::now(), busy, plan: None, deployments: Arc::clone(self) })
     }
 
     /// Makes a version of before the active one again: the one before the active one, or the one that is named.
     ///
     /// # Errors
     /// When there is no such version, it runs already, it is granted what the configuration does not grant any more,
-    /// its module cannot be loaded, or somebody deploys to the handler.
+    /// its module cannot be loaded, or somebody deploys to the handler or a version of it is tried.
     pub async fn rollback(&self, handler: &str, to: Option<u64>, by: &str) -> Result<RolledBack, DeployError> {
         let begun = Instant::now();
         let entry = self.entry(handler)?;
         let _busy = entry.busy(by)?;
+        rollout::check_none(&entry)?;
         let record = self.registry.handler(handler).await?;
         let found = match to {
             Some(number) => record.version(number),
@@ -226,6 +235,15 @@ impl Deployments {
 }
 
 impl Upload {
+    /// Tries the module beside the active version, instead of putting it in its place.
+    ///
+    /// # Errors
+    /// When there is no active version, or the plan cannot be carried out.
+    pub fn tried(self, plan: RolloutPlan) -> Result<Self, DeployError> {
+        rollout::check(&self.busy.entry, &plan)?;
+        Ok(Self { plan: Some(plan), ..self })
+    }
+
     /// Takes some bytes of the module.
     ///
     /// # Errors
@@ -244,12 +262,12 @@ impl Upload {
         provenance: Provenance,
         expected: Option<&Digest>,
     ) -> Result<mpsc::Receiver<Line>, DeployError> {
-        let Self { incoming, begun, busy, deployments } = self;
+        let Self { incoming, begun, busy, plan, deployments } = self;
         crate::failpoint::reached("uploaded");
         let kept = incoming.keep(expected).await?;
         crate::failpoint::reached("kept");
         let (lines, reader) = mpsc::channel(LINES);
-        let uploaded = pipeline::Uploaded { kept, took: begun.elapsed(), provenance };
+        let uploaded = pipeline::Uploaded { kept, took: begun.elapsed(), provenance, plan };
         let work = pipeline::run(Arc::clone(&deployments), busy, uploaded, lines);
         let mut running = deployments.running.lock().unwrap_or_else(PoisonError::into_inner);
         while running.try_join_next().is_some() {}

@@ -11,7 +11,7 @@ use super::entry::{Busy, Entry, Loaded, Terms};
 use super::report::{Done, Failed, GoldenRun, Line, Step};
 use super::say::Say;
 use super::{DeployError, Deployments, Provenance, golden};
-use crate::registry::{Kept, NewVersion, Settings};
+use crate::registry::{Kept, NewVersion, RolloutPlan, Settings};
 use crate::sandbox::{Stage, Version};
 use crate::telemetry::Metrics;
 
@@ -20,6 +20,8 @@ pub(super) struct Uploaded {
     pub(super) kept: Kept,
     pub(super) took: Duration,
     pub(super) provenance: Provenance,
+    /// How it is tried; `None`: it becomes the active version.
+    pub(super) plan: Option<RolloutPlan>,
 }
 
 /// Why a step did not go well.
@@ -27,6 +29,12 @@ pub(super) struct Stopped {
     step: Step,
     pub(super) error: DeployError,
     golden: Vec<GoldenRun>,
+}
+
+impl Stopped {
+    fn at(step: Step, error: DeployError) -> Self {
+        Self { step, error, golden: Vec::new() }
+    }
 }
 
 /// What a module has come to, with nothing changed yet.
@@ -47,19 +55,27 @@ pub(super) struct Passed {
 impl Passed {
     /// Makes it the version that runs, under the number that it was recorded with.
     pub(super) fn switch(self, metrics: &Metrics, entry: &Entry, number: u64) -> Done {
+        let (loaded, done) = self.loaded(metrics, entry, number);
+        entry.switch(loaded);
+        done
+    }
+
+    /// Ready to run, and what is told of it beside what runs.
+    fn loaded(self, metrics: &Metrics, entry: &Entry, number: u64) -> (Loaded, Done) {
         let Self { new, version, golden } = self;
         let loaded = Loaded::new(number, version, &new.settings, metrics);
         let changes = entry.active().map_or_else(Vec::new, |active| changes(&traits(&active), &traits(&loaded)));
-        entry.switch(loaded);
-        Done {
+        let done = Done {
             handler: entry.name.clone(),
             version: number,
+            rollout: None,
             digest: new.digest,
             unchanged: false,
             changes,
             golden,
             ms: 0.0,
-        }
+        };
+        (loaded, done)
     }
 }
 
@@ -76,7 +92,8 @@ pub(super) async fn run(deployments: Arc<Deployments>, busy: Busy, uploaded: Upl
         Ok(mut done) => {
             done.ms = begun.elapsed().as_secs_f64() * 1e3;
             let (version, digest, unchanged) = (done.version, &done.digest, done.unchanged);
-            tracing::info!(handler, version, %digest, unchanged, by, "deployed");
+            let rollout = done.rollout.as_ref().map_or("none", |plan| plan.kind.as_str());
+            tracing::info!(handler, version, %digest, unchanged, by, rollout, "deployed");
             say.end(Line::Done(Box::new(done)));
         }
         Err(Stopped { step, error, golden }) => {
@@ -101,7 +118,7 @@ pub(super) async fn run(deployments: Arc<Deployments>, busy: Busy, uploaded: Upl
     }
 }
 
-/// From a module in the registry to the active version.
+/// From a module in the registry to the active version, or to one that is tried.
 async fn deploy(
     deployments: &Deployments,
     entry: &Entry,
@@ -113,14 +130,39 @@ async fn deploy(
         Checked::New(passed) => passed,
     };
     crate::failpoint::reached("checked");
+    if let Some(plan) = uploaded.plan {
+        return begin_trial(deployments, entry, *passed, plan, say).await;
+    }
     say.begin(Step::Switch);
     let recorded = deployments.registry.deploy(passed.new.clone(), None).await;
-    let recorded = recorded.map_err(|error| Stopped { step: Step::Switch, error: error.into(), golden: Vec::new() })?;
+    let recorded = recorded.map_err(|error| Stopped::at(Step::Switch, error.into()))?;
     crate::failpoint::reached("recorded");
     let done = passed.switch(&deployments.metrics, entry, recorded.number);
     crate::failpoint::reached("switched");
     say.done(format!("version {}", recorded.number));
     Ok(done)
+}
+
+/// Tries what has passed beside the active version.
+async fn begin_trial(
+    deployments: &Deployments,
+    entry: &Entry,
+    passed: Passed,
+    plan: RolloutPlan,
+    say: &Arc<Say>,
+) -> Result<Done, Stopped> {
+    let step = match plan {
+        RolloutPlan::Canary { .. } => Step::Canary,
+    };
+    say.begin(step);
+    let recorded = deployments.registry.begin_rollout(passed.new.clone(), plan).await;
+    let (recorded, rollout) = recorded.map_err(|error| Stopped::at(step, error.into()))?;
+    crate::failpoint::reached("recorded");
+    let (loaded, done) = passed.loaded(&deployments.metrics, entry, recorded.number);
+    deployments.begin_trial(entry, loaded, recorded.digest, rollout);
+    crate::failpoint::reached("switched");
+    say.done(format!("version {} gets {} of the messages", recorded.number, plan.share()));
+    Ok(Done { rollout: Some(super::rollout::plan_view(&plan)), ..done })
 }
 
 /// Takes a module in the registry through every step but the switch. Nothing has changed after it.
@@ -132,13 +174,13 @@ pub(super) async fn check(
     say: &Arc<Say>,
 ) -> Result<Checked, Stopped> {
     let (kept, settings) = (&uploaded.kept, &terms.settings);
-    let stopped = |step, error| Stopped { step, error, golden: Vec::new() };
     say.done_in(uploaded.took, format!("{} bytes, sha256:{}", kept.size(), kept.digest()));
     let active = entry.active();
     if let Some(active) = active.as_ref().filter(|active| is_same(active, kept, settings)) {
         return Ok(Checked::Same(Done {
             handler: entry.name.clone(),
             version: active.deployed.number,
+            rollout: None,
             digest: kept.digest().clone(),
             unchanged: true,
             changes: Vec::new(),
@@ -151,7 +193,8 @@ pub(super) async fn check(
     let used = version
         .init()
         .await
-        .map_err(|fault| stopped(Step::Init, DeployError::Init { code: fault.kind.code().0, detail: fault.detail }))?;
+        .map_err(|fault| DeployError::Init { code: fault.kind.code().0, detail: fault.detail })
+        .map_err(|error| Stopped::at(Step::Init, error))?;
     say.done(format!("{} fuel, {} bytes of memory", used.fuel, used.memory_peak));
     let golden = try_golden(deployments, terms, &version, active.as_ref(), say).await?;
     let new = NewVersion {
@@ -178,9 +221,8 @@ async fn load(
     settings: &Settings,
     say: &Arc<Say>,
 ) -> Result<Arc<Version>, Stopped> {
-    let stopped = |step, error| Stopped { step, error, golden: Vec::new() };
     let bytes = deployments.registry.read(kept.digest()).await;
-    let bytes = bytes.map_err(|error| stopped(Step::Validate, error.into()))?;
+    let bytes = bytes.map_err(|error| Stopped::at(Step::Validate, error.into()))?;
     let teller = Arc::clone(say);
     let tell = move |stage| {
         teller.begin(match stage {
@@ -191,7 +233,7 @@ async fn load(
     };
     let loaded = deployments.sandbox.load_in_stages(bytes, &entry.name, &settings.limits, tell).await;
     let step = say.step();
-    let version = loaded.map_err(|source| stopped(step, DeployError::Refused(source)))?;
+    let version = loaded.map_err(|source| Stopped::at(step, DeployError::Refused(source)))?;
     say.done(format!("{} imports, {}", version.imports().count(), version.contract().export()));
     Ok(version)
 }

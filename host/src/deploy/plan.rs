@@ -63,6 +63,7 @@ mod tests {
         HandlerRecord {
             name: "h".to_owned(),
             active: active.map(|_| 1),
+            rollout: None,
             configured: Some(Configured { module, settings: settings(1).hash() }),
             versions: active.map(version).into_iter().collect(),
         }

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::registry::{Digest, Settings};
 use crate::telemetry::VersionCounts;
 
+mod rollout;
+
+pub use rollout::{Aborted, Plan, Promoted, RolloutView, SideView};
+
 /// The steps of a deploy, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -24,6 +28,8 @@ pub enum Step {
     Golden,
     /// It becomes the active version.
     Switch,
+    /// It is tried on a share of the messages, beside the active version.
+    Canary,
 }
 
 impl Step {
@@ -38,6 +44,7 @@ impl Step {
             Self::Init => "init",
             Self::Golden => "golden",
             Self::Switch => "switch",
+            Self::Canary => "canary",
         }
     }
 }
@@ -70,8 +77,11 @@ pub struct StepDone {
 pub struct Done {
     /// The handler.
     pub handler: String,
-    /// The number of the version that runs.
+    /// The number of the version that runs, or is tried.
     pub version: u64,
+    /// How it is tried; nothing: it is the active version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Plan>,
     /// Its module.
     pub digest: Digest,
     /// Whether that very module ran with these very settings already: nothing was changed.
@@ -160,6 +170,9 @@ pub struct HandlerSummary {
     pub name: String,
     /// The version that runs.
     pub active: Option<VersionView>,
+    /// The version that is tried beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutView>,
     /// Versions that are kept.
     pub kept: usize,
     /// Who deploys now.
@@ -184,6 +197,9 @@ pub struct HandlerView {
     pub name: String,
     /// The number of the version that runs.
     pub active: Option<u64>,
+    /// The version that is tried beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutView>,
     /// Who deploys now.
     pub deploying: Option<InProgress>,
     /// Why no version runs.
@@ -200,6 +216,8 @@ pub struct HandlerView {
 pub enum VersionState {
     /// New messages run on it.
     Active,
+    /// It is tried on a share of the messages.
+    Candidate,
     /// It is ready in memory: going back to it takes no load.
     Loaded,
     /// It is on the disk.
@@ -212,6 +230,7 @@ impl VersionState {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
+            Self::Candidate => "candidate",
             Self::Loaded => "loaded",
             Self::Kept => "kept",
         }
@@ -250,7 +269,7 @@ pub struct VersionView {
 pub struct HistoryView {
     /// When.
     pub at: String,
-    /// What: `deployed`, `rolled-back`, `refused`, `forgotten`.
+    /// What: `deployed`, `rolled-back`, `refused`, `canary-started`, `promoted`, `aborted`, `forgotten`.
     pub event: String,
     /// To which version.
     pub version: Option<u64>,

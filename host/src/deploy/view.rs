@@ -1,7 +1,7 @@
 //! What can be seen of a handler, from its records and from what runs.
 
 use super::entry::{Deploying, Entry};
-use super::report::{HandlerSummary, HandlerView, HistoryView, InProgress, VersionState, VersionView};
+use super::report::{HandlerSummary, HandlerView, HistoryView, InProgress, RolloutView, VersionState, VersionView};
 use super::spelled;
 use crate::registry::{HandlerRecord, Happened, VersionRecord};
 
@@ -11,6 +11,7 @@ pub(super) fn summary(entry: &Entry, record: Option<&HandlerRecord>) -> HandlerS
     HandlerSummary {
         name: entry.name.clone(),
         active: active.map(|version| view(entry, version)),
+        rollout: rollout(entry),
         kept: record.map_or(0, |record| record.versions.len()),
         deploying: entry.deploying().map(in_progress),
         trouble: trouble(entry),
@@ -22,6 +23,7 @@ pub(super) fn whole(entry: &Entry, record: &HandlerRecord, history: Vec<Happened
     HandlerView {
         name: entry.name.clone(),
         active: entry.active().map(|loaded| loaded.deployed.number),
+        rollout: rollout(entry),
         deploying: entry.deploying().map(in_progress),
         trouble: trouble(entry),
         versions: record.versions.iter().map(|version| view(entry, version)).collect(),
@@ -29,13 +31,19 @@ pub(super) fn whole(entry: &Entry, record: &HandlerRecord, history: Vec<Happened
     }
 }
 
+fn rollout(entry: &Entry) -> Option<RolloutView> {
+    Some(entry.on_trial()?.view(&entry.active()?))
+}
+
 fn view(entry: &Entry, version: &VersionRecord) -> VersionView {
     let loaded = entry.loaded(version.number);
     let active = entry.active().is_some_and(|active| active.deployed.number == version.number);
-    let state = match (&loaded, active) {
-        (_, true) => VersionState::Active,
-        (Some(_), false) => VersionState::Loaded,
-        (None, false) => VersionState::Kept,
+    let tried = entry.on_trial().is_some_and(|on| on.record.number == version.number);
+    let state = match (&loaded, active, tried) {
+        (_, true, _) => VersionState::Active,
+        (_, false, true) => VersionState::Candidate,
+        (Some(_), false, false) => VersionState::Loaded,
+        (None, false, false) => VersionState::Kept,
     };
     VersionView {
         number: version.number,

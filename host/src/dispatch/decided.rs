@@ -130,7 +130,7 @@ fn evidence<'a>(
 ) -> Evidence<'a> {
     let now = shared.setup.clock.now();
     // Empty when no module ran.
-    let digest = entry.runs_on().map_or("", |version| version.handler.digest());
+    let digest = entry.runs_on().map_or("", |pick| pick.version.handler.digest());
     Evidence { identity: &shared.setup.identity, delivery: &entry.delivery, outcome, detail, usage, digest, now }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::broker::lease::Lease;
 use crate::broker::{Delivery, Receipt};
 use crate::dispatch::budget::Budget;
-use crate::dispatch::slot::Deployed;
+use crate::dispatch::trial::Pick;
 
 /// One delivery that is held.
 #[derive(Debug)]
@@ -29,14 +29,14 @@ pub(crate) struct InFlight {
     /// Whether it was handed to the settle stage: from then on that stage alone ends it.
     decided: AtomicBool,
     /// The version that it runs on, from the start of its run on.
-    version: OnceLock<Arc<Deployed>>,
+    runs_on: OnceLock<Pick>,
 }
 
 impl InFlight {
     fn new(delivery: Delivery, received_at: Instant) -> Self {
         let lease = Lease::until(delivery.lease_ends_at);
         let size = delivery.message.size();
-        Self { delivery, lease, received_at, size, decided: AtomicBool::new(false), version: OnceLock::new() }
+        Self { delivery, lease, received_at, size, decided: AtomicBool::new(false), runs_on: OnceLock::new() }
     }
 
     pub(crate) const fn sequence(&self) -> u64 {
@@ -52,14 +52,14 @@ impl InFlight {
         self.decided.store(true, Ordering::Release);
     }
 
-    /// The version that it runs on: the one that is given, unless it has one already.
-    pub(crate) fn run_on(&self, version: Arc<Deployed>) -> &Arc<Deployed> {
-        self.version.get_or_init(|| version)
+    /// What it runs on: what is given, unless it has something already.
+    pub(crate) fn run_on(&self, pick: Pick) -> &Pick {
+        self.runs_on.get_or_init(|| pick)
     }
 
-    /// The version that it runs or ran on; `None` before its run.
-    pub(crate) fn runs_on(&self) -> Option<&Arc<Deployed>> {
-        self.version.get()
+    /// What it runs or ran on; `None` before its run.
+    pub(crate) fn runs_on(&self) -> Option<&Pick> {
+        self.runs_on.get()
     }
 
     pub(crate) fn is_decided(&self) -> bool {

@@ -22,13 +22,17 @@ mod pace;
 mod process;
 mod receive;
 mod settle;
+mod share;
 mod shared;
 mod slot;
 mod subscription;
+mod trial;
 mod turns;
 
 pub use gate::Pause;
+pub use share::{NotAShare, Share};
 pub use shared::{Links, Setup, Tuning};
 pub use slot::{Deployed, Slot};
 pub use subscription::{Drained, Subscription};
+pub use trial::{Pick, Trial};
 pub use turns::{InTurn, Place, Seat, Turns};

@@ -11,7 +11,7 @@ use crate::broker::Standing;
 use crate::dispatch::decided::{Decided, Verdict};
 use crate::dispatch::in_flight::InFlight;
 use crate::dispatch::shared::Shared;
-use crate::dispatch::slot::Deployed;
+use crate::dispatch::trial::Pick;
 use crate::dispatch::turns::Place;
 use crate::handler::{Call, Run};
 use crate::outcome::{Fault, FaultKind, Outcome, ReasonCode};
@@ -110,16 +110,19 @@ async fn process_one(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, 
 async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f64) -> Decided {
     let message = &entry.delivery.message;
     // From here to its end the message is of this version, whatever comes into the slot meanwhile.
-    let version = shared.slot.pick(message).map(|version| entry.run_on(version));
-    let run = match version {
-        Some(version) => call(shared, place, entry, version).await,
+    let pick = shared.slot.pick(message).map(|pick| entry.run_on(pick));
+    let run = match pick {
+        Some(pick) => call(shared, place, entry, pick).await,
         None => Run::without_usage(Outcome::Fault(no_handler(&shared.setup.identity.handler))),
     };
+    let (outcome, routed) = resolve(shared, entry, pick, run.outcome);
+    if let Some(pick) = pick {
+        pick.ran(entry.delivery.progress.deliveries == 1, &outcome, &run.usage);
+    }
     // I2: what a run did after its lease was over has no effect.
     if entry.lease.is_over(Instant::now()) {
         return Decided::abandoned(Arc::clone(entry));
     }
-    let (outcome, routed) = resolve(shared, entry, version, run.outcome);
     let now = shared.setup.clock.now();
     let policy = shared.policy();
     let situation = Situation {
@@ -133,7 +136,7 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
     Decided::after_run(shared, entry, &outcome, &decision, routed, run.usage)
 }
 
-async fn call(shared: &Shared, place: &mut Place, entry: &InFlight, version: &Deployed) -> Run {
+async fn call(shared: &Shared, place: &mut Place, entry: &InFlight, pick: &Pick) -> Run {
     let delivery = &entry.delivery;
     let previous_failure = delivery.progress.previous_failure();
     let call = Call {
@@ -144,27 +147,21 @@ async fn call(shared: &Shared, place: &mut Place, entry: &InFlight, version: &De
         previous_failure: previous_failure.as_deref(),
         lease: &entry.lease,
     };
-    let run = place.run(version.handler.handle(call)).await;
+    let run = place.run(pick.version.handler.handle(call)).await;
     shared.pace.record(run.usage.duration);
     shared.metrics.ran(run.outcome.code(), &run.usage);
-    version.figures.ran(run.outcome.code(), &run.usage);
-    version.measurements.record(&run.measurements);
+    pick.version.measurements.record(&run.measurements);
     let identity = &shared.setup.identity;
     logs::pass_on(&identity.handler, &identity.subscription, &delivery.message.id, &run.logs);
     run
 }
 
 /// Sees to where the outputs go; one that may not go there is a fault of the handler.
-fn resolve(
-    shared: &Shared,
-    entry: &InFlight,
-    version: Option<&Arc<Deployed>>,
-    outcome: Outcome,
-) -> (Outcome, Vec<Routed>) {
-    match (outcome, version) {
-        (Outcome::Completed(outputs), Some(version)) if !outputs.is_empty() => {
+fn resolve(shared: &Shared, entry: &InFlight, pick: Option<&Pick>, outcome: Outcome) -> (Outcome, Vec<Routed>) {
+    match (outcome, pick) {
+        (Outcome::Completed(outputs), Some(pick)) if !outputs.is_empty() => {
             let subscription = &shared.setup.identity.subscription;
-            match route(outputs, &version.grants, subscription, &entry.delivery.message.id) {
+            match route(outputs, &pick.version.grants, subscription, &entry.delivery.message.id) {
                 Ok(routed) => (Outcome::Completed(Vec::new()), routed),
                 Err(fault) => (Outcome::Fault(fault), Vec::new()),
             }

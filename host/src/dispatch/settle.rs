@@ -211,6 +211,9 @@ fn count(shared: &Shared, decided: &Decided, now: SystemTime) {
         shared.metrics.outputs(outputs.len(), 0);
     }
     shared.metrics.settled(settled_as, reason, delivery.progress.attempt(), age);
+    if let Some(pick) = decided.entry.runs_on() {
+        pick.settled(settled_as);
+    }
     let subscription = &shared.setup.identity.subscription;
     let sequence = decided.entry.sequence();
     match settled_as {

@@ -139,7 +139,7 @@ impl Shared {
     /// Whether a message has been held for as long as it may be: by the version that it runs on, or would run on.
     pub(crate) fn held_too_long(&self, entry: &InFlight, now: Instant) -> bool {
         let max_run = match entry.runs_on() {
-            Some(version) => version.max_run,
+            Some(pick) => pick.version.max_run,
             None => self.slot.active().map_or(Duration::ZERO, |version| version.max_run),
         };
         now.saturating_duration_since(entry.received_at) > max_run.saturating_add(self.setup.settle_time)

@@ -3,15 +3,18 @@
 //! Invariants:
 //! - A run picks its version once, at its start, and keeps it to its end: what it may send to, what is recorded of it
 //!   and how long it may take are all of that version.
-//! - A swap is one store: what was picked before runs on the old version, what is picked after on the new one.
+//! - A swap is one store: what was picked before runs on the old version, what is picked after on the new one. So is
+//!   the start of a trial, and its end.
+//! - While a trial is on, the same message gets the same version each time that it comes.
 //! - A version that has left the slot lives for as long as something runs on it, or somebody else keeps it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use crate::dispatch::trial::{Pick, Trial};
 use crate::handler::Handler;
 use crate::message::Message;
 use crate::settle::outputs::Grants;
@@ -45,8 +48,15 @@ impl std::fmt::Debug for Deployed {
 /// Where the versions of one handler come and go.
 #[derive(Debug, Default)]
 pub struct Slot {
-    active: ArcSwapOption<Deployed>,
+    lineup: ArcSwap<Lineup>,
     filled: Notify,
+}
+
+/// What messages may run on at one moment.
+#[derive(Debug, Default)]
+struct Lineup {
+    active: Option<Arc<Deployed>>,
+    trial: Option<Arc<Trial>>,
 }
 
 impl Slot {
@@ -64,38 +74,66 @@ impl Slot {
         slot
     }
 
-    /// The version that a message runs on; `None` when there is none yet. Takes no lock.
-    ///
-    /// The message is asked for so that a part of them can be given to another version by what they are, and a message
-    /// that comes again gets the same one.
+    /// What a message runs on: the active version, or the one on trial when the message is in its share; `None` when
+    /// there is none yet. Takes no lock.
     #[must_use]
-    pub fn pick(&self, _message: &Message) -> Option<Arc<Deployed>> {
-        self.active.load_full()
+    pub fn pick(&self, message: &Message) -> Option<Pick> {
+        let lineup = self.lineup.load();
+        let active = lineup.active.as_ref()?;
+        Some(Pick::choose(active, lineup.trial.as_ref(), &message.id))
     }
 
-    /// The version that new messages run on.
+    /// The version that new messages run on, but for those of a trial.
     #[must_use]
     pub fn active(&self) -> Option<Arc<Deployed>> {
-        self.active.load_full()
+        self.lineup.load().active.clone()
+    }
+
+    /// The trial that is on.
+    #[must_use]
+    pub fn trial(&self) -> Option<Arc<Trial>> {
+        self.lineup.load().trial.clone()
     }
 
     /// Puts a version in the place of the one before, which is given back. What runs finishes on the old one; what the
-    /// old one kept for its next message is dropped.
+    /// old one kept for its next message is dropped. A trial that was on is over: its candidate may be the one that
+    /// comes into the place.
     pub fn swap(&self, version: Arc<Deployed>) -> Option<Arc<Deployed>> {
         version.handler.serve();
-        let before = self.active.swap(Some(version));
+        let before = self.lineup.swap(Arc::new(Lineup { active: Some(Arc::clone(&version)), trial: None }));
         self.filled.notify_waiters();
-        if let Some(before) = &before {
-            before.handler.rest();
+        let candidate = before.trial.as_ref().map(|trial| &trial.candidate);
+        for gone in before.active.iter().chain(candidate).filter(|gone| !Arc::ptr_eq(gone, &version)) {
+            gone.handler.rest();
         }
-        before
+        before.active.clone()
+    }
+
+    /// Begins a trial beside the active version; one that was on is over. Whoever begins and ends trials does so one
+    /// after the other.
+    pub fn begin(&self, trial: Arc<Trial>) {
+        trial.candidate.handler.serve();
+        self.replace_trial(Some(trial));
+    }
+
+    /// Ends the trial that is on: all messages that come run on the active version. What runs on the candidate finishes
+    /// there.
+    pub fn end_trial(&self) {
+        self.replace_trial(None);
+    }
+
+    fn replace_trial(&self, trial: Option<Arc<Trial>>) {
+        let before = self.lineup.rcu(|lineup| Lineup { active: lineup.active.clone(), trial: trial.clone() });
+        if let Some(over) = &before.trial {
+            over.candidate.handler.rest();
+        }
     }
 
     /// Waits until there is a version.
     pub async fn filled(&self) {
         loop {
             let filled = self.filled.notified();
-            if self.active.load().is_some() {
+            if self.lineup.load().active.is_some() {
                 return;
             }
             filled.await;
@@ -155,9 +193,9 @@ mod tests {
         (quiet, Arc::new(deployed))
     }
 
-    fn message() -> Message {
+    fn message(id: &str) -> Message {
         Message {
-            id: "1".into(),
+            id: id.into(),
             subject: "a".into(),
             headers: Headers::default(),
             body: bytes::Bytes::new(),
@@ -170,10 +208,10 @@ mod tests {
     fn a_run_keeps_its_version_and_the_old_one_goes_with_its_last_run() {
         let ((one, first), (two, second)) = (version(1), version(2));
         let slot = Slot::holding(first);
-        let running = slot.pick(&message()).unwrap();
+        let running = slot.pick(&message("1")).unwrap();
         let old = slot.swap(second).unwrap();
-        assert_eq!(slot.pick(&message()).unwrap().number, 2);
-        assert_eq!((running.number, old.number), (1, 1));
+        assert_eq!(slot.pick(&message("1")).unwrap().version.number, 2);
+        assert_eq!((running.version.number, old.number), (1, 1));
         assert!(one.resting.load(Ordering::Acquire) && !two.resting.load(Ordering::Acquire));
         let gone = Arc::downgrade(&old);
         drop(old);
@@ -185,11 +223,35 @@ mod tests {
     #[tokio::test]
     async fn an_empty_slot_is_waited_for() {
         let slot = Slot::empty();
-        assert!(slot.pick(&message()).is_none());
+        assert!(slot.pick(&message("1")).is_none());
         let mut waiting = std::pin::pin!(slot.filled());
         assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         slot.swap(version(1).1);
         waiting.await;
         slot.filled().await;
+    }
+
+    #[test]
+    fn the_same_message_gets_the_same_version_while_a_trial_is_on() {
+        let ((one, first), (two, second)) = (version(1), version(2));
+        let slot = Slot::holding(Arc::clone(&first));
+        let on = |id: usize| slot.pick(&message(&format!("m-{id}"))).unwrap().version.number;
+        slot.begin(Trial::new(Arc::clone(&second), "10%".parse().unwrap()));
+        let chosen: Vec<usize> = (0..100).filter(|id| on(*id) == 2).collect();
+        assert_eq!(chosen, [8, 20, 31, 39, 68, 74, 94]);
+        assert!((0..1000).all(|id| (on(id) == 2) == (on(id) == 2)));
+        let resting = |quiet: &Quiet| quiet.resting.load(Ordering::Acquire);
+        assert_eq!((resting(&one), resting(&two)), (false, false));
+
+        let late = slot.pick(&message("m-8")).unwrap();
+        slot.end_trial();
+        assert!((0..1000).all(|id| on(id) == 1) && slot.trial().is_none());
+        assert_eq!((late.version.number, resting(&one), resting(&two)), (2, false, true), "what runs on it finishes");
+
+        // The candidate takes the place of the other: it was serving, and goes on to.
+        slot.begin(Trial::new(Arc::clone(&second), "10%".parse().unwrap()));
+        slot.swap(second);
+        assert!((0..1000).all(|id| on(id) == 2) && slot.trial().is_none());
+        assert_eq!((resting(&one), resting(&two)), (true, false));
     }
 }

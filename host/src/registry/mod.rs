@@ -11,6 +11,7 @@
 //! - Bytes are handed out only when their sha256 is the one that was asked for; a file that differs is put aside and named.
 //! - A module is durable before a version names it, and stays as long as a version that is kept names it.
 //! - A version and the switch to it are one transaction, synced: after any crash the old or the new one is active, whole.
+//! - So are a version and the rollout that tries it, and the end of a rollout and what comes after it.
 //! - The history only grows.
 
 mod digest;
@@ -19,6 +20,7 @@ mod incoming;
 mod modules;
 mod records;
 mod retain;
+mod rollout;
 mod settings;
 mod version;
 
@@ -29,6 +31,7 @@ pub use digest::{Digest, NotADigest};
 pub use error::RegistryError;
 pub use incoming::Incoming;
 pub use modules::Kept;
+pub use rollout::{RolloutPlan, RolloutRecord};
 pub use settings::{OutputGrant, Settings};
 pub use version::{Configured, Event, HandlerRecord, Happened, NewVersion, VersionRecord};
 
@@ -96,7 +99,7 @@ impl Registry {
         self.with(|inner| inner.records().handlers()).await
     }
 
-    /// Records a version and makes it the active one, in one transaction.
+    /// Records a version and makes it the active one, in one transaction. A rollout that is on is over with that.
     ///
     /// # Errors
     /// When it could not be written; then nothing has changed.
@@ -109,7 +112,8 @@ impl Registry {
     }
 
     /// Records versions of several handlers and makes them the active ones, and notes what the configuration says of
-    /// others, all in one transaction. One record a version, in their order.
+    /// others, all in one transaction. One record a version, in their order. Rollouts of those handlers are over with
+    /// that.
     ///
     /// # Errors
     /// When it could not be written; then nothing has changed.
@@ -121,13 +125,43 @@ impl Registry {
         self.with(move |inner| inner.records().deploy_all(&versions, &notes)).await
     }
 
-    /// Makes a version that is kept the active one, in one transaction.
+    /// Makes a version that is kept the active one, in one transaction. A rollout that is on is over with that.
     ///
     /// # Errors
     /// When there is no such version, or it could not be written; then nothing has changed.
     pub async fn activate(&self, name: &str, number: u64, by: &str, event: Event) -> Result<(), RegistryError> {
         let (name, by) = (name.to_owned(), by.to_owned());
         self.with(move |inner| inner.records().activate(&name, number, &by, event)).await
+    }
+
+    /// Records a version and that it is tried beside the active one, in one transaction.
+    ///
+    /// # Errors
+    /// When it could not be written, or a rollout of the handler is on already; then nothing has changed.
+    pub async fn begin_rollout(
+        &self,
+        version: NewVersion,
+        plan: RolloutPlan,
+    ) -> Result<(VersionRecord, RolloutRecord), RegistryError> {
+        self.with(move |inner| inner.records().begin_rollout(&version, &plan)).await
+    }
+
+    /// Makes the version that is tried the active one, in one transaction. `detail` says why, for people.
+    ///
+    /// # Errors
+    /// When that version is not tried any more, or it could not be written; then nothing has changed.
+    pub async fn promote(&self, name: &str, number: u64, by: &str, detail: &str) -> Result<(), RegistryError> {
+        let (name, by, detail) = (name.to_owned(), by.to_owned(), detail.to_owned());
+        self.with(move |inner| inner.records().promote(&name, number, &by, &detail)).await
+    }
+
+    /// Ends the rollout of a version; the active one stays. `detail` says why, for people.
+    ///
+    /// # Errors
+    /// As for [`Registry::promote`].
+    pub async fn abort(&self, name: &str, number: u64, by: &str, detail: &str) -> Result<(), RegistryError> {
+        let (name, by, detail) = (name.to_owned(), by.to_owned(), detail.to_owned());
+        self.with(move |inner| inner.records().abort(&name, number, &by, &detail)).await
     }
 
     /// Adds to the history what changed nothing else: a deploy that was refused.
@@ -148,7 +182,7 @@ impl Registry {
         self.with(move |inner| inner.records().history(&name, limit)).await
     }
 
-    /// Forgets the versions beyond the active one and the newest `keep` of each handler, then removes the modules that
+    /// Forgets the versions beyond those in use and the newest `keep` of each handler, then removes the modules that
     /// no version names and nobody is deploying. Gives back how many modules went.
     ///
     /// # Errors

@@ -10,9 +10,12 @@ use super::retain::forgotten;
 use super::version::{Configured, Event, HandlerRecord, Happened, NewVersion, VersionRecord};
 use super::{Digest, RegistryError};
 
-/// The layout of the file; another number is another layout.
-const LAYOUT: i64 = 1;
+mod rollout;
 
+/// The layout of the file; another number is another layout. 1 had no rollouts.
+const LAYOUT: i64 = 2;
+
+/// What layout 1 had.
 const TABLES: &str = "
 CREATE TABLE handler (
     name                TEXT    PRIMARY KEY,
@@ -61,8 +64,11 @@ impl Records {
         let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
         let mut records = Self { connection, path: path.to_owned() };
         match found {
-            0 => records.change(|transaction| {
-                transaction.execute_batch(TABLES)?;
+            0 | 1 => records.change(|transaction| {
+                if found == 0 {
+                    transaction.execute_batch(TABLES)?;
+                }
+                transaction.execute_batch(rollout::TABLE)?;
                 transaction.pragma_update(None, "user_version", LAYOUT)
             })?,
             LAYOUT => {}
@@ -131,6 +137,7 @@ impl Records {
             let found = make_active(transaction, name, number.cast_signed(), now)?;
             if found {
                 happened(transaction, name, Some(number.cast_signed()), event, by, "")?;
+                rollout::replaced(transaction, name, number.cast_signed(), by)?;
             }
             Ok(found)
         })?;
@@ -174,7 +181,8 @@ impl Records {
             .into_iter()
             .map(|handler| {
                 let numbers: Vec<u64> = handler.versions.iter().map(|version| version.number).collect();
-                (handler.name, forgotten(&numbers, handler.active, keep))
+                let tried = handler.rollout.map(|rollout| rollout.number);
+                (handler.name, forgotten(&numbers, &[handler.active, tried], keep))
             })
             .filter(|(_, numbers)| !numbers.is_empty())
             .collect();
@@ -226,7 +234,8 @@ fn handler(connection: &Connection, name: &str) -> rusqlite::Result<HandlerRecor
          FROM version WHERE handler = ?1 ORDER BY number DESC",
     )?;
     let versions = statement.query_map(params![name], version)?.collect::<rusqlite::Result<_>>()?;
-    Ok(HandlerRecord { name: name.to_owned(), active, configured, versions })
+    let rollout = rollout::rollout(connection, name)?;
+    Ok(HandlerRecord { name: name.to_owned(), active, rollout, configured, versions })
 }
 
 fn version(row: &Row<'_>) -> rusqlite::Result<VersionRecord> {
@@ -251,6 +260,11 @@ fn digest(row: &Row<'_>, index: usize) -> rusqlite::Result<Digest> {
 
 fn unreadable(index: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(index, rusqlite::types::Type::Text, Box::new(error))
+}
+
+fn version_of(connection: &Connection, name: &str, number: i64) -> rusqlite::Result<VersionRecord> {
+    let found = handler(connection, name)?;
+    found.version(number.cast_unsigned()).cloned().ok_or(rusqlite::Error::QueryReturnedNoRows)
 }
 
 /// False when there is no such version.
@@ -279,6 +293,19 @@ fn add_version(
     now: i64,
 ) -> rusqlite::Result<VersionRecord> {
     let name = &new.handler;
+    let number = insert(transaction, new, now)?;
+    make_active(transaction, name, number, now)?;
+    if let Some(configured) = configured {
+        note_configured(transaction, name, configured)?;
+    }
+    happened(transaction, name, Some(number), Event::Deployed, &new.deployed_by, &new.source)?;
+    rollout::replaced(transaction, name, number, &new.deployed_by)?;
+    version_of(transaction, name, number)
+}
+
+/// Adds a version, and its handler when it is the first; gives back the number.
+fn insert(transaction: &Transaction<'_>, new: &NewVersion, now: i64) -> rusqlite::Result<i64> {
+    let name = &new.handler;
     add_handler(transaction, name)?;
     let number: i64 = transaction.query_row(
         "UPDATE handler SET next_number = next_number + 1 WHERE name = ?1 RETURNING next_number - 1",
@@ -300,13 +327,7 @@ fn add_version(
             now
         ],
     )?;
-    make_active(transaction, name, number, now)?;
-    if let Some(configured) = configured {
-        note_configured(transaction, name, configured)?;
-    }
-    happened(transaction, name, Some(number), Event::Deployed, &new.deployed_by, &new.source)?;
-    let found = handler(transaction, name)?;
-    found.version(number.cast_unsigned()).cloned().ok_or(rusqlite::Error::QueryReturnedNoRows)
+    Ok(number)
 }
 
 fn note_configured(transaction: &Transaction<'_>, name: &str, configured: &Configured) -> rusqlite::Result<()> {

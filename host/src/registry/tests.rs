@@ -166,6 +166,84 @@ async fn what_no_kept_version_names_is_collected_and_numbers_are_not_used_twice(
     assert_eq!(place.deploy("a", b"six").await.number, 6);
 }
 
+fn canary(text: &str) -> RolloutPlan {
+    RolloutPlan::Canary { share: text.parse().unwrap(), promote_after: Some(std::time::Duration::from_millis(600_500)) }
+}
+
+#[tokio::test]
+async fn a_rollout_survives_and_ends_with_what_comes_after_it() {
+    let place = place().await;
+    place.deploy("a", b"one").await;
+    let kept = place.put(b"two").await;
+    let (tried, rollout) = place.registry.begin_rollout(version("a", kept.digest()), canary("5%")).await.unwrap();
+    drop(kept);
+    assert_eq!((tried.number, tried.activated_at), (2, None));
+    assert_eq!((rollout.number, rollout.plan, rollout.started_by.as_str()), (2, canary("5%"), "me"));
+    let again = place.registry.begin_rollout(version("a", &Digest::of(b"one")), canary("5%")).await;
+    assert!(again.is_err(), "one at a time");
+    let place = place.again().await;
+    let record = place.registry.handler("a").await.unwrap();
+    assert_eq!((record.active, record.rollout.as_ref()), (Some(1), Some(&rollout)));
+    assert_eq!(record.versions.len(), 2, "what was refused left nothing behind");
+    assert_eq!(place.registry.collect(0).await.unwrap(), 0, "what is tried is kept");
+
+    let stale = place.registry.promote("a", 1, "host", "").await.unwrap_err();
+    assert!(matches!(stale, RegistryError::NoVersion { number: 1, .. }), "{stale:?}");
+    place.registry.abort("a", 2, "host", "too many faults").await.unwrap();
+    assert!(place.registry.abort("a", 2, "host", "").await.is_err(), "once");
+    let record = place.registry.handler("a").await.unwrap();
+    assert_eq!((record.active, record.rollout, record.versions.len()), (Some(1), None, 2));
+
+    let kept = place.put(b"three").await;
+    place.registry.begin_rollout(version("a", kept.digest()), canary("50%")).await.unwrap();
+    place.registry.promote("a", 3, "you", "by hand").await.unwrap();
+    let record = place.registry.handler("a").await.unwrap();
+    assert_eq!((record.active, record.rollout.is_none()), (Some(3), true));
+    assert_eq!(record.previous().unwrap().number, 1, "the one that was aborted never was active");
+    let kept = place.put(b"four").await;
+    place.registry.begin_rollout(version("a", kept.digest()), canary("1%")).await.unwrap();
+    place.deploy("a", b"five").await;
+    let record = place.registry.handler("a").await.unwrap();
+    assert_eq!((record.active, record.rollout.is_none()), (Some(5), true));
+    let history = place.registry.history("a", 20).await.unwrap();
+    let told: Vec<_> = history.iter().rev().map(|one| (one.event.as_str(), one.number, one.detail.as_str())).collect();
+    let expected = [
+        ("deployed", Some(1), "a test"),
+        ("canary-started", Some(2), "5% of the messages; a test"),
+        ("aborted", Some(2), "too many faults"),
+        ("canary-started", Some(3), "50% of the messages; a test"),
+        ("promoted", Some(3), "by hand"),
+        ("canary-started", Some(4), "1% of the messages; a test"),
+        ("deployed", Some(5), "a test"),
+        ("aborted", Some(4), "version 5 was made the active one"),
+    ];
+    assert_eq!(told, expected);
+}
+
+/// The story: a host of before rollouts has records of layout 1; a later host finds its versions in them unchanged.
+#[tokio::test]
+async fn records_of_the_first_layout_are_taken_over() {
+    let place = place().await;
+    place.deploy("a", b"one").await;
+    place.deploy("a", b"two").await;
+    let before = place.registry.handlers().await.unwrap();
+    let Place { directory, registry } = place;
+    drop(registry);
+    let connection = rusqlite::Connection::open(directory.path().join("registry.sqlite")).unwrap();
+    connection.execute_batch("DROP TABLE rollout; PRAGMA user_version = 1;").unwrap();
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get(0)).unwrap();
+    assert_eq!(tables, 3, "as layout 1 had them");
+    drop(connection);
+    let registry = Registry::open(directory.path().to_owned()).await.unwrap();
+    assert_eq!(registry.handlers().await.unwrap(), before);
+    let place = Place { directory, registry };
+    let kept = place.put(b"three").await;
+    place.registry.begin_rollout(version("a", kept.digest()), canary("5%")).await.unwrap();
+    let place = place.again().await;
+    assert_eq!(place.registry.handler("a").await.unwrap().rollout.unwrap().number, 3);
+}
+
 #[tokio::test]
 async fn a_second_host_is_refused_and_so_is_a_later_layout() {
     let place = place().await;

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::{Digest, Settings};
+use super::{Digest, RolloutRecord, Settings};
 
 /// A version to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct HandlerRecord {
     pub name: String,
     /// The number of the version that runs.
     pub active: Option<u64>,
+    /// The version that is tried beside it.
+    pub rollout: Option<RolloutRecord>,
     /// What the configuration said of it when it was last looked at.
     pub configured: Option<Configured>,
     /// The versions that are kept, the newest first.
@@ -92,6 +94,12 @@ pub enum Event {
     RolledBack,
     /// A deploy was refused; nothing changed.
     Refused,
+    /// A version was recorded, and a share of the messages runs on it.
+    CanaryStarted,
+    /// The version that was tried was made the active one.
+    Promoted,
+    /// The version that was tried is not tried any more; the active one stayed.
+    Aborted,
     /// A version was forgotten.
     Forgotten,
 }
@@ -104,12 +112,21 @@ impl Event {
             Self::Deployed => "deployed",
             Self::RolledBack => "rolled-back",
             Self::Refused => "refused",
+            Self::CanaryStarted => "canary-started",
+            Self::Promoted => "promoted",
+            Self::Aborted => "aborted",
             Self::Forgotten => "forgotten",
         }
     }
 }
 
 impl HandlerRecord {
+    /// Of a handler of which nothing is known.
+    #[must_use]
+    pub fn empty(name: &str) -> Self {
+        Self { name: name.to_owned(), active: None, rollout: None, configured: None, versions: Vec::new() }
+    }
+
     /// A version by its number.
     #[must_use]
     pub fn version(&self, number: u64) -> Option<&VersionRecord> {

@@ -13,6 +13,7 @@ use super::broker::BrokerMetrics;
 use super::guest::{GuestSeries, HandlerMetrics};
 use super::histogram::{AGES, ATTEMPTS, Histogram, SECONDS};
 use super::names::{self, Name};
+use super::rollouts::{RolloutSide, Rollouts, ShownRollout};
 use super::subscription::SubscriptionMetrics;
 
 /// Labels of one series. Made when a handle is resolved, never on the way of a message.
@@ -29,6 +30,7 @@ pub struct Metrics {
     registry: Registry,
     families: Families,
     guests: Arc<GuestSeries>,
+    rollouts: Arc<Rollouts>,
     subscriptions: Mutex<BTreeMap<String, Arc<SubscriptionMetrics>>>,
     brokers: Mutex<BTreeMap<String, Arc<BrokerMetrics>>>,
 }
@@ -61,6 +63,7 @@ pub(super) struct Families {
     pub(super) broker_connected: Gauges,
     pub(super) broker_reconnects: Counters,
     pub(super) measurements_dropped: Counters,
+    rollouts_ended: Counters,
     /// One a name of [`names::TALLIES`].
     pub(super) tallies: Vec<(&'static Name, Counters)>,
 }
@@ -103,6 +106,7 @@ impl Families {
             broker_connected: gauges(registry, &names::BROKER_CONNECTED),
             broker_reconnects: counters(registry, &names::BROKER_RECONNECTS),
             measurements_dropped: counters(registry, &names::MEASUREMENTS_DROPPED),
+            rollouts_ended: counters(registry, &names::ROLLOUTS_ENDED),
             tallies: names::TALLIES.iter().map(|name| (name, counters(registry, name))).collect(),
         }
     }
@@ -125,7 +129,10 @@ impl Metrics {
         let families = Families::register(&mut registry);
         let guests = Arc::new(GuestSeries::default());
         registry.register_collector(Box::new(Arc::clone(&guests)));
-        Self { registry, families, guests, subscriptions: Mutex::default(), brokers: Mutex::default() }
+        let rollouts = Arc::new(Rollouts::default());
+        registry.register_collector(Box::new(Arc::clone(&rollouts)));
+        let (subscriptions, brokers) = Default::default();
+        Self { registry, families, guests, rollouts, subscriptions, brokers }
     }
 
     /// The handle of a subscription, the same one for the same name. `system` is the kind of its broker.
@@ -147,6 +154,17 @@ impl Metrics {
         let labels = vec![("handler", name.to_owned())];
         let dropped = self.families.measurements_dropped.get_or_create_owned(&labels);
         HandlerMetrics::new(Arc::clone(&self.guests), name, max_series, dropped)
+    }
+
+    /// Shows the two versions of a rollout for as long as what is given back is held.
+    pub fn rollout(&self, handler: &str, stable: RolloutSide, candidate: RolloutSide) -> ShownRollout {
+        ShownRollout::new(&self.rollouts, handler, stable, candidate)
+    }
+
+    /// A rollout of a handler ended: `promoted` or `aborted`, by the `host` or a `person`.
+    pub fn rollout_ended(&self, handler: &str, result: &'static str, by: &'static str) {
+        let labels = vec![("handler", handler.to_owned()), ("result", result.to_owned()), ("by", by.to_owned())];
+        self.families.rollouts_ended.get_or_create_owned(&labels).inc();
     }
 
     /// All subscriptions that have a handle, by name.

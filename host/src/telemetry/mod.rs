@@ -13,6 +13,8 @@ mod histogram;
 pub mod logs;
 pub mod metrics;
 pub mod names;
+mod rollouts;
+pub mod side;
 pub mod subscription;
 mod version;
 
@@ -20,5 +22,7 @@ pub use broker::BrokerMetrics;
 pub use counts::{Latency, SubscriptionCounts};
 pub use guest::HandlerMetrics;
 pub use metrics::Metrics;
+pub use rollouts::{RolloutSide, ShownRollout};
+pub use side::{Evidence, SideFigures};
 pub use subscription::{Ending, SubscriptionMetrics};
 pub use version::{VersionCounts, VersionFigures};

@@ -104,6 +104,21 @@ names! {
     BROKER_RECONNECTS = "tidegate.broker.reconnects", Unit::Things("connection");
     /// Measurements of handlers that were dropped: too many series, or a name that cannot be used
     MEASUREMENTS_DROPPED = "tidegate.handler.measurements.dropped", Unit::Things("measurement");
+    /// Rollouts that ended, by `result`: promoted or aborted; and `by`: the host or a person
+    ROLLOUTS_ENDED = "tidegate.rollouts.ended", Unit::Things("rollout");
+}
+
+names! {
+    ROLLOUTS, "What is shown of the two versions of a rollout, by number and role, while it is on.":
+
+    /// Runs, by outcome
+    ROLLOUT_RUNS = "tidegate.rollout.runs", Unit::Things("run");
+    /// How long all runs took together
+    ROLLOUT_TIME = "tidegate.rollout.run_time", Unit::Seconds;
+    /// Fuel of all runs
+    ROLLOUT_FUEL = "tidegate.rollout.fuel", Unit::Things("fuel");
+    /// Messages that were given up
+    ROLLOUT_DEAD_LETTERS = "tidegate.rollout.dead_letters", Unit::Things("message");
 }
 
 names! {
@@ -141,7 +156,7 @@ names! {
 
 /// All of them, in the order of the documentation.
 pub fn all() -> impl Iterator<Item = &'static Name> {
-    MEASURED.iter().chain(TALLIES)
+    MEASURED.iter().chain(ROLLOUTS).chain(TALLIES)
 }
 
 #[cfg(test)]
@@ -179,6 +194,7 @@ mod tests {
         );
         let sections = [
             ("Messages, handlers, brokers", MEASURED),
+            ("The two versions of a rollout, by number and role, while it is on", ROLLOUTS),
             ("What a broker counts by itself (each shows those that it has)", TALLIES),
         ];
         for (title, names) in sections {

@@ -33,6 +33,17 @@ pub struct VersionCounts {
     pub mean_fuel: Option<u64>,
 }
 
+/// The figures of a version, added up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VersionSums {
+    /// Runs by outcome code.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Time of all runs, in seconds.
+    pub seconds: f64,
+    /// Fuel of all runs.
+    pub fuel: u64,
+}
+
 impl Default for VersionFigures {
     fn default() -> Self {
         Self {
@@ -55,12 +66,23 @@ impl VersionFigures {
         self.fuel.fetch_add(usage.fuel, Ordering::Relaxed);
     }
 
+    /// The figures now, added up.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "microseconds of some hundred years are exact")]
+    pub fn sums(&self) -> VersionSums {
+        let (micros, fuel) = (self.micros.load(Ordering::Relaxed), self.fuel.load(Ordering::Relaxed));
+        VersionSums { outcomes: self.outcomes(), seconds: micros as f64 / 1e6, fuel }
+    }
+
+    fn outcomes(&self) -> BTreeMap<String, u64> {
+        self.outcomes.iter().map(|(code, count)| (code.to_owned(), count.load(Ordering::Relaxed))).collect()
+    }
+
     /// The figures now.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "an average of so many runs loses nothing that a person would see")]
     pub fn counts(&self) -> VersionCounts {
-        let outcomes: BTreeMap<String, u64> =
-            self.outcomes.iter().map(|(code, count)| (code.to_owned(), count.load(Ordering::Relaxed))).collect();
+        let outcomes = self.outcomes();
         let runs: u64 = outcomes.values().sum();
         let mut buckets = Vec::new();
         self.seconds.add_to(&mut buckets);

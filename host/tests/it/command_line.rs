@@ -241,6 +241,64 @@ fn a_changed_configuration_is_shown_and_applied() {
 }
 
 #[test]
+fn a_canary_is_begun_looked_at_promoted_and_aborted() {
+    let desk = Desk::with_handler();
+    std::fs::write(desk.path().join("ledger.wasm"), guest("ledger")).unwrap();
+    let _host = desk.host();
+    desk.expect(&["promote", "behave"], "", 3);
+    desk.expect(&["abort", "none"], "", 3);
+    let deploy = |more: &[&str], code| {
+        let output = desk.run(&[&["deploy", "ledger.wasm", "--handler", "behave"], more].concat(), "");
+        let (out, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{more:?}: {out}{told}");
+        (out.into_owned(), told.into_owned())
+    };
+    deploy(&["--canary", "5"], 2);
+    deploy(&["--canary", "0%"], 2);
+    deploy(&["--canary", "5%", "--promote-after", "soon"], 2);
+    deploy(&["--promote-after", "10m"], 2);
+    assert!(deploy(&["--canary", "100%"], 1).1.contains("nothing to be compared with"));
+    assert!(deploy(&["--canary", "5%", "--promote-after", "1ms"], 1).1.contains("between a second and 30 days"));
+
+    let (out, steps) = deploy(&["--canary", "12.5%"], 0);
+    assert!(out.contains("behave@2 sha256:") && out.contains("gets 12.5% of the messages as a canary"), "{out}");
+    let last = steps.lines().last().unwrap();
+    assert!(last.starts_with("canary ") && last.ends_with("version 2 gets 12.5% of the messages"), "{steps}");
+    let refused = deploy(&[], 1).1;
+    assert!(refused.contains("`tidegate promote behave`") && refused.contains("`tidegate abort behave`"), "{refused}");
+    desk.expect(&["rollback", "behave"], "", 1);
+    let listed = desk.json(&["handlers", "--json"], "", 0);
+    let handler = &listed["handlers"][0];
+    assert_eq!((&handler["active"]["number"], &handler["rollout"]["version"]), (&json!(1), &json!(2)));
+    assert_eq!((&handler["rollout"]["kind"], &handler["rollout"]["share"]), (&json!("canary"), &json!("12.5%")));
+    assert!(desk.expect(&["handlers"], "", 0).contains("12.5% canary"));
+    let shown = desk.expect(&["handlers", "show", "behave"], "", 0);
+    for part in ["canary: version 2 gets 12.5%", "begun by local", "candidate", "stable", "canary-started"] {
+        assert!(shown.contains(part), "no `{part}` in {shown}");
+    }
+
+    let aborted = desk.json(&["abort", "behave", "--json"], "", 0);
+    assert_eq!((&aborted["version"], &aborted["active"]), (&json!(2), &json!(1)));
+    desk.expect(&["abort", "behave"], "", 3);
+    let deployed = desk.json(
+        &["deploy", "ledger.wasm", "--handler", "behave", "--canary", "5%", "--promote-after", "1h", "--json"],
+        "",
+        0,
+    );
+    assert_eq!(deployed["rollout"], json!({ "kind": "canary", "share": "5%", "promote_after_seconds": 3600.0 }));
+    let promoted = desk.json(&["promote", "behave", "--json"], "", 0);
+    assert_eq!((&promoted["from"], &promoted["to"]), (&json!(1), &json!(3)));
+    let shown = desk.json(&["handlers", "show", "behave", "--json"], "", 0);
+    assert_eq!((&shown["active"], shown.get("rollout")), (&json!(3), None));
+    let events: Vec<_> = shown["history"].as_array().unwrap().iter().map(|one| &one["event"]).collect();
+    assert_eq!(events, ["promoted", "canary-started", "aborted", "canary-started", "deployed"]);
+    let audit = std::fs::read_to_string(desk.path().join("tidegate-data/audit.jsonl")).unwrap();
+    assert!(audit.contains("handler.promote") && audit.contains("handler.abort"), "{audit}");
+    // The version that was aborted never was active: going back passes over it.
+    assert_eq!(desk.json(&["rollback", "behave", "--json"], "", 0)["to"], json!(1));
+}
+
+#[test]
 fn a_message_is_tried_without_a_broker() {
     let desk = Desk::with_handler();
     let run = desk.json(&["invoke", "behaviours.wasm", "-s", "echo", "--json"], "hello", 0);

@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 
 use super::{Client, encoded, read, refusal};
 use crate::cli::exit::Failure;
-use crate::deploy::report::{HandlerList, HandlerView, Line, RolledBack};
+use crate::deploy::report::{Aborted, HandlerList, HandlerView, Line, Promoted, RolledBack};
 
 /// A module that waits for the compiler, takes as long as it may there, and is tried on golden messages.
 const DEPLOY_TIMEOUT: Duration = Duration::from_secs(600);
@@ -33,15 +33,28 @@ impl Client {
         read(request.send_empty())
     }
 
-    /// Uploads a module and passes each line of the answer on as it comes.
+    /// Makes the version that is tried the active one.
+    pub(crate) fn promote(&self, name: &str) -> Result<Promoted, Failure> {
+        read(self.agent.post(self.of_handler(name, "/promote")).send_empty())
+    }
+
+    /// Ends the trial of a version.
+    pub(crate) fn abort(&self, name: &str) -> Result<Aborted, Failure> {
+        read(self.agent.post(self.of_handler(name, "/abort")).send_empty())
+    }
+
+    /// Uploads a module, with what is asked of the deploy, and passes each line of the answer on as it comes.
     pub(crate) fn deploy(
         &self,
         name: &str,
         module: &File,
-        source: &str,
+        query: &[(&str, String)],
         mut each: impl FnMut(Line),
     ) -> Result<(), Failure> {
-        let request = self.agent.post(self.of_handler(name, "/versions")).query("source", source);
+        let mut request = self.agent.post(self.of_handler(name, "/versions"));
+        for (key, value) in query {
+            request = request.query(*key, value);
+        }
         let request = request.header("content-type", "application/wasm").header("expect", "100-continue");
         let request =
             request.config().timeout_recv_response(Some(DEPLOY_TIMEOUT)).timeout_recv_body(Some(DEPLOY_TIMEOUT));

@@ -11,6 +11,7 @@ mod embedded;
 mod fsync;
 mod jetstream;
 mod rig;
+mod rollouts;
 mod swap;
 
 use std::sync::Arc;

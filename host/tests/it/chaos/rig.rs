@@ -158,6 +158,11 @@ retry = {{ preset = "quick", max_attempts = 100 }}
         serde_json::from_str(&self.get("/v1/status")?).ok()
     }
 
+    /// Its metrics, as Prometheus gets them.
+    pub fn metrics(&self) -> String {
+        self.get("/metrics").unwrap()
+    }
+
     /// What runs, and which versions there are.
     pub fn handler(&self) -> HandlerView {
         serde_json::from_str(&self.get("/v1/handlers/ledger").unwrap()).unwrap()
@@ -165,10 +170,22 @@ retry = {{ preset = "quick", max_attempts = 100 }}
 
     /// Deploys a module; the last line of the answer, or `None` when the host is gone.
     pub fn deploy(&self, module: &[u8]) -> Option<Line> {
-        let mut answer = agent().post(self.url("/v1/handlers/ledger/versions")).send(module).ok()?;
+        self.deploy_as("", module)
+    }
+
+    /// The same, as the query says: `canary=5%25`.
+    pub fn deploy_as(&self, query: &str, module: &[u8]) -> Option<Line> {
+        let mut answer = agent().post(self.url(&format!("/v1/handlers/ledger/versions?{query}"))).send(module).ok()?;
         let text = answer.body_mut().read_to_string().ok()?;
         let last = text.lines().last()?;
         Some(serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {text}")))
+    }
+
+    /// Asks for something of the handler; status and answer, or `None` when the host is gone.
+    pub fn post(&self, what: &str) -> Option<(u16, serde_json::Value)> {
+        let mut answer = agent().post(self.url(&format!("/v1/handlers/ledger/{what}"))).send_empty().ok()?;
+        let text = answer.body_mut().read_to_string().ok()?;
+        Some((answer.status().as_u16(), serde_json::from_str(&text).ok()?))
     }
 
     /// Goes back to a version.

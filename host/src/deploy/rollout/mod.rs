@@ -1,0 +1,193 @@
+//! Rollouts: a version is tried beside the active one before it takes its place.
+//!
+//! Invariants:
+//! - A version that is tried has passed every step of a deploy, and is recorded as tried before a message runs on it:
+//!   whatever the host dies of, the next start goes on with the rollout, or has never begun it.
+//! - While one is on, the versions of its handler do not change otherwise: another deploy and a rollback are refused.
+//!   Only what the configuration deploys at a start replaces it.
+//! - What is decided of a canary follows from counts alone ([`judge`]); what carries it out ([`watch`]) decides nothing.
+//! - Promoting and aborting change the records before the slot, as every switch does.
+
+mod exact;
+mod judge;
+mod view;
+mod watch;
+
+use std::sync::Arc;
+
+pub(super) use view::plan_view;
+use watch::Watched;
+pub(super) use watch::watch;
+
+use super::entry::{Entry, Loaded};
+use super::report::{Aborted, Promoted};
+use super::{DeployError, Deployments};
+use crate::dispatch::{Share, Trial};
+use crate::registry::{Digest, HandlerRecord, RegistryError, RolloutPlan, RolloutRecord};
+use crate::telemetry::{Metrics, RolloutSide, ShownRollout, SideFigures};
+
+/// Who promotes and aborts by itself.
+const HOST: &str = "host";
+
+/// A version that is tried on this host.
+#[derive(Clone)]
+pub(super) struct OnTrial {
+    pub(super) loaded: Loaded,
+    pub(super) digest: Digest,
+    pub(super) trial: Arc<Trial>,
+    pub(super) record: RolloutRecord,
+    watched: Arc<Watched>,
+    _shown: Arc<ShownRollout>,
+}
+
+impl OnTrial {
+    /// A version that is tried from now on, beside the active one.
+    fn new(loaded: Loaded, digest: Digest, record: RolloutRecord, active: &Loaded, metrics: &Metrics) -> Self {
+        let trial = Trial::new(Arc::clone(&loaded.deployed), record.plan.share());
+        let side = |role, of: &Loaded, figures: &Arc<SideFigures>| RolloutSide {
+            role,
+            version: of.deployed.number,
+            figures: Arc::clone(figures),
+        };
+        let (stable, tried) = (side("stable", active, &trial.stable), side("candidate", &loaded, &trial.tried));
+        let shown = Arc::new(metrics.rollout(loaded.version.name(), stable, tried));
+        Self { loaded, digest, trial, record, watched: Arc::new(Watched::new()), _shown: shown }
+    }
+}
+
+/// Refuses a plan that cannot be carried out.
+pub(super) fn check(entry: &Entry, plan: &RolloutPlan) -> Result<(), DeployError> {
+    match plan {
+        RolloutPlan::Canary { share: Share::ALL, .. } => return Err(DeployError::WholeCanary),
+        RolloutPlan::Canary { .. } => {}
+    }
+    match entry.active() {
+        Some(_) => Ok(()),
+        None => Err(DeployError::NothingBeside { handler: entry.name.clone() }),
+    }
+}
+
+/// Refuses what would change the versions of a handler while one is tried.
+pub(super) fn check_none(entry: &Entry) -> Result<(), DeployError> {
+    match entry.on_trial() {
+        None => Ok(()),
+        Some(OnTrial { record, .. }) => {
+            let (handler, number, kind) = (entry.name.clone(), record.number, record.plan.name());
+            Err(DeployError::RolloutOn { handler, number, kind })
+        }
+    }
+}
+
+impl Deployments {
+    /// Makes the version that is tried the active one, now.
+    ///
+    /// # Errors
+    /// When there is no such handler, no version of it is tried, somebody deploys to it, or it cannot be recorded.
+    pub async fn promote(&self, handler: &str, by: &str) -> Result<Promoted, DeployError> {
+        let entry = self.entry(handler)?;
+        let _busy = entry.busy(by)?;
+        let (on, active) = tried(&entry)?;
+        self.promote_now(&entry, &on, by, &on.told(&active)).await?;
+        let (from, to) = (active.deployed.number, on.record.number);
+        Ok(Promoted { handler: handler.to_owned(), from, to, digest: on.digest })
+    }
+
+    /// Ends the rollout, and leaves the active version as it is.
+    ///
+    /// # Errors
+    /// As for [`Deployments::promote`].
+    pub async fn abort(&self, handler: &str, by: &str) -> Result<Aborted, DeployError> {
+        let entry = self.entry(handler)?;
+        let _busy = entry.busy(by)?;
+        let (on, active) = tried(&entry)?;
+        self.abort_now(&entry, &on, by, &on.told(&active)).await?;
+        Ok(Aborted { handler: handler.to_owned(), version: on.record.number, active: active.deployed.number })
+    }
+
+    /// Begins to try a version that is recorded as tried.
+    pub(super) fn begin_trial(&self, entry: &Entry, loaded: Loaded, digest: Digest, record: RolloutRecord) {
+        // Without an active version there is nothing that it could be tried beside, and nothing takes messages.
+        if let Some(active) = entry.active() {
+            entry.begin_trial(OnTrial::new(loaded, digest, record, &active, &self.metrics));
+            self.trial_begun.notify_one();
+        }
+    }
+
+    /// Goes on with the rollouts that are recorded and not on: after a start, and when a handler is configured again.
+    /// A version that cannot be loaded any more is not tried any more: the active one runs.
+    pub(super) async fn resume_rollouts(&self) {
+        let records = match self.registry.handlers().await {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::error!(%error, "the rollouts that are recorded could not be read, and do not go on");
+                return;
+            }
+        };
+        for record in records {
+            let (Some(rollout), Ok(entry)) = (record.rollout.clone(), self.entry(&record.name)) else { continue };
+            if entry.on_trial().is_some() || entry.active().is_none() {
+                continue;
+            }
+            let (handler, number) = (&record.name, rollout.number);
+            match self.load_tried(&record, number).await {
+                Ok((loaded, digest)) => {
+                    tracing::info!(handler, version = number, kind = rollout.plan.name(), "the rollout goes on");
+                    self.begin_trial(&entry, loaded, digest, rollout);
+                }
+                Err(error) => {
+                    let why = error.chain();
+                    tracing::error!(handler, version = number, why, "what was tried cannot be loaded, and is aborted");
+                    if let Err(error) = self.registry.abort(handler, number, HOST, &why).await {
+                        tracing::error!(handler, %error, "that could not be recorded");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn load_tried(&self, record: &HandlerRecord, number: u64) -> Result<(Loaded, Digest), DeployError> {
+        let no_version = || DeployError::NoVersion { handler: record.name.clone(), number: Some(number) };
+        let version = record.version(number).ok_or_else(no_version)?;
+        Ok((self.load(&record.name, version).await?, version.digest.clone()))
+    }
+
+    fn count_end(&self, entry: &Entry, result: &'static str, by: &str) {
+        self.metrics.rollout_ended(&entry.name, result, if by == HOST { "host" } else { "person" });
+    }
+
+    /// For whoever holds the handler.
+    async fn promote_now(&self, entry: &Entry, on: &OnTrial, by: &str, why: &str) -> Result<(), DeployError> {
+        let (handler, version) = (&entry.name, on.record.number);
+        self.registry.promote(handler, version, by, why).await.map_err(|error| ended(entry, error))?;
+        crate::failpoint::reached("promoted");
+        entry.switch(on.loaded.clone());
+        self.count_end(entry, "promoted", by);
+        tracing::info!(handler, version, by, why, "promoted");
+        Ok(())
+    }
+
+    /// For whoever holds the handler.
+    async fn abort_now(&self, entry: &Entry, on: &OnTrial, by: &str, why: &str) -> Result<(), DeployError> {
+        let (handler, version) = (&entry.name, on.record.number);
+        self.registry.abort(handler, version, by, why).await.map_err(|error| ended(entry, error))?;
+        crate::failpoint::reached("aborted");
+        entry.end_trial();
+        self.count_end(entry, "aborted", by);
+        tracing::warn!(handler, version, by, why, "aborted: all messages run on the version from before");
+        Ok(())
+    }
+}
+
+/// Somebody else promoted or aborted it a moment before.
+fn ended(entry: &Entry, error: RegistryError) -> DeployError {
+    match error {
+        RegistryError::NoVersion { .. } => DeployError::NoRollout { handler: entry.name.clone() },
+        other => other.into(),
+    }
+}
+
+/// What is tried, and what it is tried beside.
+fn tried(entry: &Entry) -> Result<(OnTrial, Loaded), DeployError> {
+    let both = entry.on_trial().zip(entry.active());
+    both.ok_or_else(|| DeployError::NoRollout { handler: entry.name.clone() })
+}

@@ -1,0 +1,132 @@
+//! Looks after the rollouts of a host: ends those that something speaks against, and those that have shown enough.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
+
+use super::judge::{Looks, Next, Situation, Waits, decide, waits};
+use super::{HOST, OnTrial, tried};
+use crate::deploy::entry::{Entry, Loaded};
+use crate::deploy::{DeployError, Deployments};
+use crate::registry::RolloutPlan;
+
+/// Between two looks. A version that fails is noticed within this, and a look at which there is nothing new to see costs
+/// a microsecond.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// What could not be recorded is tried again after so long: a full disk is told of once in a while.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// What was seen of a rollout by now, on this host.
+#[derive(Debug)]
+pub(super) struct Watched {
+    since: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    looks: Looks,
+    /// It was told that messages are missing.
+    told: bool,
+    /// Not before this is it looked at again.
+    rests_until: Option<Instant>,
+}
+
+impl Watched {
+    pub(super) fn new() -> Self {
+        Self { since: Instant::now(), state: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Changed in steps that cannot panic: it is whole even if a holder died.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks until the host's deployments are gone; while no version is tried, waits for one that is.
+pub(in crate::deploy) async fn watch(deployments: Weak<Deployments>, begun: Arc<Notify>) {
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        let Some(deployments) = deployments.upgrade() else { return };
+        let any = deployments.look_after_rollouts().await;
+        drop(deployments);
+        if !any {
+            begun.notified().await;
+        }
+    }
+}
+
+impl Deployments {
+    /// Whether a version is tried at all.
+    async fn look_after_rollouts(&self) -> bool {
+        let mut any = false;
+        for entry in self.handlers.load_full().values() {
+            let Ok((on, active)) = tried(entry) else { continue };
+            any = true;
+            if let Err(error) = self.look(entry, &on, &active).await {
+                let (handler, again, error) = (&entry.name, AGAIN_AFTER, error.chain());
+                tracing::error!(handler, error, ?again, "the end of a rollout could not be recorded");
+                on.watched.lock().rests_until = Some(Instant::now() + AGAIN_AFTER);
+            }
+        }
+        any
+    }
+
+    async fn look(&self, entry: &Arc<Entry>, on: &OnTrial, active: &Loaded) -> Result<(), DeployError> {
+        let now = Instant::now();
+        if on.watched.lock().rests_until.is_some_and(|until| now < until) {
+            return Ok(());
+        }
+        let (next, looks) = on.decide(now);
+        let why = match &next {
+            Next::Wait(waits) => {
+                on.wait(&entry.name, *waits, looks);
+                return Ok(());
+            }
+            Next::Abort(objection) => objection.to_string(),
+            Next::Promote => format!("nothing spoke against it: {}", on.told(active)),
+        };
+        // Somebody who ends it by hand has it; what was seen now is seen the next time too.
+        let Ok(_busy) = entry.busy(HOST) else { return Ok(()) };
+        match next {
+            Next::Promote => self.promote_now(entry, on, HOST, &why).await,
+            Next::Abort(_) | Next::Wait(_) => self.abort_now(entry, on, HOST, &why).await,
+        }
+    }
+}
+
+impl OnTrial {
+    /// What is to become of it, by what both versions came to.
+    fn decide(&self, now: Instant) -> (Next, Looks) {
+        let RolloutPlan::Canary { promote_after, .. } = self.record.plan;
+        let (stable, candidate) = (self.trial.stable.evidence(), self.trial.tried.evidence());
+        decide(&Situation {
+            stable: &stable,
+            candidate: &candidate,
+            elapsed: now.saturating_duration_since(self.watched.since),
+            promote_after,
+            looks: self.watched.lock().looks,
+        })
+    }
+
+    fn wait(&self, handler: &str, waits: Waits, looks: Looks) {
+        let mut state = self.watched.lock();
+        state.looks = looks;
+        if waits.is_for_messages() && !state.told {
+            state.told = true;
+            tracing::warn!(handler, version = self.record.number, "the canary {waits}");
+        }
+    }
+
+    /// What it waits for, in words.
+    pub(super) fn note(&self) -> String {
+        let RolloutPlan::Canary { promote_after, .. } = self.record.plan;
+        let (stable, candidate) = (self.trial.stable.evidence(), self.trial.tried.evidence());
+        let waits = waits(&stable, &candidate, self.watched.since.elapsed(), promote_after);
+        waits.map_or_else(|| "is about to be promoted".to_owned(), |waits| waits.to_string())
+    }
+}
