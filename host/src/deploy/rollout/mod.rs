@@ -5,7 +5,7 @@
 //!   whatever the host dies of, the next start goes on with the rollout, or has never begun it.
 //! - While one is on, the versions of its handler do not change otherwise: another deploy and a rollback are refused.
 //!   Only what the configuration deploys at a start replaces it.
-//! - What is decided of a canary follows from counts alone ([`judge`]); what carries it out ([`watch`]) decides nothing.
+//! - What is decided of a canary follows from counts alone ([`judge`]); what carries it out ([`mod@watch`]) decides nothing.
 //! - Promoting and aborting change the records before the slot, as every switch does.
 
 mod exact;
