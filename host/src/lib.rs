@@ -11,6 +11,7 @@
 pub mod access;
 pub mod message;
 pub mod outcome;
+pub mod signature;
 
 pub mod broker;
 pub mod clock;

@@ -12,6 +12,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
@@ -26,6 +28,7 @@ use crate::deploy::report::{Aborted, HandlerList, HandlerView, Line, Promoted, R
 use crate::deploy::{DeployError, Deployments, Provenance, Upload};
 use crate::dispatch::Share;
 use crate::registry::{Digest, RolloutPlan};
+use crate::signature::{self, Signature};
 
 /// A sender that sends nothing for so long has gone.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -136,11 +139,16 @@ pub(super) async fn deploy(
     let expected = query.digest.as_deref().map(str::parse::<Digest>).transpose();
     let expected = expected.map_err(|error| Fail::bad_request("invalid-digest", error.to_string()))?;
     let plan = query.plan()?;
+    let signature = signature_of(&headers)?;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let upload = deployments(&state)?.upload(&handler, &caller.name, announced).await;
     let upload = upload.and_then(|upload| match plan {
         Some(plan) => upload.tried(plan),
         None => Ok(upload),
+    });
+    let upload = upload.map(|upload| match signature {
+        Some(signature) => upload.signed(signature),
+        None => upload,
     });
     let upload = receive(upload.map_err(|error| fail(&error))?, body, announced).await?;
     let source = query.source.unwrap_or_default();
@@ -148,6 +156,16 @@ pub(super) async fn deploy(
     let provenance = Provenance { by: caller.name.to_string(), source };
     let lines = upload.deploy(provenance, expected.as_ref()).await.map_err(|error| fail(&error))?;
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream(lines))).into_response())
+}
+
+/// The signature of the module, when one came.
+fn signature_of(headers: &HeaderMap) -> Result<Option<Signature>, Fail> {
+    let Some(value) = headers.get(signature::HEADER) else { return Ok(None) };
+    let wrong = |message: String| Fail::bad_request("invalid-signature", message);
+    let text = STANDARD.decode(value.as_bytes());
+    let text = text.map_err(|error| wrong(format!("the header `{}` is not base64: {error}", signature::HEADER)))?;
+    let place = format!("what the header `{}` has", signature::HEADER);
+    Signature::read(&text, &place).map(Some).map_err(|error| wrong(error.to_string()))
 }
 
 /// Reads the whole body into the registry. Dropped in the middle, it leaves nothing there.
@@ -203,7 +221,8 @@ pub(super) fn fail(error: &DeployError) -> Fail {
         | DeployError::RolloutOn { .. }
         | DeployError::NothingBeside { .. }
         | DeployError::NotGranted { .. } => StatusCode::CONFLICT,
-        DeployError::Refused(_)
+        DeployError::Signature(_)
+        | DeployError::Refused(_)
         | DeployError::Configured { .. }
         | DeployError::Init { .. }
         | DeployError::Golden(_)

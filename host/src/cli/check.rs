@@ -8,6 +8,7 @@ use super::{ConfigArgument, say, table};
 use crate::config::Config;
 use crate::handler::Handler;
 use crate::sandbox::{Sandbox, SandboxOptions};
+use crate::signature::{self, Signer};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -37,6 +38,8 @@ struct CheckedHandler {
     module: String,
     digest: String,
     size: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed_by: Option<Signer>,
     imports: Vec<String>,
 }
 
@@ -77,19 +80,23 @@ async fn modules(config: &Config, found: &mut Found) -> anyhow::Result<()> {
         let Some(path) = &handler.module else { continue };
         let Ok(bytes) = tokio::fs::read(path).await else { continue };
         let size = bytes.len();
+        let signature = if config.signatures.is_off() { Ok(None) } else { signature::beside(path) };
+        let signed = signature.and_then(|signature| config.signatures.check(&bytes, signature.as_ref()));
+        let cannot = |error: anyhow::Error| format!("error: handler `{name}` cannot run {}: {error:#}", path.display());
+        let signed_by = signed.unwrap_or_else(|error| {
+            found.problems.push(cannot(error.into()));
+            None
+        });
         match sandbox.load(bytes, name, &handler.limits).await {
             Ok(version) => found.handlers.push(CheckedHandler {
                 name: name.clone(),
                 module: path.display().to_string(),
                 digest: version.digest().to_owned(),
                 size,
+                signed_by,
                 imports: version.imports().map(str::to_owned).collect(),
             }),
-            Err(error) => {
-                let error = anyhow::Error::from(error);
-                let module = path.display();
-                found.problems.push(format!("error: handler `{name}` cannot run {module}: {error:#}"));
-            }
+            Err(error) => found.problems.push(cannot(error.into())),
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ use super::{ConfigArgument, client, rollout, say, table};
 use crate::config::parse_duration;
 use crate::deploy::report::{Change, Done, Failed, GoldenRun, Line};
 use crate::dispatch::Share;
+use crate::signature;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -21,6 +22,10 @@ pub(super) struct Arguments {
     /// The handler, by its name in the host's configuration
     #[arg(long, value_name = "NAME")]
     handler: String,
+    /// The module's signature, as `minisign -S` writes it [default: the file beside the module, FILE.minisig, when it is
+    /// there]
+    #[arg(long, value_name = "FILE")]
+    signature: Option<PathBuf>,
     /// Try it on a share of the messages, such as 5%, beside the version that runs
     #[arg(long, value_name = "SHARE")]
     canary: Option<Share>,
@@ -54,9 +59,14 @@ pub(super) fn deploy(arguments: &Arguments) -> Ended {
     let path = arguments.module.display();
     let module = File::open(&arguments.module).with_context(|| format!("opening the module {path}"));
     let module = module.map_err(Failure::usage)?;
+    let signature = match &arguments.signature {
+        Some(path) => signature::read(path).map(Some),
+        None => signature::beside(&arguments.module),
+    };
+    let signature = signature.map_err(Failure::usage)?;
     let client = client::of(&arguments.config)?;
     let mut last = None;
-    client.deploy(&arguments.handler, &module, &arguments.query(), |line| match line {
+    client.deploy(&arguments.handler, &module, signature.as_ref(), &arguments.query(), |line| match line {
         Line::Step(step) => {
             let took = table::duration(Duration::from_secs_f64(step.ms.max(0.0) / 1e3));
             say::talk(format!("{:<9} {took:>9}  {}", step.name.name(), step.detail).trim_end());

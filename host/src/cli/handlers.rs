@@ -134,13 +134,22 @@ fn listed(handlers: &[HandlerSummary]) -> String {
     table::rendered(&rows)
 }
 
+/// The place of the column, behind the size.
+const SIGNED_BY: usize = 4;
+
 fn shown(handler: &HandlerView) -> String {
-    let mut rows = table::table(&[
+    let mut columns = vec![
         "VERSION", "STATE", "DIGEST", "SIZE", "DEPLOYED", "BY", "SOURCE", "RUNS", "MEAN", "P99", "FUEL", "OUTCOMES",
-    ]);
+    ];
+    // A column that would be empty is left out.
+    let any_signed = handler.versions.iter().any(|version| version.signed_by.is_some());
+    if any_signed {
+        columns.insert(SIGNED_BY, "SIGNED BY");
+    }
+    let mut rows = table::table(&columns);
     for version in &handler.versions {
         let [runs, mean, p99, fuel] = figures(version.figures.as_ref());
-        rows.add_row(vec![
+        let mut row = vec![
             version.number.to_string(),
             version.state.name().to_owned(),
             short(version.digest.as_str()),
@@ -153,7 +162,11 @@ fn shown(handler: &HandlerView) -> String {
             p99,
             fuel,
             outcomes(version.figures.as_ref()),
-        ]);
+        ];
+        if any_signed {
+            row.insert(SIGNED_BY, version.signed_by.as_ref().map(ToString::to_string).unwrap_or_default());
+        }
+        rows.add_row(row);
     }
     let contract = handler.versions.iter().find(|version| Some(version.number) == handler.active);
     let contract = contract.map_or_else(|| "no version runs".to_owned(), |version| version.contract.clone());

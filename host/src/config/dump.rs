@@ -23,6 +23,7 @@ use crate::broker::embedded;
 use crate::broker::jetstream::Confirm;
 use crate::sandbox::limits::Limits;
 use crate::settle::policy::{Backoff, RetryPolicy};
+use crate::signature::Policy;
 
 /// Writes the configuration out.
 pub(super) fn dump(config: &Config) -> String {
@@ -46,6 +47,7 @@ pub(super) fn dump(config: &Config) -> String {
     }
     page.section(&["registry"]);
     page.line("keep_versions", number(config.registry.keep_versions as u64));
+    signatures(&mut page, &config.signatures);
     for (name, broker) in &config.brokers {
         page.section(&["brokers", name]);
         page.line("type", text(broker.kind()));
@@ -76,6 +78,17 @@ fn http_token(page: &mut Page<'_>, name: &str, token: &TokenConfig) {
     }
     if let Some(expires) = token.expires {
         page.line("expires", text(&humantime::format_rfc3339(expires).to_string()));
+    }
+}
+
+fn signatures(page: &mut Page<'_>, policy: &Policy) {
+    page.section(&["signatures"]);
+    page.line("required", Value::Boolean(policy.required()));
+    if !policy.keys().is_empty() {
+        page.section(&["signatures", "keys"]);
+        for (name, key) in policy.keys() {
+            page.line(name, text(key.as_str()));
+        }
     }
 }
 
@@ -342,6 +355,10 @@ role = "operate"
 handlers = ["invoice", "billing-*"]
 expires = "2027-01-01"
 
+[signatures]
+required = false
+keys.release = "RWTkF1wLySnzuspbqsSutj3OxOD7dgfKgoTAYc2oI60aS5FOEKREYncv"
+
 [brokers.main]
 type = "embedded"
 max_age = "36h"
@@ -385,6 +402,7 @@ retry.preset = "patient"
             (&again.host, &again.http, &again.registry, &again.brokers, &again.handlers, &again.subscriptions),
             (&config.host, &config.http, &config.registry, &config.brokers, &config.handlers, &config.subscriptions)
         );
+        assert_eq!(again.signatures, config.signatures);
     }
 
     #[test]

@@ -45,7 +45,7 @@ fn is_service_link(rest: &str) -> bool {
 
 fn no_setting(name: &str, rest: &str) -> Problem {
     let problem = Problem::of_variable(name, format!("`{name}` is not a setting"));
-    let sections = ["HOST", "HTTP", "REGISTRY", "BROKERS", "HANDLERS", "SUBSCRIPTIONS"];
+    let sections = ["HOST", "HTTP", "REGISTRY", "SIGNATURES", "BROKERS", "HANDLERS", "SUBSCRIPTIONS"];
     let section = sections.iter().find_map(|section| {
         let key = rest.strip_prefix(section)?.trim_matches('_');
         (!key.is_empty()).then(|| format!("{PREFIX}{section}__{key}"))

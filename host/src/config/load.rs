@@ -15,6 +15,7 @@ use super::http::HttpConfig;
 use super::problem::{Problem, Problems};
 use super::raw::RawConfig;
 use super::reader::Reader;
+use super::signatures;
 use super::subscription::{References, SubscriptionConfig};
 use super::tree::{Node, Path as KeyPath};
 use super::{Config, ConfigError, Document};
@@ -78,6 +79,7 @@ fn validate(raw: RawConfig, source: Document, checker: &mut Checker) -> Config {
     let host = HostConfig::validate(raw.host, checker);
     let http = HttpConfig::validate(raw.http, checker);
     let registry = RegistryConfig::validate(&raw.registry, &host, checker);
+    let signatures = signatures::validate(raw.signatures, checker);
     let brokers: BTreeMap<String, BrokerConfig> = raw
         .brokers
         .into_iter()
@@ -104,7 +106,7 @@ fn validate(raw: RawConfig, source: Document, checker: &mut Checker) -> Config {
     check_names("handlers", &handler_names, checker);
     check_names("subscriptions", &names("subscriptions"), checker);
     check_queue_paths(&brokers, checker);
-    Config { host, http, registry, brokers, handlers, subscriptions, source }
+    Config { host, http, registry, signatures, brokers, handlers, subscriptions, source }
 }
 
 /// Two names that differ in case or in `-` and `_` only could not be told apart in an environment variable.

@@ -30,6 +30,7 @@ mod raw_values;
 mod reader;
 mod schema;
 mod secret;
+mod signatures;
 mod subscription;
 mod tree;
 mod units;
@@ -46,6 +47,8 @@ pub use secret::{Secret, SecretError, SecretSource};
 pub use subscription::SubscriptionConfig;
 pub(crate) use units::{parse_duration, parse_size};
 
+use crate::signature::Policy;
+
 /// The name of the file that is looked for when none is named.
 pub const FILE_NAME: &str = "tidegate.toml";
 
@@ -58,6 +61,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// What was deployed.
     pub registry: RegistryConfig,
+    /// Who may sign the modules that run.
+    pub signatures: Policy,
     /// The messaging systems, by name.
     pub brokers: BTreeMap<String, BrokerConfig>,
     /// The handlers, by name.

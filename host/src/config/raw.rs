@@ -24,6 +24,8 @@ pub(super) struct RawConfig {
     pub(super) http: RawHttp,
     /// What was deployed, and how much of it is kept.
     pub(super) registry: RawRegistry,
+    /// Who may sign the modules that run.
+    pub(super) signatures: RawSignatures,
     /// The messaging systems, by a name of your choice.
     pub(super) brokers: BTreeMap<String, RawBroker>,
     /// The handlers, by name.
@@ -126,6 +128,17 @@ pub(super) struct RawToken {
 pub(super) struct RawRegistry {
     /// How many versions of each handler are kept, the newest ones; the active one is kept in any case. Default: 10.
     pub(super) keep_versions: Option<u32>,
+}
+
+/// Who may sign the modules that run. Without it nothing is checked.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawSignatures {
+    /// Run only modules that one of the keys signed. Default: true where keys are listed. When false, a module that has no
+    /// signature may run; one that has a wrong signature may not.
+    pub(super) required: Option<bool>,
+    /// The public keys that are trusted, by a name of your choice: the second line of a `minisign.pub`.
+    pub(super) keys: BTreeMap<String, String>,
 }
 
 /// A messaging system, chosen by its `type`.

@@ -783,3 +783,41 @@ fn what_is_wrong_with_a_token_is_shown_and_the_token_is_not() {
            |        ^^^"#]],
     );
 }
+
+#[test]
+fn keys_of_signatures_are_keys_and_each_is_there_once() {
+    let key = "RWTkF1wLySnzuspbqsSutj3OxOD7dgfKgoTAYc2oI60aS5FOEKREYncv";
+    let policy = good(&format!("[signatures]\nkeys.release = \"{key}\"\n"), &[]).signatures;
+    assert!(policy.required() && policy.keys()["release"].id().to_string() == "BAF329C90B5C17E4");
+    let policy = good(&format!("[signatures]\nrequired = false\nkeys.release = \"{key}\"\n"), &[]).signatures;
+    assert!(!policy.required() && !policy.is_off());
+    assert!(good("", &[]).signatures.is_off());
+    bad(
+        "[signatures]\nrequired = true\n",
+        &[],
+        &expect![[r#"
+        error: signatures are required, and no key is trusted
+         --> tidegate.toml:2:12
+          |
+        2 | required = true
+          |            ^^^^
+          = help: list one under [signatures.keys], by a name of your choice: the second line of the file that `minisign -G` writes as minisign.pub; it begins with RW"#]],
+    );
+    bad(
+        &format!("[signatures.keys]\none = \"{key}\"\nsame = \"{key}\"\nwrong = \"RWQ\"\n"),
+        &[],
+        &expect![[r#"
+        error: keys `one` and `same` are the same, BAF329C90B5C17E4
+         --> tidegate.toml:3:8
+          |
+        3 | same = "RWTkF1wLySnzuspbqsSutj3OxOD7dgfKgoTAYc2oI60aS5FOEKREYncv"
+          |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+
+        error: this is no public key of minisign
+         --> tidegate.toml:4:9
+          |
+        4 | wrong = "RWQ"
+          |         ^^^^^
+          = help: the second line of the file that `minisign -G` writes as minisign.pub; it begins with RW"#]],
+    );
+}

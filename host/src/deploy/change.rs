@@ -23,6 +23,7 @@ use super::say::Say;
 use super::{DeployError, Deployments, Provenance};
 use crate::config::HandlerConfig;
 use crate::registry::{Configured, Digest, HandlerRecord, RegistryError};
+use crate::signature::Signature;
 
 /// Handlers that are prepared at once: each waits for the disk and for the compiler in turn.
 const AT_ONCE: usize = 8;
@@ -64,10 +65,18 @@ enum Fate {
 struct Looked {
     plan: Plan,
     record: HandlerRecord,
-    /// The bytes of the file that the configuration names.
-    file: Option<Vec<u8>>,
+    /// The file that the configuration names.
+    file: Option<NamedModule>,
     module: Option<Digest>,
     configured: Configured,
+}
+
+/// A module as the configuration's file has it.
+struct NamedModule {
+    bytes: Vec<u8>,
+    digest: Digest,
+    /// The signature that lies beside it.
+    signature: Option<Signature>,
 }
 
 /// What the files of modules make of the handlers.
@@ -99,7 +108,7 @@ impl Deployments {
         let mut records = self.records().await?;
         let mut outlook = Outlook::default();
         for (name, config) in handlers {
-            let looked = look(name, &Terms::of(config), take(&mut records, name)).await?;
+            let looked = self.look_at(name, &Terms::of(config), take(&mut records, name)).await?;
             outlook.differences.extend(difference(name, &looked));
             outlook.modules.insert(name.clone(), looked.module);
         }
@@ -135,7 +144,7 @@ impl Deployments {
         by: &str,
     ) -> Result<Made, DeployError> {
         let begun = Instant::now();
-        let looked = look(name, &terms, record).await?;
+        let looked = self.look_at(name, &terms, record).await?;
         let is_noted = looked.plan == Plan::Wait || looked.record.configured.as_ref() == Some(&looked.configured);
         let configured = (!is_noted).then(|| looked.configured.clone());
         let is_new = known.is_none();
@@ -155,22 +164,22 @@ impl Deployments {
     async fn fate(&self, entry: &Arc<Entry>, looked: Looked, terms: &Terms, is_new: bool) -> Result<Fate, DeployError> {
         let Looked { plan, record, file, .. } = looked;
         match (plan, file, record.active_version()) {
-            (Plan::DeployConfigured, Some(bytes), _) => {
+            (Plan::DeployConfigured, Some(module), _) => {
                 let path = terms.module.as_ref().map_or_else(String::new, |path| path.display().to_string());
                 let what = format!("the module that the configuration names, {path}");
-                self.check(entry, &bytes, terms, &path, what).await
+                self.check(entry, &module.bytes, module.signature, terms, &path, what).await
             }
-            (Plan::DeployActive, _, Some(active)) => match self.registry.read(&active.digest).await {
-                Ok(bytes) => {
+            (Plan::DeployActive, _, Some(active)) => match self.admit(&active.digest, None).await {
+                Ok(admitted) => {
                     let what = "its module with the limits and outputs that the configuration gives".to_owned();
-                    self.check(entry, &bytes, terms, &active.source, what).await
+                    self.check(entry, &admitted.bytes, None, terms, &active.source, what).await
                 }
-                Err(error) if is_new => gone(entry, error).map(|()| Fate::GoesOn),
-                Err(error) => Err(error.into()),
+                Err(error) if is_new => cannot_resume(entry, error).map(|()| Fate::GoesOn),
+                Err(error) => Err(error),
             },
             (Plan::Resume, file, Some(active)) => {
-                let bytes = file.filter(|bytes| Digest::of(bytes) == active.digest);
-                self.resume(entry, active, bytes).await
+                let module = file.filter(|module| module.digest == active.digest);
+                self.resume(entry, active, module).await
             }
             // The plan names what there is.
             (Plan::Wait | Plan::DeployConfigured | Plan::DeployActive | Plan::Resume, _, _) => Ok(Fate::GoesOn),
@@ -182,6 +191,7 @@ impl Deployments {
         &self,
         entry: &Arc<Entry>,
         bytes: &[u8],
+        signature: Option<Signature>,
         terms: &Terms,
         source: &str,
         what: String,
@@ -193,7 +203,7 @@ impl Deployments {
             Err(error) => return Err(refused(error)),
         };
         let provenance = Provenance { by: CONFIGURATION.to_owned(), source: source.to_owned() };
-        let uploaded = Uploaded { kept, took: begun.elapsed(), provenance, plan: None };
+        let uploaded = Uploaded { kept, took: begun.elapsed(), signature, provenance, plan: None };
         match pipeline::check(self, entry, &uploaded, terms, &Say::nothing()).await {
             Ok(Checked::Same(_)) => Ok(Fate::GoesOn),
             Ok(Checked::New(passed)) => Ok(Fate::Passed(passed, uploaded)),
@@ -201,21 +211,22 @@ impl Deployments {
         }
     }
 
-    /// Loads the active version; `bytes`, when the configuration's file is that very module.
+    /// Loads the active version; `module`, when the configuration's file is that very module.
     async fn resume(
         &self,
         entry: &Arc<Entry>,
         active: &crate::registry::VersionRecord,
-        bytes: Option<Vec<u8>>,
+        module: Option<NamedModule>,
     ) -> Result<Fate, DeployError> {
-        let bytes = match bytes {
-            Some(bytes) => bytes,
-            None => match self.registry.read(&active.digest).await {
-                Ok(bytes) => bytes,
-                Err(error) => return gone(entry, error).map(|()| Fate::GoesOn),
-            },
+        let admitted = match module {
+            Some(module) => self.admit_again(&module.digest, module.bytes, module.signature.as_ref()).await,
+            None => self.admit(&active.digest, None).await,
         };
-        match self.sandbox.load(bytes, &entry.name, &active.settings.limits).await {
+        let admitted = match admitted {
+            Ok(admitted) => admitted,
+            Err(error) => return cannot_resume(entry, error).map(|()| Fate::GoesOn),
+        };
+        match self.sandbox.load(admitted.bytes, &entry.name, &active.settings.limits).await {
             Ok(version) => {
                 let loaded = Loaded::new(active.number, version, &active.settings, &self.metrics);
                 Ok(Fate::Resumes(Box::new(loaded)))
@@ -281,6 +292,35 @@ impl Deployments {
         deployed
     }
 
+    async fn look_at(&self, name: &str, terms: &Terms, record: HandlerRecord) -> Result<Looked, DeployError> {
+        let file = self.file(name, terms, record.active.is_some()).await?;
+        let module = file.as_ref().map(|file| file.digest.clone());
+        let plan = plan(&record, module.as_ref(), &terms.settings);
+        // A file that is gone, and comes back as it was, has not changed.
+        let known = record.configured.as_ref().and_then(|configured| configured.module.clone());
+        let configured = Configured { module: module.clone().or(known), settings: terms.settings.hash() };
+        Ok(Looked { plan, record, file, module, configured })
+    }
+
+    /// The file that the configuration names. One that is gone is no error when the registry has a version.
+    async fn file(&self, name: &str, terms: &Terms, has_version: bool) -> Result<Option<NamedModule>, DeployError> {
+        let Some(path) = &terms.module else { return Ok(None) };
+        match tokio::fs::read(path).await {
+            Ok(bytes) => {
+                let (digest, signature) = (Digest::of(&bytes), self.signature_beside(path).await?);
+                Ok(Some(NamedModule { bytes, digest, signature }))
+            }
+            Err(error) if has_version && error.kind() == std::io::ErrorKind::NotFound => {
+                tracing::warn!(handler = name, path = %path.display(), "the module's file is gone; the registry has it");
+                Ok(None)
+            }
+            Err(source) => {
+                let (handler, path) = (name.to_owned(), path.display().to_string());
+                Err(DeployError::Unreadable { handler, path, source })
+            }
+        }
+    }
+
     async fn records(&self) -> Result<BTreeMap<String, HandlerRecord>, DeployError> {
         let records = self.registry.handlers().await?;
         Ok(records.into_iter().map(|record| (record.name.clone(), record)).collect())
@@ -299,16 +339,6 @@ fn take(records: &mut BTreeMap<String, HandlerRecord>, name: &str) -> HandlerRec
     records.remove(name).unwrap_or_else(|| HandlerRecord::empty(name))
 }
 
-async fn look(name: &str, terms: &Terms, record: HandlerRecord) -> Result<Looked, DeployError> {
-    let file = file(name, terms, record.active.is_some()).await?;
-    let module = file.as_deref().map(Digest::of);
-    let plan = plan(&record, module.as_ref(), &terms.settings);
-    // A file that is gone, and comes back as it was, has not changed.
-    let known = record.configured.as_ref().and_then(|configured| configured.module.clone());
-    let configured = Configured { module: module.clone().or(known), settings: terms.settings.hash() };
-    Ok(Looked { plan, record, file, module, configured })
-}
-
 /// How the module that a configuration names differs from the one that runs.
 fn difference(name: &str, looked: &Looked) -> Option<Difference> {
     let before = looked.record.active_version().map(|active| active.digest.to_string()).unwrap_or_default();
@@ -321,39 +351,17 @@ fn difference(name: &str, looked: &Looked) -> Option<Difference> {
     }
 }
 
-/// The bytes of the file that the configuration names. One that is gone is no error when the registry has a version.
-async fn file(name: &str, terms: &Terms, has_version: bool) -> Result<Option<Vec<u8>>, DeployError> {
-    let Some(path) = &terms.module else { return Ok(None) };
-    match tokio::fs::read(path).await {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if has_version && error.kind() == std::io::ErrorKind::NotFound => {
-            tracing::warn!(handler = name, path = %path.display(), "the module's file is gone; the registry has it");
-            Ok(None)
-        }
-        Err(source) => {
-            let (handler, path) = (name.to_owned(), path.display().to_string());
-            Err(DeployError::Unreadable { handler, path, source })
-        }
-    }
-}
-
-/// A module that is gone or damaged leaves its handler without a version, so that the host runs and a deploy can mend it.
-fn gone(entry: &Entry, error: RegistryError) -> Result<(), DeployError> {
+/// A module that is gone or damaged, or that the host does not let in any more, leaves its handler without a version, so
+/// that the host runs and a deploy can mend it.
+fn cannot_resume(entry: &Entry, error: DeployError) -> Result<(), DeployError> {
     match &error {
-        RegistryError::NoModule { .. } | RegistryError::Damaged { .. } => {
-            tracing::error!(handler = entry.name, %error, "the handler has no version that runs");
-            entry.set_trouble(error.to_string());
+        DeployError::Signature(_)
+        | DeployError::Registry(RegistryError::NoModule { .. } | RegistryError::Damaged { .. }) => {
+            tracing::error!(handler = entry.name, error = error.chain(), "the handler has no version that runs");
+            entry.set_trouble(error.chain());
             Ok(())
         }
-        RegistryError::Full { .. }
-        | RegistryError::Io { .. }
-        | RegistryError::TooLarge { .. }
-        | RegistryError::WrongDigest { .. }
-        | RegistryError::NoVersion { .. }
-        | RegistryError::InUse { .. }
-        | RegistryError::Layout { .. }
-        | RegistryError::Records { .. }
-        | RegistryError::Stopped { .. } => Err(error.into()),
+        _ => Err(error),
     }
 }
 

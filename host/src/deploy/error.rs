@@ -2,6 +2,7 @@
 
 use crate::registry::RegistryError;
 use crate::sandbox::LoadError;
+use crate::signature::SignatureError;
 
 /// Why a version did not come onto the host.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,9 @@ pub enum DeployError {
         /// Since when.
         since: String,
     },
+    /// The module is not signed as this host asks for.
+    #[error(transparent)]
+    Signature(SignatureError),
     /// The module is not one that can run.
     #[error(transparent)]
     Refused(LoadError),
@@ -146,6 +150,7 @@ impl DeployError {
         match self {
             Self::NoHandler { .. } => "no-such-handler",
             Self::Busy { .. } => "deploy-in-progress",
+            Self::Signature(error) => error.code(),
             Self::Refused(_) | Self::Configured { .. } => "module-refused",
             Self::Init { .. } => "init-failed",
             Self::Golden(_) => "golden-unusable",

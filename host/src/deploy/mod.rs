@@ -1,8 +1,8 @@
 //! Deploying: how a version comes onto a running host, and how one of before comes back.
 //!
 //! ```text
-//! upload -> validate -> compile -> imports -> init -> golden -> switch | canary
-//!              (nothing has changed until here)                   the records: one transaction, then the slot
+//! upload -> signature -> validate -> compile -> imports -> init -> golden -> switch | canary
+//!              (nothing has changed until here)                                the records: one transaction, then the slot
 //! ```
 //!
 //! Invariants:
@@ -21,6 +21,7 @@ mod plan;
 pub mod report;
 mod rollout;
 mod say;
+mod signed;
 mod view;
 
 use std::collections::BTreeMap;
@@ -34,8 +35,9 @@ use tokio::task::JoinSet;
 
 use crate::config::Config;
 use crate::dispatch::Slot;
-use crate::registry::{Digest, Event, Incoming, Kept, Registry, RolloutPlan, VersionRecord};
+use crate::registry::{Digest, Event, HandlerRecord, Incoming, Kept, Registry, RolloutPlan, VersionRecord};
 use crate::sandbox::Sandbox;
+use crate::signature::{Policy, Signature};
 use crate::telemetry::Metrics;
 
 pub use change::{Change, Deployed, Outlook};
@@ -51,6 +53,7 @@ pub struct Deployments {
     registry: Registry,
     sandbox: Arc<Sandbox>,
     metrics: Arc<Metrics>,
+    policy: Arc<Policy>,
     keep_versions: AtomicUsize,
     /// Those of the configuration that was applied last.
     handlers: ArcSwap<BTreeMap<String, Arc<Entry>>>,
@@ -64,6 +67,7 @@ pub struct Upload {
     incoming: Incoming,
     begun: Instant,
     busy: Busy,
+    signature: Option<Signature>,
     plan: Option<RolloutPlan>,
     deployments: Arc<Deployments>,
 }
@@ -88,7 +92,8 @@ impl Deployments {
         let registry = Registry::open(config.registry.dir.clone()).await?;
         let keep_versions = AtomicUsize::new(config.registry.keep_versions);
         let (handlers, running, trial_begun) = (ArcSwap::default(), Mutex::default(), Arc::default());
-        let this = Arc::new(Self { registry, sandbox, metrics, keep_versions, handlers, running, trial_begun });
+        let policy = Arc::new(config.signatures.clone());
+        let this = Arc::new(Self { registry, sandbox, metrics, policy, keep_versions, handlers, running, trial_begun });
         let change = this.prepare(&config.handlers, "start").await?;
         this.commit(change).await?;
         this.collect().await?;
@@ -137,7 +142,8 @@ impl Deployments {
             return Err(crate::registry::RegistryError::TooLarge { limit }.into());
         }
         let incoming = self.registry.receive(limit).await?;
-        Ok(Upload { incoming, begun: Instant::now(), busy, plan: None, deployments: Arc::clone(self) })
+        let (begun, deployments) = (Instant::now(), Arc::clone(self));
+        Ok(Upload { incoming, begun, busy, signature: None, plan: None, deployments })
     }
 
     /// Makes a version of before the active one again: the one before the active one, or the one that is named.
@@ -196,7 +202,13 @@ impl Deployments {
     pub async fn list(&self) -> Result<Vec<HandlerSummary>, DeployError> {
         let records = self.registry.handlers().await?;
         let record = |name: &str| records.iter().find(|record| record.name == name);
-        Ok(self.handlers.load().values().map(|entry| view::summary(entry, record(&entry.name))).collect())
+        let mut shown = Vec::new();
+        for entry in self.handlers.load_full().values() {
+            let record = record(&entry.name);
+            let signers = self.signers(record.and_then(HandlerRecord::active_version)).await?;
+            shown.push(view::summary(entry, record, &signers));
+        }
+        Ok(shown)
     }
 
     /// One handler, with all its versions and what happened to it.
@@ -208,7 +220,8 @@ impl Deployments {
         let entry = self.entry(handler)?;
         let record = self.registry.handler(handler).await?;
         let history = self.registry.history(handler, HISTORY).await?;
-        Ok(view::whole(&entry, &record, history))
+        let signers = self.signers(&record.versions).await?;
+        Ok(view::whole(&entry, &record, &signers, history))
     }
 
     /// Stops what is being deployed. A switch that has been recorded is carried out at the next start.
@@ -227,8 +240,8 @@ impl Deployments {
 
     /// Loads a version that is kept.
     async fn load(&self, handler: &str, version: &VersionRecord) -> Result<Loaded, DeployError> {
-        let bytes = self.registry.read(&version.digest).await?;
-        let loaded = self.sandbox.load(bytes, handler, &version.settings.limits).await;
+        let admitted = self.admit(&version.digest, None).await?;
+        let loaded = self.sandbox.load(admitted.bytes, handler, &version.settings.limits).await;
         let loaded = loaded.map_err(|source| DeployError::Unloadable { number: version.number, source })?;
         Ok(Loaded::new(version.number, loaded, &version.settings, &self.metrics))
     }
@@ -242,6 +255,12 @@ impl Upload {
     pub fn tried(self, plan: RolloutPlan) -> Result<Self, DeployError> {
         rollout::check(&self.busy.entry, &plan)?;
         Ok(Self { plan: Some(plan), ..self })
+    }
+
+    /// With a signature of the module.
+    #[must_use]
+    pub fn signed(self, signature: Signature) -> Self {
+        Self { signature: Some(signature), ..self }
     }
 
     /// Takes some bytes of the module.
@@ -262,12 +281,12 @@ impl Upload {
         provenance: Provenance,
         expected: Option<&Digest>,
     ) -> Result<mpsc::Receiver<Line>, DeployError> {
-        let Self { incoming, begun, busy, plan, deployments } = self;
+        let Self { incoming, begun, busy, signature, plan, deployments } = self;
         crate::failpoint::reached("uploaded");
         let kept = incoming.keep(expected).await?;
         crate::failpoint::reached("kept");
         let (lines, reader) = mpsc::channel(LINES);
-        let uploaded = pipeline::Uploaded { kept, took: begun.elapsed(), provenance, plan };
+        let uploaded = pipeline::Uploaded { kept, took: begun.elapsed(), signature, provenance, plan };
         let work = pipeline::run(Arc::clone(&deployments), busy, uploaded, lines);
         let mut running = deployments.running.lock().unwrap_or_else(PoisonError::into_inner);
         while running.try_join_next().is_some() {}

@@ -10,15 +10,19 @@ use super::compare::{Traits, changes};
 use super::entry::{Busy, Entry, Loaded, Terms};
 use super::report::{Done, Failed, GoldenRun, Line, Step};
 use super::say::Say;
+use super::signed::Admitted;
 use super::{DeployError, Deployments, Provenance, golden};
 use crate::registry::{Kept, NewVersion, RolloutPlan, Settings};
 use crate::sandbox::{Stage, Version};
+use crate::signature::Signature;
 use crate::telemetry::Metrics;
 
 /// A module that has arrived.
 pub(super) struct Uploaded {
     pub(super) kept: Kept,
     pub(super) took: Duration,
+    /// The signature that came with it.
+    pub(super) signature: Option<Signature>,
     pub(super) provenance: Provenance,
     /// How it is tried; `None`: it becomes the active version.
     pub(super) plan: Option<RolloutPlan>,
@@ -175,6 +179,7 @@ pub(super) async fn check(
 ) -> Result<Checked, Stopped> {
     let (kept, settings) = (&uploaded.kept, &terms.settings);
     say.done_in(uploaded.took, format!("{} bytes, sha256:{}", kept.size(), kept.digest()));
+    let bytes = admit(deployments, uploaded, say).await?;
     let active = entry.active();
     if let Some(active) = active.as_ref().filter(|active| is_same(active, kept, settings)) {
         return Ok(Checked::Same(Done {
@@ -188,7 +193,7 @@ pub(super) async fn check(
             ms: 0.0,
         }));
     }
-    let version = load(deployments, entry, kept, settings, say).await?;
+    let version = load(deployments, entry, bytes, settings, say).await?;
     say.begin(Step::Init);
     let used = version
         .init()
@@ -213,16 +218,35 @@ fn is_same(active: &Loaded, kept: &Kept, settings: &Settings) -> bool {
     active.deployed.handler.digest() == kept.digest().as_str() && active.settings == *settings
 }
 
+/// Checks who signed the module. Nothing is told where nothing is checked and nothing came.
+async fn admit(deployments: &Deployments, uploaded: &Uploaded, say: &Arc<Say>) -> Result<Vec<u8>, Stopped> {
+    let begun = Instant::now();
+    let admitted = deployments.admit(uploaded.kept.digest(), uploaded.signature.as_ref()).await;
+    let Admitted { bytes, signer } = admitted.map_err(|error| match error {
+        wrong @ DeployError::Signature(_) => Stopped::at(Step::Signature, wrong),
+        other => Stopped::at(Step::Validate, other),
+    })?;
+    let detail = match signer {
+        Some(signer) if deployments.policy.is_off() => {
+            format!("kept and not checked, for no keys are listed: {signer}")
+        }
+        Some(signer) => format!("by {signer}"),
+        None if deployments.policy.is_off() => return Ok(bytes),
+        None => "none, and none is required".to_owned(),
+    };
+    say.begin(Step::Signature);
+    say.done_in(begun.elapsed(), detail);
+    Ok(bytes)
+}
+
 /// Validates, compiles and links.
 async fn load(
     deployments: &Deployments,
     entry: &Entry,
-    kept: &Kept,
+    bytes: Vec<u8>,
     settings: &Settings,
     say: &Arc<Say>,
 ) -> Result<Arc<Version>, Stopped> {
-    let bytes = deployments.registry.read(kept.digest()).await;
-    let bytes = bytes.map_err(|error| Stopped::at(Step::Validate, error.into()))?;
     let teller = Arc::clone(say);
     let tell = move |stage| {
         teller.begin(match stage {

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::registry::{Digest, Settings};
+use crate::signature::Signer;
 use crate::telemetry::VersionCounts;
 
 mod rollout;
@@ -16,6 +17,8 @@ pub use rollout::{Aborted, Plan, Promoted, RolloutView, SideView};
 pub enum Step {
     /// The bytes arrive and are made durable.
     Upload,
+    /// They are signed with a key that is trusted.
+    Signature,
     /// They are a whole module of a kind that is accepted.
     Validate,
     /// The module becomes native code.
@@ -38,6 +41,7 @@ impl Step {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Upload => "upload",
+            Self::Signature => "signature",
             Self::Validate => "validate",
             Self::Compile => "compile",
             Self::Imports => "imports",
@@ -252,6 +256,9 @@ pub struct VersionView {
     pub contract: String,
     /// Where the module came from.
     pub source: String,
+    /// Who signed the module, by the signature that is kept with it; nothing when it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<Signer>,
     /// Who deployed it.
     pub deployed_by: String,
     /// When.

@@ -2,15 +2,16 @@
 
 use super::entry::{Deploying, Entry};
 use super::report::{HandlerSummary, HandlerView, HistoryView, InProgress, RolloutView, VersionState, VersionView};
+use super::signed::Signers;
 use super::spelled;
 use crate::registry::{HandlerRecord, Happened, VersionRecord};
 
 /// A handler at a glance.
-pub(super) fn summary(entry: &Entry, record: Option<&HandlerRecord>) -> HandlerSummary {
+pub(super) fn summary(entry: &Entry, record: Option<&HandlerRecord>, signers: &Signers) -> HandlerSummary {
     let active = record.and_then(HandlerRecord::active_version);
     HandlerSummary {
         name: entry.name.clone(),
-        active: active.map(|version| view(entry, version)),
+        active: active.map(|version| view(entry, version, signers)),
         rollout: rollout(entry),
         kept: record.map_or(0, |record| record.versions.len()),
         deploying: entry.deploying().map(in_progress),
@@ -19,14 +20,14 @@ pub(super) fn summary(entry: &Entry, record: Option<&HandlerRecord>) -> HandlerS
 }
 
 /// A handler, whole.
-pub(super) fn whole(entry: &Entry, record: &HandlerRecord, history: Vec<Happened>) -> HandlerView {
+pub(super) fn whole(entry: &Entry, record: &HandlerRecord, signers: &Signers, history: Vec<Happened>) -> HandlerView {
     HandlerView {
         name: entry.name.clone(),
         active: entry.active().map(|loaded| loaded.deployed.number),
         rollout: rollout(entry),
         deploying: entry.deploying().map(in_progress),
         trouble: trouble(entry),
-        versions: record.versions.iter().map(|version| view(entry, version)).collect(),
+        versions: record.versions.iter().map(|version| view(entry, version, signers)).collect(),
         history: history.into_iter().map(happened).collect(),
     }
 }
@@ -35,7 +36,7 @@ fn rollout(entry: &Entry) -> Option<RolloutView> {
     Some(entry.on_trial()?.view(&entry.active()?))
 }
 
-fn view(entry: &Entry, version: &VersionRecord) -> VersionView {
+fn view(entry: &Entry, version: &VersionRecord, signers: &Signers) -> VersionView {
     let loaded = entry.loaded(version.number);
     let active = entry.active().is_some_and(|active| active.deployed.number == version.number);
     let tried = entry.on_trial().is_some_and(|on| on.record.number == version.number);
@@ -52,6 +53,7 @@ fn view(entry: &Entry, version: &VersionRecord) -> VersionView {
         size: version.size,
         contract: version.contract.clone(),
         source: version.source.clone(),
+        signed_by: signers.get(&version.digest).cloned(),
         deployed_by: version.deployed_by.clone(),
         deployed_at: spelled(version.deployed_at),
         activated_at: version.activated_at.map(spelled),

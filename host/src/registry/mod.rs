@@ -4,6 +4,7 @@
 //! ```text
 //! <data_dir>/registry/incoming/<ulid>.part    an upload, until it is whole
 //! <data_dir>/registry/modules/<sha256>.wasm   a module
+//! <data_dir>/registry/modules/<sha256>.minisig   its signature, when it has one
 //! <data_dir>/registry/registry.sqlite         versions, the active ones, the history
 //! ```
 //!
@@ -35,6 +36,7 @@ pub use rollout::{RolloutPlan, RolloutRecord};
 pub use settings::{OutputGrant, Settings};
 pub use version::{Configured, Event, HandlerRecord, Happened, NewVersion, VersionRecord};
 
+use crate::signature::Signature;
 use modules::Modules;
 use records::Records;
 
@@ -80,6 +82,24 @@ impl Registry {
     pub async fn read(&self, digest: &Digest) -> Result<Vec<u8>, RegistryError> {
         let digest = digest.clone();
         self.with(move |inner| inner.modules.read(&digest)).await
+    }
+
+    /// The signature that is kept with a module; one that is damaged is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn signature(&self, digest: &Digest) -> Result<Option<Signature>, RegistryError> {
+        let digest = digest.clone();
+        self.with(move |inner| inner.modules.signature(&digest)).await
+    }
+
+    /// Keeps a signature with a module, in the place of the one that it had. It goes when the module goes.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub async fn keep_signature(&self, digest: &Digest, signature: &Signature) -> Result<(), RegistryError> {
+        let (digest, signature) = (digest.clone(), signature.clone());
+        self.with(move |inner| inner.modules.keep_signature(&digest, &signature)).await
     }
 
     /// What is known of a handler; an empty record when nothing is.

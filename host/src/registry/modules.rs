@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Digest, RegistryError};
+use crate::signature::Signature;
 
 /// The folder of modules.
 #[derive(Debug)]
@@ -119,6 +121,34 @@ impl Modules {
         Err(RegistryError::Damaged { digest: digest.clone(), aside: path.with_extension("wasm.damaged") })
     }
 
+    /// The signature that is kept with a module; one that is damaged is none.
+    pub(super) fn signature(&self, digest: &Digest) -> Result<Option<Signature>, RegistryError> {
+        let path = self.signature_path(digest);
+        match fs::read(&path) {
+            Ok(bytes) => match Signature::read(&bytes, &path.display().to_string()) {
+                Ok(signature) => Ok(Some(signature)),
+                // As good as none; the next deploy that brings one writes over it.
+                Err(error) => {
+                    tracing::warn!(%digest, %error, "the signature of a module in the registry is damaged");
+                    Ok(None)
+                }
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(RegistryError::io(path, source)),
+        }
+    }
+
+    /// Writes a signature beside its module, whole and synced.
+    pub(super) fn keep_signature(&self, digest: &Digest, signature: &Signature) -> Result<(), RegistryError> {
+        let (path, part) = (self.signature_path(digest), self.new_incoming());
+        let written = write_synced(&part, signature.as_str().as_bytes()).and_then(|()| fs::rename(&part, &path));
+        if let Err(source) = written {
+            let _ = fs::remove_file(&part);
+            return Err(RegistryError::io(path, source));
+        }
+        sync_folder(&self.modules)
+    }
+
     /// Removes the modules that no version names and nobody holds.
     pub(super) fn collect(
         &self,
@@ -130,10 +160,13 @@ impl Modules {
         let entries = fs::read_dir(&self.modules).map_err(|source| RegistryError::io(&self.modules, source))?;
         let mut removed = 0;
         for path in entries.flatten().map(|entry| entry.path()) {
-            let digest = path.extension().filter(|end| *end == "wasm").and(path.file_stem());
+            let is_signature = path.extension().is_some_and(|end| end == "minisig");
+            let is_ours = is_signature || path.extension().is_some_and(|end| end == "wasm");
+            let digest = path.file_stem().filter(|_| is_ours);
             // What is not named as we name modules is not ours to remove; damaged ones stay for a person to look at.
             let Some(Ok(digest)) = digest.and_then(|stem| stem.to_str()).map(str::parse::<Digest>) else { continue };
-            if !named.contains(&digest) && !held.contains_key(&digest) && fs::remove_file(&path).is_ok() {
+            let removable = !named.contains(&digest) && !held.contains_key(&digest);
+            if removable && fs::remove_file(&path).is_ok() && !is_signature {
                 tracing::info!(%digest, "a module that no version names any more was removed");
                 removed += 1;
             }
@@ -146,10 +179,20 @@ impl Modules {
         self.modules.join(format!("{digest}.wasm"))
     }
 
+    fn signature_path(&self, digest: &Digest) -> PathBuf {
+        self.modules.join(format!("{digest}.minisig"))
+    }
+
     fn held(&self) -> MutexGuard<'_, BTreeMap<Digest, usize>> {
         // Counts are changed in single steps: they are whole even if a holder died.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// Makes the names in a folder durable.

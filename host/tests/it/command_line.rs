@@ -311,3 +311,38 @@ fn a_message_is_tried_without_a_broker() {
     let shown = desk.expect(&["invoke", "behaviours.wasm", "-s", "reject"], "", 5);
     assert!(shown.contains("outcome   handler-rejected\n          card-declined"), "{shown}");
 }
+
+#[test]
+fn a_signature_is_taken_from_beside_the_module() {
+    let desk = Desk::new();
+    let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/signed").join(name);
+    let copy = |name: &str, to: &str| std::fs::copy(fixture(name), desk.path().join(to)).unwrap();
+    let key = std::fs::read_to_string(fixture("release.pub")).unwrap().lines().nth(1).unwrap().to_owned();
+    let mut text = std::fs::read_to_string(desk.path().join("tidegate.toml")).unwrap();
+    text += &format!("[signatures]\nkeys.release = \"{key}\"\n[handlers.h]\n");
+    desk.write("tidegate.toml", &text);
+    copy("module.wasm", "m.wasm");
+    let _host = desk.host();
+    let refused = desk.json(&["deploy", "m.wasm", "--handler", "h", "--json"], "", 6);
+    assert_eq!((&refused["step"], &refused["code"]), (&json!("signature"), &json!("not-signed")));
+    copy("module.wasm.minisig", "m.wasm.minisig");
+    copy("module.wasm.by-other.minisig", "other.minisig");
+    let with = |signature: &str, code| {
+        desk.json(&["deploy", "m.wasm", "--handler", "h", "--json", "--signature", signature], "", code)
+    };
+    assert_eq!(with("other.minisig", 6)["code"], json!("untrusted-key"));
+    desk.expect(&["deploy", "m.wasm", "--handler", "h", "--signature", "m.wasm"], "", 2);
+    desk.expect(&["deploy", "m.wasm", "--handler", "h", "--signature", "none"], "", 2);
+    let output = desk.run(&["deploy", "m.wasm", "--handler", "h"], "");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && told.contains("by release (BAF329C90B5C17E4)"), "{told}");
+    let shown = desk.expect(&["handlers", "show", "h"], "", 0);
+    assert!(shown.contains("SIGNED BY") && shown.contains("release (BAF329C90B5C17E4)"), "{shown}");
+    // And so does a check.
+    desk.write("tidegate.toml", &text.replace("[handlers.h]", "[handlers.h]\nmodule = \"m.wasm\""));
+    let checked = desk.json(&["check", "--json"], "", 0);
+    assert_eq!(checked["handlers"][0]["signed_by"]["name"], json!("release"));
+    std::fs::remove_file(desk.path().join("m.wasm.minisig")).unwrap();
+    let checked = desk.json(&["check", "--json"], "", 2);
+    assert!(checked["problems"][0].as_str().unwrap().contains("is not signed"), "{checked}");
+}

@@ -28,6 +28,7 @@ mod loading;
 mod oci;
 mod outcomes;
 mod sandbox;
+mod signed;
 mod simulation;
 mod support;
 mod templates;

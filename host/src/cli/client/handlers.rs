@@ -5,10 +5,13 @@ use std::io::{BufRead as _, BufReader};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use super::{Client, encoded, read, refusal};
 use crate::cli::exit::Failure;
 use crate::deploy::report::{Aborted, HandlerList, HandlerView, Line, Promoted, RolledBack};
+use crate::signature::{self, Signature};
 
 /// A module that waits for the compiler, takes as long as it may there, and is tried on golden messages.
 const DEPLOY_TIMEOUT: Duration = Duration::from_secs(600);
@@ -43,17 +46,21 @@ impl Client {
         read(self.agent.post(self.of_handler(name, "/abort")).send_empty())
     }
 
-    /// Uploads a module, with what is asked of the deploy, and passes each line of the answer on as it comes.
+    /// Uploads a module, with its signature and what is asked of the deploy, and passes each line of the answer on as it comes.
     pub(crate) fn deploy(
         &self,
         name: &str,
         module: &File,
+        signature: Option<&Signature>,
         query: &[(&str, String)],
         mut each: impl FnMut(Line),
     ) -> Result<(), Failure> {
         let mut request = self.agent.post(self.of_handler(name, "/versions"));
         for (key, value) in query {
             request = request.query(*key, value);
+        }
+        if let Some(signature) = signature {
+            request = request.header(signature::HEADER, STANDARD.encode(signature.as_str()));
         }
         let request = request.header("content-type", "application/wasm").header("expect", "100-continue");
         let request =
