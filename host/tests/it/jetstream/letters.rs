@@ -90,6 +90,66 @@ async fn a_body_that_leaves_no_room_for_the_record_is_kept_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn headers_that_leave_no_room_for_the_record_are_kept_whole() {
+    // A stream takes 64 KiB of headers, and these are nearly as many before the record comes to them.
+    let server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let place = place_on(broker.clone(), ());
+    let source = place.subscribe("headers", &[">"], LONG_LEASE).await;
+    let js = async_nats::jetstream::new(server.client().await);
+    let (long, id) = ("h".repeat(40_000), "i".repeat(24_000));
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Msg-Id", id.as_str());
+    headers.insert("X-Long", long.as_str());
+    headers.append("X-Twice", "1");
+    headers.append("X-Twice", "2");
+    js.publish_with_headers("test.a", headers, "body".into()).await.unwrap().await.unwrap();
+    let delivery = receive_one(&*source).await;
+    let letter = dead(&delivery, "headers", 0);
+    let dead_id = letter.record.id.clone();
+    settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
+
+    let letters = broker.dead_letters();
+    let page = letters.list(&DeadLetterQuery::default()).await.unwrap();
+    assert_eq!((page.letters.len(), page.letters[0].body_size), (1, 4));
+    assert!(id.starts_with(&page.letters[0].letter.record.message_id), "the list has another id");
+    let found = letters.get(&dead_id).await.unwrap().letter;
+    assert!(found.record.message_id == id, "the message's id is not whole");
+    assert!(found.headers.text("X-Long") == Some(long.as_str()), "a long header is not whole");
+    let twice: Vec<_> = found.headers.iter().filter(|header| header.name == "X-Twice").collect();
+    assert_eq!((twice.len(), found.body.as_ref()), (2, b"body".as_slice()));
+    letters.discard(&dead_id).await.unwrap();
+    let info = js.get_stream("DLQ_tidegate").await.unwrap().get_info().await.unwrap();
+    assert_eq!(info.state.messages, 0, "parts were left behind");
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_others_among_the_dead_letters_are_passed_over() {
+    let server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let place = place_on(broker.clone(), ());
+    let source = place.subscribe("mixed", &[">"], LONG_LEASE).await;
+    let js = async_nats::jetstream::new(server.client().await);
+    for n in 0..3 {
+        place.publish("a", ["poison"]).await;
+        settle_one(&*source, dead_letter(&receive_one(&*source).await, "mixed", 0)).await.unwrap();
+        js.publish(format!("dlq.some.body.else.{n}"), "not a dead letter".into()).await.unwrap().await.unwrap();
+    }
+    let letters = broker.dead_letters();
+    let mut query = DeadLetterQuery { limit: 1, ..DeadLetterQuery::default() };
+    let mut found = Vec::new();
+    loop {
+        let page = letters.list(&query).await.unwrap();
+        found.extend(page.letters.into_iter().map(|stored| stored.letter.record.sequence));
+        let Some(next) = page.next else { break };
+        query.after = Some(next);
+    }
+    assert_eq!(found, [3, 2, 1]);
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whether_dead_letters_can_be_stored_is_known_beforehand() {
     let server = NatsServer::start().await;
     let (broker, _folder) = connect(options(&server)).await;

@@ -4,6 +4,8 @@
 //! - The body is the original one, untouched; headers are the original ones, but that those which the server or the
 //!   dead-letter queue gives a meaning to (`Nats-*`, `Dlq-*`) are renamed `Dlq-Orig-<name>`.
 //! - The subject is the same for the same death of the same message: storing it twice is refused by the stream.
+//! - What does not fit into one message lies in others under [`BODIES`], and the dead letter says where: the body by
+//!   itself, untouched; the whole record and the headers [packed](super::rest), and a short record in their place.
 
 use async_nats::{HeaderMap, Message};
 use base64::Engine as _;
@@ -20,8 +22,11 @@ use crate::settle::dead_letter::{DeadLetter, DeadLetterRecord};
 pub(super) const LETTERS: &str = "dlq";
 /// Where those lie that were sent back.
 pub(super) const REDRIVEN: &str = "dlq-redriven";
-/// Where bodies lie that do not fit into one message together with the record.
+/// Where bodies and headers lie that do not fit into one message together with the record.
 pub(super) const BODIES: &str = "dlq-body";
+
+/// How much of a text other clients see in a header of its own, and of the message's id when there is no room.
+const SHORT: usize = 1024;
 
 /// The whole record, as compact JSON.
 const RECORD: &str = "Dlq-Record";
@@ -35,6 +40,12 @@ pub(super) const PAYLOAD_REF: &str = "Dlq-Payload-Ref";
 const PAYLOAD_SHA256: &str = "Dlq-Payload-Sha256";
 /// The size of a body that lies elsewhere, in bytes.
 const PAYLOAD_SIZE: &str = "Dlq-Payload-Size";
+/// In front of the subjects of the messages that hold the whole record and the headers, when they lie elsewhere.
+const REST_REF: &str = "Dlq-Rest-Ref";
+/// How many these are.
+const REST_PARTS: &str = "Dlq-Rest-Parts";
+/// The sha256 of what they hold together, in hex.
+const REST_SHA256: &str = "Dlq-Rest-Sha256";
 /// An original header that cannot be written as it is (a line break, bytes that are not UTF-8): its name and its value,
 /// each in Base64.
 const RAW: &str = "Dlq-Raw-Header";
@@ -69,12 +80,27 @@ pub(super) fn token(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_alphanumeric() || "-_:".contains(c) { c } else { '_' }).collect()
 }
 
-/// The headers of a dead letter: the record, its parts for other clients, and the original headers.
-pub(super) fn encode(letter: &DeadLetter) -> Result<HeaderMap, PublishError> {
-    let record = &letter.record;
-    let mut map = HeaderMap::new();
+/// Whether a record that was found is of this death of this message. One of the two may be [shortened].
+pub(super) fn is_same_death(there: &DeadLetterRecord, record: &DeadLetterRecord) -> bool {
+    short(&there.message_id) == short(&record.message_id)
+        && there.published_at == record.published_at
+        && there.redrives == record.redrives
+}
+
+/// A record with what may be long taken out, for when the whole one lies elsewhere.
+pub(super) fn shortened(record: &DeadLetterRecord) -> DeadLetterRecord {
+    DeadLetterRecord {
+        message_id: short(&record.message_id).to_owned(),
+        backtrace: Vec::new(),
+        history: Vec::new(),
+        ..record.clone()
+    }
+}
+
+/// The headers that tell the record: as it is, and its parts for other clients.
+pub(super) fn encode_record(map: &mut HeaderMap, record: &DeadLetterRecord) -> Result<(), PublishError> {
     let json = serde_json::to_string(record).map_err(|error| PublishError::Invalid(error.to_string()))?;
-    append(&mut map, RECORD, json.as_bytes())?;
+    append(map, RECORD, json.as_bytes())?;
     let time = |time| humantime::format_rfc3339_nanos(time).to_string();
     let rows = [
         ("Dlq-Version", "1".to_owned()),
@@ -105,24 +131,31 @@ pub(super) fn encode(letter: &DeadLetter) -> Result<HeaderMap, PublishError> {
         ("Dlq-Redrive-Count", record.redrives.to_string()),
     ];
     for (name, value) in rows {
-        append(&mut map, name, one_line(&value).as_bytes())?;
+        append(map, name, one_line(short(&value)).as_bytes())?;
     }
-    for header in letter.headers.iter() {
+    Ok(())
+}
+
+/// The original headers, by the names under which they lie in a dead letter.
+pub(super) fn encode_headers(map: &mut HeaderMap, headers: &Headers) -> Result<(), PublishError> {
+    for header in headers.iter() {
         let is_renamed = is_reserved(&header.name) || has_prefix(&header.name, DLQ);
         let name = if is_renamed { format!("{ORIGINAL}{}", header.name) } else { header.name.clone() };
         // The library reads more than it writes, and a dead letter must not be refused over what came.
-        if append(&mut map, &name, &header.value).is_err() {
-            append(&mut map, RAW, raw(header).as_bytes())?;
+        if append(map, &name, &header.value).is_err() {
+            append(map, RAW, raw(header).as_bytes())?;
         }
     }
-    Ok(map)
+    Ok(())
 }
 
-fn raw(header: &Header) -> String {
+/// A header in Base64: its name and its value.
+pub(super) fn raw(header: &Header) -> String {
     format!("{} {}", STANDARD.encode(&header.name), STANDARD.encode(&header.value))
 }
 
-fn from_raw(text: &[u8]) -> Option<Header> {
+/// The way back from [`raw`].
+pub(super) fn from_raw(text: &[u8]) -> Option<Header> {
     let (name, value) = std::str::from_utf8(text).ok()?.split_once(' ')?;
     let name = String::from_utf8(STANDARD.decode(name).ok()?).ok()?;
     Some(Header::new(name, STANDARD.decode(value).ok()?))
@@ -140,8 +173,39 @@ pub(super) fn is_referred(message: &Message, body: &[u8]) -> bool {
     header(message, PAYLOAD_SHA256).is_some_and(|wanted| wanted == digest(body))
 }
 
-fn digest(body: &[u8]) -> String {
+/// The headers that say where the whole record and the original headers lie.
+pub(super) fn refer_rest(map: &mut HeaderMap, rest: &Rest) -> Result<(), PublishError> {
+    append(map, REST_REF, rest.subject.as_bytes())?;
+    append(map, REST_PARTS, rest.parts.to_string().as_bytes())?;
+    append(map, REST_SHA256, rest.sha256.as_bytes())
+}
+
+/// The sha256 of bytes, in hex.
+pub(super) fn digest(body: &[u8]) -> String {
     hex::encode(Sha256::digest(body))
+}
+
+/// Where the whole record and the original headers lie, when not in the dead letter itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rest {
+    /// The subject of each part, but for its number at the end.
+    pub(super) subject: String,
+    /// How many parts there are.
+    pub(super) parts: usize,
+    /// The sha256 of all of them together, in hex.
+    pub(super) sha256: String,
+}
+
+impl Rest {
+    /// The subjects of the parts, in their order.
+    pub(super) fn subjects(&self) -> impl Iterator<Item = String> {
+        (0..self.parts).map(|part| part_subject(&self.subject, part))
+    }
+}
+
+/// The subject of one part.
+pub(super) fn part_subject(subject: &str, part: usize) -> String {
+    format!("{subject}.{part}")
 }
 
 /// What a message of the dead-letter stream says.
@@ -153,6 +217,8 @@ pub(super) struct Decoded {
     pub(super) redriven_at: Option<std::time::SystemTime>,
     /// Where the body lies, when not here, and its size.
     pub(super) elsewhere: Option<(String, u64)>,
+    /// Where the whole record and the headers lie, when not here.
+    pub(super) rest: Option<Rest>,
 }
 
 /// Reads a message of the dead-letter stream.
@@ -176,7 +242,11 @@ pub(super) fn decode(message: &Message) -> Result<Decoded, String> {
         (subject.to_owned(), size)
     });
     let letter = DeadLetter { record, headers: original, body: message.payload.clone() };
-    Ok(Decoded { letter, redriven_at, elsewhere })
+    let rest = header(message, REST_REF).and_then(|subject| {
+        let parts = header(message, REST_PARTS)?.parse().ok()?;
+        Some(Rest { subject: subject.to_owned(), parts, sha256: header(message, REST_SHA256)?.to_owned() })
+    });
+    Ok(Decoded { letter, redriven_at, elsewhere, rest })
 }
 
 /// The value of a header of a message.
@@ -195,6 +265,11 @@ pub(super) fn copy(message: &Message) -> (HeaderMap, Bytes) {
         }
     }
     (map, message.payload.clone())
+}
+
+/// The beginning of a text.
+fn short(text: &str) -> &str {
+    text.char_indices().nth(SHORT).map_or(text, |(end, _)| text.get(..end).unwrap_or(text))
 }
 
 fn one_line(text: &str) -> String {

@@ -52,6 +52,13 @@ fn letter() -> DeadLetter {
     }
 }
 
+fn encode(letter: &DeadLetter) -> Result<HeaderMap, PublishError> {
+    let mut map = HeaderMap::new();
+    encode_record(&mut map, &letter.record)?;
+    encode_headers(&mut map, &letter.headers)?;
+    Ok(map)
+}
+
 fn message(map: HeaderMap, body: Bytes) -> Message {
     Message {
         subject: "dlq.x".into(),
@@ -71,7 +78,7 @@ fn a_dead_letter_comes_back_as_it_went_in() {
     assert!(!map.iter().any(|(name, _)| is_reserved(name.as_ref())), "the server would execute a header");
     let decoded = decode(&message(map, letter.body.clone())).unwrap();
     assert_eq!(decoded.letter, letter);
-    assert_eq!((decoded.redriven_at, decoded.elsewhere), (None, None));
+    assert_eq!((decoded.redriven_at, decoded.elsewhere, decoded.rest), (None, None, None));
 }
 
 #[test]
@@ -89,6 +96,28 @@ fn a_body_elsewhere_is_checked() {
     refer(&mut map, "dlq-body.a.b.c.1-0", b"big").unwrap();
     let message = message(map, Bytes::new());
     assert!(is_referred(&message, b"big") && !is_referred(&message, b"bag"));
+}
+
+#[test]
+fn record_and_headers_come_back_from_their_parts() {
+    use crate::broker::jetstream::dead::rest;
+    let mut letter = letter();
+    letter.record.message_id = "ü".repeat(SHORT + 1);
+    let (place, parts) = rest::pack(&letter, "dlq-body.x.headers", 100).unwrap();
+    assert!(parts.len() > 10 && parts.iter().all(|part| part.len() <= 100));
+    let mut map = HeaderMap::new();
+    let record = shortened(&letter.record);
+    encode_record(&mut map, &record).unwrap();
+    refer_rest(&mut map, &place).unwrap();
+    let mut decoded = decode(&message(map, letter.body.clone())).unwrap();
+    assert_eq!(decoded.letter.record.message_id.chars().count(), SHORT);
+    assert!(is_same_death(&decoded.letter.record, &letter.record));
+    assert_eq!(decoded.rest.as_ref(), Some(&place));
+    assert_eq!(place.subjects().last().unwrap(), format!("{}.{}", place.subject, parts.len() - 1));
+    rest::unpack(&mut decoded.letter, &place, &parts.concat()).unwrap();
+    assert_eq!(decoded.letter, letter);
+    let missing = rest::unpack(&mut decoded.letter, &place, &parts[0]).unwrap_err();
+    assert!(missing.contains("not those that were stored"), "{missing}");
 }
 
 #[test]

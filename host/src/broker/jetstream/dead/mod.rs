@@ -32,13 +32,18 @@ use crate::message::{REDRIVE_COUNT_HEADER, REDRIVE_FOR_HEADER};
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, StoredDeadLetter, UNREADABLE_HEADERS};
 
 mod layout;
+mod rest;
 mod room;
 mod scan;
 
-use layout::{BODIES, Decoded, LETTERS, REDRIVEN, REDRIVEN_AT};
+use layout::{BODIES, Decoded, LETTERS, REDRIVEN, REDRIVEN_AT, Rest};
 
 /// What is left of the largest message for the lines of the protocol.
 const SPARE: usize = 1024;
+
+/// What a stream takes of headers at most, whatever the largest message is: the server answers "header size exceeds
+/// maximum allowed of 64k" (error 10097).
+const MAX_HEADERS: usize = u16::MAX as usize;
 
 /// The dead letters of one broker.
 #[derive(Debug)]
@@ -130,33 +135,57 @@ impl DeadLetterStore {
             // It was refused for being there and is not: sent back or discarded in between. The caller tries again.
             return Err("its place was taken a moment ago".to_owned());
         };
-        let there = layout::decode(&message)?.letter.record;
-        let record = &letter.record;
-        Ok(there.message_id == record.message_id
-            && there.published_at == record.published_at
-            && there.redrives == record.redrives)
+        Ok(layout::is_same_death(&layout::decode(&message)?.letter.record, &letter.record))
     }
 
     async fn try_store(&self, letter: &DeadLetter, tail: &str) -> Result<PubAck, StoreError> {
-        let mut map = layout::encode(letter).map_err(StoreError::Publish)?;
-        append(&mut map, EXPECTED_STREAM, self.options.stream.as_bytes()).map_err(StoreError::Publish)?;
-        let session = self.link.session().map_err(|text| StoreError::Publish(PublishError::Unavailable(text)))?;
-        let limit = session.max_payload().saturating_sub(SPARE);
-        let subject = format!("{LETTERS}.{tail}");
-        if wire_size(&map) + letter.body.len() <= limit {
-            return self.publisher.store(Subject::from(subject), map, letter.body.clone()).await;
+        let limit = self.link.session().map_err(unavailable)?.max_payload().saturating_sub(SPARE);
+        let mut map = self.headers()?;
+        layout::encode_record(&mut map, &letter.record).map_err(StoreError::Publish)?;
+        layout::encode_headers(&mut map, &letter.headers).map_err(StoreError::Publish)?;
+        let subject = Subject::from(format!("{LETTERS}.{tail}"));
+        let headers_fit = |map: &HeaderMap| wire_size(map) <= limit.min(MAX_HEADERS.saturating_sub(SPARE));
+        if headers_fit(&map) && wire_size(&map) + letter.body.len() <= limit {
+            return self.publisher.store(subject, map, letter.body.clone()).await;
+        }
+        // Parts lie under the name that no other message has: what is there already is of this very death.
+        let parts = format!("{BODIES}.{}", layout::other_tail(&letter.record));
+        if !headers_fit(&map) {
+            map = self.headers()?;
+            let record = layout::shortened(&letter.record);
+            layout::encode_record(&mut map, &record).map_err(StoreError::Publish)?;
+            let rest = self.store_rest(letter, &format!("{parts}.headers"), limit).await?;
+            layout::refer_rest(&mut map, &rest).map_err(StoreError::Publish)?;
         }
         // The original fitted into a message by itself, and does again; the record goes into another.
-        let body_subject = format!("{BODIES}.{tail}");
-        let mut body_map = HeaderMap::new();
-        append(&mut body_map, EXPECTED_STREAM, self.options.stream.as_bytes()).map_err(StoreError::Publish)?;
-        match self.publisher.store(Subject::from(body_subject.clone()), body_map, letter.body.clone()).await {
-            Ok(_) => {}
-            Err(StoreError::Refused(refusal)) if is_there_already(&refusal.description) => {}
-            Err(error) => return Err(error),
+        self.store_part(parts.clone(), letter.body.clone()).await?;
+        layout::refer(&mut map, &parts, &letter.body).map_err(StoreError::Publish)?;
+        self.publisher.store(subject, map, Bytes::new()).await
+    }
+
+    /// Stores the whole record and the headers in as many messages as they need.
+    async fn store_rest(&self, letter: &DeadLetter, space: &str, limit: usize) -> Result<Rest, StoreError> {
+        let (rest, parts) = rest::pack(letter, space, limit).map_err(StoreError::Publish)?;
+        for (part, subject) in parts.into_iter().zip(rest.subjects()) {
+            self.store_part(subject, part).await?;
         }
-        layout::refer(&mut map, &body_subject, &letter.body).map_err(StoreError::Publish)?;
-        self.publisher.store(Subject::from(subject), map, Bytes::new()).await
+        Ok(rest)
+    }
+
+    /// Stores a part of a dead letter, or finds it stored.
+    async fn store_part(&self, subject: String, part: Bytes) -> Result<(), StoreError> {
+        match self.publisher.store(Subject::from(subject), self.headers()?, part).await {
+            Ok(_) => Ok(()),
+            Err(StoreError::Refused(refusal)) if is_there_already(&refusal.description) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The headers of everything that is stored here: in no other stream.
+    fn headers(&self) -> Result<HeaderMap, StoreError> {
+        let mut map = HeaderMap::new();
+        append(&mut map, EXPECTED_STREAM, self.options.stream.as_bytes()).map_err(StoreError::Publish)?;
+        Ok(map)
     }
 
     /// A message of the stream, with headers; `None` when there is none.
@@ -208,7 +237,23 @@ impl DeadLetterStore {
             };
             decoded.letter.body = body.payload;
         }
+        if let Some(rest) = &decoded.rest {
+            let packed = self.rest(session, rest).await?;
+            rest::unpack(&mut decoded.letter, rest, &packed)
+                .map_err(|error| DeadLetterError::Store(format!("dead letter `{wanted}`: {error}")))?;
+        }
         Ok(Found { message: found, decoded, sequence })
+    }
+
+    /// The parts of what lies elsewhere, put together.
+    async fn rest(&self, session: &Session, rest: &Rest) -> Result<Vec<u8>, DeadLetterError> {
+        let mut packed = Vec::new();
+        for subject in rest.subjects() {
+            let part = self.direct_get(session, &json!({ "last_by_subj": subject })).await?;
+            let part = part.ok_or_else(|| DeadLetterError::Store(format!("there is no message in `{subject}`")))?;
+            packed.extend_from_slice(&part.payload);
+        }
+        Ok(packed)
     }
 
     /// Whether the subscription that gave a message up is still there: nobody else would run it.
@@ -232,6 +277,15 @@ impl DeadLetterStore {
             Ok(_) => Ok(()),
             Err(error) if error.is(code::MESSAGE_NOT_FOUND) => Ok(()),
             Err(error) => Err(store_error(&error)),
+        }
+    }
+
+    /// Removes what lies under a subject, if anything does.
+    async fn discard_part(&self, session: &Session, subject: &str) -> Result<(), DeadLetterError> {
+        let part = self.direct_get(session, &json!({ "last_by_subj": subject })).await?;
+        match part.as_ref().and_then(|part| layout::header(part, "Nats-Sequence")?.parse().ok()) {
+            Some(sequence) => self.delete(session, sequence).await,
+            None => Ok(()),
         }
     }
 
@@ -323,12 +377,11 @@ impl DeadLetters for DeadLetterStore {
         let session = self.session().await?;
         let found = self.find(&session, id).await?;
         self.delete(&session, found.sequence).await?;
-        if let Some((subject, _)) = &found.decoded.elsewhere {
-            let body = self.direct_get(&session, &json!({ "last_by_subj": subject })).await?;
-            let sequence = body.as_ref().and_then(|body| layout::header(body, "Nats-Sequence")?.parse().ok());
-            if let Some(sequence) = sequence {
-                self.delete(&session, sequence).await?;
-            }
+        // Only then what it refers to: a crash in between leaves parts that nobody needs, never a dead letter in pieces.
+        let body = found.decoded.elsewhere.iter().map(|(subject, _)| subject.clone());
+        let rest = found.decoded.rest.iter().flat_map(Rest::subjects);
+        for subject in body.chain(rest) {
+            self.discard_part(&session, &subject).await?;
         }
         tracing::info!(dead_letter = %id, "discarded");
         Ok(())
@@ -360,6 +413,10 @@ fn subject_of(message: &Message) -> &str {
 /// Whether a refusal says that the subject has its one message.
 fn is_there_already(description: &str) -> bool {
     description.contains("maximum messages per subject exceeded")
+}
+
+fn unavailable(text: String) -> StoreError {
+    StoreError::Publish(PublishError::Unavailable(text))
 }
 
 fn store_error(error: &ApiError) -> DeadLetterError {

@@ -33,6 +33,9 @@ const BATCH: u64 = 512;
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
 const STORING: Duration = Duration::from_secs(120);
 
+/// In front of the `@` of a cursor behind a message that is no dead letter.
+const NO_ID: &str = "none";
+
 /// Tells readers of one process apart.
 static READERS: AtomicU64 = AtomicU64::new(0);
 
@@ -177,9 +180,21 @@ impl DeadLetterStore {
         let mut page = DeadLetterPage::default();
         let mut last = None;
         for (sequence, message) in found.into_iter().rev().take(limit) {
-            let letter = stored(&message).map_err(DeadLetterError::Store)?;
-            last = Some(DeadLetterId(format!("{}@{sequence}", letter.letter.record.id)));
-            page.letters.push(letter);
+            last = Some(DeadLetterId(format!("{NO_ID}@{sequence}")));
+            match stored(&message) {
+                Ok(letter) => {
+                    last = Some(DeadLetterId(format!("{}@{sequence}", letter.letter.record.id)));
+                    page.letters.push(letter);
+                }
+                // Somebody else's, or a later host's: those of ours are listed all the same.
+                Err(problem) => tracing::warn!(
+                    stream = self.options.stream,
+                    sequence,
+                    subject = %message.subject,
+                    problem,
+                    "a message among the dead letters is none"
+                ),
+            }
         }
         page.next = last.filter(|_| more);
         Ok(page)
