@@ -161,7 +161,7 @@ fn settle(host: &Host, published: u64) -> Result<Counts> {
     let began = Instant::now();
     loop {
         let counts = books::counts(host)?;
-        if counts.work.settled() >= published && counts.tally.settled() >= counts.work.outputs {
+        if counts.are_through(published) {
             return Ok(counts);
         }
         ensure!(began.elapsed() < END, "not everything has its end after {END:?}: {published} published, {counts:?}");
