@@ -4,8 +4,9 @@
 //! messages a second, and the CPU a message of this process and of the server. The server works on the same cores, so a
 //! rate is what both reach together.
 //!
-//! The candidates: a native consumer with plain acknowledgements, a native one with 64 single confirmations under way,
-//! and ours with both ways of confirming, with instances reused and with a fresh one a message. Rounds alternate.
+//! The candidates: a native consumer with plain acknowledgements, a native one with single confirmations, and
+//! ours with both ways of confirming, with instances reused and with a fresh one a message. All have as many messages
+//! delivered and not acknowledged at most, and as many single confirmations under way. Rounds alternate.
 //! Words behind `--` choose candidates: those whose name has one of them. `TIDEGATE_BENCH_MESSAGES` says how many
 //! messages a round has, `TIDEGATE_BENCH_ROUNDS` how many rounds there are.
 
@@ -101,7 +102,7 @@ impl Candidate {
     const fn name(self) -> &'static str {
         match self {
             Self::NativePlain => "native, plain acks",
-            Self::NativeEach => "native, 64 confirmations at once",
+            Self::NativeEach => "native, 256 confirmations at once",
             Self::Ours { confirm: Confirm::Groups, reuse: 1 } => "ours, groups, fresh instances",
             Self::Ours { confirm: Confirm::Groups, .. } => "ours, groups, instances reused",
             Self::Ours { confirm: Confirm::Each, reuse: 1 } => "ours, single, fresh instances",

@@ -8,6 +8,11 @@ use crate::nats::NatsServer;
 use crate::order::parse;
 use crate::{Round, Stopwatch};
 
+/// Messages that may be delivered and not acknowledged: the same for every candidate.
+pub const IN_FLIGHT: usize = 4_000;
+/// Single confirmations under way at once: what the host allows itself.
+pub const CONFIRMATIONS: usize = 256;
+
 /// A stream with so many messages, and nothing else.
 pub async fn fill(server: &NatsServer, body: &str, messages: usize) {
     let context = jetstream::new(server.client().await);
@@ -33,7 +38,7 @@ async fn consumer(server: &NatsServer, name: &str) -> Consumer<pull::Config> {
     let config = pull::Config {
         durable_name: Some(name.into()),
         ack_policy: AckPolicy::Explicit,
-        max_ack_pending: 4000,
+        max_ack_pending: IN_FLIGHT as i64,
         ..Default::default()
     };
     stream.create_consumer(config).await.unwrap()
@@ -52,7 +57,7 @@ pub async fn plain(server: &NatsServer, messages: usize) -> Round {
     watch.stop(messages)
 }
 
-/// Each acknowledgement confirmed, 64 under way at once.
+/// Each acknowledgement confirmed, many under way at once.
 pub async fn confirmed(server: &NatsServer, messages: usize) -> Round {
     let consumer = consumer(server, "confirmed").await;
     let stream = consumer.stream().max_messages_per_batch(500).messages().await.unwrap();
@@ -64,7 +69,7 @@ pub async fn confirmed(server: &NatsServer, messages: usize) -> Round {
             assert!(parse(&message.payload));
             message.double_ack().await.unwrap();
         })
-        .buffer_unordered(64)
+        .buffer_unordered(CONFIRMATIONS)
         .for_each(|()| async {})
         .await;
     watch.stop(messages)

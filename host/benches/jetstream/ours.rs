@@ -18,10 +18,9 @@ use tidegate::telemetry::{Metrics, VersionFigures};
 use tokio::time::Instant;
 
 use crate::guests::guest;
+use crate::native::IN_FLIGHT;
 use crate::nats::NatsServer;
 use crate::{Round, Stopwatch};
-
-const IN_FLIGHT: usize = 2_000;
 
 pub async fn settled(server: &NatsServer, messages: usize, confirm: Confirm, reuse: u32) -> Round {
     let folder = tempfile::tempdir().unwrap();
