@@ -47,7 +47,7 @@ fn configuration(state: &HostState) -> Result<&Arc<dyn Configuration>, Fail> {
 
 fn fail(error: &ApplyError) -> Fail {
     let status = match error {
-        ApplyError::Config(_) | ApplyError::Broker { .. } | ApplyError::Subscription { .. } => {
+        ApplyError::Config(_) | ApplyError::Broker { .. } | ApplyError::Subscription { .. } | ApplyError::Tls(_) => {
             StatusCode::UNPROCESSABLE_ENTITY
         }
         ApplyError::NeedsRestart { .. } | ApplyError::Busy { .. } | ApplyError::Changed => StatusCode::CONFLICT,

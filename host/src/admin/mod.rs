@@ -25,6 +25,7 @@
 //! Invariants:
 //! - Without tokens it listens on loopback only, and answers whoever speaks to it by a loopback name: see [`guard`].
 //! - A message is answered with success only after its broker has stored it.
+//! - With TLS nothing is read of a request before the client has agreed on it, and shown a certificate where it must.
 //! - What one request holds in memory is bounded, however long it is; so is the number of requests and connections.
 
 use std::future::Future;
@@ -44,18 +45,21 @@ mod endpoint;
 mod fail;
 mod guard;
 mod handlers;
+mod handshakes;
 mod health;
 mod lines;
 mod publish;
 mod seldom;
 mod state;
 mod status;
+mod tls;
 pub mod wire;
 
 pub use audit::{Audit, AuditError};
 pub use door::Door;
 use endpoint::Endpoint;
 pub use state::{HostState, SubscriptionStatus, Subscriptions};
+pub use tls::{Material, Tls, TlsError};
 
 /// Why the listener does not run.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +84,7 @@ pub struct Listening {
     listener: TcpListener,
     door: Door,
     address: SocketAddr,
+    tls: Option<Arc<Tls>>,
 }
 
 /// Takes the address, so that a host whose port is taken ends before it starts anything.
@@ -93,7 +98,7 @@ pub async fn listen(address: SocketAddr, door: Door) -> Result<Listening, Listen
     let fail = |source| ListenError::Bind { address, source };
     let listener = TcpListener::bind(address).await.map_err(fail)?;
     let address = listener.local_addr().map_err(fail)?;
-    Ok(Listening { listener, door, address })
+    Ok(Listening { listener, door, address, tls: None })
 }
 
 impl Listening {
@@ -101,6 +106,12 @@ impl Listening {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The same with TLS.
+    #[must_use]
+    pub fn with_tls(self, tls: Arc<Tls>) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     /// Answers until `stop` ends; requests that run are then finished.
@@ -112,7 +123,7 @@ impl Listening {
         state: Arc<HostState>,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
-        connections::serve(self.listener, router(state, &self.door), stop).await
+        connections::serve(self.listener, self.tls, router(state, &self.door), stop).await
     }
 }
 

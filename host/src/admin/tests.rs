@@ -21,6 +21,8 @@ use crate::message::{Headers, Publish};
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, StoredDeadLetter};
 use crate::telemetry::{Metrics, SubscriptionCounts, names};
 
+mod tls;
+
 /// A broker in memory that takes so many messages and no more.
 struct Shelf {
     taken: Mutex<Vec<Publish>>,
@@ -203,6 +205,10 @@ async fn site(room: usize) -> Site {
 }
 
 async fn guarded(room: usize, door: Door) -> Site {
+    served(room, listen("127.0.0.1:0".parse().unwrap(), door).await.unwrap())
+}
+
+fn served(room: usize, listening: Listening) -> Site {
     let local = shelf(room, vec![letter("01", "timeout", 0), letter("02", "denied", 3)]);
     let nats = shelf(room, vec![letter("11", "timeout", 0)]);
     let subscribed = Arc::new(Subscribed::default());
@@ -215,7 +221,6 @@ async fn guarded(room: usize, door: Door) -> Site {
     let audit = Audit::new(data.path().to_owned());
     let state =
         HostState::new("host-1".into(), Directory::new(brokers), Arc::clone(&subscribed) as _, metrics, 1000, audit);
-    let listening = listen("127.0.0.1:0".parse().unwrap(), door).await.unwrap();
     let address = listening.address();
     let serving = tokio::spawn(listening.serve(Arc::new(state), std::future::pending()));
     Site { address, local, subscribed, data, _serving: serving }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::wiring::{Stations, tuning};
 use super::{Report, open};
+use crate::admin::{Material, Tls};
 use crate::apply::report::{Applied, Changes, NewVersion};
 use crate::apply::{ApplyError, Configuration, Plan, Work, plan};
 use crate::broker::{Backlog, NamedBroker, Status};
@@ -36,6 +37,8 @@ pub(super) struct Applier {
 
 struct Inner {
     stations: Arc<Stations>,
+    /// The listener's, whose files are read again.
+    tls: Option<Arc<Tls>>,
     running: Mutex<Arc<Config>>,
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Who has the turn, and since when.
@@ -49,13 +52,16 @@ struct Looked {
     outlook: Outlook,
     plan: Plan,
     changes: Changes,
+    /// What the files of the listener's TLS have now.
+    material: Option<Material>,
 }
 
 impl Applier {
     /// For a host that runs by a configuration.
-    pub(super) fn new(config: Config, stations: Arc<Stations>) -> Self {
+    pub(super) fn new(config: Config, stations: Arc<Stations>, tls: Option<Arc<Tls>>) -> Self {
         let inner = Inner {
             stations,
+            tls,
             running: Mutex::new(Arc::new(config)),
             turn: Arc::default(),
             by: Mutex::new((String::new(), SystemTime::UNIX_EPOCH)),
@@ -130,14 +136,24 @@ impl Inner {
         let differences = before.differences(&after);
         let plan = plan(&before, &after, &differences);
         let outlook = self.stations.deployments.outlook(&after.handlers).await?;
+        let material = self.material().await?;
+        let renewed = self.tls.as_ref().zip(material.as_ref()).and_then(|(tls, material)| renewed(tls, material));
+        let told = differences.iter().map(told).chain(outlook.differences.iter().cloned()).chain(renewed);
         let changes = Changes {
             file: after.path().display().to_string(),
-            digest: digest(&before, &after, &outlook),
-            changes: differences.iter().map(told).chain(outlook.differences.iter().cloned()).collect(),
+            digest: digest(&before, &after, &outlook, material.as_ref()),
+            changes: told.collect(),
             needs_restart: plan.needs_restart.clone(),
             steps: plan.steps(),
         };
-        Ok(Looked { after, outlook, plan, changes })
+        Ok(Looked { after, outlook, plan, changes, material })
+    }
+
+    /// Reads the files of the listener's TLS.
+    async fn material(&self) -> Result<Option<Material>, ApplyError> {
+        let Some(tls) = self.tls.clone() else { return Ok(None) };
+        let read = tokio::task::spawn_blocking(move || tls.read()).await;
+        Ok(Some(read.map_err(|_| ApplyError::Broken)??))
     }
 
     async fn apply(&self, shown: Option<&str>, by: &str) -> Result<Applied, ApplyError> {
@@ -226,6 +242,9 @@ impl Inner {
     async fn carry_out(&self, looked: &Looked, opened: &BTreeMap<String, NamedBroker>) -> Vec<String> {
         let Looked { after, plan, .. } = looked;
         let stations = &self.stations;
+        if let (Some(tls), Some(material)) = (&self.tls, &looked.material) {
+            tls.renew(material.clone());
+        }
         stations.brokers.add(opened);
         stations.deployments.keep_versions(after.registry.keep_versions);
         // Those that stay make room before others take it. One that still waits for its broker starts anew.
@@ -286,13 +305,23 @@ fn told(difference: &Difference) -> Change {
     }
 }
 
-/// Names what runs, what the file says, and the modules that it names.
-fn digest(before: &Config, after: &Config, outlook: &Outlook) -> String {
+/// How the files of the listener's TLS differ from what is used of them.
+fn renewed(tls: &Tls, material: &Material) -> Option<Change> {
+    let short = |fingerprint: &str| fingerprint.get(..12).unwrap_or(fingerprint).to_owned();
+    let (before, after) = (short(&tls.fingerprint()), short(material.fingerprint()));
+    (before != after).then(|| Change { what: "http.tls (sha256 of the files)".to_owned(), before, after })
+}
+
+/// Names what runs, what the file says, and the modules and certificates that it names.
+fn digest(before: &Config, after: &Config, outlook: &Outlook, material: Option<&Material>) -> String {
     let mut text = format!("{}\0{}", before.dump(), after.dump());
     for (handler, module) in &outlook.modules {
         let module = module.as_ref().map(ToString::to_string).unwrap_or_default();
         // Writing into a string does not fail.
         let _ = write!(text, "\0{handler} {module}");
+    }
+    if let Some(material) = material {
+        let _ = write!(text, "\0{}", material.fingerprint());
     }
     hex::encode(Sha256::digest(text))
 }

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Audit, Door, HostState, Listening};
+use crate::admin::{self, Audit, Door, HostState, Listening, Tls};
 use crate::apply::Configuration as _;
 use crate::broker::{Directory, NamedBroker};
 use crate::config::Config;
@@ -100,7 +100,11 @@ impl Host {
         if door.is_open() {
             tracing::info!("no tokens are configured: whoever is on this machine may do everything (`local`)");
         }
-        let listening = admin::listen(config.http.listen, door).await?;
+        let tls = config.http.tls.as_ref().map(Tls::open).transpose().context("could not set TLS up")?;
+        let mut listening = admin::listen(config.http.listen, door).await?;
+        if let Some(tls) = &tls {
+            listening = listening.with_tls(Arc::clone(tls));
+        }
         let address = listening.address();
         let metrics = Arc::new(Metrics::new());
         let stations = Arc::new(open_stations(config, metrics).await?);
@@ -109,7 +113,7 @@ impl Host {
         }
         let mut tasks = JoinSet::new();
         tasks.spawn(look(Arc::clone(&stations)));
-        let applier = Applier::new(config.clone(), Arc::clone(&stations));
+        let applier = Applier::new(config.clone(), Arc::clone(&stations), tls);
         let state = HostState::new(
             config.host.name.clone(),
             Arc::clone(&stations.brokers),

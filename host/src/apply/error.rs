@@ -1,5 +1,6 @@
 //! Why a configuration was not applied. Nothing has changed when one of these is given.
 
+use crate::admin::TlsError;
 use crate::config::ConfigError;
 use crate::deploy::DeployError;
 
@@ -45,6 +46,9 @@ pub enum ApplyError {
         /// Which one and why.
         why: String,
     },
+    /// The certificate of the listener cannot be used any more.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The work was cut off.
     #[error(
         "applying stopped; this is a bug of the host: `tidegate apply --dry-run` shows what is still to be applied"
@@ -67,6 +71,7 @@ impl ApplyError {
             Self::Handler(error) => error.code(),
             Self::Broker { .. } => "broker-unusable",
             Self::Subscription { .. } => "subscription-refused",
+            Self::Tls(_) => "tls-unusable",
             Self::Broken => "apply-broken",
             Self::Draining => "draining",
         }
@@ -77,6 +82,7 @@ impl ApplyError {
     pub fn chain(&self) -> String {
         match self {
             Self::Handler(error) => format!("nothing was applied: {}", error.chain()),
+            Self::Tls(error) => format!("nothing was applied: {}", error.chain()),
             Self::Config(ConfigError::Unreadable { path, source }) => {
                 format!("could not read the configuration {}: {source}", path.display())
             }

@@ -8,14 +8,17 @@ use serde::de::DeserializeOwned;
 use ureq::http::header::AUTHORIZATION;
 use ureq::http::{HeaderValue, Request, Response};
 use ureq::middleware::MiddlewareNext;
+use ureq::tls::TlsConfig;
 use ureq::{Agent, Body, SendBody};
 
 use super::ConfigArgument;
 use super::exit::{Exit, Failure};
 use crate::admin::wire::{DeadLetterList, DeadLetterView, ErrorAnswer, PublishSummary, PublishedMessage};
+use crate::config::HttpConfig;
 
 mod configuration;
 mod handlers;
+pub(super) mod tls;
 
 /// A loopback connection is there or it is not.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,12 +37,12 @@ pub(super) struct Client {
 
 /// The client of the host that runs by a configuration.
 pub(super) fn of(config: &ConfigArgument) -> Result<Client, Failure> {
-    let address = config.load()?.http.listen;
-    let client = Client::new(address, token());
-    if client.is_there() {
-        return Ok(client);
-    }
-    Err(Failure::from(anyhow!("no host answers at {address}: start it with `tidegate run`")))
+    let http = config.load()?.http;
+    let client = Client::local(&http, token());
+    client
+        .reached()
+        .map_err(|why| anyhow!("no host answers at {}: start it with `tidegate run` ({why})", http.listen))?;
+    Ok(client)
 }
 
 /// The token to show to a host that asks for one.
@@ -57,14 +60,31 @@ pub(super) struct Wanted {
 }
 
 impl Client {
-    /// The client of an address; whether a host answers there is not known yet.
+    /// The client of the host that has this listener; whether it answers is not known yet.
+    pub(super) fn local(http: &HttpConfig, token: Option<String>) -> Self {
+        if http.tls.is_none() {
+            return Self::new(http.listen, token);
+        }
+        let ip = http.listen.ip();
+        // A certificate names the host as others reach it, and here it is reached by its address. On this machine
+        // nobody is in between, as without TLS.
+        let is_here = ip.is_loopback() || ip.is_unspecified();
+        Self::with(format!("https://{}", http.listen), token, tls::client(is_here))
+    }
+
+    /// The client of an address without TLS.
     pub(super) fn new(address: SocketAddr, token: Option<String>) -> Self {
+        Self::with(format!("http://{address}"), token, tls::builder().build())
+    }
+
+    fn with(base: String, token: Option<String>, tls: TlsConfig) -> Self {
         // A token that is no header's value is none that a host knows; it is then refused as one that is missing.
         let authorization = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {}", token.trim())).ok());
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
             .max_redirects(0)
+            .tls_config(tls)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_recv_response(Some(ANSWER_TIMEOUT))
             .timeout_recv_body(Some(ANSWER_TIMEOUT))
@@ -74,12 +94,21 @@ impl Client {
                 }
                 next.handle(request)
             });
-        Self { agent: config.build().new_agent(), base: format!("http://{address}") }
+        Self { agent: config.build().new_agent(), base }
     }
 
     /// Whether a host answers.
     pub(super) fn is_there(&self) -> bool {
-        self.agent.get(format!("{}/live", self.base)).call().is_ok_and(|answer| answer.status() == 200)
+        self.reached().is_ok()
+    }
+
+    /// Why no host answers.
+    fn reached(&self) -> Result<(), String> {
+        match self.agent.get(format!("{}/live", self.base)).call() {
+            Ok(answer) if answer.status() == 200 => Ok(()),
+            Ok(answer) => Err(format!("what answers is no host: {}", answer.status())),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     /// Publishes JSON lines. The summary tells what became of them, in good and in bad.

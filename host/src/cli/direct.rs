@@ -34,7 +34,7 @@ pub(super) fn reach(config: &Config, broker: Option<&str>) -> Result<Reached, Fa
     {
         return Err(Failure::usage(anyhow!("{} has no broker `{name}`", config.path().display())));
     }
-    let client = Client::new(config.http.listen, client::token());
+    let client = Client::local(&config.http, client::token());
     // Port 0 is any port: a host with it cannot be found.
     if config.http.listen.port() != 0 && client.is_there() {
         return Ok(Reached { client, _own: None });

@@ -42,6 +42,12 @@ pub(super) fn dump(config: &Config) -> String {
     page.line("listen", text(&config.http.listen.to_string()));
     page.line("max_publish_bytes", size(config.http.max_publish_bytes as u64));
     page.line("insecure_plaintext", Value::Boolean(config.http.insecure_plaintext));
+    if let Some(tls) = &config.http.tls {
+        page.section(&["http", "tls"]);
+        page.line("certificate", path(&tls.certificate));
+        page.line("key", path(&tls.key));
+        page.line_if("client_ca", tls.client_ca.as_deref().map(path));
+    }
     for (name, token) in &config.http.tokens {
         http_token(&mut page, name, token);
     }
@@ -348,6 +354,7 @@ max_in_flight_bytes = "1000001B"
 
 [http]
 insecure_plaintext = true
+tls = { certificate = "host.pem", key = "host.key", client_ca = "clients.pem" }
 
 [http.tokens.ci]
 hash = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"

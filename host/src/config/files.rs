@@ -5,6 +5,7 @@ use std::path::Path;
 use super::broker::{BrokerConfig, JetStreamConfig};
 use super::problem::Problem;
 use super::{Config, SecretSource};
+use crate::admin::Material;
 
 /// All that the configuration points at and that is not there or cannot be read.
 pub(super) fn missing(config: &Config) -> Vec<Problem> {
@@ -27,6 +28,9 @@ pub(super) fn missing_but_modules(config: &Config) -> Vec<Problem> {
             let message = format!("the golden messages {} are not a folder", folder.display());
             problems.push(Problem::at(&["handlers", name, "golden"], message));
         }
+    }
+    if let Some(Err(error)) = config.http.tls.as_ref().map(Material::read) {
+        problems.push(Problem::at(&["http", "tls", error.key()], error.chain()));
     }
     for (name, broker) in &config.brokers {
         match broker {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::check::Checker;
 use super::problem::Problem;
 use super::raw::{RawHttp, RawToken};
+use super::raw_trust::RawHttpTls;
 use crate::access::{HandlerPattern, Role, Scope, TokenHash, parse_moment};
 
 /// 7171 is registered for nothing that runs beside it; loopback, because a host starts with no tokens.
@@ -21,10 +23,23 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// The largest message that is accepted for publishing, in bytes.
     pub max_publish_bytes: usize,
+    /// The files of its TLS; `None`: it speaks plain HTTP.
+    pub tls: Option<HttpTlsConfig>,
     /// Whether a proxy in front speaks TLS, so that the listener may be reached from elsewhere without.
     pub insecure_plaintext: bool,
     /// The tokens that are known, by name. Without any, whoever reaches the listener may do everything.
     pub tokens: BTreeMap<String, TokenConfig>,
+}
+
+/// The settings of `[http.tls]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpTlsConfig {
+    /// The certificate with those between it and its authority.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+    /// The authorities of clients; `None`: a client needs no certificate.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// The settings of `[http.tokens.NAME]`.
@@ -45,6 +60,8 @@ impl HttpConfig {
         let max_publish_bytes =
             checker.memory_size(&["http", "max_publish_bytes"], raw.max_publish_bytes, MAX_PUBLISH_BYTES);
         let listen = raw.listen.as_deref().map_or(LISTEN, |text| listen(text, checker));
+        let is_encrypted = raw.tls.is_some();
+        let tls = raw.tls.and_then(|raw| tls(raw, checker));
         let insecure_plaintext = raw.insecure_plaintext.unwrap_or_default();
         let has_tokens = !raw.tokens.is_empty();
         let mut tokens = BTreeMap::new();
@@ -55,9 +72,9 @@ impl HttpConfig {
         }
         same_hash(&tokens, checker);
         if !listen.ip().is_loopback() {
-            reachable(listen, has_tokens, insecure_plaintext, checker);
+            reachable(listen, has_tokens, insecure_plaintext || is_encrypted, checker);
         }
-        Self { listen, max_publish_bytes, insecure_plaintext, tokens }
+        Self { listen, max_publish_bytes, tls, insecure_plaintext, tokens }
     }
 }
 
@@ -69,8 +86,24 @@ fn listen(text: &str, checker: &mut Checker) -> SocketAddr {
     })
 }
 
+fn tls(raw: RawHttpTls, checker: &mut Checker) -> Option<HttpTlsConfig> {
+    let mut file = |key: &str, what: &str, given: Option<PathBuf>| {
+        let given = given.filter(|path| !path.as_os_str().is_empty());
+        if given.is_none() {
+            let problem = Problem::at(&["http", "tls", key], format!("[http.tls] has no `{key}`"));
+            checker.problem(problem.help(format!("{what}, a PEM file; the path is relative to this file")));
+        }
+        given.map(|path| checker.resolve(&path))
+    };
+    let certificate =
+        file("certificate", "the certificate of this host, and those between it and its authority", raw.certificate);
+    let key = file("key", "the private key of the certificate", raw.key);
+    let client_ca = raw.client_ca.map(|path| checker.resolve(&path));
+    Some(HttpTlsConfig { certificate: certificate?, key: key?, client_ca })
+}
+
 /// What must hold where other machines reach the listener.
-fn reachable(address: SocketAddr, has_tokens: bool, plaintext: bool, checker: &mut Checker) {
+fn reachable(address: SocketAddr, has_tokens: bool, is_guarded: bool, checker: &mut Checker) {
     let at = ["http", "listen"];
     if !has_tokens {
         let message = format!("`{address}` can be reached from other machines, and nobody is asked who they are");
@@ -80,12 +113,12 @@ fn reachable(address: SocketAddr, has_tokens: bool, plaintext: bool, checker: &m
             address.port()
         )));
     }
-    if !plaintext {
+    if !is_guarded {
         let message =
             format!("`{address}` can be reached from other machines, and tokens would cross the wire as text");
         checker.problem(Problem::at(&at, message).help(
-            "let a proxy speak TLS in front, see to it that nobody else reaches this port, and say so with \
-             `insecure_plaintext = true` in [http]",
+            "name a certificate and its key in [http.tls]; or let a proxy speak TLS in front, see to it that nobody else \
+             reaches this port, and say so with `insecure_plaintext = true` in [http]",
         ));
     }
 }

@@ -26,6 +26,7 @@ mod http;
 mod load;
 mod problem;
 mod raw;
+mod raw_trust;
 mod raw_values;
 mod reader;
 mod schema;
@@ -39,7 +40,7 @@ pub use broker::{Authentication, BrokerConfig, JetStreamConfig, StreamConfig, Tl
 pub use diff::Difference;
 pub use handler::{HandlerConfig, OutputConfig};
 pub use host::{HostConfig, LogConfig, RegistryConfig};
-pub use http::{HttpConfig, TokenConfig};
+pub use http::{HttpConfig, HttpTlsConfig, TokenConfig};
 pub use problem::Problems;
 pub use raw::{LogFormat, LogThreshold};
 pub use schema::schema;

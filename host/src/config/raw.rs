@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::raw_trust::{RawHttpTls, RawSignatures};
 use super::raw_values::{RawFuel, RawSecret};
 use super::units::{DurationText, SizeText};
 use crate::access::Role;
@@ -98,6 +99,8 @@ pub(super) struct RawHttp {
     pub(super) listen: Option<String>,
     /// The largest message that is accepted for publishing. Default: "8MiB".
     pub(super) max_publish_bytes: Option<SizeText>,
+    /// Speak TLS. Default: plain HTTP.
+    pub(super) tls: Option<RawHttpTls>,
     /// Listen elsewhere than on loopback without TLS: a proxy in front speaks TLS, and nobody else reaches this port.
     /// Default: false.
     pub(super) insecure_plaintext: Option<bool>,
@@ -128,17 +131,6 @@ pub(super) struct RawToken {
 pub(super) struct RawRegistry {
     /// How many versions of each handler are kept, the newest ones; the active one is kept in any case. Default: 10.
     pub(super) keep_versions: Option<u32>,
-}
-
-/// Who may sign the modules that run. Without it nothing is checked.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawSignatures {
-    /// Run only modules that one of the keys signed. Default: true where keys are listed. When false, a module that has no
-    /// signature may run; one that has a wrong signature may not.
-    pub(super) required: Option<bool>,
-    /// The public keys that are trusted, by a name of your choice: the second line of a `minisign.pub`.
-    pub(super) keys: BTreeMap<String, String>,
 }
 
 /// A messaging system, chosen by its `type`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::check::Checker;
 use super::problem::Problem;
-use super::raw::RawSignatures;
+use super::raw_trust::RawSignatures;
 use crate::signature::{KeyId, Policy, PublicKey};
 
 /// Where a public key is found.

@@ -237,7 +237,7 @@ ack_wait = "10ms"
               |
             7 | listen = "0.0.0.0:7171"
               |          ^^^^^^^^^^^^^^
-              = help: let a proxy speak TLS in front, see to it that nobody else reaches this port, and say so with `insecure_plaintext = true` in [http]
+              = help: name a certificate and its key in [http.tls]; or let a proxy speak TLS in front, see to it that nobody else reaches this port, and say so with `insecure_plaintext = true` in [http]
 
             error: expected one of embedded, jetstream
               --> tidegate.toml:10:8
@@ -698,12 +698,12 @@ fn elsewhere_than_on_loopback_is_listened_with_tokens_and_a_word_about_plaintext
         &format!("[http]\nlisten = \"0.0.0.0:7171\"\n{token}"),
         &[],
         &expect![[r#"
-        error: `0.0.0.0:7171` can be reached from other machines, and tokens would cross the wire as text
-         --> tidegate.toml:2:10
-          |
-        2 | listen = "0.0.0.0:7171"
-          |          ^^^^^^^^^^^^^^
-          = help: let a proxy speak TLS in front, see to it that nobody else reaches this port, and say so with `insecure_plaintext = true` in [http]"#]],
+            error: `0.0.0.0:7171` can be reached from other machines, and tokens would cross the wire as text
+             --> tidegate.toml:2:10
+              |
+            2 | listen = "0.0.0.0:7171"
+              |          ^^^^^^^^^^^^^^
+              = help: name a certificate and its key in [http.tls]; or let a proxy speak TLS in front, see to it that nobody else reaches this port, and say so with `insecure_plaintext = true` in [http]"#]],
     );
     bad(
         "[http]\nlisten = \"[::]:7171\"\ninsecure_plaintext = true\n",

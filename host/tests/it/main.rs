@@ -21,6 +21,7 @@ mod deploy;
 mod embedded;
 mod embedded_disk;
 mod embedded_model;
+mod encrypted;
 mod examples;
 mod isolation;
 mod jetstream;

@@ -1,14 +1,12 @@
 //! Speaks to one repository of one registry, by the OCI distribution specification.
 
-use std::sync::Arc;
-
 use anyhow::{Context as _, anyhow};
 use docker_credential::DockerCredential;
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Method, Request, Response, header};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
+use super::super::client::tls;
 use super::super::exit::Failure;
 use super::authorize::{self, Challenge};
 use super::reference::Reference;
@@ -185,12 +183,6 @@ impl Registry {
 
 /// A client with the system's certificates, and the TLS that the rest of the host has.
 fn agent() -> Agent {
-    let found = rustls_native_certs::load_native_certs();
-    let certificates: Vec<_> =
-        found.certs.iter().map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned()).collect();
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::from(certificates))
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(5)
@@ -198,6 +190,6 @@ fn agent() -> Agent {
         .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")))
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_recv_response(Some(ANSWER_TIMEOUT))
-        .tls_config(tls.build());
+        .tls_config(tls::system(tls::builder()).build());
     config.build().new_agent()
 }
