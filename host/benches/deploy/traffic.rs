@@ -88,6 +88,7 @@ pub async fn measure() {
         ),
         slot: Arc::clone(&slot),
         metrics: metrics.subscription("s", "embedded"),
+        live: Arc::default(),
     };
     let subscription = Subscription::start(setup(), links, &Turns::new(2)).await.unwrap();
     let publisher = tokio::spawn(publish(Arc::clone(&broker)));

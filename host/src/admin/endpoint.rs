@@ -7,7 +7,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use super::state::HostState;
-use super::{access, audit, configuration, dead_letters, handlers, health, publish, status};
+use super::{access, audit, configuration, dead_letters, handlers, health, live, publish, status};
 use crate::access::Role;
 
 /// One route: a method on a path.
@@ -32,6 +32,7 @@ pub(super) enum Endpoint {
     Changes,
     Apply,
     Audit,
+    Happening,
 }
 
 /// What a caller needs for a route.
@@ -59,7 +60,7 @@ impl Needs {
 
 impl Endpoint {
     /// All of them, in the order in which the documentation shows them.
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 20] = [
         Self::Live,
         Self::Ready,
         Self::Metrics,
@@ -79,6 +80,7 @@ impl Endpoint {
         Self::Changes,
         Self::Apply,
         Self::Audit,
+        Self::Happening,
     ];
 
     /// The method and the path, as axum writes it.
@@ -103,6 +105,7 @@ impl Endpoint {
             Self::Promote => (Method::POST, "/v1/handlers/{handler}/promote"),
             Self::Abort => (Method::POST, "/v1/handlers/{handler}/abort"),
             Self::Audit => (Method::GET, "/v1/audit"),
+            Self::Happening => (Method::GET, "/v1/live"),
         }
     }
 
@@ -124,13 +127,16 @@ impl Endpoint {
             // What is wrong with the file is shown with its lines: to those alone who may apply it.
             Self::Changes | Self::Apply => Needs::WholeHost(Role::Deploy),
             Self::Audit => Needs::WholeHost(Role::Operate),
+            // It shows the handlers that the caller covers, and looks at the role for payloads.
+            Self::Happening => Needs::Role(Role::Read),
         }
     }
 
     /// The word for it in the audit log, where it changes something.
     pub(super) const fn audited(self) -> Option<&'static str> {
         match self {
-            Self::Live | Self::Ready | Self::Metrics | Self::Whoami | Self::Status | Self::Audit => None,
+            Self::Live | Self::Ready | Self::Metrics | Self::Whoami | Self::Status => None,
+            Self::Audit | Self::Happening => None,
             // Messages are the traffic: the queue has each with its time, and the metrics count them.
             Self::Publish => None,
             Self::DeadLetters | Self::DeadLetter | Self::Handlers | Self::Handler | Self::Changes => None,
@@ -166,6 +172,7 @@ impl Endpoint {
             Self::Promote => post(handlers::promote),
             Self::Abort => post(handlers::abort),
             Self::Audit => get(audit::list),
+            Self::Happening => get(live::live),
         }
     }
 }

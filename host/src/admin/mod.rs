@@ -19,6 +19,7 @@
 //! | `POST /v1/configuration/apply` | applies these very changes, all or nothing |
 //! | `POST /v1/handlers/{handler}/promote`, `/abort` | makes the version that is tried the active one; ends that |
 //! | `GET /v1/audit` | who changed what, the newest first |
+//! | `GET /v1/live` | what becomes of messages, a line of JSON each, as it happens |
 //!
 //! What each route needs of its caller stands in [`endpoint`], a closed list from which the router is built.
 //!
@@ -48,6 +49,7 @@ mod handlers;
 mod handshakes;
 mod health;
 mod lines;
+mod live;
 mod publish;
 mod seldom;
 mod state;

@@ -8,6 +8,7 @@ use super::audit::Audit;
 use crate::apply::Configuration;
 use crate::broker::Directory;
 use crate::deploy::Deployments;
+use crate::dispatch::Live;
 use crate::telemetry::{Metrics, SubscriptionCounts};
 
 /// So many publish requests are worked on at once; the next ones wait. Each holds at most a group of messages or one
@@ -33,6 +34,8 @@ pub struct HostState {
     pub(super) started: std::time::Instant,
     /// The handlers and their versions; `None` where nothing runs them, and only queues are served.
     pub(super) deployments: Option<Arc<Deployments>>,
+    /// What becomes of messages, as it happens; `None` where nothing runs them.
+    pub(super) live: Option<Arc<Live>>,
     /// The host's configuration; `None` where nothing runs by it.
     pub(super) configuration: Option<Arc<dyn Configuration>>,
 }
@@ -76,7 +79,7 @@ impl HostState {
         audit: Audit,
     ) -> Self {
         let (publishers, started) = (Semaphore::new(PUBLISHERS), std::time::Instant::now());
-        let (audit, deployments, configuration) = (Arc::new(audit), None, None);
+        let (audit, deployments, live, configuration) = (Arc::new(audit), None, None, None);
         Self {
             host,
             brokers,
@@ -87,6 +90,7 @@ impl HostState {
             publishers,
             started,
             deployments,
+            live,
             configuration,
         }
     }
@@ -95,6 +99,12 @@ impl HostState {
     #[must_use]
     pub fn with_deployments(self, deployments: Arc<Deployments>) -> Self {
         Self { deployments: Some(deployments), ..self }
+    }
+
+    /// The same with what becomes of messages to be seen.
+    #[must_use]
+    pub fn with_live(self, live: Arc<Live>) -> Self {
+        Self { live: Some(live), ..self }
     }
 
     /// The same with a configuration that can be applied anew.

@@ -468,6 +468,8 @@ async fn payload_is_for_those_who_operate_and_handlers_for_those_who_have_them()
         assert!(body.contains("\"payload_withheld\":true") && !body.contains("\"body\":"), "{body}");
         assert!(!body.contains("\"headers\":") && body.contains("it said no"), "{body}");
     }
+    let (status, body) = reader.send("GET /v1/live?payloads=true", &[as_reader], b"").await;
+    assert!(status == 403 && body.contains("payload-withheld"), "{status} {body}");
     let as_operator = "Authorization: Bearer tidegate_operate";
     let other = guarded(10, door(vec![token(Role::Operate, &["billing-*"])])).await;
     let rows = [

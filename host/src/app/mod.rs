@@ -122,7 +122,7 @@ impl Host {
             config.http.max_publish_bytes,
             Audit::new(config.host.data_dir.clone()),
         );
-        let state = state.with_deployments(Arc::clone(&stations.deployments));
+        let state = state.with_deployments(Arc::clone(&stations.deployments)).with_live(Arc::clone(&stations.live));
         let (stop_serving, serving) = serve(listening, state.with_configuration(Arc::new(applier.clone())));
         Ok(Self { stations, applier, address, stop_serving, serving, tasks })
     }
@@ -174,6 +174,8 @@ impl Host {
         self.stations.give_up().await;
         self.stations.deployments.close().await;
         let reports = self.stations.slots.drain(deadline).await;
+        // Whoever looks on has seen the last of it; their requests end.
+        self.stations.live.close();
         self.stop_serving.cancel();
         // Requests that are being answered are finished; one that hangs does not keep the host.
         let finished = async { while self.serving.join_next().await.is_some() {} };
@@ -199,6 +201,7 @@ async fn open_stations(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result
         brokers: Directory::new(brokers),
         deployments,
         metrics,
+        live: Arc::default(),
         turns,
         slots: Arc::default(),
         tasks: Mutex::default(),

@@ -13,7 +13,7 @@ use crate::broker::{Directory, SubscribeError};
 use crate::clock::Clock;
 use crate::config::{Config, SubscriptionConfig};
 use crate::deploy::Deployments;
-use crate::dispatch::{Links, Setup, Subscription, Tuning, Turns};
+use crate::dispatch::{Links, Live, Setup, Subscription, Tuning, Turns};
 use crate::settle::verdict::Identity;
 use crate::telemetry::Metrics;
 
@@ -25,6 +25,7 @@ pub(super) struct Stations {
     pub(super) brokers: Arc<Directory>,
     pub(super) deployments: Arc<Deployments>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) live: Arc<Live>,
     pub(super) turns: Arc<Turns>,
     pub(super) slots: Arc<Slots>,
     /// Those that go on trying.
@@ -101,6 +102,7 @@ impl Stations {
             brokers: Arc::clone(&self.brokers),
             slot,
             metrics: self.metrics.subscription(name, broker.kind),
+            live: Arc::clone(&self.live),
         };
         Ok((setup, links))
     }

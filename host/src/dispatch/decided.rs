@@ -7,6 +7,7 @@ use ulid::Ulid;
 
 use crate::broker::Settlement;
 use crate::dispatch::in_flight::InFlight;
+use crate::dispatch::live::Note;
 use crate::dispatch::shared::Shared;
 use crate::message::Publish;
 use crate::outcome::{Outcome, ReasonCode, Usage};
@@ -33,6 +34,8 @@ pub(crate) struct Decided {
     pub(crate) verdict: Verdict,
     /// What the run used, should the message have to be given up after all.
     usage: Usage,
+    /// What is kept of the run for those who look; `None`: nobody did, or nothing ran.
+    pub(crate) note: Option<Box<Note>>,
     /// Failed tries of this settlement, and since when.
     pub(crate) tries: u32,
     pub(crate) failing_since: Option<Instant>,
@@ -46,6 +49,7 @@ impl Decided {
             elsewhere: Vec::new(),
             verdict,
             usage: Usage::default(),
+            note: None,
             tries: 0,
             failing_since: None,
         }
@@ -98,6 +102,16 @@ impl Decided {
         let evidence = evidence(shared, entry, Some(outcome), None, usage);
         let settlement = settlement(decision, &evidence, outputs, new_id);
         Self { elsewhere, usage, ..Self::new(entry, Some(settlement), verdict(outcome.code(), decision)) }
+    }
+
+    /// The same, with what is kept of its run.
+    pub(crate) fn noted(self, note: Option<Box<Note>>) -> Self {
+        Self { note, ..self }
+    }
+
+    /// What its run used.
+    pub(crate) const fn usage(&self) -> Usage {
+        self.usage
     }
 
     /// Puts another decision in the place of the one that could not be carried out.

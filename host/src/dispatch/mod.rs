@@ -18,6 +18,7 @@ mod elsewhere;
 mod gate;
 mod in_flight;
 mod keep;
+mod live;
 mod pace;
 mod process;
 mod receive;
@@ -30,6 +31,7 @@ mod trial;
 mod turns;
 
 pub use gate::Pause;
+pub use live::{Account, Glimpse, Live, Look, Seen, Sent, TooManyLook};
 pub use share::{NotAShare, Share};
 pub use shared::{Links, Setup, Tuning};
 pub use slot::{Deployed, Slot};

@@ -115,13 +115,15 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
         Some(pick) => call(shared, place, entry, pick).await,
         None => Run::without_usage(Outcome::Fault(no_handler(&shared.setup.identity.handler))),
     };
-    let (outcome, routed) = resolve(shared, entry, pick, run.outcome);
+    let Run { outcome, usage, logs, measurements: _recorded } = run;
+    let (outcome, routed) = resolve(shared, entry, pick, outcome);
     if let Some(pick) = pick {
-        pick.ran(entry.delivery.progress.deliveries == 1, &outcome, &run.usage);
+        pick.ran(entry.delivery.progress.deliveries == 1, &outcome, &usage);
     }
+    let note = shared.live.note(&outcome, logs, &routed);
     // I2: what a run did after its lease was over has no effect.
     if entry.lease.is_over(Instant::now()) {
-        return Decided::abandoned(Arc::clone(entry));
+        return Decided::abandoned(Arc::clone(entry)).noted(note);
     }
     let now = shared.setup.clock.now();
     let policy = shared.policy();
@@ -133,7 +135,7 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
     };
     let decision = decide(&outcome, &situation);
     say(shared, entry, &outcome, &decision);
-    Decided::after_run(shared, entry, &outcome, &decision, routed, run.usage)
+    Decided::after_run(shared, entry, &outcome, &decision, routed, usage).noted(note)
 }
 
 async fn call(shared: &Shared, place: &mut Place, entry: &InFlight, pick: &Pick) -> Run {

@@ -135,6 +135,7 @@ fn conclude(
             },
         }
         count(shared, &decided, wall);
+        shared.live.ended(shared, &decided, wall);
         let fate = match decided.verdict.settled_as {
             Ending::Completed | Ending::Skipped | Ending::AlreadyDone | Ending::DeadLettered => Fate::Done,
             Ending::Retried | Ending::Returned => Fate::Returned,

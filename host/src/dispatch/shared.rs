@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::dispatch::crew::Crew;
 use crate::dispatch::gate::Gate;
 use crate::dispatch::in_flight::{InFlight, Table};
+use crate::dispatch::live::Live;
 use crate::dispatch::pace::Pace;
 use crate::dispatch::slot::Slot;
 use crate::dispatch::turns::Seat;
@@ -70,6 +71,7 @@ pub(crate) struct Shared {
     pub(crate) crew: Crew,
     pub(crate) table: Table,
     pub(crate) metrics: Arc<SubscriptionMetrics>,
+    pub(crate) live: Arc<Live>,
     pub(crate) pace: Pace,
     pub(crate) gate: Gate,
     pub(crate) seat: Seat,
@@ -91,6 +93,7 @@ impl Shared {
             crew: Crew::default(),
             table,
             metrics: links.metrics,
+            live: links.live,
             pace: Pace::default(),
             gate: Gate::default(),
             seat,
@@ -157,4 +160,6 @@ pub struct Links {
     pub slot: Arc<Slot>,
     /// Where what happens is counted.
     pub metrics: Arc<SubscriptionMetrics>,
+    /// Where what happens is seen.
+    pub live: Arc<Live>,
 }

@@ -1,6 +1,6 @@
 //! The program as people and scripts use it: real processes, exit codes, what is on which stream.
 
-use std::io::Write;
+use std::io::{BufRead as _, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -44,6 +44,12 @@ impl Desk {
         self.directory.path()
     }
 
+    /// Where its host answers.
+    fn address(&self) -> String {
+        let text = std::fs::read_to_string(self.path().join("tidegate.toml")).unwrap();
+        text.split('"').nth(1).unwrap().to_owned()
+    }
+
     fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path().join(name), text).unwrap();
     }
@@ -74,11 +80,10 @@ impl Desk {
     /// A host that answers.
     fn host(&self) -> Running {
         let mut host = Running(self.command(&["run"]).stdin(Stdio::null()).spawn().unwrap());
-        let text = std::fs::read_to_string(self.path().join("tidegate.toml")).unwrap();
-        let address = text.split('"').nth(1).unwrap();
+        let address = self.address();
         until("the listener", || {
             assert!(host.0.try_wait().unwrap().is_none(), "the host ended");
-            std::net::TcpStream::connect(address).is_ok()
+            std::net::TcpStream::connect(&address).is_ok()
         });
         host
     }
@@ -173,6 +178,39 @@ fn a_host_runs_from_its_start_to_its_drain() {
     let mut told = String::new();
     std::io::Read::read_to_string(host.0.stderr.as_mut().unwrap(), &mut told).unwrap();
     assert!(told.contains("DEAD-LETTERED"), "the drain tells its counts: {told}");
+}
+
+#[test]
+fn what_becomes_of_messages_is_seen_as_it_happens_until_the_host_ends() {
+    let desk = Desk::with_handler();
+    let mut host = desk.host();
+    let look = |query: &str| {
+        let answer = ureq::get(format!("http://{}/v1/live{query}", desk.address())).call().unwrap();
+        let mut lines = std::io::BufReader::new(answer.into_body().into_reader()).lines().map(|line| line.unwrap());
+        let mut next = move || lines.next().map(|line| serde_json::from_str::<Value>(&line).unwrap());
+        assert_eq!(next(), Some(json!({ "kind": "watching" })));
+        next
+    };
+    let (mut payloads, mut endings) = (look("?payloads=true"), look("?handler=behave&broker=local"));
+    let mut others = look("?handler=other");
+    desk.expect(&["publish", "--lines"], LINES, 0);
+    let both = |next: &mut dyn FnMut() -> Option<Value>| {
+        let mut both = [next().unwrap(), next().unwrap()];
+        both.sort_by_key(|line| line["sequence"].as_u64());
+        both
+    };
+    let [completed, rejected] = both(&mut payloads);
+    assert_eq!((&completed["kind"], &completed["settled_as"]), (&json!("ended"), &json!("completed")));
+    assert_eq!((&completed["subject"], &completed["version"]), (&json!("complete"), &json!(1)));
+    assert_eq!((&rejected["settled_as"], &rejected["reason"]), (&json!("dead-lettered"), &json!("handler-rejected")));
+    assert_eq!((&rejected["detail"], &rejected["message"]["body"]), (&json!("card-declined"), &json!("b")));
+    let letters = desk.json(&["dlq", "ls", "--json"], "", 0);
+    assert_eq!(letters[0]["id"], rejected["dead_letter"]);
+    let [completed, rejected] = both(&mut endings);
+    assert!(completed.get("message").is_none() && rejected.get("message").is_none(), "{completed} {rejected}");
+    kill_process(Pid::from_child(&host.0), Signal::TERM).unwrap();
+    assert_eq!((payloads(), endings(), others()), (None, None, None), "the host's end ends it");
+    assert_eq!(host.0.wait().unwrap().code(), Some(0));
 }
 
 #[test]

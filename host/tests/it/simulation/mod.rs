@@ -80,6 +80,7 @@ async fn start(setup: &Setup, here: &Arc<SimBroker>, there: &Arc<SimBroker>, scr
         brokers: Directory::new(brokers.into()),
         slot: Slot::holding(version(script, setup, &metrics)),
         metrics: metrics.subscription("sub", "embedded"),
+        live: Arc::default(),
     };
     loop {
         match Subscription::start(setup.clone(), links.clone(), &Turns::new(2)).await {
