@@ -6,7 +6,9 @@
 //! - Deliveries that nobody took (the caller's future was dropped) come back at once, and do not count.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -68,7 +70,20 @@ pub(super) enum Op {
 pub(super) struct Request<T, R> {
     pub(super) input: T,
     pub(super) answer: Option<R>,
-    reply: oneshot::Sender<R>,
+    reply: oneshot::Sender<(R, T)>,
+}
+
+/// The answer to a question, when it comes. What was asked comes back with it and is freed here, by whoever asked: the
+/// writer's one thread has better things to do.
+pub(super) struct Answered<T, R>(oneshot::Receiver<(R, T)>);
+
+impl<T, R> Future for Answered<T, R> {
+    /// `Err`: the writer has gone, and what became of the question is not known.
+    type Output = Result<R, oneshot::error::RecvError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map_ok(|(answer, _freed)| answer)
+    }
 }
 
 pub(super) struct SettleGroup {
@@ -123,20 +138,20 @@ pub(super) struct Handover {
 }
 
 impl<T, R> Request<T, R> {
-    pub(super) fn new(input: T) -> (Self, oneshot::Receiver<R>) {
+    pub(super) fn new(input: T) -> (Self, Answered<T, R>) {
         let (reply, answered) = oneshot::channel();
-        (Self { input, answer: None, reply }, answered)
+        (Self { input, answer: None, reply }, Answered(answered))
     }
 
     fn send(self) {
         if let Some(answer) = self.answer {
             // The caller may have gone; what it asked for is done all the same.
-            let _gone = self.reply.send(answer);
+            let _gone = self.reply.send((answer, self.input));
         }
     }
 
     fn send_instead(self, answer: R) {
-        let _gone = self.reply.send(answer);
+        let _gone = self.reply.send((answer, self.input));
     }
 }
 

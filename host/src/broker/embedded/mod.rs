@@ -26,7 +26,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use tokio::sync::oneshot;
 
 use crate::broker::subject::check_filter;
 use crate::broker::{
@@ -75,7 +74,7 @@ pub use shared::Stats;
 
 use error::Failure;
 use filters::Filters;
-use inbox::{Bind, Inbox, Op, Request};
+use inbox::{Answered, Bind, Inbox, Op, Request};
 use prepare::Prepared;
 use shared::{Gauge, Shared};
 
@@ -281,7 +280,7 @@ impl Broker for EmbeddedQueue {
 }
 
 /// The answer to come for a piece of a publish, and how many messages it has.
-type Sent = (usize, oneshot::Receiver<Vec<Result<Published, PublishError>>>);
+type Sent = (usize, Answered<Vec<Prepared>, Vec<Result<Published, PublishError>>>);
 
 #[derive(Default)]
 struct Piece {

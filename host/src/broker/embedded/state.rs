@@ -74,7 +74,7 @@ pub(super) struct Lease {
     pub(super) has_row: bool,
     /// Whether the message is for this subscription only.
     pub(super) targeted: bool,
-    pub(super) subject: Box<str>,
+    pub(super) subject: Arc<str>,
     pub(super) bytes: i64,
     pub(super) handed_us: i64,
 }

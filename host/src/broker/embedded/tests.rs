@@ -124,7 +124,7 @@ async fn deliveries_that_nobody_took_come_back_at_once_and_do_not_count() {
     let source = queue.subscribe(&spec("s")).await.unwrap();
     queue.publish(vec![message("1")]).await;
     for _ in 0..3 {
-        let (reply, mut served) = oneshot::channel();
+        let (reply, mut served) = tokio::sync::oneshot::channel();
         let until = Instant::now() + LEASE;
         let waiter = Waiter { subscription: 1, demand: demand(1), lease: LEASE, until, reply };
         queue.inner.inbox.push(Op::Receive(waiter), 0).await.unwrap();
