@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use rusqlite::{Connection, params};
 
-use super::{AT_ONCE, BODY, DEMAND, ID_BYTES, PUBLISHERS, RECEIVERS, message_id};
+use super::{BODY, ID_BYTES, message_id};
 
 const TABLES: &str = "
 PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4096;
@@ -47,7 +47,8 @@ impl Bare {
         count.unwrap().cast_unsigned()
     }
 
-    pub(super) fn publish(&mut self, count: u64) {
+    /// In groups of so many messages a transaction.
+    pub(super) fn publish(&mut self, count: u64, group: u64) {
         let prepare = |sql: &str| self.connection.prepare(sql).unwrap();
         let mut insert = prepare("INSERT INTO message VALUES (?1, ?2, NULL, ?3, ?4, ?5, x'', ?6)");
         let mut insert_seen = prepare("INSERT INTO seen VALUES (?1, ?2, ?3)");
@@ -57,7 +58,7 @@ impl Bare {
         let end_of_all = self.published + count;
         while self.published < end_of_all {
             let first = self.published.cast_signed() + 1;
-            let end = end_of_all.min(self.published + PUBLISHERS * AT_ONCE);
+            let end = end_of_all.min(self.published + group);
             self.connection.execute_batch("BEGIN IMMEDIATE").unwrap();
             for n in self.published..end {
                 let sequence = n.cast_signed() + 1;
@@ -80,9 +81,8 @@ impl Bare {
         }
     }
 
-    /// In groups of what the receivers have at once.
-    pub(super) fn consume(&mut self, count: u64) {
-        let group = RECEIVERS * DEMAND as u64;
+    /// In groups of so many messages a transaction.
+    pub(super) fn consume(&mut self, count: u64, group: u64) {
         let prepare = |sql: &str| self.connection.prepare(sql).unwrap();
         let columns = "seq, subject, id, published_us, checksum, headers, body";
         let mut scan = prepare(&format!("SELECT {columns} FROM message WHERE seq > ?1 ORDER BY seq LIMIT ?2"));

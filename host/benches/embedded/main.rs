@@ -5,7 +5,7 @@
 //!
 //! Both take in messages of 256 B with an id each, and then hand out and remove them. The queue: from 64 tasks,
 //! confirmed after the fsync, through leases. SQLite alone: one loop over prepared statements on the same tables, in
-//! groups of the same size. All stores are open at once and take turns, so that whatever else the machine does meets
+//! as many transactions as the queue made of the same messages just before. All stores are open at once and take turns, so that whatever else the machine does meets
 //! all of them; the figures are medians over the rounds, and a ratio is the median of the rounds' ratios.
 //!
 //! Before the rounds each store has seen as many message ids as it remembers, and forgets one for each that it adds:
@@ -98,6 +98,8 @@ fn cpu_time() -> Duration {
 struct Rounds {
     publish: Vec<Cost>,
     consume: Vec<Cost>,
+    /// Messages of a transaction, in the mean of a round.
+    groups: Vec<[u64; 2]>,
 }
 
 /// A queue and SQLite alone at one backlog.
@@ -118,16 +120,24 @@ impl Pair {
         let before = backlog.max(arguments.window + arguments.window / 20);
         runtime.block_on(ours.publish(before));
         runtime.block_on(ours.consume(before - backlog));
-        bare.publish(before);
-        bare.consume(before - backlog);
+        bare.publish(before, PUBLISHERS * AT_ONCE);
+        bare.consume(before - backlog, RECEIVERS * DEMAND as u64);
         Self { backlog, ours, bare, of_ours: Rounds::default(), of_bare: Rounds::default(), _directories: directories }
     }
 
     fn round(&mut self, runtime: &tokio::runtime::Runtime, messages: u64) {
+        let group = |before: u64, after: u64| messages.div_ceil((after - before).max(1));
+        let before = self.ours.commits();
         self.of_ours.publish.push(measure(messages, || runtime.block_on(self.ours.publish(messages))));
-        self.of_bare.publish.push(measure(messages, || self.bare.publish(messages)));
+        let published = group(before, self.ours.commits());
+        self.of_bare.publish.push(measure(messages, || self.bare.publish(messages, published)));
+        let before = self.ours.commits();
         self.of_ours.consume.push(measure(messages, || runtime.block_on(self.ours.consume(messages))));
-        self.of_bare.consume.push(measure(messages, || self.bare.consume(messages)));
+        let consumed = group(before, self.ours.commits());
+        self.of_bare.consume.push(measure(messages, || self.bare.consume(messages, consumed)));
+        for rounds in [&mut self.of_ours, &mut self.of_bare] {
+            rounds.groups.push([published, consumed]);
+        }
     }
 }
 
@@ -149,8 +159,8 @@ fn main() {
         }
     }
     println!(
-        "\n{:>9}  {:<24} {:>10} {:>8} {:>8}   {:>14} {:>8} {:>8}",
-        "backlog", "", "publish/s", "us each", "us CPU", "receive+ack/s", "us each", "us CPU"
+        "\n{:>9}  {:<24} {:>10} {:>8} {:>8} {:>6}   {:>14} {:>8} {:>8} {:>6}",
+        "backlog", "", "publish/s", "us each", "us CPU", "group", "receive+ack/s", "us each", "us CPU", "group"
     );
     for pair in &pairs {
         line(pair.backlog, "the queue", &pair.of_ours);
@@ -174,10 +184,18 @@ fn line(backlog: u64, name: &str, rounds: &Rounds) {
         let wall = median(costs.iter().map(|cost| cost.wall));
         (1e6 / wall, wall, median(costs.iter().map(|cost| cost.cpu)))
     };
+    let group = |which: usize| median(rounds.groups.iter().map(|groups| groups[which] as f64));
     let (publish, consume) = (of(&rounds.publish), of(&rounds.consume));
     println!(
-        "{backlog:>9}  {name:<24} {:>10.0} {:>8.2} {:>8.2}   {:>14.0} {:>8.2} {:>8.2}",
-        publish.0, publish.1, publish.2, consume.0, consume.1, consume.2
+        "{backlog:>9}  {name:<24} {:>10.0} {:>8.2} {:>8.2} {:>6.0}   {:>14.0} {:>8.2} {:>8.2} {:>6.0}",
+        publish.0,
+        publish.1,
+        publish.2,
+        group(0),
+        consume.0,
+        consume.1,
+        consume.2,
+        group(1)
     );
 }
 
@@ -189,8 +207,8 @@ fn ratio(backlog: u64, name: &str, one: &Rounds, other: &Rounds) {
     let both = |one: &[Cost], other: &[Cost]| (of(one, other, |cost| cost.wall), of(one, other, |cost| cost.cpu));
     let (publish, consume) = (both(&one.publish, &other.publish), both(&one.consume, &other.consume));
     println!(
-        "{backlog:>9}  {name:<24} {:>10.2} {:>8} {:>8.2}   {:>14.2} {:>8} {:>8.2}",
-        publish.0, "", publish.1, consume.0, "", consume.1
+        "{backlog:>9}  {name:<24} {:>10.2} {:>8} {:>8.2} {:>6}   {:>14.2} {:>8} {:>8.2}",
+        publish.0, "", publish.1, "", consume.0, "", consume.1
     );
 }
 

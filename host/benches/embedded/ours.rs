@@ -42,6 +42,11 @@ impl Ours {
         left
     }
 
+    /// Transactions so far.
+    pub(super) fn commits(&self) -> u64 {
+        self.queue.stats().commits
+    }
+
     pub(super) async fn publish(&mut self, count: u64) {
         let next = Arc::new(AtomicU64::new(self.published));
         self.published += count;
