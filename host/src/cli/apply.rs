@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::deploy::changed;
 use super::exit::{Ended, Exit, Failure};
-use super::{ConfigArgument, client, say, table};
+use super::host::HostArguments;
+use super::{client, say, table};
 use crate::apply::report::{Applied, Changes, Step};
 
 /// Shows what the host's configuration file changes against what runs, asks, and applies it: all of it or nothing. The
@@ -15,7 +16,7 @@ use crate::apply::report::{Applied, Changes, Step};
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    config: ConfigArgument,
+    host: HostArguments,
     /// Only show what would change
     #[arg(long, conflicts_with = "yes")]
     dry_run: bool,
@@ -28,7 +29,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn apply(arguments: &Arguments) -> Ended {
-    let client = client::of(&arguments.config)?;
+    let client = client::of(&arguments.host)?;
     let changes = client.changes()?;
     if arguments.dry_run {
         if arguments.json {

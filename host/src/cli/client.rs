@@ -11,11 +11,13 @@ use ureq::middleware::MiddlewareNext;
 use ureq::tls::TlsConfig;
 use ureq::{Agent, Body, SendBody};
 
-use super::ConfigArgument;
 use super::exit::{Exit, Failure};
+use super::host::{HostArguments, Target};
+use super::profile::{Profile, TlsFiles};
 use crate::admin::wire::{DeadLetterList, DeadLetterView, ErrorAnswer, PublishSummary, PublishedMessage};
 use crate::config::HttpConfig;
 
+mod access;
 mod configuration;
 mod handlers;
 pub(super) mod tls;
@@ -26,8 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// A dead letter's body is at most as large as a message: 8 MiB, a third more as base64, and its record.
 const LARGEST_ANSWER: u64 = 64 << 20;
-/// Where the token stands; never on the command line, which others on the machine can read.
-const TOKEN_VARIABLE: &str = "TIDEGATE_TOKEN";
+/// One that is elsewhere may be across the world.
+const REMOTE_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A host that answers.
 pub(super) struct Client {
@@ -35,19 +37,22 @@ pub(super) struct Client {
     base: String,
 }
 
-/// The client of the host that runs by a configuration.
-pub(super) fn of(config: &ConfigArgument) -> Result<Client, Failure> {
-    let http = config.load()?.http;
-    let client = Client::local(&http, token());
-    client
-        .reached()
-        .map_err(|why| anyhow!("no host answers at {}: start it with `tidegate run` ({why})", http.listen))?;
-    Ok(client)
+/// The client of the host that is meant, when one answers.
+pub(super) fn of(host: &HostArguments) -> Result<Client, Failure> {
+    match host.target()? {
+        Target::Remote(profile) => {
+            let client = Client::remote(&profile)?;
+            client.reached().map_err(|why| anyhow!("no host answers at {}: {why}", profile.url))?;
+            Ok(client)
+        }
+        Target::Local(config, token, tls) => here(Client::local(&config.http, token, &tls)?, config.http.listen),
+        Target::Loopback(token) => here(Client::new(Target::LOOPBACK, token), Target::LOOPBACK),
+    }
 }
 
-/// The token to show to a host that asks for one.
-pub(super) fn token() -> Option<String> {
-    std::env::var(TOKEN_VARIABLE).ok()
+fn here(client: Client, address: SocketAddr) -> Result<Client, Failure> {
+    client.reached().map_err(|why| anyhow!("no host answers at {address}: start it with `tidegate run` ({why})"))?;
+    Ok(client)
 }
 
 /// Which dead letters.
@@ -60,24 +65,31 @@ pub(super) struct Wanted {
 }
 
 impl Client {
+    /// The client of a host elsewhere.
+    pub(super) fn remote(profile: &Profile) -> Result<Self, Failure> {
+        let tls = tls::client(&profile.tls, false)?;
+        Ok(Self::with(profile.url.clone(), profile.token.clone(), tls, REMOTE_CONNECT_TIMEOUT))
+    }
+
     /// The client of the host that has this listener; whether it answers is not known yet.
-    pub(super) fn local(http: &HttpConfig, token: Option<String>) -> Self {
+    pub(super) fn local(http: &HttpConfig, token: Option<String>, files: &TlsFiles) -> Result<Self, Failure> {
         if http.tls.is_none() {
-            return Self::new(http.listen, token);
+            return Ok(Self::new(http.listen, token));
         }
         let ip = http.listen.ip();
         // A certificate names the host as others reach it, and here it is reached by its address. On this machine
         // nobody is in between, as without TLS.
         let is_here = ip.is_loopback() || ip.is_unspecified();
-        Self::with(format!("https://{}", http.listen), token, tls::client(is_here))
+        let tls = tls::client(files, is_here)?;
+        Ok(Self::with(format!("https://{}", http.listen), token, tls, CONNECT_TIMEOUT))
     }
 
     /// The client of an address without TLS.
     pub(super) fn new(address: SocketAddr, token: Option<String>) -> Self {
-        Self::with(format!("http://{address}"), token, tls::builder().build())
+        Self::with(format!("http://{address}"), token, tls::builder().build(), CONNECT_TIMEOUT)
     }
 
-    fn with(base: String, token: Option<String>, tls: TlsConfig) -> Self {
+    fn with(base: String, token: Option<String>, tls: TlsConfig, connect: Duration) -> Self {
         // A token that is no header's value is none that a host knows; it is then refused as one that is missing.
         let authorization = token.and_then(|token| HeaderValue::from_str(&format!("Bearer {}", token.trim())).ok());
         let config = Agent::config_builder()
@@ -85,7 +97,7 @@ impl Client {
             .proxy(None)
             .max_redirects(0)
             .tls_config(tls)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_connect(Some(connect))
             .timeout_recv_response(Some(ANSWER_TIMEOUT))
             .timeout_recv_body(Some(ANSWER_TIMEOUT))
             .middleware(move |mut request: Request<SendBody<'_>>, next: MiddlewareNext<'_>| {
@@ -103,7 +115,7 @@ impl Client {
     }
 
     /// Why no host answers.
-    fn reached(&self) -> Result<(), String> {
+    pub(super) fn reached(&self) -> Result<(), String> {
         match self.agent.get(format!("{}/live", self.base)).call() {
             Ok(answer) if answer.status() == 200 => Ok(()),
             Ok(answer) => Err(format!("what answers is no host: {}", answer.status())),

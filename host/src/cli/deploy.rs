@@ -8,7 +8,8 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 
 use super::exit::{Ended, Exit, Failure};
-use super::{ConfigArgument, client, rollout, say, table};
+use super::host::HostArguments;
+use super::{client, rollout, say, table};
 use crate::config::parse_duration;
 use crate::deploy::report::{Change, Done, Failed, GoldenRun, Line};
 use crate::dispatch::Share;
@@ -34,7 +35,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DURATION", requires = "canary", value_parser = duration)]
     promote_after: Option<String>,
     #[command(flatten)]
-    config: ConfigArgument,
+    host: HostArguments,
     /// Print how it ended as JSON
     #[arg(long)]
     json: bool,
@@ -64,7 +65,7 @@ pub(super) fn deploy(arguments: &Arguments) -> Ended {
         None => signature::beside(&arguments.module),
     };
     let signature = signature.map_err(Failure::usage)?;
-    let client = client::of(&arguments.config)?;
+    let client = client::of(&arguments.host)?;
     let mut last = None;
     client.deploy(&arguments.handler, &module, signature.as_ref(), &arguments.query(), |line| match line {
         Line::Step(step) => {

@@ -9,8 +9,9 @@ use anyhow::{Context, anyhow};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use super::client::{self, Client};
+use super::client::Client;
 use super::exit::Failure;
+use super::host::{HostArguments, Target};
 use super::{say, token};
 use crate::admin::{self, Audit, Door, HostState, SubscriptionStatus, Subscriptions};
 use crate::broker::{Directory, NamedBroker, Status};
@@ -27,14 +28,29 @@ pub(super) struct Reached {
     _own: Option<Own>,
 }
 
-/// Reaches the host that the configuration describes; opens its brokers, or the one that is named, when none runs.
-pub(super) fn reach(config: &Config, broker: Option<&str>) -> Result<Reached, Failure> {
+/// Reaches the host that is meant. Where that is the one that the configuration describes, and it does not run, opens its
+/// brokers, or the one that is named.
+pub(super) fn reach(host: &HostArguments, broker: Option<&str>) -> Result<Reached, Failure> {
+    let (config, token, tls) = match host.target()? {
+        Target::Remote(profile) => {
+            let client = Client::remote(&profile)?;
+            client.reached().map_err(|why| anyhow!("no host answers at {}: {why}", profile.url))?;
+            return Ok(Reached { client, _own: None });
+        }
+        Target::Local(config, token, tls) => (*config, token, tls),
+        Target::Loopback(token) => {
+            let client = Client::new(Target::LOOPBACK, token);
+            // Without a host it takes brokers, and so a configuration: that there is none is then what is wrong.
+            return if client.is_there() { Ok(Reached { client, _own: None }) } else { Err(host.no_config()) };
+        }
+    };
+    let config = &config;
     if let Some(name) = broker
         && !config.brokers.contains_key(name)
     {
         return Err(Failure::usage(anyhow!("{} has no broker `{name}`", config.path().display())));
     }
-    let client = Client::local(&config.http, client::token());
+    let client = Client::local(&config.http, token, &tls)?;
     // Port 0 is any port: a host with it cannot be found.
     if config.http.listen.port() != 0 && client.is_there() {
         return Ok(Reached { client, _own: None });

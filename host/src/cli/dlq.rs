@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::client::{Client, Wanted};
 use super::exit::{Ended, Exit, Failure};
-use super::{ConfigArgument, direct, say, table};
+use super::host::HostArguments;
+use super::{direct, say, table};
 
 mod show;
 
@@ -35,7 +36,7 @@ enum Action {
 #[derive(Debug, Args)]
 struct Place {
     #[command(flatten)]
-    config: ConfigArgument,
+    host: HostArguments,
     /// The broker, by its name in the configuration [default: all]
     #[arg(long, short, value_name = "NAME")]
     broker: Option<String>,
@@ -122,7 +123,7 @@ pub(super) fn dlq(arguments: Arguments) -> Ended {
 }
 
 fn reach(place: &Place) -> Result<direct::Reached, Failure> {
-    direct::reach(&place.config.load()?, place.broker.as_deref())
+    direct::reach(&place.host, place.broker.as_deref())
 }
 
 fn wanted(place: &Place, filter: &Filter, include_redriven: bool) -> Wanted {

@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 
 use super::exit::Ended;
 use super::exit::Exit;
-use super::{ConfigArgument, client, rollout, say, table};
+use super::host::HostArguments;
+use super::{client, rollout, say, table};
 use crate::deploy::report::{HandlerSummary, HandlerView, VersionView};
 use crate::telemetry::VersionCounts;
 
@@ -36,7 +37,7 @@ struct Show {
 #[derive(Debug, Args)]
 struct Place {
     #[command(flatten)]
-    config: ConfigArgument,
+    host: HostArguments,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -62,7 +63,7 @@ pub(super) fn handlers(arguments: &Arguments) -> Ended {
 }
 
 fn list(place: &Place) -> Ended {
-    let found = client::of(&place.config)?.handlers()?;
+    let found = client::of(&place.host)?.handlers()?;
     if place.json {
         say::json(&found)?;
     } else if found.handlers.is_empty() {
@@ -74,7 +75,7 @@ fn list(place: &Place) -> Ended {
 }
 
 fn one(arguments: &Show) -> Ended {
-    let found = client::of(&arguments.place.config)?.handler(&arguments.handler)?;
+    let found = client::of(&arguments.place.host)?.handler(&arguments.handler)?;
     if arguments.place.json {
         say::json(&found)?
     } else {
@@ -84,7 +85,7 @@ fn one(arguments: &Show) -> Ended {
 }
 
 pub(super) fn rollback(arguments: &Rollback) -> Ended {
-    let rolled = client::of(&arguments.place.config)?.rollback(&arguments.handler, arguments.to)?;
+    let rolled = client::of(&arguments.place.host)?.rollback(&arguments.handler, arguments.to)?;
     if arguments.place.json {
         say::json(&rolled)?;
     } else {

@@ -13,6 +13,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use crate::config::{Config, FILE_NAME};
 
 mod apply;
+mod audit;
 mod build;
 mod check;
 mod client;
@@ -22,12 +23,15 @@ mod direct;
 mod dlq;
 mod exit;
 mod handlers;
+mod host;
 mod invoke;
 mod language;
 mod limits;
+mod login;
 mod messages;
 mod new;
 mod oci;
+mod profile;
 mod publish;
 mod pull;
 mod push;
@@ -79,6 +83,14 @@ enum Verb {
     Pull(pull::Arguments),
     /// Look at dead letters, send them back, remove them
     Dlq(dlq::Arguments),
+    /// Show who changed what on a host
+    Audit(audit::Arguments),
+    /// Come in to a host with a token, and keep that as a profile
+    Login(login::Login),
+    /// Forget a profile
+    Logout(login::Logout),
+    /// Show who a host takes you for
+    Whoami(login::WhoamiArguments),
     /// Make tokens for the HTTP listener
     Token(token::Arguments),
     /// Print a completion script for a shell
@@ -131,6 +143,10 @@ pub fn main() -> ExitCode {
         Verb::Push(arguments) => push::push(&arguments),
         Verb::Pull(arguments) => pull::pull(&arguments),
         Verb::Dlq(arguments) => dlq::dlq(arguments),
+        Verb::Audit(arguments) => audit::audit(&arguments),
+        Verb::Login(arguments) => login::login(&arguments),
+        Verb::Logout(arguments) => login::logout(&arguments),
+        Verb::Whoami(arguments) => login::whoami(&arguments),
         Verb::Token(arguments) => token::token(arguments),
         Verb::Completions(arguments) => completions::completions(&arguments),
     };

@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::client::Client;
 use super::exit::{Ended, Exit, Failure};
+use super::host::HostArguments;
 use super::messages::{Found, MessageArguments, inputs};
-use super::{ConfigArgument, direct, say, table};
+use super::{direct, say, table};
 use crate::admin::wire::PublishLine;
 
 /// The host stores so many together; it answers for each batch before the next is sent.
@@ -27,7 +28,7 @@ pub(super) struct Arguments {
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     #[command(flatten)]
-    config: ConfigArgument,
+    host: HostArguments,
     /// The broker, by its name in the configuration; needed when there are several
     #[arg(long, short, value_name = "NAME")]
     broker: Option<String>,
@@ -57,8 +58,7 @@ struct Told {
 }
 
 pub(super) fn publish(arguments: &Arguments) -> Ended {
-    let config = arguments.config.load()?;
-    let reached = direct::reach(&config, arguments.broker.as_deref())?;
+    let reached = direct::reach(&arguments.host, arguments.broker.as_deref())?;
     let begun = Instant::now();
     let files = inputs(&arguments.files);
     let bar = bar(&files, arguments.json);

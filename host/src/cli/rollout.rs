@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::exit::{Ended, Exit};
-use super::{ConfigArgument, client, say, table};
+use super::host::HostArguments;
+use super::{client, say, table};
 use crate::deploy::report::{Plan, RolloutView, SideView};
 
 #[derive(Debug, Args)]
@@ -14,14 +15,14 @@ pub(super) struct Arguments {
     #[arg(value_name = "NAME")]
     handler: String,
     #[command(flatten)]
-    config: ConfigArgument,
+    host: HostArguments,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn promote(arguments: &Arguments) -> Ended {
-    let promoted = client::of(&arguments.config)?.promote(&arguments.handler)?;
+    let promoted = client::of(&arguments.host)?.promote(&arguments.handler)?;
     if arguments.json {
         say::json(&promoted)?;
     } else {
@@ -32,7 +33,7 @@ pub(super) fn promote(arguments: &Arguments) -> Ended {
 }
 
 pub(super) fn abort(arguments: &Arguments) -> Ended {
-    let aborted = client::of(&arguments.config)?.abort(&arguments.handler)?;
+    let aborted = client::of(&arguments.host)?.abort(&arguments.handler)?;
     if arguments.json {
         say::json(&aborted)?;
     } else {

@@ -57,7 +57,7 @@ impl Desk {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command.args(arguments).current_dir(self.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        command.stderr(Stdio::piped()).env_remove("TIDEGATE_CONFIG");
+        command.stderr(Stdio::piped()).env_remove("TIDEGATE_CONFIG").env("XDG_CONFIG_HOME", self.path());
         command
     }
 
@@ -383,4 +383,76 @@ fn a_signature_is_taken_from_beside_the_module() {
     std::fs::remove_file(desk.path().join("m.wasm.minisig")).unwrap();
     let checked = desk.json(&["check", "--json"], "", 2);
     assert!(checked["problems"][0].as_str().unwrap().contains("is not signed"), "{checked}");
+}
+
+/// A profile is made by a token that the host knows, and used by every command that speaks to a host.
+#[test]
+fn a_profile_is_logged_in_to_used_and_forgotten() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let desk = Desk::new();
+    let made = desk.json(&["token", "new", "--role", "deploy", "--name", "ops", "--json"], "", 0);
+    let (token, lines) = (made["token"].as_str().unwrap(), made["configuration"].as_str().unwrap());
+    let mut text = std::fs::read_to_string(desk.path().join("tidegate.toml")).unwrap();
+    let url = format!("http://{}", text.split('"').nth(1).unwrap());
+    text += &format!("[handlers.h]\n{lines}");
+    desk.write("tidegate.toml", &text);
+    let _host = desk.host();
+    // Nothing is kept of a token that the host does not know, or of a host that is none.
+    for (arguments, input) in [
+        (vec!["login", &url], "tidegate_wrong"),
+        (vec!["login", &url], ""),
+        (vec!["login", "http://127.0.0.1:1"], token),
+    ] {
+        let output = desk.run(&arguments, input);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("nothing was kept"), "{output:?}");
+    }
+    let file = desk.path().join("tidegate/profiles.toml");
+    assert!(!file.exists());
+    desk.write("token", token);
+    desk.expect(&["login", &url, "--token-file", "token", "--profile", "prod"], "", 0);
+    let elsewhere = desk.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let away = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = desk.command(arguments);
+        command.current_dir(&elsewhere).envs(variables.iter().copied());
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, who, _) = away(&["whoami", "--json", "--profile", "prod"], &[]);
+    assert_eq!((code, serde_json::from_str::<Value>(&who).unwrap()), (0, json!({"name": "ops", "role": "deploy"})));
+    assert_eq!(away(&["whoami"], &[("TIDEGATE_PROFILE", "prod")]).0, 0);
+    // The address alone brings no token; the variable does, and goes before the profile's.
+    assert_eq!(away(&["whoami", "--host", &url], &[]).0, 1);
+    assert_eq!(away(&["whoami", "--host", &url], &[("TIDEGATE_TOKEN", token)]).0, 0);
+    assert_eq!(away(&["whoami", "--profile", "prod"], &[("TIDEGATE_TOKEN", "tidegate_wrong")]).0, 1);
+    let (code, _, told) = away(&["whoami", "--profile", "none"], &[]);
+    assert!(code == 2 && told.contains("there is: prod"), "{told}");
+    // Without a name it is the profile `default`, and that is said; with a configuration named it is not.
+    desk.expect(&["login", &url], token, 0);
+    let (code, _, told) = away(&["publish", "-s", "a.b", "--broker", "local"], &[]);
+    assert!(code == 0 && told.contains("by the profile `default`"), "{told}");
+    assert_eq!(away(&["dlq", "ls", "--json"], &[]).0, 0);
+    let config = desk.path().join("tidegate.toml");
+    assert_eq!(away(&["handlers", "--config", config.to_str().unwrap()], &[]).0, 1, "it has no token there");
+    // Who did what is seen by the same way.
+    assert_eq!(away(&["rollback", "h"], &[]).0, 3);
+    let (_, entries, _) = away(&["audit", "--json", "--who", "ops", "--action", "handler"], &[]);
+    let entries: Value = serde_json::from_str(&entries).unwrap();
+    assert_eq!((&entries[0]["action"], &entries[0]["result"]["status"]), (&json!("handler.rollback"), &json!(404)));
+    assert_eq!(away(&["audit", "--json", "--action", "dead-letter"], &[]).1.trim(), "[]");
+    assert!(away(&["audit", "--failed"], &[]).1.contains("/v1/handlers/h/rollback"));
+    // A file that others can read is refused, whatever is asked for.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    for arguments in [&["whoami"][..], &["login", &url], &["logout"]] {
+        let (code, _, told) = away(arguments, &[]);
+        assert!(code == 2 && told.contains("chmod 600") && !told.contains(token), "{arguments:?}: {told}");
+    }
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    desk.expect(&["logout"], "", 0);
+    assert!(std::fs::read_to_string(&file).unwrap().contains("[profiles.prod]"));
+    assert_eq!(away(&["logout"], &[]).0, 3);
+    desk.expect(&["logout", "--profile", "prod"], "", 0);
+    assert!(!std::fs::read_to_string(&file).unwrap().contains("tidegate_"));
 }

@@ -48,24 +48,31 @@ struct Host {
 
 impl Host {
     fn new(authority: &Authority) -> Self {
+        let host = Self::with(authority, "");
+        until("the host answers", Duration::from_secs(60), || host.answers(authority));
+        host
+    }
+
+    /// With more in `[http.tls]`.
+    fn with(authority: &Authority, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         authority.issue(folder.path());
         let port = free_port();
         let text = format!(
-            "[http]\nlisten = \"127.0.0.1:{port}\"\ntls = {{ certificate = \"host.pem\", key = \"host.key\" }}\n\
+            "[http]\nlisten = \"127.0.0.1:{port}\"\ntls = {{ certificate = \"host.pem\", key = \"host.key\"{more} }}\n\
              [brokers.local]\ntype = \"embedded\"\n[handlers.h]\n"
         );
         std::fs::write(folder.path().join("tidegate.toml"), text).unwrap();
         let mut host = Self { folder, port, child: None };
         host.child = Some(host.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-        until("the host answers", Duration::from_secs(60), || host.answers(authority));
+        until("the host listens", Duration::from_secs(60), || TcpStream::connect(("127.0.0.1", port)).is_ok());
         host
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
-        command.env_remove("TIDEGATE_CONFIG");
+        command.env_remove("TIDEGATE_CONFIG").env("XDG_CONFIG_HOME", self.folder.path());
         command
     }
 
@@ -128,4 +135,44 @@ fn a_certificate_is_replaced_while_the_host_runs() {
     host.signal(Signal::TERM);
     let status = host.child.take().unwrap().wait().unwrap();
     assert!(status.success(), "{status}");
+}
+
+#[test]
+fn the_command_line_trusts_and_shows_what_it_is_told_to() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    clients.issue(folder.path());
+    std::fs::rename(file("host.pem"), file("me.pem")).unwrap();
+    std::fs::rename(file("host.key"), file("me.key")).unwrap();
+    std::fs::write(file("clients.pem"), &clients.pem).unwrap();
+    std::fs::write(file("ca.pem"), &authority.pem).unwrap();
+    let host = Host::with(&authority, &format!(", client_ca = \"{}\"", file("clients.pem")));
+    let url = format!("https://localhost:{}", host.port);
+    let (ca, cert, key) = (file("ca.pem"), file("me.pem"), file("me.key"));
+    let run = |arguments: &[&str]| {
+        let output = host.run(arguments);
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let shown = ["--ca", &ca, "--cert", &cert, "--key", &key];
+    let with = |arguments: &[&'static str], shown: &[&str]| {
+        let all: Vec<&str> = arguments.iter().copied().chain(["--host", &url]).chain(shown.iter().copied()).collect();
+        run(&all)
+    };
+    let answered = with(&["whoami"], &shown);
+    assert_eq!(answered.0, 0, "{}", answered.1);
+    for (what, shown) in [("no authority", &shown[2..]), ("no certificate", &shown[..2])] {
+        let (code, told) = with(&["whoami"], shown);
+        assert!(code == 1 && told.contains("no host answers at https://localhost"), "{what}: {told}");
+    }
+    let (code, told) = with(&["whoami"], &["--ca", &key]);
+    assert!(code == 2 && told.contains("there is no certificate in"), "{told}");
+    // A profile keeps them.
+    let mut login = host.command(&["login", &url]);
+    assert!(login.args(shown).output().unwrap().status.success());
+    assert_eq!(run(&["whoami", "--profile", "default"]).0, 0);
+    // And the host of the configuration here is met without its name.
+    let config = ["--config", "tidegate.toml", "--cert", &cert, "--key", &key];
+    let all: Vec<&str> = ["whoami"].into_iter().chain(config).collect();
+    assert_eq!(run(&all).0, 0);
 }

@@ -1,13 +1,49 @@
-//! The TLS of the command line: the system's authorities, and the cryptography that the rest of the host has.
+//! The TLS of the command line: whom it trusts, what it shows, and the cryptography that the rest of the host has.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsConfigBuilder};
+use anyhow::{Context as _, ensure};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsConfigBuilder};
+
+use crate::cli::exit::Failure;
+use crate::cli::profile::TlsFiles;
 
 /// How a host is met; `trusts_anyone`, where it is on this machine and certificates cannot name it.
-pub(super) fn client(trusts_anyone: bool) -> TlsConfig {
-    let builder = builder();
-    if trusts_anyone { builder.disable_verification(true).build() } else { system(builder).build() }
+pub(super) fn client(files: &TlsFiles, trusts_anyone: bool) -> Result<TlsConfig, Failure> {
+    let builder = match (&files.ca, trusts_anyone) {
+        (Some(ca), _) => {
+            let certificates = certificates(ca).map_err(Failure::usage)?;
+            builder().root_certs(RootCerts::from(certificates))
+        }
+        (None, true) => builder().disable_verification(true),
+        (None, false) => system(builder()),
+    };
+    let shown = match (&files.cert, &files.key) {
+        (Some(cert), Some(key)) => {
+            let chain = certificates(cert).map_err(Failure::usage)?;
+            let reading = || format!("reading the private key in {}", key.display());
+            let pem = std::fs::read(key).with_context(reading).map_err(Failure::usage)?;
+            let key = PrivateKey::from_pem(&pem).with_context(reading).map_err(Failure::usage)?;
+            Some(ClientCert::new_with_certs(&chain, key))
+        }
+        (None, _) | (_, None) => None,
+    };
+    Ok(builder.client_cert(shown).build())
+}
+
+/// The certificates in a PEM file.
+fn certificates(path: &Path) -> anyhow::Result<Vec<Certificate<'static>>> {
+    let reading = || format!("reading the certificates in {}", path.display());
+    let pem = std::fs::read(path).with_context(reading)?;
+    let items = ureq::tls::parse_pem(&pem).collect::<Result<Vec<_>, _>>().with_context(reading)?;
+    let certificates = items.into_iter().filter_map(|item| match item {
+        ureq::tls::PemItem::Certificate(certificate) => Some(certificate),
+        _ => None,
+    });
+    let certificates: Vec<_> = certificates.collect();
+    ensure!(!certificates.is_empty(), "there is no certificate in {}: it must be PEM", path.display());
+    Ok(certificates)
 }
 
 /// The authorities that the system trusts.

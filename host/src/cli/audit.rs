@@ -1,0 +1,202 @@
+//! `tidegate audit`: who changed what on a host, the newest first.
+
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+
+use super::exit::{Ended, Exit};
+use super::host::HostArguments;
+use super::{client, say, table};
+use crate::admin::wire::{AuditEntry, AuditList};
+use crate::config::parse_duration;
+
+/// The largest page of the listener.
+const PAGE: usize = 1000;
+
+/// Shows what was changed on a host over HTTP: who, when, from where, what, and what came of it.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    filter: Filter,
+    /// At most so many
+    #[arg(long, value_name = "NUMBER", default_value_t = 100)]
+    limit: usize,
+    #[command(flatten)]
+    host: HostArguments,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which of them.
+#[derive(Debug, Default, Args)]
+struct Filter {
+    /// Only what this one did, by the name of a token
+    #[arg(long, value_name = "NAME")]
+    who: Option<String>,
+    /// Only this action, or those that begin with it: handler.deploy, handler, dead-letter
+    #[arg(long, value_name = "ACTION")]
+    action: Option<String>,
+    /// Only what this is in: a handler's name, the id of a dead letter
+    #[arg(long, value_name = "TEXT")]
+    target: Option<String>,
+    /// Only what was asked for within this time, such as 24h
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    since: Option<Duration>,
+    /// Only what was refused or failed, or whose end is not known
+    #[arg(long)]
+    failed: bool,
+}
+
+impl Filter {
+    fn takes(&self, entry: &AuditEntry) -> bool {
+        let action = |wanted: &String| {
+            entry.action.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.who.as_ref().is_none_or(|who| *who == entry.who)
+            && self.action.as_ref().is_none_or(action)
+            && self.target.as_ref().is_none_or(|target| entry.target.contains(target.as_str()))
+            && (!self.failed || entry.result.as_ref().is_none_or(|result| result.status >= 400))
+    }
+
+    /// Whether what was asked for at a time is before all that is wanted.
+    fn is_past(&self, at: &str, now: SystemTime) -> bool {
+        let since = self.since.and_then(|since| now.checked_sub(since));
+        let at = humantime::parse_rfc3339_weak(at).ok();
+        since.zip(at).is_some_and(|(since, at)| at < since)
+    }
+}
+
+pub(super) fn audit(arguments: &Arguments) -> Ended {
+    let client = client::of(&arguments.host)?;
+    let found = gather(&arguments.filter, arguments.limit, SystemTime::now(), |before, limit| {
+        client.audit(before, limit.min(PAGE))
+    })?;
+    if arguments.json {
+        say::json(&found)?;
+    } else if found.is_empty() {
+        say::talk("nothing was changed that matches");
+    } else {
+        say::data(&listed(&found))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Goes from page to page until there are enough, or no more.
+fn gather<E>(
+    filter: &Filter,
+    limit: usize,
+    now: SystemTime,
+    mut page: impl FnMut(Option<&str>, usize) -> Result<AuditList, E>,
+) -> Result<Vec<AuditEntry>, E> {
+    let mut found = Vec::new();
+    let mut before = None;
+    while found.len() < limit {
+        let AuditList { entries, next } = page(before.as_deref(), PAGE)?;
+        let over = entries.last().is_none_or(|last| filter.is_past(&last.at, now));
+        let wanted = entries.into_iter().filter(|entry| filter.takes(entry) && !filter.is_past(&entry.at, now));
+        found.extend(wanted.take(limit - found.len()));
+        match next {
+            Some(next) if !over => before = Some(next),
+            Some(_) | None => break,
+        }
+    }
+    Ok(found)
+}
+
+fn listed(entries: &[AuditEntry]) -> String {
+    let mut rows = table::table(&["AT", "WHO", "ROLE", "FROM", "ACTION", "TARGET", "RESULT"]);
+    for entry in entries {
+        let result = match &entry.result {
+            None => "not known".to_owned(),
+            Some(result) => match &result.code {
+                None => result.status.to_string(),
+                Some(code) => format!("{} {code}", result.status),
+            },
+        };
+        rows.add_row(vec![
+            entry.at.clone(),
+            entry.who.clone(),
+            entry.role.to_string(),
+            entry.from.clone(),
+            entry.action.clone(),
+            table::cut(&entry.target, 100),
+            result,
+        ]);
+    }
+    table::rendered(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::Role;
+    use crate::admin::wire::AuditResult;
+
+    fn entry(number: u64, who: &str, action: &str, status: Option<u16>) -> AuditEntry {
+        let at = humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + Duration::from_secs(number)).to_string();
+        let result = status.map(|status| AuditResult {
+            at: at.clone(),
+            status,
+            code: (status >= 400).then(|| "no-such-handler".to_owned()),
+        });
+        AuditEntry {
+            id: number.to_string(),
+            at,
+            who: who.to_owned(),
+            role: Role::Deploy,
+            from: "127.0.0.1:5000".to_owned(),
+            action: action.to_owned(),
+            target: format!("/v1/handlers/h-{number}/versions"),
+            result,
+        }
+    }
+
+    /// Pages of two, the newest first.
+    fn found(filter: &Filter, limit: usize) -> Vec<String> {
+        let all = [
+            entry(50, "ann", "handler.deploy", Some(200)),
+            entry(40, "bob", "handler.rollback", Some(404)),
+            entry(30, "ann", "dead-letter.redrive", None),
+            entry(20, "ann", "handlers.none", Some(200)),
+            entry(10, "bob", "handler.deploy", Some(200)),
+        ];
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(60);
+        let page = |before: Option<&str>, _: usize| {
+            let start = before.map_or(0, |id| all.iter().position(|entry| entry.id == id).map_or(0, |at| at + 1));
+            let entries: Vec<_> = all.iter().skip(start).take(2).cloned().collect();
+            let next = entries.last().filter(|_| start + 2 < all.len()).map(|entry| entry.id.clone());
+            Ok::<_, ()>(AuditList { entries, next })
+        };
+        gather(filter, limit, now, page).unwrap_or_default().into_iter().map(|entry| entry.id).collect()
+    }
+
+    #[test]
+    fn filters_go_over_all_pages() {
+        let text = |text: &str| Some(text.to_owned());
+        let rows = [
+            (Filter::default(), 100, vec!["50", "40", "30", "20", "10"]),
+            (Filter::default(), 3, vec!["50", "40", "30"]),
+            (Filter { who: text("bob"), ..Filter::default() }, 100, vec!["40", "10"]),
+            (Filter { who: text("bob"), ..Filter::default() }, 1, vec!["40"]),
+            (Filter { action: text("handler"), ..Filter::default() }, 100, vec!["50", "40", "10"]),
+            (Filter { action: text("handler.deploy"), ..Filter::default() }, 100, vec!["50", "10"]),
+            (Filter { target: text("h-20"), ..Filter::default() }, 100, vec!["20"]),
+            (Filter { failed: true, ..Filter::default() }, 100, vec!["40", "30"]),
+            (Filter { since: Some(Duration::from_secs(25)), ..Filter::default() }, 100, vec!["50", "40"]),
+        ];
+        for (filter, limit, expected) in rows {
+            assert_eq!(found(&filter, limit), expected, "{filter:?} {limit}");
+        }
+    }
+
+    #[test]
+    fn what_was_changed_is_a_table() {
+        expect_test::expect![[r#"
+            AT                        WHO  ROLE    FROM            ACTION               TARGET                      RESULT
+            1970-01-01T00:00:40.000Z  bob  deploy  127.0.0.1:5000  handler.rollback     /v1/handlers/h-40/versions  404 no-such-handler
+            1970-01-01T00:00:30.000Z  ann  deploy  127.0.0.1:5000  dead-letter.redrive  /v1/handlers/h-30/versions  not known
+        "#]]
+        .assert_eq(&listed(&[entry(40, "bob", "handler.rollback", Some(404)), entry(30, "ann", "dead-letter.redrive", None)]));
+    }
+}
