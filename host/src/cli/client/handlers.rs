@@ -1,12 +1,12 @@
 //! Handlers over the listener: looked at, deployed to, rolled back.
 
-use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ureq::AsSendBody;
 
 use super::{Client, encoded, read, refusal};
 use crate::cli::exit::Failure;
@@ -50,7 +50,7 @@ impl Client {
     pub(crate) fn deploy(
         &self,
         name: &str,
-        module: &File,
+        module: impl AsSendBody,
         signature: Option<&Signature>,
         query: &[(&str, String)],
         mut each: impl FnMut(Line),
