@@ -17,6 +17,7 @@ use crate::sandbox::{Sandbox, SandboxOptions};
 
 mod cargo;
 mod project;
+mod running;
 mod steps;
 
 pub(super) use project::Project;

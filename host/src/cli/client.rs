@@ -20,6 +20,7 @@ use crate::config::HttpConfig;
 mod access;
 mod configuration;
 mod handlers;
+mod live;
 pub(super) mod tls;
 
 /// A loopback connection is there or it is not.
@@ -31,7 +32,8 @@ const LARGEST_ANSWER: u64 = 64 << 20;
 /// One that is elsewhere may be across the world.
 const REMOTE_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A host that answers.
+/// A host that answers. Clones share their connections.
+#[derive(Clone)]
 pub(super) struct Client {
     agent: Agent,
     base: String,
@@ -87,6 +89,11 @@ impl Client {
     /// The client of an address without TLS.
     pub(super) fn new(address: SocketAddr, token: Option<String>) -> Self {
         Self::with(format!("http://{address}"), token, tls::builder().build(), CONNECT_TIMEOUT)
+    }
+
+    /// Where it is asked.
+    pub(super) fn base(&self) -> &str {
+        &self.base
     }
 
     fn with(base: String, token: Option<String>, tls: TlsConfig, connect: Duration) -> Self {

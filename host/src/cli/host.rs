@@ -184,6 +184,12 @@ fn choose(flags: &Said, environment: &Said, has_default_profile: bool) -> Choice
     if has_default_profile { Choice::DefaultProfile } else { Choice::Config }
 }
 
+/// The host of an address, met with the token of the environment and the system's authorities.
+pub(super) fn at(url: &str) -> Result<Profile, Failure> {
+    let token = std::env::var(TOKEN_VARIABLE).ok().filter(|value| !value.is_empty());
+    Ok(Profile { url: address(url)?, token, tls: TlsFiles::default() })
+}
+
 /// Checks the address of a host, and gives it back as requests begin with it.
 pub(super) fn address(text: &str) -> Result<String, Failure> {
     let wrong = |why: &str| Failure::usage(anyhow!("`{text}` is no address of a host: {why}"));

@@ -19,6 +19,7 @@ mod check;
 mod client;
 mod completions;
 mod deploy;
+mod dev;
 mod direct;
 mod dlq;
 mod exit;
@@ -57,6 +58,8 @@ enum Verb {
     New(new::Arguments),
     /// Build the handler in a folder with its language's tools, and check the module
     Build(build::Arguments),
+    /// Work on a handler: build on each save, run it on messages, and see what becomes of them
+    Dev(dev::Arguments),
     /// Run a host: receive messages, hand them to handlers, settle them
     Run(run::Arguments),
     /// Publish messages from files, JSON lines or standard input
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
     let ended = match cli.verb {
         Verb::New(arguments) => new::new(&arguments),
         Verb::Build(arguments) => build::build(&arguments),
+        Verb::Dev(arguments) => dev::dev(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Publish(arguments) => publish::publish(&arguments),
         Verb::Invoke(arguments) => invoke::invoke(&arguments),

@@ -16,6 +16,8 @@ mod name;
 mod sdk;
 mod templates;
 
+pub(super) use templates::sample;
+
 /// Where the SDK for Rust is put in a project.
 const VENDORED: &str = "vendor/tidegate-sdk";
 
@@ -114,6 +116,7 @@ fn told(folder: &Path, name: &str, language: Language) -> String {
     format!(
         "{folder} is a handler in {}; its README.md says more.\n{missing}\n\
          cd {folder}\n\
+         tidegate dev                # builds on each save, and shows what becomes of each message\n\
          tidegate build\n\
          tidegate invoke --handler {name} {sample}",
         language.name()

@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &Arguments) -> Ended {
 }
 
 /// What every subscription did until the end.
-fn drained(reports: &[Report]) -> String {
+pub(super) fn drained(reports: &[Report]) -> String {
     let mut table =
         table::table(&["SUBSCRIPTION", "COMPLETED", "SKIPPED", "RETRIED", "DEAD-LETTERED", "RETURNED", "LEFT"]);
     for Report { subscription, drained } in reports {

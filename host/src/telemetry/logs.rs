@@ -22,14 +22,30 @@ pub struct AlreadySetUp;
 /// # Errors
 /// When it was set up before.
 pub fn set_up(config: LogConfig) -> Result<(), AlreadySetUp> {
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let layer = match config.format {
-        LogFormat::Text => fmt::layer().with_ansi(colours).with_writer(std::io::stderr).boxed(),
+        LogFormat::Text => fmt::layer().with_ansi(has_colours()).with_writer(std::io::stderr).boxed(),
         LogFormat::Json => {
             fmt::layer().json().flatten_event(true).with_current_span(false).with_writer(std::io::stderr).boxed()
         }
     };
     tracing_subscriber::registry().with(layer.with_filter(filter(config.level))).try_init().map_err(|_| AlreadySetUp)
+}
+
+/// Sets the log of this process up for a person who sees what happens otherwise: what went wrong, and nothing that a
+/// handler logged or a deploy came to.
+///
+/// # Errors
+/// When it was set up before.
+pub fn set_up_quietly() -> Result<(), AlreadySetUp> {
+    let filter = filter(LogThreshold::Warn)
+        .with_target("handler", LevelFilter::OFF)
+        .with_target("tidegate::deploy", LevelFilter::ERROR);
+    let layer = fmt::layer().with_ansi(has_colours()).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().map_err(|_| AlreadySetUp)
+}
+
+fn has_colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 /// Our own lines from the level on; of what we depend on only what went wrong, unless everything is asked for.

@@ -18,6 +18,7 @@ mod chaos;
 mod command_line;
 mod contracts;
 mod deploy;
+mod dev;
 mod embedded;
 mod embedded_disk;
 mod embedded_model;

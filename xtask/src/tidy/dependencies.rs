@@ -21,11 +21,12 @@ const TARGETS: [&str; 5] = [
 ];
 
 /// Permissive licences only: the host and the guests' SDK are Apache-2.0, and what people build with them is their own.
-const LICENCES: [&str; 8] = [
+const LICENCES: [&str; 9] = [
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "BSD-2-Clause",
     "BSD-3-Clause",
+    "CC0-1.0",
     "ISC",
     "MIT",
     "Unicode-3.0",

@@ -22,18 +22,19 @@ struct Line {
 }
 
 /// Adds the target when it is missing, builds, and gives back the module that cargo says it wrote.
-pub(super) fn build(folder: &Path) -> anyhow::Result<PathBuf> {
-    add_target(folder)?;
+pub(super) fn build(at: steps::Place<'_>) -> anyhow::Result<PathBuf> {
+    let folder = at.folder;
+    add_target(at)?;
     let arguments = ["build", "--release", "--target", TARGET];
     let shown = steps::shown("cargo", &arguments);
     super::say::talk(&format!("$ {shown}"));
     // The compiler's words go to standard error as ever; standard output tells which files are written.
     let mut command = steps::command(folder, "cargo", &arguments);
     command.arg("--message-format=json-render-diagnostics").stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn().with_context(|| format!("starting `{shown}`"))?;
+    let mut child = at.running.spawn(&mut command).with_context(|| format!("starting `{shown}`"))?;
     let output = child.stdout.take().context("cargo has no output")?;
     let modules = modules(folder, BufReader::new(output).lines().map_while(Result::ok));
-    let status = child.wait().with_context(|| format!("waiting for `{shown}`"))?;
+    let status = at.running.wait(&mut child).with_context(|| format!("waiting for `{shown}`"))?;
     ensure!(status.success(), "`{shown}` failed ({status}); what it said stands above");
     match modules.as_slice() {
         [module] => Ok(short(module)),
@@ -71,8 +72,8 @@ fn short(path: &Path) -> PathBuf {
 
 /// Adds the target when it is missing. A `rust-toolchain.toml` that names it does so only where rustup's auto-install is
 /// on; elsewhere cargo fails with E0463.
-fn add_target(folder: &Path) -> anyhow::Result<()> {
-    let mut rustc = steps::command(folder, "rustc", &["--print", "target-libdir", "--target", TARGET]);
+fn add_target(at: steps::Place<'_>) -> anyhow::Result<()> {
+    let mut rustc = steps::command(at.folder, "rustc", &["--print", "target-libdir", "--target", TARGET]);
     let output = rustc.stderr(Stdio::inherit()).output().context("starting `rustc`")?;
     ensure!(output.status.success(), "`rustc` does not know the target {TARGET}: install Rust 1.82 or later");
     if Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir() {
@@ -84,7 +85,7 @@ fn add_target(folder: &Path) -> anyhow::Result<()> {
              library the way the compiler was installed"
         ));
     }
-    steps::run(folder, "rustup", &["target", "add", TARGET])
+    at.run("rustup", &["target", "add", TARGET])
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use anyhow::{bail, ensure};
 use clap::ValueEnum as _;
 
 use super::super::language::Language;
+use super::running::Running;
 use super::{cargo, steps};
 
 /// A folder that a module is built from.
@@ -13,6 +14,7 @@ use super::{cargo, steps};
 pub(in super::super) struct Project {
     folder: PathBuf,
     language: Language,
+    running: Running,
 }
 
 impl Project {
@@ -26,7 +28,7 @@ impl Project {
             Some(language) => language,
             None => language_of(folder, |mark| folder.join(mark).is_file())?,
         };
-        Ok(Self { folder: folder.to_owned(), language })
+        Ok(Self { folder: folder.to_owned(), language, running: Running::default() })
     }
 
     pub(in super::super) fn folder(&self) -> &Path {
@@ -37,6 +39,11 @@ impl Project {
         self.language
     }
 
+    /// By which its builds can be ended from elsewhere.
+    pub(in super::super) fn running(&self) -> Running {
+        self.running.clone()
+    }
+
     /// Gets what the build lacks, builds, and says where the module is. What the tools say goes to standard error.
     ///
     /// # Errors
@@ -44,14 +51,14 @@ impl Project {
     pub(in super::super) fn build(&self) -> anyhow::Result<PathBuf> {
         let (tool, how) = self.language.tool();
         ensure!(steps::find(tool).is_some(), "there is no `{tool}` to build {} with: {how}", self.language.name());
-        let folder = &self.folder;
+        let at = steps::Place { folder: &self.folder, running: &self.running };
         match self.language {
-            Language::Rust => return cargo::build(folder),
-            Language::Js => steps::js(folder)?,
-            Language::Python => steps::python(folder)?,
-            Language::C => steps::c(folder)?,
+            Language::Rust => return cargo::build(at),
+            Language::Js => steps::js(at)?,
+            Language::Python => steps::python(at)?,
+            Language::C => steps::c(at)?,
         }
-        let module = folder.join(super::MODULE);
+        let module = self.folder.join(super::MODULE);
         ensure!(
             module.is_file(),
             "the build went well and left no {}: let it write the module there, where a host's configuration and this \

@@ -77,7 +77,7 @@ pub(super) fn files(language: Language, names: &Names<'_>) -> Vec<(&'static str,
 }
 
 /// The sample message of a project.
-pub(super) const fn sample(language: Language) -> &'static str {
+pub(in super::super) const fn sample(language: Language) -> &'static str {
     match language {
         Language::Rust | Language::Js | Language::Python => "order.json",
         Language::C => "order.txt",
