@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -9,17 +10,22 @@ use clap::Args;
 
 use super::exit::{Ended, Exit, Failure};
 use super::host::HostArguments;
+use super::oci::{self, Pulled, Reference};
 use super::{client, rollout, say, table};
-use crate::config::parse_duration;
+use crate::config::{parse_duration, parse_size};
 use crate::deploy::report::{Change, Done, Failed, GoldenRun, Line};
 use crate::dispatch::Share;
-use crate::signature;
+use crate::registry::Digest;
+use crate::sandbox::limits::Limits;
+use crate::signature::{self, Signature};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The module
-    #[arg(value_name = "FILE")]
-    module: PathBuf,
+    #[arg(
+        help = "The module: a file, or where it lies in a registry: oci://REGISTRY/REPOSITORY[:TAG][@sha256:DIGEST]"
+    )]
+    #[arg(value_name = "MODULE")]
+    module: Module,
     /// The handler, by its name in the host's configuration
     #[arg(long, value_name = "NAME")]
     handler: String,
@@ -34,11 +40,51 @@ pub(super) struct Arguments {
     /// `tidegate promote` says so]
     #[arg(long, value_name = "DURATION", requires = "canary", value_parser = duration)]
     promote_after: Option<String>,
+    /// The largest module to take out of a registry, such as 64MiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    limit: Option<u64>,
+    /// Speak to the registry without TLS; so it is in any case with one on this machine
+    #[arg(long)]
+    plain_http: bool,
     #[command(flatten)]
     host: HostArguments,
     /// Print how it ended as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Where a module is.
+#[derive(Debug, Clone)]
+enum Module {
+    File(PathBuf),
+    Oci(Reference),
+}
+
+impl FromStr for Module {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.starts_with("oci://") {
+            true => text.parse().map(Self::Oci),
+            false => Ok(Self::File(PathBuf::from(text))),
+        }
+    }
+}
+
+/// A module that is at hand.
+struct Found {
+    bytes: Bytes,
+    /// Where it came from, for people.
+    source: String,
+    /// Its digest, where that is known beforehand: the host then takes no other bytes.
+    digest: Option<Digest>,
+    signature: Option<Signature>,
+}
+
+enum Bytes {
+    /// Read as it is sent.
+    File(File),
+    Memory(Vec<u8>),
 }
 
 fn duration(text: &str) -> Result<String, String> {
@@ -47,33 +93,56 @@ fn duration(text: &str) -> Result<String, String> {
 
 impl Arguments {
     /// What is asked of the deploy.
-    fn query(&self) -> Vec<(&'static str, String)> {
-        let source = self.module.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mut query = vec![("source", source)];
+    fn query(&self, found: &Found) -> Vec<(&'static str, String)> {
+        let mut query = vec![("source", found.source.clone())];
+        query.extend(found.digest.as_ref().map(|digest| ("digest", digest.to_string())));
         query.extend(self.canary.map(|share| ("canary", share.to_string())));
         query.extend(self.promote_after.clone().map(|after| ("promote_after", after)));
         query
     }
+
+    fn find(&self) -> Result<Found, Failure> {
+        let named = self.signature.as_deref().map(signature::read).transpose().map_err(Failure::usage)?;
+        match &self.module {
+            Module::File(path) => {
+                let file = File::open(path).with_context(|| format!("opening the module {}", path.display()));
+                let bytes = Bytes::File(file.map_err(Failure::usage)?);
+                let source = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let signature = match named {
+                    Some(named) => Some(named),
+                    None => signature::beside(path).map_err(Failure::usage)?,
+                };
+                Ok(Found { bytes, source, digest: None, signature })
+            }
+            Module::Oci(reference) => {
+                let limit = self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+                let largest = limit.unwrap_or_else(|| Limits::default().module_size);
+                let Pulled { module, digest } = oci::pull(reference, self.plain_http, largest)?;
+                let source = reference.pinned(&digest);
+                say::talk(&format!("pulled {source} ({})", table::size(module.len() as u64)));
+                let digest = Some(Digest::of(&module));
+                Ok(Found { bytes: Bytes::Memory(module), source, digest, signature: named })
+            }
+        }
+    }
 }
 
 pub(super) fn deploy(arguments: &Arguments) -> Ended {
-    let path = arguments.module.display();
-    let module = File::open(&arguments.module).with_context(|| format!("opening the module {path}"));
-    let module = module.map_err(Failure::usage)?;
-    let signature = match &arguments.signature {
-        Some(path) => signature::read(path).map(Some),
-        None => signature::beside(&arguments.module),
-    };
-    let signature = signature.map_err(Failure::usage)?;
     let client = client::of(&arguments.host)?;
+    let found = arguments.find()?;
+    let (query, signature) = (arguments.query(&found), found.signature.as_ref());
     let mut last = None;
-    client.deploy(&arguments.handler, &module, signature.as_ref(), &arguments.query(), |line| match line {
+    let each = |line| match line {
         Line::Step(step) => {
             let took = table::duration(Duration::from_secs_f64(step.ms.max(0.0) / 1e3));
             say::talk(format!("{:<9} {took:>9}  {}", step.name.name(), step.detail).trim_end());
         }
         end @ (Line::Done(_) | Line::Failed(_)) => last = Some(end),
-    })?;
+    };
+    match &found.bytes {
+        Bytes::File(file) => client.deploy(&arguments.handler, file, signature, &query, each)?,
+        Bytes::Memory(bytes) => client.deploy(&arguments.handler, bytes, signature, &query, each)?,
+    }
     match last {
         Some(Line::Done(done)) => {
             if arguments.json {
@@ -149,7 +218,6 @@ pub(super) fn refused(failed: &Failed) -> String {
 mod tests {
     use super::*;
     use crate::deploy::report::Plan;
-    use crate::registry::Digest;
 
     #[test]
     fn what_changed_is_told_beside_the_digest() {

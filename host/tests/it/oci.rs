@@ -37,7 +37,7 @@ impl Desk {
 
     fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        command.args(arguments).current_dir(self.path()).env("HOME", self.path());
+        command.args(arguments).current_dir(self.path()).env("HOME", self.path()).env_remove("XDG_CONFIG_HOME");
         for variable in ["TIDEGATE_CONFIG", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR"] {
             command.env_remove(variable);
         }
@@ -73,6 +73,11 @@ fn a_module_goes_to_a_registry_and_comes_back_the_same() {
     }
     desk.json(&["pull", &reference, "--json", "-o", "other.wasm"]);
     assert!(std::fs::read(desk.path().join("other.wasm")).unwrap() == guest("order"));
+
+    // A second push to the same place names what is there already.
+    let again = desk.json(&["push", "order.wasm", &reference, "--json"]);
+    assert_eq!(again["size"], pushed["size"]);
+    desk.json(&["pull", pinned, "--json", "--force"]);
 
     // What lies there is what the layout says.
     let manifest = manifest_of(&registry, "team/order", "1.0");
@@ -225,4 +230,62 @@ fn what_is_no_module_is_named_as_what_it_is() {
     let pinned = format!("oci://{name}/a@sha256:{}", "0".repeat(64));
     let told = desk.refused(&["pull", &pinned, "-o", "m.wasm"], 1);
     assert!(told.contains("the registry gave another manifest than sha256:000"), "{told}");
+}
+
+/// What a registry has is not sent to it again: only the manifest is, which gives it the tag.
+#[test]
+fn a_second_push_sends_no_module() {
+    let desk = Desk::new();
+    let (name, seen) = pretending(|request, _, _| match request {
+        there if there.starts_with("HEAD /v2/a/blobs/sha256:") => (200, vec![], String::new()),
+        "PUT /v2/a/manifests/1" => (201, vec![], String::new()),
+        other => (500, vec![], other.to_owned()),
+    });
+    desk.json(&["push", "order.wasm", &format!("oci://{name}/a:1"), "--json"]);
+    let methods: Vec<String> =
+        seen.lock().unwrap().iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(methods, ["HEAD", "HEAD", "PUT"], "the module and its config are asked for, and the manifest is stored");
+}
+
+#[test]
+fn a_module_is_deployed_out_of_a_registry() {
+    let (desk, registry) = (Desk::new(), OciRegistry::open());
+    let port = crate::support::ports::free_port();
+    let text = format!("[http]\nlisten = \"127.0.0.1:{port}\"\n[brokers.q]\ntype = \"embedded\"\n[handlers.h]\n");
+    std::fs::write(desk.path().join("tidegate.toml"), text).unwrap();
+    let mut host = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    host.arg("run").current_dir(desk.path()).env_remove("TIDEGATE_CONFIG").stderr(std::process::Stdio::null());
+    let host = Killed(host.spawn().unwrap());
+    crate::support::until("the host listens", std::time::Duration::from_secs(60), || {
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    let reference = format!("oci://{}/team/order:1.0", registry.name());
+    let pushed = desk.json(&["push", "order.wasm", &reference, "--json"]);
+    let done = desk.json(&["deploy", &reference, "--handler", "h", "--json"]);
+    assert_eq!((&done["version"], &done["unchanged"]), (&json!(1), &json!(false)));
+    // Where it came from is kept with the digest of the manifest, whatever the tag says later.
+    let shown = desk.json(&["handlers", "show", "h", "--json"]);
+    assert_eq!(shown["versions"][0]["source"], pushed["reference"]);
+    assert_eq!(shown["versions"][0]["digest"], done["digest"]);
+    let audit = desk.json(&["audit", "--json"]);
+    assert!(audit[0]["target"].as_str().unwrap().contains(done["digest"].as_str().unwrap()), "{audit}");
+    let pinned = pushed["reference"].as_str().unwrap();
+    assert_eq!(desk.json(&["deploy", pinned, "--handler", "h", "--json"])["unchanged"], json!(true));
+    let absent = format!("oci://{}/team/order:2.0", registry.name());
+    assert!(desk.refused(&["deploy", &absent, "--handler", "h"], 3).contains("it is not there"));
+    assert!(
+        desk.refused(&["deploy", &reference, "--handler", "h", "--limit", "1KiB"], 1).contains("the limit is 1024")
+    );
+    assert!(desk.refused(&["deploy", "oci://", "--handler", "h"], 2).contains("oci://REGISTRY"));
+    drop(host);
+}
+
+/// A host that is killed when the test is over.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
