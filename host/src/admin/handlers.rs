@@ -75,9 +75,14 @@ pub(super) struct RollbackQuery {
 }
 
 pub(super) async fn list(State(state): State<Arc<HostState>>, caller: Caller) -> Result<Json<HandlerList>, Fail> {
-    let mut handlers = deployments(&state)?.list().await.map_err(|error| fail(&error))?;
+    let deployments = deployments(&state)?;
+    let mut handlers = deployments.list().await.map_err(|error| fail(&error))?;
     handlers.retain(|handler| caller.covers(&handler.name));
-    Ok(Json(HandlerList { handlers }))
+    let mut cluster = deployments.cluster_view();
+    if let Some(cluster) = &mut cluster {
+        cluster.retain(|handler| caller.covers(handler));
+    }
+    Ok(Json(HandlerList { handlers, cluster }))
 }
 
 pub(super) async fn show(
@@ -229,6 +234,12 @@ pub(super) fn fail(error: &DeployError) -> Fail {
         | DeployError::Unexpected { .. }
         | DeployError::Unloadable { .. }
         | DeployError::Unreadable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        DeployError::Cluster(_) => match code {
+            "conflict" => StatusCode::CONFLICT,
+            "no-rollout-in-cluster" => StatusCode::BAD_REQUEST,
+            "module-damaged" => StatusCode::UNPROCESSABLE_ENTITY,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        },
         DeployError::Registry(_) => match code {
             "disk-full" => StatusCode::INSUFFICIENT_STORAGE,
             "too-large" => StatusCode::PAYLOAD_TOO_LARGE,

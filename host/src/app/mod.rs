@@ -107,7 +107,7 @@ impl Host {
         }
         let address = listening.address();
         let metrics = Arc::new(Metrics::new());
-        let stations = Arc::new(open_stations(config, metrics).await?);
+        let stations = Arc::new(open_stations(config, metrics, address).await?);
         for (name, subscription) in &config.subscriptions {
             stations.start(config, name, subscription).await?;
         }
@@ -187,7 +187,11 @@ impl Host {
     }
 }
 
-async fn open_stations(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<Stations> {
+async fn open_stations(
+    config: &Config,
+    metrics: Arc<Metrics>,
+    address: std::net::SocketAddr,
+) -> anyhow::Result<Stations> {
     let mut brokers = BTreeMap::new();
     for (name, broker) in &config.brokers {
         let opened = open::broker(name, broker, &config.host.data_dir).await?;
@@ -195,7 +199,9 @@ async fn open_stations(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result
     }
     let sandbox =
         Sandbox::new(SandboxOptions { cache_dir: Some(config.host.cache_dir.clone()), ..SandboxOptions::default() })?;
-    let deployments = Deployments::open(config, sandbox, Arc::clone(&metrics)).await?;
+    let cluster =
+        config.cluster.as_ref().map(|cluster| open::cluster(config, cluster, &brokers, address)).transpose()?;
+    let deployments = Deployments::open_in(config, sandbox, Arc::clone(&metrics), cluster).await?;
     let turns = Turns::new(std::thread::available_parallelism().map_or(1, NonZeroUsize::get));
     Ok(Stations {
         brokers: Directory::new(brokers),

@@ -1,15 +1,18 @@
 //! Opens what a configuration names: brokers with their records and secrets.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::broker::Broker;
 use crate::broker::done::{self, DoneRecord};
 use crate::broker::embedded::EmbeddedQueue;
 use crate::broker::jetstream::{self, Auth, DeadLetterOptions, JetStream, StreamDefaults, StreamSettings, Tls};
-use crate::config::{Authentication, BrokerConfig, JetStreamConfig, TlsConfig};
+use crate::broker::{Broker, NamedBroker};
+use crate::cluster::Cluster;
+use crate::config::{Authentication, BrokerConfig, ClusterConfig, Config, JetStreamConfig, TlsConfig};
 
 /// Opens a broker. One that is away is opened all the same and connects when it can.
 ///
@@ -36,6 +39,24 @@ pub async fn broker(name: &str, config: &BrokerConfig, data_dir: &Path) -> anyho
             Ok(broker.with_context(|| format!("could not open broker `{name}`"))?)
         }
     }
+}
+
+/// This host's end of its cluster.
+///
+/// # Errors
+/// When the host has no name in it: its file in the data directory cannot be used.
+pub fn cluster(
+    config: &Config,
+    cluster: &ClusterConfig,
+    brokers: &BTreeMap<String, NamedBroker>,
+    address: SocketAddr,
+) -> anyhow::Result<Arc<Cluster>> {
+    let broker = brokers.get(&cluster.broker);
+    let broker = broker.with_context(|| format!("the cluster names broker `{}`, which is not open", cluster.broker))?;
+    let (name, data_dir) = (&config.host.name, &config.host.data_dir);
+    let opened = Cluster::open(cluster, name, data_dir, broker.broker.as_ref(), address.to_string())?;
+    tracing::info!(cluster = cluster.name, host = opened.me().host, "this host is in a cluster");
+    Ok(Arc::new(opened))
 }
 
 fn jetstream_options(name: &str, config: &JetStreamConfig) -> anyhow::Result<jetstream::Options> {

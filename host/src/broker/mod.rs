@@ -78,6 +78,12 @@ pub trait Broker: Send + Sync {
         Vec::new()
     }
 
+    /// Where hosts share what they run, in buckets whose names begin with `prefix`; `None` for a broker that hosts do not
+    /// share.
+    fn buckets(&self, _prefix: &str, _replicas: usize) -> Option<jetstream::Buckets> {
+        None
+    }
+
     /// Flushes and closes. Nothing is received or settled afterwards.
     async fn close(&self);
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::Args;
 
+use super::cluster::WaitArgument;
 use super::exit::{Ended, Exit, Failure};
 use super::host::HostArguments;
 use super::oci::{self, Pulled, Reference};
@@ -46,6 +47,8 @@ pub(super) struct Arguments {
     /// Speak to the registry without TLS; so it is in any case with one on this machine
     #[arg(long)]
     plain_http: bool,
+    #[command(flatten)]
+    wait: WaitArgument,
     #[command(flatten)]
     host: HostArguments,
     /// Print how it ended as JSON
@@ -150,7 +153,7 @@ pub(super) fn deploy(arguments: &Arguments) -> Ended {
             } else {
                 say::data(&for_people(&done))?
             }
-            Ok(Exit::Done)
+            arguments.wait.all_run(&client, &arguments.handler, done.version)
         }
         Some(Line::Failed(failed)) => {
             if arguments.json {
@@ -208,8 +211,11 @@ pub(super) fn golden(runs: &[GoldenRun]) -> String {
 }
 
 pub(super) fn refused(failed: &Failed) -> String {
-    let text =
-        format!("error: {} failed: {}\nnothing was changed", failed.step.name(), table::harmless(&failed.message));
+    let mut text = format!("error: {} failed: {}", failed.step.name(), table::harmless(&failed.message));
+    // What was sent to a cluster and not confirmed, or not recorded here, says itself what became of it.
+    if !matches!(failed.code.as_str(), "unconfirmed" | "not-recorded") {
+        text.push_str("\nnothing was changed");
+    }
     let golden = golden(&failed.golden);
     if golden.is_empty() { text } else { format!("{golden}{text}") }
 }

@@ -9,7 +9,7 @@ Exit codes:
   1  it failed
   2  the command line or the configuration is wrong
   3  what was asked for is not there
-  4  some of it was done, and some was not
+  4  some of it was done, and some was not; in a cluster: some host does not run the version (deploy, rollback)
   5  the handler did not complete the message (invoke)
   6  the host refused the module or the configuration, and nothing was changed (deploy, apply)";
 

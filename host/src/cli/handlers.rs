@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::exit::Ended;
 use super::exit::Exit;
 use super::host::HostArguments;
-use super::{client, rollout, say, table};
+use super::{client, cluster, rollout, say, table};
 use crate::deploy::report::{HandlerSummary, HandlerView, VersionView};
 use crate::telemetry::VersionCounts;
 
@@ -52,6 +52,8 @@ pub(super) struct Rollback {
     #[arg(long, value_name = "NUMBER")]
     to: Option<u64>,
     #[command(flatten)]
+    wait: cluster::WaitArgument,
+    #[command(flatten)]
     place: Place,
 }
 
@@ -69,7 +71,8 @@ fn list(place: &Place) -> Ended {
     } else if found.handlers.is_empty() {
         say::talk("the host's configuration has no handlers");
     } else {
-        say::data(&listed(&found.handlers))?;
+        let hosts = found.cluster.as_ref().map(|view| format!("\n{}", cluster::by_host(view)));
+        say::data(&(listed(&found.handlers) + &hosts.unwrap_or_default()))?;
     }
     Ok(Exit::Done)
 }
@@ -85,7 +88,8 @@ fn one(arguments: &Show) -> Ended {
 }
 
 pub(super) fn rollback(arguments: &Rollback) -> Ended {
-    let rolled = client::of(&arguments.place.host)?.rollback(&arguments.handler, arguments.to)?;
+    let client = client::of(&arguments.place.host)?;
+    let rolled = client.rollback(&arguments.handler, arguments.to)?;
     if arguments.place.json {
         say::json(&rolled)?;
     } else {
@@ -93,7 +97,7 @@ pub(super) fn rollback(arguments: &Rollback) -> Ended {
         let took = table::duration(Duration::from_secs_f64(rolled.ms.max(0.0) / 1e3));
         say::data(&format!("{}@{} sha256:{} runs{from}, after {took}", rolled.handler, rolled.to, rolled.digest))?;
     }
-    Ok(Exit::Done)
+    arguments.wait.all_run(&client, &arguments.handler, rolled.to)
 }
 
 fn listed(handlers: &[HandlerSummary]) -> String {
@@ -182,6 +186,9 @@ fn shown(handler: &HandlerView) -> String {
         text += &format!("\n{}", rollout::shown(tried));
     }
     text += &format!("\n{}", table::rendered(&rows));
+    if let Some(view) = &handler.cluster {
+        text += &format!("\n{}", cluster::of_handler(view, &handler.name));
+    }
     let mut history = table::table(&["AT", "WHAT", "VERSION", "BY", "DETAIL"]);
     for one in &handler.history {
         let version = one.version.map(|version| version.to_string()).unwrap_or_default();

@@ -17,6 +17,7 @@ mod audit;
 mod build;
 mod check;
 mod client;
+mod cluster;
 mod completions;
 mod deploy;
 mod dev;

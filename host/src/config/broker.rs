@@ -19,7 +19,7 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The stream of dead letters; one for all subscriptions, so that one place shows what was given up.
 const DEAD_LETTER_STREAM: &str = "DLQ_tidegate";
 /// The most replicas that a NATS server takes.
-const MAX_REPLICAS: u64 = 5;
+pub(super) const MAX_REPLICAS: u64 = 5;
 
 /// The settings of one broker.
 #[derive(Debug, Clone, PartialEq, Eq)]

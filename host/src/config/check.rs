@@ -8,6 +8,9 @@ use std::time::Duration;
 use super::problem::Problem;
 use super::units::{DurationText, SizeText};
 
+/// NATS recommends at most 32; the dead-letter subject carries it as one token, so there is room for twice that.
+const LONGEST_NAME: usize = 64;
+
 /// Gathers all that is wrong; nothing stops at the first problem.
 pub(super) struct Checker {
     /// The directory of the configuration file: relative paths start there.
@@ -78,6 +81,12 @@ impl Checker {
         }
     }
 
+    /// Whether a name can be part of subjects, durable names, labels and variables.
+    pub(super) fn is_name(name: &str) -> bool {
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(fits) && !name.contains("__")
+    }
+
     /// Checks a name that a user chose: it becomes part of subjects, durable names, labels and variables.
     pub(super) fn name(&mut self, kind: &str, section: &str, name: &str) {
         self.name_at(kind, &[section], name);
@@ -85,14 +94,11 @@ impl Checker {
 
     /// The same for a name in a table below a section.
     pub(super) fn name_at(&mut self, kind: &str, section: &[&str], name: &str) {
-        // NATS recommends at most 32; the dead-letter subject carries it as one token, so there is room for twice that.
-        const LONGEST: usize = 64;
-        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if name.is_empty() || name.len() > LONGEST || !name.chars().all(fits) || name.contains("__") {
+        if !Self::is_name(name) {
             let path = section.iter().chain([&name]).map(|&level| level.to_owned()).collect();
             let message = format!("`{name}` cannot be the name of a {kind}");
             let help = format!(
-                "use letters, digits, `-` and single `_`, at most {LONGEST} characters: the name becomes part of \
+                "use letters, digits, `-` and single `_`, at most {LONGEST_NAME} characters: the name becomes part of \
                  subjects, metrics and environment variables"
             );
             self.problem(Problem::of_key(path, message).help(help));

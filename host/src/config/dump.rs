@@ -54,6 +54,13 @@ pub(super) fn dump(config: &Config) -> String {
     page.section(&["registry"]);
     page.line("keep_versions", number(config.registry.keep_versions as u64));
     signatures(&mut page, &config.signatures);
+    if let Some(cluster) = &config.cluster {
+        page.section(&["cluster"]);
+        page.line("broker", text(&cluster.broker));
+        page.line("name", text(&cluster.name));
+        page.line_if("host", cluster.host.as_deref().map(text));
+        page.line("replicas", number(cluster.replicas as u64));
+    }
     for (name, broker) in &config.brokers {
         page.section(&["brokers", name]);
         page.line("type", text(broker.kind()));

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::broker::BrokerConfig;
 use super::check::Checker;
+use super::cluster::ClusterConfig;
 use super::environment;
 use super::handler::HandlerConfig;
 use super::host::{HostConfig, RegistryConfig};
@@ -89,6 +90,7 @@ fn validate(raw: RawConfig, source: Document, checker: &mut Checker) -> Config {
     let tree = source.tree.clone();
     let names = |section| tree.child(section).map_or_else(Vec::new, Node::names);
     let (broker_names, handler_names) = (names("brokers"), names("handlers"));
+    let cluster = raw.cluster.map(|raw| ClusterConfig::validate(raw, &brokers, &broker_names, checker));
     let handlers: BTreeMap<String, HandlerConfig> = raw
         .handlers
         .into_iter()
@@ -106,7 +108,7 @@ fn validate(raw: RawConfig, source: Document, checker: &mut Checker) -> Config {
     check_names("handlers", &handler_names, checker);
     check_names("subscriptions", &names("subscriptions"), checker);
     check_queue_paths(&brokers, checker);
-    Config { host, http, registry, signatures, brokers, handlers, subscriptions, source }
+    Config { host, http, registry, signatures, cluster, brokers, handlers, subscriptions, source }
 }
 
 /// Two names that differ in case or in `-` and `_` only could not be told apart in an environment variable.

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 mod broker;
 mod check;
+mod cluster;
 mod diff;
 mod dump;
 mod environment;
@@ -26,6 +27,7 @@ mod http;
 mod load;
 mod problem;
 mod raw;
+mod raw_cluster;
 mod raw_trust;
 mod raw_values;
 mod reader;
@@ -37,6 +39,7 @@ mod tree;
 mod units;
 
 pub use broker::{Authentication, BrokerConfig, JetStreamConfig, StreamConfig, TlsConfig};
+pub use cluster::ClusterConfig;
 pub use diff::Difference;
 pub use handler::{HandlerConfig, OutputConfig};
 pub use host::{HostConfig, LogConfig, RegistryConfig};
@@ -64,6 +67,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// Who may sign the modules that run.
     pub signatures: Policy,
+    /// The hosts that run the same versions; `None`: this one runs by itself.
+    pub cluster: Option<ClusterConfig>,
     /// The messaging systems, by name.
     pub brokers: BTreeMap<String, BrokerConfig>,
     /// The handlers, by name.

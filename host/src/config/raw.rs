@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::raw_cluster::RawCluster;
 use super::raw_trust::{RawHttpTls, RawSignatures};
 use super::raw_values::{RawFuel, RawSecret};
 use super::units::{DurationText, SizeText};
@@ -27,6 +28,8 @@ pub(super) struct RawConfig {
     pub(super) registry: RawRegistry,
     /// Who may sign the modules that run.
     pub(super) signatures: RawSignatures,
+    /// The hosts that run the same versions. Without it, this host runs by itself.
+    pub(super) cluster: Option<RawCluster>,
     /// The messaging systems, by a name of your choice.
     pub(super) brokers: BTreeMap<String, RawBroker>,
     /// The handlers, by name.

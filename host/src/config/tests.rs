@@ -685,6 +685,72 @@ fn the_schema_in_the_documentation_is_current() {
     expect_file!["../../../docs/config.schema.json"].assert_eq(&schema);
 }
 
+#[test]
+fn a_cluster_meets_on_a_jetstream_broker() {
+    assert_eq!(good(SMALL, &[]).cluster, None);
+    let nats = "[brokers.nats]\ntype = \"jetstream\"\nservers = [\"nats://a\"]\nreplicas = 3\n";
+    let cluster = good(&format!("{nats}[cluster]\nbroker = \"nats\"\n"), &[]).cluster.unwrap();
+    assert_eq!((cluster.name.as_str(), cluster.host, cluster.replicas), ("main", None, 3));
+    let text = format!("{nats}[cluster]\nbroker = \"nats\"\nname = \"prod\"\nhost = \"web-1\"\nreplicas = 1\n");
+    let config = good(&text, &[]);
+    let cluster = config.cluster.clone().unwrap();
+    assert_eq!((cluster.name.as_str(), cluster.host.as_deref(), cluster.replicas), ("prod", Some("web-1"), 1));
+    assert_eq!(good(&config.dump(), &[]).cluster, config.cluster);
+    bad(
+        &format!("{SMALL}[cluster]\nbroker = \"local\"\nname = \"a.b\"\nhost = \"\"\nreplicas = 7\n"),
+        &[],
+        &expect![[r#"
+            error: broker `local` is in this host alone
+              --> tidegate.toml:13:10
+               |
+            13 | broker = "local"
+               |          ^^^^^^^
+               = help: hosts meet on a broker whose `type` is "jetstream"
+
+            error: `a.b` cannot be the name of a cluster
+              --> tidegate.toml:14:8
+               |
+            14 | name = "a.b"
+               |        ^^^^^
+               = help: use letters, digits, `-` and single `_`, at most 64 characters
+
+            error: `` cannot be the name of a host
+              --> tidegate.toml:15:8
+               |
+            15 | host = ""
+               |        ^^
+               = help: use letters, digits, `-` and single `_`, at most 64 characters
+
+            error: `replicas` must be from 1 to 5
+              --> tidegate.toml:16:12
+               |
+            16 | replicas = 7
+               |            ^"#]],
+    );
+    bad(
+        &format!("{nats}[cluster]\nbroker = \"nat\"\n"),
+        &[],
+        &expect![[r#"
+            error: there is no broker `nat`
+             --> tidegate.toml:6:10
+              |
+            6 | broker = "nat"
+              |          ^^^^^
+              = help: did you mean `nats`?"#]],
+    );
+    bad(
+        "[cluster]\n",
+        &[],
+        &expect![[r#"
+            error: the cluster has no `broker`
+             --> tidegate.toml:1:1
+              |
+            1 | [cluster]
+              | ^^^^^^^^^
+              = help: name the JetStream broker that the hosts meet on"#]],
+    );
+}
+
 const HASH: &str = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
 #[test]

@@ -21,9 +21,15 @@ use super::plan::{Plan, plan};
 use super::report::Change as Difference;
 use super::say::Say;
 use super::{DeployError, Deployments, Provenance};
+use crate::cluster::Basis;
 use crate::config::HandlerConfig;
 use crate::registry::{Configured, Digest, HandlerRecord, RegistryError};
 use crate::signature::Signature;
+
+mod file;
+mod in_cluster;
+
+use file::NamedModule;
 
 /// Handlers that are prepared at once: each waits for the disk and for the compiler in turn.
 const AT_ONCE: usize = 8;
@@ -58,7 +64,7 @@ enum Fate {
     /// The version that was active last runs again.
     Resumes(Box<Loaded>),
     /// A version that has passed every step.
-    Passed(Box<Passed>, Uploaded),
+    Passed(Box<Passed>, Box<Uploaded>),
 }
 
 /// What a look at a handler found.
@@ -71,12 +77,16 @@ struct Looked {
     configured: Configured,
 }
 
-/// A module as the configuration's file has it.
-struct NamedModule {
-    bytes: Vec<u8>,
-    digest: Digest,
-    /// The signature that lies beside it.
+/// A module that is to become a version.
+struct Candidate<'a> {
+    bytes: &'a [u8],
     signature: Option<Signature>,
+    /// Where it came from, for people.
+    source: &'a str,
+    /// What it is, for people.
+    what: String,
+    /// What was to run in the cluster.
+    basis: Option<Basis>,
 }
 
 /// What the files of modules make of the handlers.
@@ -144,6 +154,9 @@ impl Deployments {
         by: &str,
     ) -> Result<Made, DeployError> {
         let begun = Instant::now();
+        if known.is_none() && self.cluster.is_some() {
+            return self.make_in_cluster(name, terms, &record).await;
+        }
         let looked = self.look_at(name, &terms, record).await?;
         let is_noted = looked.plan == Plan::Wait || looked.record.configured.as_ref() == Some(&looked.configured);
         let configured = (!is_noted).then(|| looked.configured.clone());
@@ -154,6 +167,10 @@ impl Deployments {
         let busy = if is_new || is_same && goes_on { None } else { Some(entry.busy(by)?) };
         let module = looked.module.clone();
         let fate = if goes_on { Fate::GoesOn } else { self.fate(&entry, looked, &terms, is_new).await? };
+        if let (Fate::Passed(..), Some(cluster)) = (&fate, &self.cluster) {
+            // What becomes a version there is sent when everything else can no longer fail.
+            cluster.basis(name).await?;
+        }
         if is_new {
             say_loaded(&entry, &fate, begun);
         }
@@ -167,12 +184,16 @@ impl Deployments {
             (Plan::DeployConfigured, Some(module), _) => {
                 let path = terms.module.as_ref().map_or_else(String::new, |path| path.display().to_string());
                 let what = format!("the module that the configuration names, {path}");
-                self.check(entry, &module.bytes, module.signature, terms, &path, what).await
+                let candidate =
+                    Candidate { bytes: &module.bytes, signature: module.signature, source: &path, what, basis: None };
+                self.check(entry, candidate, terms).await
             }
             (Plan::DeployActive, _, Some(active)) => match self.admit(&active.digest, None).await {
                 Ok(admitted) => {
                     let what = "its module with the limits and outputs that the configuration gives".to_owned();
-                    self.check(entry, &admitted.bytes, None, terms, &active.source, what).await
+                    let (bytes, source) = (&admitted.bytes, &active.source);
+                    let candidate = Candidate { bytes, signature: None, source, what, basis: None };
+                    self.check(entry, candidate, terms).await
                 }
                 Err(error) if is_new => cannot_resume(entry, error).map(|()| Fate::GoesOn),
                 Err(error) => Err(error),
@@ -187,26 +208,19 @@ impl Deployments {
     }
 
     /// Takes a module through the steps of a deploy up to the switch.
-    async fn check(
-        &self,
-        entry: &Arc<Entry>,
-        bytes: &[u8],
-        signature: Option<Signature>,
-        terms: &Terms,
-        source: &str,
-        what: String,
-    ) -> Result<Fate, DeployError> {
+    async fn check(&self, entry: &Arc<Entry>, candidate: Candidate<'_>, terms: &Terms) -> Result<Fate, DeployError> {
         let begun = Instant::now();
+        let Candidate { bytes, signature, source, what, basis } = candidate;
         let refused = |error| DeployError::Configured { handler: entry.name.clone(), what, source: Box::new(error) };
         let kept = match super::keep(&self.registry, bytes).await {
             Ok(kept) => kept,
             Err(error) => return Err(refused(error)),
         };
         let provenance = Provenance { by: CONFIGURATION.to_owned(), source: source.to_owned() };
-        let uploaded = Uploaded { kept, took: begun.elapsed(), signature, provenance, plan: None };
+        let uploaded = Uploaded { kept, took: begun.elapsed(), signature, provenance, plan: None, basis };
         match pipeline::check(self, entry, &uploaded, terms, &Say::nothing()).await {
             Ok(Checked::Same(_)) => Ok(Fate::GoesOn),
-            Ok(Checked::New(passed)) => Ok(Fate::Passed(passed, uploaded)),
+            Ok(Checked::New(passed)) => Ok(Fate::Passed(passed, Box::new(uploaded))),
             Err(stopped) => Err(refused(stopped.error)),
         }
     }
@@ -246,6 +260,9 @@ impl Deployments {
     /// # Errors
     /// When the records could not be written; nothing has changed then.
     pub async fn commit(&self, change: Change) -> Result<Vec<Deployed>, DeployError> {
+        if let Some(cluster) = self.cluster.clone() {
+            return Box::pin(self.commit_in_cluster(&cluster, change)).await;
+        }
         let Change { made, gone } = change;
         let mut versions = Vec::new();
         let mut notes = Vec::new();
@@ -300,25 +317,6 @@ impl Deployments {
         let known = record.configured.as_ref().and_then(|configured| configured.module.clone());
         let configured = Configured { module: module.clone().or(known), settings: terms.settings.hash() };
         Ok(Looked { plan, record, file, module, configured })
-    }
-
-    /// The file that the configuration names. One that is gone is no error when the registry has a version.
-    async fn file(&self, name: &str, terms: &Terms, has_version: bool) -> Result<Option<NamedModule>, DeployError> {
-        let Some(path) = &terms.module else { return Ok(None) };
-        match tokio::fs::read(path).await {
-            Ok(bytes) => {
-                let (digest, signature) = (Digest::of(&bytes), self.signature_beside(path).await?);
-                Ok(Some(NamedModule { bytes, digest, signature }))
-            }
-            Err(error) if has_version && error.kind() == std::io::ErrorKind::NotFound => {
-                tracing::warn!(handler = name, path = %path.display(), "the module's file is gone; the registry has it");
-                Ok(None)
-            }
-            Err(source) => {
-                let (handler, path) = (name.to_owned(), path.display().to_string());
-                Err(DeployError::Unreadable { handler, path, source })
-            }
-        }
     }
 
     async fn records(&self) -> Result<BTreeMap<String, HandlerRecord>, DeployError> {

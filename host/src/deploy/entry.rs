@@ -57,6 +57,8 @@ struct State {
     /// Why there is no version that runs.
     trouble: Option<String>,
     deploying: Option<Deploying>,
+    /// What the configuration says of it was not yet held against what is to run in the cluster.
+    unplanned: bool,
 }
 
 /// Somebody deploys.
@@ -188,6 +190,15 @@ impl Entry {
         let replaced = self.slot.swap(deployed);
         drop(state);
         drop((replaced, over));
+    }
+
+    /// What the configuration says of it is to be held against what is to run in the cluster; or that has been done.
+    pub(super) fn set_unplanned(&self, unplanned: bool) {
+        self.lock().unplanned = unplanned;
+    }
+
+    pub(super) fn is_unplanned(&self) -> bool {
+        self.lock().unplanned
     }
 
     pub(super) fn set_trouble(&self, why: String) {

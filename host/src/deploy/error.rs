@@ -1,5 +1,6 @@
 //! Why a deploy or a rollback did not happen. Nothing has changed when one of these is given.
 
+use crate::cluster::ClusterError;
 use crate::registry::RegistryError;
 use crate::sandbox::LoadError;
 use crate::signature::SignatureError;
@@ -138,6 +139,9 @@ pub enum DeployError {
         /// Why.
         source: Box<DeployError>,
     },
+    /// The cluster did not do what it was asked.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// The registry cannot be used.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -164,6 +168,7 @@ impl DeployError {
             Self::NotGranted { .. } => "not-granted",
             Self::Unloadable { .. } => "version-unloadable",
             Self::Unreadable { .. } => "module-unreadable",
+            Self::Cluster(error) => error.code(),
             Self::Registry(error) => match error {
                 RegistryError::Full { .. } => "disk-full",
                 RegistryError::TooLarge { .. } => "too-large",

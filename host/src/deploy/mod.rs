@@ -12,6 +12,7 @@
 //! - The replaced versions that stay in memory are bounded a handler; the others come from the code cache.
 
 mod change;
+mod cluster;
 mod compare;
 mod entry;
 mod error;
@@ -33,9 +34,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+use crate::cluster::{Basis, Cluster, ClusterError};
 use crate::config::Config;
 use crate::dispatch::Slot;
-use crate::registry::{Digest, Event, HandlerRecord, Incoming, Kept, Registry, RolloutPlan, VersionRecord};
+use crate::registry::{Digest, Event, HandlerRecord, Incoming, Kept, Registry, RolloutPlan, Settings, VersionRecord};
 use crate::sandbox::Sandbox;
 use crate::signature::{Policy, Signature};
 use crate::telemetry::Metrics;
@@ -57,6 +59,8 @@ pub struct Deployments {
     keep_versions: AtomicUsize,
     /// Those of the configuration that was applied last.
     handlers: ArcSwap<BTreeMap<String, Arc<Entry>>>,
+    /// The hosts that run the same versions; `None`: this one runs by itself.
+    cluster: Option<Arc<Cluster>>,
     running: Mutex<JoinSet<()>>,
     /// A version is tried, and has to be looked after.
     trial_begun: Arc<Notify>,
@@ -69,6 +73,8 @@ pub struct Upload {
     busy: Busy,
     signature: Option<Signature>,
     plan: Option<RolloutPlan>,
+    /// What was to run in the cluster when it began.
+    basis: Option<Basis>,
     deployments: Arc<Deployments>,
 }
 
@@ -89,13 +95,33 @@ impl Deployments {
     /// # Errors
     /// When the registry cannot be used, or a module that the configuration names cannot run.
     pub async fn open(config: &Config, sandbox: Arc<Sandbox>, metrics: Arc<Metrics>) -> Result<Arc<Self>, DeployError> {
+        Self::open_in(config, sandbox, metrics, None).await
+    }
+
+    /// The same for a host of a cluster: what is to run there goes before what the registry has.
+    ///
+    /// While NATS is away, the versions that were active last run, and what the cluster has comes when it is back.
+    ///
+    /// # Errors
+    /// As [`Deployments::open`].
+    pub async fn open_in(
+        config: &Config,
+        sandbox: Arc<Sandbox>,
+        metrics: Arc<Metrics>,
+        cluster: Option<Arc<Cluster>>,
+    ) -> Result<Arc<Self>, DeployError> {
         let registry = Registry::open(config.registry.dir.clone()).await?;
         let keep_versions = AtomicUsize::new(config.registry.keep_versions);
         let (handlers, running, trial_begun) = (ArcSwap::default(), Mutex::default(), Arc::default());
         let policy = Arc::new(config.signatures.clone());
-        let this = Arc::new(Self { registry, sandbox, metrics, policy, keep_versions, handlers, running, trial_begun });
+        let joins = cluster.clone();
+        let this = Self { registry, sandbox, metrics, policy, keep_versions, handlers, cluster, running, trial_begun };
+        let this = Arc::new(this);
         let change = this.prepare(&config.handlers, "start").await?;
         this.commit(change).await?;
+        if let Some(cluster) = joins {
+            this.join(&cluster).await?;
+        }
         this.collect().await?;
         let watch = rollout::watch(Arc::downgrade(&this), Arc::clone(&this.trial_begun));
         this.running.lock().unwrap_or_else(PoisonError::into_inner).spawn(watch);
@@ -118,7 +144,9 @@ impl Deployments {
     /// # Errors
     /// When the records cannot be written.
     pub async fn collect(&self) -> Result<(), DeployError> {
-        self.registry.collect(self.keep_versions.load(Ordering::Relaxed)).await?;
+        // In a cluster whoever deploys says which are kept, for all hosts.
+        let keep = if self.cluster.is_some() { usize::MAX } else { self.keep_versions.load(Ordering::Relaxed) };
+        self.registry.collect(keep).await?;
         Ok(())
     }
 
@@ -126,8 +154,8 @@ impl Deployments {
     /// sender says how many come.
     ///
     /// # Errors
-    /// When there is no such handler, somebody deploys to it already or a version of it is tried, or more is announced
-    /// than a module may have.
+    /// When there is no such handler, somebody deploys to it already or a version of it is tried, more is announced than a
+    /// module may have, or the cluster cannot be asked.
     pub async fn upload(
         self: &Arc<Self>,
         handler: &str,
@@ -141,9 +169,13 @@ impl Deployments {
         if announced.is_some_and(|size| size > limit) {
             return Err(crate::registry::RegistryError::TooLarge { limit }.into());
         }
+        let basis = match &self.cluster {
+            Some(cluster) => Some(cluster.basis(handler).await?),
+            None => None,
+        };
         let incoming = self.registry.receive(limit).await?;
         let (begun, deployments) = (Instant::now(), Arc::clone(self));
-        Ok(Upload { incoming, begun, busy, signature: None, plan: None, deployments })
+        Ok(Upload { incoming, begun, busy, signature: None, plan: None, basis, deployments })
     }
 
     /// Makes a version of before the active one again: the one before the active one, or the one that is named.
@@ -156,6 +188,9 @@ impl Deployments {
         let entry = self.entry(handler)?;
         let _busy = entry.busy(by)?;
         rollout::check_none(&entry)?;
+        if let Some(cluster) = &self.cluster {
+            return self.roll_back_in(cluster, &entry, to, by).await;
+        }
         let record = self.registry.handler(handler).await?;
         let found = match to {
             Some(number) => record.version(number),
@@ -166,12 +201,7 @@ impl Deployments {
         if record.active == Some(target.number) && entry.active().is_some() {
             return Err(DeployError::AlreadyActive { handler: handler.to_owned(), number: target.number });
         }
-        let terms = entry.terms();
-        let beyond: Vec<&str> = target.settings.outputs_beyond(&terms.settings).collect();
-        if !beyond.is_empty() {
-            let outputs = beyond.join(", ");
-            return Err(DeployError::NotGranted { handler: handler.to_owned(), number: target.number, outputs });
-        }
+        check_granted(&entry, target.number, &target.settings)?;
         let kept = entry.take_loaded(target.number);
         let was_loaded = kept.is_some();
         let loaded = match kept {
@@ -221,11 +251,16 @@ impl Deployments {
         let record = self.registry.handler(handler).await?;
         let history = self.registry.history(handler, HISTORY).await?;
         let signers = self.signers(&record.versions).await?;
-        Ok(view::whole(&entry, &record, &signers, history))
+        let mut cluster = self.cluster_view();
+        if let Some(cluster) = &mut cluster {
+            cluster.retain(|name| name == handler);
+        }
+        Ok(HandlerView { cluster, ..view::whole(&entry, &record, &signers, history) })
     }
 
     /// Stops what is being deployed. A switch that has been recorded is carried out at the next start.
     pub async fn close(&self) {
+        self.leave().await;
         let mut running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
         running.shutdown().await;
     }
@@ -251,8 +286,11 @@ impl Upload {
     /// Tries the module beside the active version, instead of putting it in its place.
     ///
     /// # Errors
-    /// When there is no active version, or the plan cannot be carried out.
+    /// When there is no active version, the plan cannot be carried out, or the host is in a cluster.
     pub fn tried(self, plan: RolloutPlan) -> Result<Self, DeployError> {
+        if self.basis.is_some() {
+            return Err(ClusterError::NoRollout.into());
+        }
         rollout::check(&self.busy.entry, &plan)?;
         Ok(Self { plan: Some(plan), ..self })
     }
@@ -281,12 +319,12 @@ impl Upload {
         provenance: Provenance,
         expected: Option<&Digest>,
     ) -> Result<mpsc::Receiver<Line>, DeployError> {
-        let Self { incoming, begun, busy, signature, plan, deployments } = self;
+        let Self { incoming, begun, busy, signature, plan, basis, deployments } = self;
         crate::failpoint::reached("uploaded");
         let kept = incoming.keep(expected).await?;
         crate::failpoint::reached("kept");
         let (lines, reader) = mpsc::channel(LINES);
-        let uploaded = pipeline::Uploaded { kept, took: begun.elapsed(), signature, provenance, plan };
+        let uploaded = pipeline::Uploaded { kept, took: begun.elapsed(), signature, provenance, plan, basis };
         let work = pipeline::run(Arc::clone(&deployments), busy, uploaded, lines);
         let mut running = deployments.running.lock().unwrap_or_else(PoisonError::into_inner);
         while running.try_join_next().is_some() {}
@@ -294,6 +332,16 @@ impl Upload {
         drop(running);
         Ok(reader)
     }
+}
+
+/// Refuses a version that may send to what the configuration does not grant, or grants otherwise.
+fn check_granted(entry: &Entry, number: u64, settings: &Settings) -> Result<(), DeployError> {
+    let terms = entry.terms();
+    let beyond: Vec<&str> = settings.outputs_beyond(&terms.settings).collect();
+    if beyond.is_empty() {
+        return Ok(());
+    }
+    Err(DeployError::NotGranted { handler: entry.name.clone(), number, outputs: beyond.join(", ") })
 }
 
 /// A time as people and programs read it.

@@ -12,6 +12,7 @@ use super::report::{Done, Failed, GoldenRun, Line, Step};
 use super::say::Say;
 use super::signed::Admitted;
 use super::{DeployError, Deployments, Provenance, golden};
+use crate::cluster::Basis;
 use crate::registry::{Kept, NewVersion, RolloutPlan, Settings};
 use crate::sandbox::{Stage, Version};
 use crate::signature::Signature;
@@ -26,6 +27,16 @@ pub(super) struct Uploaded {
     pub(super) provenance: Provenance,
     /// How it is tried; `None`: it becomes the active version.
     pub(super) plan: Option<RolloutPlan>,
+    /// What was to run in the cluster when it began; `None`: this host runs by itself.
+    pub(super) basis: Option<Basis>,
+}
+
+impl Uploaded {
+    /// Whether a version that runs here is the one that is to run, as far as anybody else has a say in it.
+    fn is_wanted(&self, number: u64) -> bool {
+        let desired = self.basis.as_ref().map(|basis| basis.desired.as_ref().map(|desired| desired.active));
+        desired.is_none_or(|active| active == Some(number))
+    }
 }
 
 /// Why a step did not go well.
@@ -65,7 +76,7 @@ impl Passed {
     }
 
     /// Ready to run, and what is told of it beside what runs.
-    fn loaded(self, metrics: &Metrics, entry: &Entry, number: u64) -> (Loaded, Done) {
+    pub(super) fn loaded(self, metrics: &Metrics, entry: &Entry, number: u64) -> (Loaded, Done) {
         let Self { new, version, golden } = self;
         let loaded = Loaded::new(number, version, &new.settings, metrics);
         let changes = entry.active().map_or_else(Vec::new, |active| changes(&traits(&active), &traits(&loaded)));
@@ -120,6 +131,7 @@ pub(super) async fn run(deployments: Arc<Deployments>, busy: Busy, uploaded: Upl
     if let Err(error) = deployments.collect().await {
         tracing::warn!(%error, "old versions could not be removed; the next deploy tries again");
     }
+    deployments.collect_in_cluster().await;
 }
 
 /// From a module in the registry to the active version, or to one that is tried.
@@ -130,20 +142,41 @@ async fn deploy(
     say: &Arc<Say>,
 ) -> Result<Done, Stopped> {
     let passed = match check(deployments, entry, uploaded, &entry.terms(), say).await? {
-        Checked::Same(done) => return Ok(done),
+        Checked::Same(done) => {
+            if let Some(cluster) = &deployments.cluster {
+                // The cluster's copy may have been damaged since: this mends it.
+                let shared = deployments.share(cluster, &done.digest).await;
+                shared.map_err(|error| Stopped::at(Step::Cluster, error))?;
+            }
+            return Ok(done);
+        }
         Checked::New(passed) => passed,
     };
     crate::failpoint::reached("checked");
     if let Some(plan) = uploaded.plan {
         return begin_trial(deployments, entry, *passed, plan, say).await;
     }
-    say.begin(Step::Switch);
-    let recorded = deployments.registry.deploy(passed.new.clone(), None).await;
-    let recorded = recorded.map_err(|error| Stopped::at(Step::Switch, error.into()))?;
+    let number = match (&deployments.cluster, &uploaded.basis) {
+        (Some(cluster), Some(basis)) => {
+            say.begin(Step::Cluster);
+            let changed = deployments.propose(cluster, basis, &passed.new).await;
+            let desired = changed.map_err(|error| Stopped::at(Step::Cluster, error))?;
+            say.done(format!("version {} is to run on every host", desired.active));
+            say.begin(Step::Switch);
+            let recorded = deployments.take_over(&entry.name, &desired, None).await;
+            recorded.map_err(|error| Stopped::at(Step::Switch, error))?;
+            desired.active
+        }
+        (_, _) => {
+            say.begin(Step::Switch);
+            let recorded = deployments.registry.deploy(passed.new.clone(), None).await;
+            recorded.map_err(|error| Stopped::at(Step::Switch, error.into()))?.number
+        }
+    };
     crate::failpoint::reached("recorded");
-    let done = passed.switch(&deployments.metrics, entry, recorded.number);
+    let done = passed.switch(&deployments.metrics, entry, number);
     crate::failpoint::reached("switched");
-    say.done(format!("version {}", recorded.number));
+    say.done(format!("version {number}"));
     Ok(done)
 }
 
@@ -181,7 +214,8 @@ pub(super) async fn check(
     say.done_in(uploaded.took, format!("{} bytes, sha256:{}", kept.size(), kept.digest()));
     let bytes = admit(deployments, uploaded, say).await?;
     let active = entry.active();
-    if let Some(active) = active.as_ref().filter(|active| is_same(active, kept, settings)) {
+    let is_what_runs = |active: &&Loaded| is_same(active, kept, settings) && uploaded.is_wanted(active.deployed.number);
+    if let Some(active) = active.as_ref().filter(is_what_runs) {
         return Ok(Checked::Same(Done {
             handler: entry.name.clone(),
             version: active.deployed.number,

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::report::ClusterView;
 use crate::registry::{Digest, Settings};
 use crate::signature::Signer;
 use crate::telemetry::VersionCounts;
@@ -29,6 +30,8 @@ pub enum Step {
     Init,
     /// It does what is expected with the golden messages.
     Golden,
+    /// The cluster has its module, and it is to run on every host.
+    Cluster,
     /// It becomes the active version.
     Switch,
     /// It is tried on a share of the messages, beside the active version.
@@ -47,6 +50,7 @@ impl Step {
             Self::Imports => "imports",
             Self::Init => "init",
             Self::Golden => "golden",
+            Self::Cluster => "cluster",
             Self::Switch => "switch",
             Self::Canary => "canary",
         }
@@ -165,6 +169,9 @@ pub struct RolledBack {
 pub struct HandlerList {
     /// By name.
     pub handlers: Vec<HandlerSummary>,
+    /// The hosts that run the same versions, and what runs there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterView>,
 }
 
 /// A handler at a glance.
@@ -212,6 +219,9 @@ pub struct HandlerView {
     pub versions: Vec<VersionView>,
     /// What happened, the latest first.
     pub history: Vec<HistoryView>,
+    /// The hosts that run the same versions, and what of this handler runs there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterView>,
 }
 
 /// Where a version stands.

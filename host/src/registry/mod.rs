@@ -32,9 +32,10 @@ pub use digest::{Digest, NotADigest};
 pub use error::RegistryError;
 pub use incoming::Incoming;
 pub use modules::Kept;
+pub(crate) use retain::forgotten;
 pub use rollout::{RolloutPlan, RolloutRecord};
 pub use settings::{OutputGrant, Settings};
-pub use version::{Configured, Event, HandlerRecord, Happened, NewVersion, VersionRecord};
+pub use version::{Configured, Event, Followed, HandlerRecord, Happened, NewVersion, VersionRecord};
 
 use crate::signature::Signature;
 use modules::Modules;
@@ -152,6 +153,24 @@ impl Registry {
     pub async fn activate(&self, name: &str, number: u64, by: &str, event: Event) -> Result<(), RegistryError> {
         let (name, by) = (name.to_owned(), by.to_owned());
         self.with(move |inner| inner.records().activate(&name, number, &by, event)).await
+    }
+
+    /// Takes over what a cluster has of a handler: exactly its versions, and the active one of them, in one transaction. A
+    /// rollout that is on is over with that. `detail` says more, for people.
+    ///
+    /// # Errors
+    /// When it could not be written; then nothing has changed.
+    pub async fn follow(&self, followed: Followed) -> Result<(), RegistryError> {
+        self.with(move |inner| inner.records().follow(&followed)).await
+    }
+
+    /// Notes what the configuration says of a handler.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn note_configured(&self, name: &str, configured: Configured) -> Result<(), RegistryError> {
+        let name = name.to_owned();
+        self.with(move |inner| inner.records().deploy_all(&[], &[(name, configured)]).map(|_| ())).await
     }
 
     /// Records a version and that it is tried beside the active one, in one transaction.

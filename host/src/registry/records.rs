@@ -10,6 +10,7 @@ use super::retain::forgotten;
 use super::version::{Configured, Event, HandlerRecord, Happened, NewVersion, VersionRecord};
 use super::{Digest, RegistryError};
 
+mod follow;
 mod rollout;
 
 /// The layout of the file; another number is another layout. 1 had no rollouts.

@@ -2,7 +2,7 @@
 
 /// The versions that are to be forgotten: all but those in use and the newest `keep`. `numbers` are in any order; in use
 /// are the active one and the one that is tried.
-pub(super) fn forgotten(numbers: &[u64], used: &[Option<u64>], keep: usize) -> Vec<u64> {
+pub(crate) fn forgotten(numbers: &[u64], used: &[Option<u64>], keep: usize) -> Vec<u64> {
     let mut newest = numbers.to_vec();
     newest.sort_unstable_by(|a, b| b.cmp(a));
     newest.into_iter().skip(keep).filter(|number| !used.contains(&Some(*number))).collect()

@@ -70,6 +70,27 @@ pub struct Configured {
     pub settings: String,
 }
 
+/// What a cluster has of a handler, to be taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Followed {
+    /// The handler.
+    pub name: String,
+    /// The version that is active.
+    pub active: u64,
+    /// The number of the next version.
+    pub next: u64,
+    /// All of them; the active one among them.
+    pub versions: Vec<VersionRecord>,
+    /// What it is told as in the history.
+    pub event: Event,
+    /// Who did it.
+    pub by: String,
+    /// More, for people.
+    pub detail: String,
+    /// What the configuration says of the handler, where that is to be noted with it.
+    pub configured: Option<Configured>,
+}
+
 /// What happened to a handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Happened {
@@ -102,6 +123,8 @@ pub enum Event {
     Aborted,
     /// A version was forgotten.
     Forgotten,
+    /// The cluster's active version became this host's.
+    Followed,
 }
 
 impl Event {
@@ -116,6 +139,7 @@ impl Event {
             Self::Promoted => "promoted",
             Self::Aborted => "aborted",
             Self::Forgotten => "forgotten",
+            Self::Followed => "followed",
         }
     }
 }

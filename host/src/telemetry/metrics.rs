@@ -64,6 +64,7 @@ pub(super) struct Families {
     pub(super) broker_reconnects: Counters,
     pub(super) measurements_dropped: Counters,
     rollouts_ended: Counters,
+    cluster_behind: Gauges,
     /// One a name of [`names::TALLIES`].
     pub(super) tallies: Vec<(&'static Name, Counters)>,
 }
@@ -107,6 +108,7 @@ impl Families {
             broker_reconnects: counters(registry, &names::BROKER_RECONNECTS),
             measurements_dropped: counters(registry, &names::MEASUREMENTS_DROPPED),
             rollouts_ended: counters(registry, &names::ROLLOUTS_ENDED),
+            cluster_behind: gauges(registry, &names::CLUSTER_BEHIND),
             tallies: names::TALLIES.iter().map(|name| (name, counters(registry, name))).collect(),
         }
     }
@@ -165,6 +167,12 @@ impl Metrics {
     pub fn rollout_ended(&self, handler: &str, result: &'static str, by: &'static str) {
         let labels = vec![("handler", handler.to_owned()), ("result", result.to_owned()), ("by", by.to_owned())];
         self.families.rollouts_ended.get_or_create_owned(&labels).inc();
+    }
+
+    /// Whether this host runs another version of a handler than is to run in its cluster.
+    pub fn cluster_behind(&self, handler: &str, is_behind: bool) {
+        let labels = vec![("handler", handler.to_owned())];
+        self.families.cluster_behind.get_or_create_owned(&labels).set(i64::from(is_behind));
     }
 
     /// All subscriptions that have a handle, by name.

@@ -106,6 +106,8 @@ names! {
     MEASUREMENTS_DROPPED = "tidegate.handler.measurements.dropped", Unit::Things("measurement");
     /// Rollouts that ended, by `result`: promoted or aborted; and `by`: the host or a person
     ROLLOUTS_ENDED = "tidegate.rollouts.ended", Unit::Things("rollout");
+    /// Whether this host runs another version of a handler than is to run in its cluster: 1 or 0
+    CLUSTER_BEHIND = "tidegate.cluster.behind", Unit::Things("handler");
 }
 
 names! {

@@ -28,6 +28,7 @@ mod acks;
 mod arrival;
 mod auth;
 mod backlog;
+mod buckets;
 mod check;
 mod counters;
 mod dead;
@@ -45,6 +46,7 @@ mod source;
 mod unreadable;
 mod wire;
 
+pub use buckets::{BucketError, Buckets, Changed, HOST_REMEMBERED, Held, Keys, ModuleReader, SwapError, Watch};
 pub use counters::Counts;
 pub use link::ConnectError;
 pub use options::{
@@ -168,6 +170,10 @@ impl Broker for JetStream {
             (names::DEDUPE_NOTES_EVICTED, record.evicted_notes),
             (names::DEDUPE_WRITE_FAILURES, record.failed_writes),
         ]
+    }
+
+    fn buckets(&self, prefix: &str, replicas: usize) -> Option<Buckets> {
+        Some(Buckets::new(Arc::clone(&self.link), prefix, replicas))
     }
 
     async fn close(&self) {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_nats::{AuthError, Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, Subject};
+use async_nats::{AuthError, Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, Subject, jetstream};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,6 +32,7 @@ pub(super) struct Session {
     api_prefix: String,
     max_payload: AtomicUsize,
     request_timeout: Duration,
+    domain: Option<String>,
     /// Tells sessions apart: 1, 2, 3.
     pub(super) number: u64,
     /// Further servers of the cluster, as the server named them.
@@ -115,6 +116,7 @@ impl Session {
             ended,
             api_prefix,
             request_timeout: options.request_timeout,
+            domain: options.domain.clone(),
             number,
             discovered: info.connect_urls,
         })
@@ -202,6 +204,17 @@ impl Session {
             // The library's word for a connection task that is gone.
             async_nats::RequestErrorKind::Other => RequestError::Ended,
         })
+    }
+
+    /// The library's own view of JetStream over this connection, for its key-value and object stores.
+    pub(super) fn jetstream(&self) -> jetstream::Context {
+        let client = self.client.clone();
+        let mut context = match &self.domain {
+            Some(domain) => jetstream::with_domain(client, domain),
+            None => jetstream::new(client),
+        };
+        context.set_timeout(self.request_timeout);
+        context
     }
 
     /// Asks JetStream something.
@@ -313,7 +326,7 @@ fn is_tls_refusal(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// An error with its causes, as one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -129,6 +129,10 @@ impl Deployments {
                 continue;
             }
             let (handler, number) = (&record.name, rollout.number);
+            if self.cluster.is_some() {
+                self.abort_in_cluster(handler, number).await;
+                continue;
+            }
             match self.load_tried(&record, number).await {
                 Ok((loaded, digest)) => {
                     tracing::info!(handler, version = number, kind = rollout.plan.name(), "the rollout goes on");

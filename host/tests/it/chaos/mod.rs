@@ -6,6 +6,7 @@
 mod apply;
 mod audit;
 mod books;
+mod cluster;
 mod deploys;
 mod embedded;
 mod fsync;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tidegate::admin::wire::{ErrorAnswer, ErrorBody, PublishSummary, Status};
 use tidegate::apply::report::{Applied, Changes};
-use tidegate::deploy::report::{HandlerView, Line, RolledBack};
+use tidegate::deploy::report::{HandlerList, HandlerView, Line, RolledBack};
 
 use crate::support::guests::guest;
 use crate::support::ports::free_port;
@@ -179,6 +179,19 @@ retry = {{ preset = "quick", max_attempts = 100 }}
         let text = answer.body_mut().read_to_string().ok()?;
         let last = text.lines().last()?;
         Some(serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {text}")))
+    }
+
+    /// Deploys a module; status and the last line of the answer.
+    pub fn try_deploy(&self, query: &str, module: &[u8]) -> (u16, serde_json::Value) {
+        let url = self.url(&format!("/v1/handlers/ledger/versions?{query}"));
+        let mut answer = agent().post(url).send(module).unwrap();
+        let (status, text) = (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap());
+        (status, serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap())
+    }
+
+    /// All handlers, and the cluster as this host sees it.
+    pub fn handlers(&self) -> HandlerList {
+        serde_json::from_str(&self.get("/v1/handlers").unwrap()).unwrap()
     }
 
     /// Asks for something of the handler; status and answer, or `None` when the host is gone.

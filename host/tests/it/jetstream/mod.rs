@@ -10,6 +10,7 @@ use tidegate::broker::{Settle, Source};
 use crate::broker_contract::{Place, ack, broker_contract};
 use crate::support::nats::NatsServer;
 
+mod buckets;
 mod letters;
 mod login;
 mod setup;

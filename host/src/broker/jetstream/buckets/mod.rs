@@ -1,0 +1,356 @@
+//! The buckets through which the hosts of a cluster share what they run, as `nats kv` and `nats object` know them:
+//!
+//! ```text
+//! <prefix>-desired   key-value: what is to run, a key a handler; written by compare-and-set
+//! <prefix>-hosts     key-value: what each host says of itself, a key a host; forgotten after a day of silence
+//! <prefix>-modules   objects: modules, by their sha256
+//! ```
+//!
+//! Invariants:
+//! - A key of what is to run is replaced only by whoever knows what stands there.
+//! - What is read of it is read from the leader of its stream: never older than what was confirmed.
+//! - Nothing waits without an end: each step has the time of a request, or ends with the connection.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_nats::jetstream::kv::{self, Operation, UpdateErrorKind};
+use async_nats::jetstream::object_store;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+
+use super::link::Link;
+use super::session::Session;
+use super::setup::stream_info;
+use super::wire::ApiError;
+
+mod modules;
+mod raw;
+
+pub use modules::ModuleReader;
+use modules::Modules;
+
+/// How long a host is remembered after its last word.
+pub const HOST_REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+/// Values of before that are kept for people (`nats kv history`); the hosts read the last one alone.
+const HISTORY: i64 = 16;
+/// Waiting for a connection that was just lost: as long as a server takes to hand over.
+const WAIT_FOR_SESSION: Duration = Duration::from_secs(1);
+
+/// The buckets of one cluster.
+#[derive(Debug)]
+pub struct Buckets {
+    link: Arc<Link>,
+    prefix: String,
+    replicas: usize,
+    /// Those that were opened over the session of this number.
+    opened: tokio::sync::Mutex<Option<(u64, Stores)>>,
+}
+
+#[derive(Clone)]
+struct Stores {
+    desired: kv::Store,
+    hosts: kv::Store,
+    modules: Modules,
+}
+
+impl std::fmt::Debug for Stores {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Stores")
+    }
+}
+
+/// One of the two buckets with keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// What is to run.
+    Desired,
+    /// What each host says of itself.
+    Hosts,
+}
+
+/// What stands under a key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Held {
+    /// The value; `None`: there is none, or it was removed.
+    pub value: Option<Bytes>,
+    /// What a replacement has to name; 0: nothing ever stood there.
+    pub revision: u64,
+}
+
+/// A key that changed, or stands there when it is looked at first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changed {
+    /// The key.
+    pub key: String,
+    /// The value; `None`: it was removed.
+    pub value: Option<Bytes>,
+    /// When, by the server's clock.
+    pub at: SystemTime,
+}
+
+/// Why a bucket was not read or written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BucketError {
+    /// The server cannot be reached, or does not answer in time.
+    #[error("NATS cannot be reached: {0}")]
+    Away(String),
+    /// The server says no.
+    #[error("NATS refuses: {0}")]
+    Refused(String),
+    /// There is no such object.
+    #[error("the bucket has no module {0}")]
+    NoModule(String),
+    /// An object is not whole, or not what it says.
+    #[error("the module {name} in the bucket is damaged: {detail}")]
+    Damaged {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+/// Why a key was not replaced.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SwapError {
+    /// Something else stands there by now.
+    #[error("somebody else was first")]
+    Conflict,
+    /// The answer did not come: it may have been done.
+    #[error("NATS did not confirm it: {0}")]
+    Unconfirmed(String),
+    /// It was not done.
+    #[error(transparent)]
+    NotDone(#[from] BucketError),
+}
+
+impl From<ApiError> for BucketError {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Away(_) | ApiError::Unreadable(_) => Self::Away(error.to_string()),
+            ApiError::Refused(refusal) if refusal.code >= 500 => Self::Away(refusal.description),
+            ApiError::Refused(refusal) => {
+                Self::Refused(format!("{} (error {})", refusal.description, refusal.err_code))
+            }
+        }
+    }
+}
+
+impl Buckets {
+    pub(super) fn new(link: Arc<Link>, prefix: &str, replicas: usize) -> Self {
+        Self { link, prefix: prefix.to_owned(), replicas, opened: tokio::sync::Mutex::default() }
+    }
+
+    /// Waits until the buckets can be used, at most so long. Those that are missing are made.
+    ///
+    /// # Errors
+    /// When the server is away for so long, or refuses.
+    pub async fn ready(&self, limit: Duration) -> Result<(), BucketError> {
+        let session = self.link.wait(limit).await.map_err(BucketError::Away)?;
+        Box::pin(self.stores_of(&session)).await.map(|_| ())
+    }
+
+    /// What stands under a key of what is to run.
+    ///
+    /// # Errors
+    /// When the server is away or refuses.
+    pub async fn desired(&self, key: &str) -> Result<Held, BucketError> {
+        let (session, stores) = self.stores().await?;
+        let stream = &stores.desired.stream_name;
+        let found = raw::last(&session, stream, &format!("{}{key}", stores.desired.prefix)).await?;
+        let Some(message) = found else { return Ok(Held::default()) };
+        let value = (!message.is_removal()).then_some(message.payload);
+        Ok(Held { value, revision: message.sequence })
+    }
+
+    /// The keys of what is to run, those that were removed not among them.
+    ///
+    /// # Errors
+    /// When the server is away or refuses.
+    pub async fn keys_of_desired(&self) -> Result<Vec<String>, BucketError> {
+        let (session, stores) = self.stores().await?;
+        let mut keys = within(&session, stores.desired.keys()).await?.map_err(|error| away(&error))?;
+        let mut found = Vec::new();
+        while let Some(key) = within(&session, keys.next()).await? {
+            found.push(key.map_err(|error| away(&error))?);
+        }
+        Ok(found)
+    }
+
+    /// Replaces what stands under a key of what is to run, if that is still what stood there at a revision. Gives back
+    /// the new revision.
+    ///
+    /// # Errors
+    /// When something else stands there, or the server is away or refuses; whether it was done is not known when the
+    /// answer does not come.
+    pub async fn swap(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, SwapError> {
+        let (session, stores) = self.stores().await?;
+        let swapped = tokio::select! {
+            biased;
+            swapped = stores.desired.update(key, value, revision) => swapped,
+            () = session.ended() => return Err(SwapError::Unconfirmed("the connection ended".to_owned())),
+        };
+        swapped.map_err(|error| match error.kind() {
+            UpdateErrorKind::WrongLastRevision => SwapError::Conflict,
+            UpdateErrorKind::InvalidKey => SwapError::NotDone(BucketError::Refused(chain(&error))),
+            UpdateErrorKind::TimedOut | UpdateErrorKind::Other => SwapError::Unconfirmed(chain(&error)),
+        })
+    }
+
+    /// Says something under the key of a host.
+    ///
+    /// # Errors
+    /// When the server is away or refuses.
+    pub async fn say(&self, host: &str, value: Bytes) -> Result<(), BucketError> {
+        let (session, stores) = self.stores().await?;
+        within(&session, stores.hosts.put(host, value)).await?.map_err(|error| away(&error))?;
+        Ok(())
+    }
+
+    /// What stands under all keys, and then each change, for as long as the connection lasts.
+    ///
+    /// # Errors
+    /// When the server is away or refuses.
+    pub async fn watch(&self, keys: Keys) -> Result<Watch, BucketError> {
+        let (session, stores) = self.stores().await?;
+        let store = match keys {
+            Keys::Desired => &stores.desired,
+            Keys::Hosts => &stores.hosts,
+        };
+        let changes = within(&session, store.watch_with_history(">")).await?.map_err(|error| away(&error))?;
+        Ok(Watch { changes, session })
+    }
+
+    async fn stores(&self) -> Result<(Arc<Session>, Stores), BucketError> {
+        let session = self.link.wait(WAIT_FOR_SESSION).await.map_err(BucketError::Away)?;
+        // Opening is rare, and large as a future.
+        let stores = Box::pin(self.stores_of(&session)).await?;
+        Ok((session, stores))
+    }
+
+    async fn stores_of(&self, session: &Arc<Session>) -> Result<Stores, BucketError> {
+        let mut opened = self.opened.lock().await;
+        if let Some((number, stores)) = &*opened
+            && *number == session.number
+        {
+            return Ok(stores.clone());
+        }
+        let (desired, hosts) = (format!("{}-desired", self.prefix), format!("{}-hosts", self.prefix));
+        let stores = Stores {
+            desired: self.keys(session, &desired, "Tidegate: what is to run", HISTORY, Duration::ZERO).await?,
+            hosts: self.keys(session, &hosts, "Tidegate: what each host says of itself", 1, HOST_REMEMBERED).await?,
+            modules: self.modules(session, format!("{}-modules", self.prefix)).await?,
+        };
+        *opened = Some((session.number, stores.clone()));
+        Ok(stores)
+    }
+
+    async fn keys(
+        &self,
+        session: &Session,
+        bucket: &str,
+        description: &str,
+        history: i64,
+        max_age: Duration,
+    ) -> Result<kv::Store, BucketError> {
+        let context = session.jetstream();
+        if stream_info(session, &format!("KV_{bucket}")).await?.is_none() {
+            let config = kv::Config {
+                bucket: bucket.to_owned(),
+                description: description.to_owned(),
+                history,
+                max_age,
+                num_replicas: self.replicas,
+                ..kv::Config::default()
+            };
+            // Another host may make it at this moment: then it is there, whatever this one is told.
+            let made = within(session, context.create_key_value(config)).await?;
+            if made.is_ok() {
+                tracing::info!(bucket, "the bucket is created");
+            }
+        }
+        within(session, context.get_key_value(bucket)).await?.map_err(|error| refused(&error))
+    }
+
+    async fn modules(&self, session: &Session, bucket: String) -> Result<Modules, BucketError> {
+        let (context, stream) = (session.jetstream(), format!("OBJ_{bucket}"));
+        if stream_info(session, &stream).await?.is_none() {
+            let config = object_store::Config {
+                bucket: bucket.clone(),
+                description: Some("Tidegate: modules by their sha256".to_owned()),
+                num_replicas: self.replicas,
+                // -1 is the server's word for no limit.
+                max_bytes: -1,
+                ..object_store::Config::default()
+            };
+            let made = within(session, context.create_object_store(config)).await?;
+            if made.is_ok() {
+                tracing::info!(bucket, "the bucket is created");
+            }
+        }
+        let store = within(session, context.get_object_store(&bucket)).await?.map_err(|error| refused(&error))?;
+        Ok(Modules { store, bucket, stream })
+    }
+}
+
+/// Changes of a bucket, as they come.
+pub struct Watch {
+    changes: kv::Watch,
+    session: Arc<Session>,
+}
+
+impl Watch {
+    /// The next change; `None` when it ends, with the connection or with trouble. Nothing that changed before it ended is
+    /// missed by whoever watches again: a watch begins with what stands there.
+    pub async fn next(&mut self) -> Option<Changed> {
+        let next = tokio::select! {
+            next = self.changes.next() => next?,
+            () = self.session.ended() => return None,
+        };
+        match next {
+            Ok(entry) => Some(Changed {
+                key: entry.key,
+                value: match entry.operation {
+                    Operation::Put => Some(entry.value),
+                    Operation::Delete | Operation::Purge => None,
+                },
+                at: time(entry.created.unix_timestamp_nanos()),
+            }),
+            Err(error) => {
+                tracing::debug!(%error, "a watch of a bucket ended");
+                None
+            }
+        }
+    }
+}
+
+fn time(nanos: i128) -> SystemTime {
+    let nanos = u64::try_from(nanos).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)
+}
+
+/// Waits for something, for the time of a request and while the connection lasts.
+async fn within<T>(session: &Session, work: impl IntoFuture<Output = T>) -> Result<T, BucketError> {
+    let limit = session.request_timeout();
+    tokio::select! {
+        biased;
+        done = work.into_future() => Ok(done),
+        () = session.ended() => Err(BucketError::Away("the connection ended".to_owned())),
+        () = tokio::time::sleep(limit) => Err(BucketError::Away(format!("no answer within {limit:?}"))),
+    }
+}
+
+/// What failed on the way.
+fn away(error: &(dyn std::error::Error + 'static)) -> BucketError {
+    BucketError::Away(chain(error))
+}
+
+fn refused(error: &(dyn std::error::Error + 'static)) -> BucketError {
+    BucketError::Refused(chain(error))
+}
+
+/// An error with its causes, as one line; the library's errors say their cause themselves.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    super::session::chain(error)
+}

@@ -1,0 +1,90 @@
+//! The last message of a subject, read from the leader of its stream.
+
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::BucketError;
+use crate::broker::jetstream::session::Session;
+use crate::broker::jetstream::wire::{ApiError, code};
+
+/// A message as it stands in its stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Raw {
+    pub(super) sequence: u64,
+    pub(super) payload: Bytes,
+    /// When it was stored, by the server's clock.
+    pub(super) stored_at: SystemTime,
+    headers: String,
+}
+
+impl Raw {
+    /// Whether it says that a key was removed.
+    pub(super) fn is_removal(&self) -> bool {
+        let operation = |line: &str| line.split_once(':').filter(|(name, _)| *name == "KV-Operation").is_some();
+        self.headers.lines().any(|line| operation(line) && !line.trim_end().ends_with("PUT"))
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    message: Stored,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    seq: u64,
+    #[serde(default)]
+    data: String,
+    #[serde(default)]
+    hdrs: String,
+    time: String,
+}
+
+/// The last message of a subject; `None`: there is none.
+pub(super) async fn last(session: &Session, stream: &str, subject: &str) -> Result<Option<Raw>, BucketError> {
+    let asked = session.api::<Answer>(&format!("STREAM.MSG.GET.{stream}"), &json!({ "last_by_subj": subject })).await;
+    let stored = match asked {
+        Ok(answer) => answer.message,
+        Err(error) if error.is(code::MESSAGE_NOT_FOUND) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    read(&stored).map(Some).map_err(|detail| ApiError::Unreadable(detail).into())
+}
+
+fn read(stored: &Stored) -> Result<Raw, String> {
+    let decoded = |what: &str, text: &str| STANDARD.decode(text).map_err(|error| format!("its {what}: {error}"));
+    Ok(Raw {
+        sequence: stored.seq,
+        payload: decoded("data", &stored.data)?.into(),
+        stored_at: humantime::parse_rfc3339(&stored.time).map_err(|error| format!("its time: {error}"))?,
+        headers: String::from_utf8_lossy(&decoded("headers", &stored.hdrs)?).into_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_stored_message_is_read_and_a_removal_is_told_from_a_value() {
+        let stored = |headers: &str| Stored {
+            seq: 7,
+            data: STANDARD.encode("x"),
+            hdrs: STANDARD.encode(headers),
+            time: "2026-01-02T03:04:05.123456789Z".to_owned(),
+        };
+        let plain = read(&stored("")).unwrap();
+        assert_eq!((plain.sequence, plain.payload.as_ref(), plain.is_removal()), (7, b"x".as_slice(), false));
+        for (operation, removal) in [("DEL", true), ("PURGE", true), ("PUT", false)] {
+            let headers = format!("NATS/1.0\r\nKV-Operation: {operation}\r\n\r\n");
+            assert_eq!(read(&stored(&headers)).unwrap().is_removal(), removal, "{operation}");
+        }
+        assert!(read(&Stored { data: "?".to_owned(), ..stored("") }).unwrap_err().contains("its data"));
+    }
+}

@@ -1,0 +1,234 @@
+//! A cluster for people: which host runs which version, and waiting until all of them run one.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::client::Client;
+use super::exit::{Exit, Failure};
+use super::{say, table};
+use crate::cluster::report::{ClusterView, HostView, OnHost, Presence, Standing};
+use crate::config::parse_duration;
+
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Args)]
+pub(super) struct WaitArgument {
+    /// In a cluster, how long to wait until every host runs it; 0s: not at all
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    wait: Duration,
+}
+
+/// How the hosts of a cluster stand to a version.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Stand {
+    run: Vec<String>,
+    /// With why.
+    refuse: Vec<(String, String)>,
+    take: Vec<String>,
+    away: Vec<String>,
+}
+
+impl WaitArgument {
+    /// Waits until every host that is there runs a version or has refused it, and tells.
+    pub(super) fn all_run(&self, client: &Client, handler: &str, version: u64) -> Result<Exit, Failure> {
+        let until = Instant::now() + self.wait;
+        let mut last = None;
+        while !self.wait.is_zero() {
+            let Some(cluster) = client.handler(handler)?.cluster else { return Ok(Exit::Done) };
+            let now = stand(&cluster, handler, version);
+            let settled = now.take.is_empty() && !now.run.is_empty();
+            last = Some(now);
+            if settled || Instant::now() >= until {
+                break;
+            }
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+        let Some(stand) = last else { return Ok(Exit::Done) };
+        say::talk(&stand.told(self.wait));
+        Ok(if stand.refuse.is_empty() && stand.take.is_empty() { Exit::Done } else { Exit::Partly })
+    }
+}
+
+fn stand(cluster: &ClusterView, handler: &str, version: u64) -> Stand {
+    let mut stand = Stand::default();
+    for HostView { name, presence, handlers, .. } in &cluster.hosts {
+        // A host whose configuration does not have the handler has no part in it.
+        let Some(on) = handlers.get(handler) else { continue };
+        match (presence, on.standing) {
+            (Presence::Gone | Presence::Stopped, _) => stand.away.push(name.clone()),
+            (Presence::Here, Standing::Current) if on.version == Some(version) => stand.run.push(name.clone()),
+            (Presence::Here, Standing::Refused) if on.wants == Some(version) => {
+                stand.refuse.push((name.clone(), on.why.clone().unwrap_or_default()));
+            }
+            (Presence::Here, _) => stand.take.push(name.clone()),
+        }
+    }
+    stand
+}
+
+impl Stand {
+    fn told(&self, waited: Duration) -> String {
+        let mut lines = Vec::new();
+        if self.refuse.is_empty() && self.take.is_empty() {
+            lines.push(match self.run.len() {
+                1 => format!("the only host that is there runs it: {}", self.run.join(", ")),
+                count => format!("all {count} hosts run it: {}", self.run.join(", ")),
+            });
+        } else if !self.run.is_empty() {
+            lines.push(format!("it runs on {}", self.run.join(", ")));
+        }
+        for (name, why) in &self.refuse {
+            lines.push(format!("{name} refuses it and goes on with what it ran: {}", table::harmless(why)));
+        }
+        if !self.take.is_empty() {
+            let waited = humantime::format_duration(waited);
+            lines.push(format!("after {waited} it did not run yet on {}", self.take.join(", ")));
+        }
+        if !self.away.is_empty() {
+            lines.push(format!("not there: {}; they take it when they are back", self.away.join(", ")));
+        }
+        lines.join("\n")
+    }
+}
+
+/// Which host runs which version of which handler.
+pub(super) fn by_host(cluster: &ClusterView) -> String {
+    let mut text = header(cluster);
+    let names: BTreeSet<&String> = cluster.hosts.iter().flat_map(|host| host.handlers.keys()).collect();
+    if cluster.hosts.is_empty() || names.is_empty() {
+        return text;
+    }
+    let columns = cluster.hosts.iter().map(|host| match host.presence {
+        Presence::Here => host.name.clone(),
+        absent @ (Presence::Stopped | Presence::Gone) => format!("{} ({})", host.name, absent.name()),
+    });
+    let columns: Vec<String> = std::iter::once("HANDLER".to_owned()).chain(columns).collect();
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let mut rows = table::table(&columns);
+    for name in names {
+        let cells = cluster.hosts.iter().map(|host| host.handlers.get(name).map_or_else(|| "-".to_owned(), cell));
+        rows.add_row(std::iter::once(name.clone()).chain(cells).collect::<Vec<_>>());
+    }
+    text += &table::rendered(&rows);
+    for host in &cluster.hosts {
+        for (name, on) in &host.handlers {
+            if let (Some(why), Some(wants)) = (&on.why, on.wants) {
+                text += &format!("{} refuses {name}@{wants}: {}\n", host.name, table::cut(why, 200));
+            }
+        }
+    }
+    text
+}
+
+/// The hosts of one handler.
+pub(super) fn of_handler(cluster: &ClusterView, handler: &str) -> String {
+    let mut rows = table::table(&["HOST", "VERSION", "DIGEST", "", "LAST WORD", "ADDRESS", "WHY"]);
+    for host in &cluster.hosts {
+        let Some(on) = host.handlers.get(handler) else { continue };
+        let standing = match host.presence {
+            Presence::Here => on.standing.name(),
+            absent @ (Presence::Stopped | Presence::Gone) => absent.name(),
+        };
+        let digest =
+            on.digest.as_ref().map_or_else(|| "-".to_owned(), |digest| digest.as_str().chars().take(12).collect());
+        rows.add_row(vec![
+            host.name.clone(),
+            cell(on),
+            digest,
+            standing.to_owned(),
+            host.last_word.clone(),
+            host.address.clone(),
+            table::cut(on.why.as_deref().unwrap_or_default(), 200),
+        ]);
+    }
+    format!("{}{}", header(cluster), table::rendered(&rows))
+}
+
+fn header(cluster: &ClusterView) -> String {
+    let trouble = cluster.trouble.as_deref();
+    let trouble =
+        trouble.map(|why| format!("; what is shown may be old: {}", table::harmless(why))).unwrap_or_default();
+    format!("cluster {}, asked {}{trouble}\n", cluster.name, cluster.host)
+}
+
+fn cell(on: &OnHost) -> String {
+    let version = on.version.map_or_else(|| "-".to_owned(), |version| version.to_string());
+    match (on.standing, on.wants) {
+        (Standing::Refused, Some(wants)) => format!("{version} (refuses {wants})"),
+        (Standing::Taking, Some(wants)) => format!("{version} (takes {wants})"),
+        (Standing::Refused | Standing::Taking | Standing::Current | Standing::Waiting, _) => version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::registry::Digest;
+
+    fn host(name: &str, presence: Presence, on: OnHost) -> HostView {
+        HostView {
+            name: name.to_owned(),
+            address: "127.0.0.1:7171".to_owned(),
+            presence,
+            last_word: "2026-01-01T00:00:00.000Z".to_owned(),
+            handlers: BTreeMap::from([("invoice".to_owned(), on)]),
+        }
+    }
+
+    fn on(version: u64, standing: Standing, wants: Option<u64>, why: Option<&str>) -> OnHost {
+        let why = why.map(str::to_owned);
+        OnHost { version: Some(version), digest: Some(Digest::of(b"")), standing, wants, why }
+    }
+
+    fn cluster() -> ClusterView {
+        let hosts = vec![
+            host("a", Presence::Here, on(8, Standing::Current, None, None)),
+            host("b", Presence::Here, on(7, Standing::Refused, Some(8), Some("it does not start"))),
+            host("c", Presence::Gone, on(7, Standing::Current, None, None)),
+            host("d", Presence::Here, on(7, Standing::Taking, Some(8), None)),
+        ];
+        ClusterView { name: "main".to_owned(), host: "a".to_owned(), trouble: None, hosts }
+    }
+
+    #[test]
+    fn it_is_shown_which_host_runs_which_version() {
+        expect_test::expect![[r"
+            cluster main, asked a
+            HANDLER  a  b              c (gone)  d
+            invoice  8  7 (refuses 8)  7         7 (takes 8)
+            b refuses invoice@8: it does not start
+        "]]
+        .assert_eq(&by_host(&cluster()));
+        expect_test::expect![[r"
+            cluster main, asked a
+            HOST  VERSION        DIGEST                 LAST WORD                 ADDRESS         WHY
+            a     8              e3b0c44298fc  current  2026-01-01T00:00:00.000Z  127.0.0.1:7171
+            b     7 (refuses 8)  e3b0c44298fc  refused  2026-01-01T00:00:00.000Z  127.0.0.1:7171  it does not start
+            c     7              e3b0c44298fc  gone     2026-01-01T00:00:00.000Z  127.0.0.1:7171
+            d     7 (takes 8)    e3b0c44298fc  taking   2026-01-01T00:00:00.000Z  127.0.0.1:7171
+        "]]
+        .assert_eq(&of_handler(&cluster(), "invoice"));
+    }
+
+    #[test]
+    fn who_runs_it_and_who_does_not_is_told() {
+        let mut cluster = cluster();
+        expect_test::expect![[r"
+            it runs on a
+            b refuses it and goes on with what it ran: it does not start
+            after 30s it did not run yet on d
+            not there: c; they take it when they are back"]]
+        .assert_eq(&stand(&cluster, "invoice", 8).told(Duration::from_secs(30)));
+        cluster.hosts.retain(|host| host.name == "a" || host.name == "c");
+        expect_test::expect![[r"
+            the only host that is there runs it: a
+            not there: c; they take it when they are back"]]
+        .assert_eq(&stand(&cluster, "invoice", 8).told(Duration::from_secs(30)));
+        assert_eq!(stand(&cluster, "other", 8), Stand::default());
+    }
+}

@@ -1,0 +1,240 @@
+//! What is known of all hosts and of what is to run, as the buckets showed it last.
+//!
+//! Invariant: whether a host is there is told by the server's clock alone; no host's clock has to be right.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::Member;
+use super::record::Desired;
+use super::report::{ClusterView, HostView, OnHost, Presence, Standing};
+use super::word::Word;
+use crate::broker::jetstream::{Changed, HOST_REMEMBERED};
+use crate::registry::Digest;
+
+/// Between two words of a host that has nothing new to say.
+pub(crate) const SAYS_EVERY: Duration = Duration::from_secs(5);
+/// A host that missed three words is gone.
+const GONE_AFTER: Duration = Duration::from_secs(16);
+
+/// The latest of all.
+#[derive(Debug, Default)]
+pub(crate) struct Hosts {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    words: BTreeMap<String, (Word, SystemTime)>,
+    /// The server's clock when it was seen last, and when that was on ours.
+    clock: Option<(SystemTime, Instant)>,
+    /// What is to run, by handler.
+    wanted: BTreeMap<String, Wanted>,
+    /// Why what is to run does not run here, by handler.
+    troubles: BTreeMap<String, String>,
+    /// Why the cluster cannot be seen.
+    away: Option<String>,
+    /// Whether another host was seen under our name.
+    doubled: bool,
+}
+
+/// What is to run of a handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wanted {
+    number: u64,
+    digest: Option<Digest>,
+}
+
+impl Hosts {
+    /// What is to run of a handler is this now.
+    pub(crate) fn wanted(&self, handler: &str, desired: Option<&Desired>) {
+        let mut state = self.lock();
+        match desired {
+            Some(desired) => {
+                let digest = desired.active_version().map(|version| version.digest.clone());
+                let wanted = Wanted { number: desired.active, digest };
+                if state.wanted.insert(handler.to_owned(), wanted.clone()).is_some_and(|before| before != wanted) {
+                    state.troubles.remove(handler);
+                }
+            }
+            None => {
+                state.wanted.remove(handler);
+                state.troubles.remove(handler);
+            }
+        }
+    }
+
+    /// What is to run of a handler does not run here, and why; `None`: it does, or is being taken.
+    pub(crate) fn trouble(&self, handler: &str, why: Option<String>) {
+        let mut state = self.lock();
+        match why {
+            Some(why) => state.troubles.insert(handler.to_owned(), why),
+            None => state.troubles.remove(handler),
+        };
+    }
+
+    /// The cluster cannot be seen, and why; `None`: it can. Whether that is new.
+    pub(crate) fn away(&self, why: Option<String>) -> bool {
+        let mut state = self.lock();
+        let is_new = state.away.is_some() != why.is_some();
+        state.away = why;
+        is_new
+    }
+
+    /// A host said something, or its key is gone.
+    pub(crate) fn heard(&self, me: &Member, changed: &Changed) {
+        let mut state = self.lock();
+        if state.clock.is_none_or(|(at, _)| changed.at >= at) {
+            state.clock = Some((changed.at, Instant::now()));
+        }
+        let word = changed.value.as_ref().and_then(|value| serde_json::from_slice::<Word>(value).ok());
+        let Some(word) = word else {
+            state.words.remove(&changed.key);
+            return;
+        };
+        if changed.key == me.host {
+            // The last word of an earlier life is no other host: that one says more.
+            let other = word.life != me.life && !word.stopped;
+            let was = state.words.get(&me.host).is_some_and(|(word, _)| word.life == me.life);
+            if other && was && !state.doubled {
+                state.doubled = true;
+                tracing::error!(host = me.host, "another host is called the same in the cluster: give it another name");
+            }
+        }
+        state.words.insert(changed.key.clone(), (word, changed.at));
+    }
+
+    /// How a handler of this host stands to what is to run. `runs` is the version's number and module.
+    pub(crate) fn standing(&self, handler: &str, runs: Option<(u64, Digest)>) -> OnHost {
+        let state = self.lock();
+        let wanted = state.wanted.get(handler);
+        let is_wanted = wanted.is_some_and(|wanted| {
+            runs.as_ref().is_some_and(|(number, digest)| {
+                *number == wanted.number && wanted.digest.as_ref().is_none_or(|wanted| wanted == digest)
+            })
+        });
+        let why = state.troubles.get(handler).cloned();
+        let standing = match (wanted, is_wanted, &why) {
+            (_, _, Some(_)) => Standing::Refused,
+            (Some(_), true, None) => Standing::Current,
+            (Some(_), false, None) => Standing::Taking,
+            (None, _, None) => Standing::Waiting,
+        };
+        let (version, digest) = runs.unzip();
+        let wants = wanted.filter(|_| !is_wanted).map(|wanted| wanted.number);
+        OnHost { version, digest, standing, wants, why }
+    }
+
+    /// The server's clock; `None`: it was not seen yet.
+    pub(crate) fn now(&self) -> Option<SystemTime> {
+        self.lock().clock.map(|(at, seen)| at + seen.elapsed())
+    }
+
+    /// All that is known, as it is shown.
+    pub(crate) fn view(&self, me: &Member) -> ClusterView {
+        let state = self.lock();
+        let now = state.clock.map(|(at, seen)| at + seen.elapsed());
+        let mut hosts: Vec<HostView> = state
+            .words
+            .iter()
+            .filter(|(_, (_, at))| silent_for(now, *at) < HOST_REMEMBERED)
+            .map(|(name, (word, at))| HostView {
+                name: name.clone(),
+                address: word.address.clone(),
+                presence: presence(word.stopped, silent_for(now, *at)),
+                last_word: humantime::format_rfc3339_millis((*at).max(SystemTime::UNIX_EPOCH)).to_string(),
+                handlers: word.handlers.clone(),
+            })
+            .collect();
+        hosts.sort_by(|one, other| one.name.cmp(&other.name));
+        let doubled = || format!("another host is called `{}` too: give it another name", me.host);
+        let trouble = state.away.clone().or_else(|| state.doubled.then(doubled));
+        ClusterView { name: me.cluster.clone(), host: me.host.clone(), trouble, hosts }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Changed in steps that cannot panic: it is whole even if a holder died.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn silent_for(now: Option<SystemTime>, last_word: SystemTime) -> Duration {
+    now.and_then(|now| now.duration_since(last_word).ok()).unwrap_or_default()
+}
+
+/// Whether a host is there that has said nothing for so long.
+fn presence(stopped: bool, silent: Duration) -> Presence {
+    match (stopped, silent > GONE_AFTER) {
+        (true, _) => Presence::Stopped,
+        (false, true) => Presence::Gone,
+        (false, false) => Presence::Here,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+    use super::super::record::tests::deployed;
+    use super::*;
+
+    fn me(host: &str, life: &str) -> Member {
+        Member { cluster: "c".into(), host: host.into(), life: life.into(), address: "127.0.0.1:1".into() }
+    }
+
+    fn said(by: &Member, at: u64, stopped: bool) -> Changed {
+        let word = Word { stopped, ..Word::of(by, BTreeMap::new()) };
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
+        Changed { key: by.host.clone(), value: Some(word.to_json().into()), at }
+    }
+
+    #[test]
+    fn who_is_there_is_told_by_the_servers_clock() {
+        let (hosts, one) = (Hosts::default(), me("one", "1"));
+        // All of them long ago by our clock: what counts is how far they are apart.
+        hosts.heard(&one, &said(&me("gone", "3"), 1_000, false));
+        hosts.heard(&one, &said(&me("stopped", "4"), 1_000, true));
+        hosts.heard(&one, &said(&me("two", "2"), 1_010, false));
+        hosts.heard(&one, &said(&one, 1_020, false));
+        hosts.heard(&one, &said(&me("gone", "3"), 1_001, false));
+        let shown: Vec<_> =
+            hosts.view(&one).hosts.into_iter().map(|host| format!("{} {}", host.name, host.presence.name())).collect();
+        assert_eq!(shown, ["gone gone", "one here", "stopped stopped", "two here"]);
+        hosts.heard(&one, &said(&one, 1_000 + 24 * 3600, false));
+        assert_eq!(hosts.view(&one).hosts.len(), 3, "one said its last word a day ago");
+        hosts.heard(&one, &Changed { value: None, ..said(&me("two", "2"), 1_000 + 24 * 3600, false) });
+        assert_eq!(hosts.view(&one).hosts.len(), 2, "the key of another one is gone");
+    }
+
+    #[test]
+    fn another_host_under_our_name_is_told_from_our_own_past() {
+        let (hosts, one) = (Hosts::default(), me("one", "now"));
+        hosts.heard(&one, &said(&me("one", "killed before"), 1, false));
+        hosts.heard(&one, &said(&one, 2, false));
+        assert_eq!(hosts.view(&one).trouble, None);
+        hosts.heard(&one, &said(&me("one", "another"), 3, false));
+        assert!(hosts.view(&one).trouble.unwrap().contains("another host is called `one` too"));
+    }
+
+    #[test]
+    fn how_a_handler_stands_follows_from_what_is_to_run_and_what_runs() {
+        let hosts = Hosts::default();
+        let (first, desired) = (deployed(None, "a"), deployed(Some(&deployed(None, "a")), "b"));
+        let runs = |desired: &Desired| Some((desired.active, desired.active_version().unwrap().digest.clone()));
+        assert_eq!(hosts.standing("h", None).standing, Standing::Waiting);
+        hosts.wanted("h", Some(&first));
+        assert_eq!(hosts.standing("h", runs(&first)).standing, Standing::Current);
+        hosts.wanted("h", Some(&desired));
+        let on = hosts.standing("h", runs(&first));
+        assert_eq!((on.standing, on.version, on.wants), (Standing::Taking, Some(1), Some(2)));
+        hosts.trouble("h", Some("it cannot".to_owned()));
+        let on = hosts.standing("h", runs(&first));
+        assert_eq!((on.standing, on.wants, on.why.as_deref()), (Standing::Refused, Some(2), Some("it cannot")));
+        // Another version is another question; and the same number with another module is another version.
+        let next = deployed(Some(&desired), "c");
+        hosts.wanted("h", Some(&next));
+        assert_eq!(hosts.standing("h", runs(&first)).standing, Standing::Taking);
+        assert_eq!(hosts.standing("h", Some((3, Digest::of(b"x")))).standing, Standing::Taking);
+        assert_eq!(hosts.standing("h", runs(&next)).wants, None);
+    }
+}

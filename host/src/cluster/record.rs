@@ -1,0 +1,334 @@
+//! What is to run of a handler, in all hosts of a cluster: the JSON that stands under the handler's key. Pure.
+//!
+//! ```json
+//! {"layout": 1, "active": 7, "next": 8, "versions": [{"number": 7, "digest": "...", ...}], "change": {"by": "ann", ...}}
+//! ```
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::ClusterError;
+use crate::registry::{Digest, NewVersion, Settings, VersionRecord, forgotten};
+use crate::signature::Signature;
+
+/// The layout of the JSON. A host that finds a later one leaves it alone.
+const LAYOUT: u32 = 1;
+
+/// What is to run of a handler.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Desired {
+    layout: u32,
+    /// The version that is to run.
+    pub active: u64,
+    /// The number of the next version: none is used twice.
+    pub next: u64,
+    /// The versions that are kept, the newest first; the active one is among them.
+    pub versions: Vec<DesiredVersion>,
+    /// The last change.
+    pub change: Changed,
+}
+
+/// A version, the same on every host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DesiredVersion {
+    /// Its number.
+    pub number: u64,
+    /// Its module.
+    pub digest: Digest,
+    /// Its limits and grants.
+    pub settings: Settings,
+    /// The module's size in bytes.
+    pub size: u64,
+    /// The contract that the module speaks.
+    pub contract: String,
+    /// Where the module came from, for people.
+    pub source: String,
+    /// Who deployed it.
+    pub deployed_by: String,
+    /// On which host.
+    pub host: String,
+    /// When.
+    pub deployed_at: String,
+    /// The signature of its module, as minisign writes it; nothing: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+    /// When it was last made the active one; nothing: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activated_at: Option<String>,
+}
+
+/// Who changed what is to run, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Tells it from every other change.
+    pub id: String,
+    /// What it was.
+    pub what: What,
+    /// By whom.
+    pub by: String,
+    /// On which host.
+    pub host: String,
+    /// When, by that host's clock.
+    pub at: String,
+}
+
+/// The ways in which what is to run changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// A version was deployed.
+    Deployed,
+    /// A version of before was made the active one again.
+    RolledBack,
+    /// A host brought what it ran before it was in the cluster.
+    Brought,
+}
+
+impl What {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deployed => "deployed",
+            Self::RolledBack => "rolled back",
+            Self::Brought => "brought",
+        }
+    }
+}
+
+impl Changed {
+    /// A change that is made now.
+    #[must_use]
+    pub fn now(what: What, by: &str, host: &str) -> Self {
+        let (id, at) = (ulid::Ulid::generate().to_string(), spelled(SystemTime::now()));
+        Self { id, what, by: by.to_owned(), host: host.to_owned(), at }
+    }
+}
+
+impl Desired {
+    /// Reads what stands under a handler's key.
+    ///
+    /// # Errors
+    /// When it is none of these, or was written by a later host.
+    pub fn read(handler: &str, json: &[u8]) -> Result<Self, ClusterError> {
+        let unreadable = |detail: String| ClusterError::Record { handler: handler.to_owned(), detail };
+        let layout = serde_json::from_slice::<Layout>(json).map_err(|error| unreadable(error.to_string()))?.layout;
+        if layout != LAYOUT {
+            return Err(unreadable(format!("it has the layout {layout}, and this host knows {LAYOUT}")));
+        }
+        let desired: Self = serde_json::from_slice(json).map_err(|error| unreadable(error.to_string()))?;
+        if desired.active_version().is_none() {
+            return Err(unreadable(format!("it does not have the version {} that it says is active", desired.active)));
+        }
+        Ok(desired)
+    }
+
+    /// As it stands under the key.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        // Plain data of ours with text keys always has a JSON form.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// The version that is to run.
+    #[must_use]
+    pub fn active_version(&self) -> Option<&DesiredVersion> {
+        self.version(self.active)
+    }
+
+    /// A version by its number.
+    #[must_use]
+    pub fn version(&self, number: u64) -> Option<&DesiredVersion> {
+        self.versions.iter().find(|version| version.number == number)
+    }
+
+    /// The version to go back to: the newest one before the active one that has been active.
+    #[must_use]
+    pub fn previous(&self) -> Option<&DesiredVersion> {
+        self.versions.iter().find(|version| version.number < self.active && version.activated_at.is_some())
+    }
+
+    /// With another version, which is the active one; beside it the newest `keep` stay.
+    #[must_use]
+    pub fn deployed(
+        before: Option<&Self>,
+        new: &NewVersion,
+        signature: Option<&Signature>,
+        keep: usize,
+        change: Changed,
+    ) -> Self {
+        let number = before.map_or(1, |before| before.next);
+        let version = DesiredVersion {
+            number,
+            digest: new.digest.clone(),
+            settings: new.settings.clone(),
+            size: new.size,
+            contract: new.contract.clone(),
+            source: new.source.clone(),
+            deployed_by: new.deployed_by.clone(),
+            host: change.host.clone(),
+            deployed_at: change.at.clone(),
+            signature: signature.map(|signature| signature.as_str().to_owned()),
+            activated_at: Some(change.at.clone()),
+        };
+        let kept = before.iter().flat_map(|before| &before.versions).cloned();
+        let mut versions: Vec<DesiredVersion> = std::iter::once(version).chain(kept).collect();
+        let numbers: Vec<u64> = versions.iter().map(|version| version.number).collect();
+        let forgotten = forgotten(&numbers, &[Some(number)], keep);
+        versions.retain(|version| !forgotten.contains(&version.number));
+        Self { layout: LAYOUT, active: number, next: number + 1, versions, change }
+    }
+
+    /// With another one of its versions as the active one.
+    #[must_use]
+    pub fn rolled_back(&self, to: u64, change: Changed) -> Self {
+        let mut after = Self { active: to, change, ..self.clone() };
+        if let Some(version) = after.versions.iter_mut().find(|version| version.number == to) {
+            version.activated_at = Some(after.change.at.clone());
+        }
+        after
+    }
+
+    /// What a host ran before it was in the cluster; `None` when it ran nothing. `versions` are the newest first, with the
+    /// signatures of their modules.
+    #[must_use]
+    pub fn brought(active: u64, versions: &[(VersionRecord, Option<Signature>)], change: Changed) -> Option<Self> {
+        let next = versions.iter().map(|(version, _)| version.number).max()? + 1;
+        let version = |(version, signature): &(VersionRecord, Option<Signature>)| DesiredVersion {
+            number: version.number,
+            digest: version.digest.clone(),
+            settings: version.settings.clone(),
+            size: version.size,
+            contract: version.contract.clone(),
+            source: version.source.clone(),
+            deployed_by: version.deployed_by.clone(),
+            host: change.host.clone(),
+            deployed_at: spelled(version.deployed_at),
+            signature: signature.as_ref().map(|signature| signature.as_str().to_owned()),
+            activated_at: version.activated_at.map(spelled),
+        };
+        let versions = versions.iter().map(version).collect();
+        let brought = Self { layout: LAYOUT, active, next, versions, change };
+        brought.active_version().is_some().then_some(brought)
+    }
+
+    /// Its versions as a host records them.
+    #[must_use]
+    pub fn records(&self) -> Vec<VersionRecord> {
+        self.versions.iter().map(DesiredVersion::record).collect()
+    }
+}
+
+impl DesiredVersion {
+    /// The signature of its module; one that cannot be read is none.
+    #[must_use]
+    pub fn signature(&self) -> Option<Signature> {
+        Signature::read(self.signature.as_deref()?.as_bytes(), "the cluster's signature").ok()
+    }
+
+    /// As a host records it.
+    #[must_use]
+    pub fn record(&self) -> VersionRecord {
+        VersionRecord {
+            number: self.number,
+            digest: self.digest.clone(),
+            settings: self.settings.clone(),
+            size: self.size,
+            contract: self.contract.clone(),
+            source: self.source.clone(),
+            deployed_by: self.deployed_by.clone(),
+            deployed_at: read(&self.deployed_at),
+            activated_at: self.activated_at.as_deref().map(read),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Layout {
+    layout: u32,
+}
+
+fn spelled(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time.max(SystemTime::UNIX_EPOCH)).to_string()
+}
+
+/// A time that somebody wrote; for people, so that one that cannot be read is no reason to run nothing.
+fn read(time: &str) -> SystemTime {
+    humantime::parse_rfc3339(time).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::sandbox::limits::Limits;
+
+    pub(in crate::cluster) fn new(module: &str) -> NewVersion {
+        NewVersion {
+            handler: "h".to_owned(),
+            digest: Digest::of(module.as_bytes()),
+            settings: Settings { limits: Limits::default(), outputs: BTreeMap::new() },
+            size: 1,
+            contract: "c".to_owned(),
+            source: module.to_owned(),
+            deployed_by: "ann".to_owned(),
+        }
+    }
+
+    pub(in crate::cluster) fn deployed(before: Option<&Desired>, module: &str) -> Desired {
+        Desired::deployed(before, &new(module), None, 3, Changed::now(What::Deployed, "ann", "a"))
+    }
+
+    fn numbers(desired: &Desired) -> Vec<u64> {
+        desired.versions.iter().map(|version| version.number).collect()
+    }
+
+    #[test]
+    fn numbers_grow_and_the_newest_and_the_active_one_are_kept() {
+        let first = deployed(None, "a");
+        assert_eq!((first.active, first.next, numbers(&first)), (1, 2, vec![1]));
+        assert!(first.previous().is_none());
+        let mut last = first;
+        for module in ["b", "c", "d"] {
+            last = deployed(Some(&last), module);
+        }
+        assert_eq!((last.active, numbers(&last)), (4, vec![4, 3, 2]));
+        let back = last.rolled_back(2, Changed::now(What::RolledBack, "bob", "b"));
+        assert_eq!((back.active, back.next, numbers(&back)), (2, 5, vec![4, 3, 2]));
+        let again = deployed(Some(&back), "e");
+        assert_eq!((again.active, numbers(&again)), (5, vec![5, 4, 3]));
+        assert_eq!(again.previous().unwrap().number, 4);
+    }
+
+    #[test]
+    fn it_comes_back_as_it_was_and_what_is_none_of_these_is_refused() {
+        let desired = deployed(Some(&deployed(None, "a")), "b");
+        assert_eq!(Desired::read("h", &desired.to_json()).unwrap(), desired);
+        let text = String::from_utf8(desired.to_json()).unwrap();
+        let rows = [
+            (text.replace("\"layout\":1", "\"layout\":2"), "it has the layout 2, and this host knows 1"),
+            (text.replace("\"active\":2", "\"active\":9"), "does not have the version 9"),
+            (text.replace("\"digest\":\"", "\"digest\":\"../"), "is not a sha256"),
+            ("{}".to_owned(), "missing field `layout`"),
+            ("\u{0}".to_owned(), "expected value"),
+        ];
+        for (text, said) in rows {
+            let error = Desired::read("h", text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_host_brings_what_it_ran() {
+        let records = deployed(Some(&deployed(None, "a")), "b").records();
+        let unsigned: Vec<_> = records.iter().cloned().map(|record| (record, None)).collect();
+        let change = || Changed::now(What::Brought, "host", "a");
+        let brought = Desired::brought(1, &unsigned, change()).unwrap();
+        assert_eq!((brought.active, brought.next, numbers(&brought)), (1, 3, vec![2, 1]));
+        assert_eq!(brought.records(), records);
+        assert!(Desired::brought(3, &unsigned, change()).is_none() && Desired::brought(1, &[], change()).is_none());
+    }
+}

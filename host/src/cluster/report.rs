@@ -1,0 +1,114 @@
+//! What can be seen of a cluster: the JSON of the API, read by the command line too.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::registry::Digest;
+
+/// A cluster, as one of its hosts sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterView {
+    /// Its name.
+    pub name: String,
+    /// The host that answers.
+    pub host: String,
+    /// Why that host does not see the others, and since when what it shows is old; nothing when it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+    /// All hosts of which something is known, by name.
+    pub hosts: Vec<HostView>,
+}
+
+/// A host of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostView {
+    /// Its name in the cluster.
+    pub name: String,
+    /// Where it answers over HTTP.
+    pub address: String,
+    /// Whether it is there.
+    pub presence: Presence,
+    /// When it last said something, by the server's clock.
+    pub last_word: String,
+    /// What it said of the handlers, by their names.
+    pub handlers: BTreeMap<String, OnHost>,
+}
+
+/// Whether a host is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Presence {
+    /// It has just said something.
+    Here,
+    /// It was stopped in order.
+    Stopped,
+    /// It says nothing any more: it was killed, or NATS is away from it.
+    Gone,
+}
+
+/// A handler on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnHost {
+    /// The version that runs there; nothing: none does.
+    pub version: Option<u64>,
+    /// Its module.
+    pub digest: Option<Digest>,
+    /// How that stands to what is to run.
+    pub standing: Standing,
+    /// The version that is to run, where it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wants: Option<u64>,
+    /// Why it does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// How a host stands to what is to run of a handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// What is to run runs.
+    Current,
+    /// It is being taken.
+    Taking,
+    /// It could not be taken: what ran before goes on.
+    Refused,
+    /// There is no version, or it is not known yet which one is to run.
+    Waiting,
+}
+
+impl Standing {
+    /// The name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Taking => "taking",
+            Self::Refused => "refused",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+impl Presence {
+    /// The name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Here => "here",
+            Self::Stopped => "stopped",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+impl ClusterView {
+    /// The same with one handler, or with those that somebody may see.
+    pub fn retain(&mut self, shows: impl Fn(&str) -> bool) {
+        for host in &mut self.hosts {
+            host.handlers.retain(|name, _| shows(name));
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What a host says of itself under its key. Plain data.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Member;
+use super::report::OnHost;
+
+/// What a host says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    /// Tells this life of the host from others.
+    pub life: String,
+    /// Where it answers over HTTP.
+    pub address: String,
+    /// The version of the program.
+    pub program: String,
+    /// It stops.
+    #[serde(default)]
+    pub stopped: bool,
+    /// Its handlers.
+    pub handlers: BTreeMap<String, OnHost>,
+}
+
+impl Word {
+    /// What a host says that runs these handlers.
+    #[must_use]
+    pub fn of(me: &Member, handlers: BTreeMap<String, OnHost>) -> Self {
+        let program = env!("CARGO_PKG_VERSION").to_owned();
+        Self { life: me.life.clone(), address: me.address.clone(), program, stopped: false, handlers }
+    }
+
+    /// As it stands under the key.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        // Plain data of ours with text keys always has a JSON form.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}

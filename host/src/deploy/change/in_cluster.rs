@@ -1,0 +1,145 @@
+//! What a configuration says of the handlers, on a host of a cluster: nothing becomes a version but through the cluster.
+
+use std::sync::Arc;
+
+use super::{CONFIGURATION, Candidate, Change, Deployed, Fate, Made, NamedModule, Plan};
+use crate::cluster::{Basis, Cluster, ClusterError};
+use crate::deploy::entry::{Entry, Terms};
+use crate::deploy::{DeployError, Deployments};
+use crate::registry::{Configured, HandlerRecord};
+
+impl Deployments {
+    /// A handler that comes: the version that was active here last runs until it is known what is to run.
+    pub(super) async fn make_in_cluster(
+        &self,
+        name: &str,
+        terms: Terms,
+        record: &HandlerRecord,
+    ) -> Result<Made, DeployError> {
+        let entry = Arc::new(Entry::new(name, terms.clone()));
+        entry.set_unplanned(true);
+        let module = self.file(name, &terms, true).await?.map(|file| file.digest);
+        let fate = match record.active_version() {
+            Some(active) => self.resume(&entry, active, None).await?,
+            None => Fate::GoesOn,
+        };
+        Ok(Made { entry, terms, module, configured: None, fate, _busy: None })
+    }
+
+    /// Carries a change out. What becomes another version is sent to the cluster at its end, handler by handler; what
+    /// could not be sent is told, and tried again by itself.
+    pub(super) async fn commit_in_cluster(
+        &self,
+        cluster: &Arc<Cluster>,
+        change: Change,
+    ) -> Result<Vec<Deployed>, DeployError> {
+        let Change { made, gone } = change;
+        let notes = made.iter().filter(|one| !matches!(one.fate, Fate::Passed(..)));
+        let notes = notes.filter_map(|one| Some((one.entry.name.clone(), one.configured.clone()?)));
+        let notes: Vec<(String, Configured)> = notes.collect();
+        if !notes.is_empty() {
+            self.registry.deploy_all(Vec::new(), notes).await?;
+        }
+        let changed = made.iter().filter(|one| matches!(one.fate, Fate::Passed(..)));
+        let changed: Vec<Arc<Entry>> = changed.map(|one| Arc::clone(&one.entry)).collect();
+        for entry in &changed {
+            entry.set_unplanned(true);
+        }
+        // Those that passed are not switched to: none has a record here yet.
+        self.switch(made, &gone, Vec::new());
+        drop(gone);
+        self.resume_rollouts().await;
+        let mut deployed = Vec::new();
+        for entry in changed {
+            match self.reconcile(cluster, &entry).await {
+                Ok(()) => {
+                    let record = self.registry.handler(&entry.name).await?;
+                    deployed.extend(record.active_version().map(|active| Deployed {
+                        handler: entry.name.clone(),
+                        version: active.number,
+                        digest: active.digest.clone(),
+                    }));
+                }
+                Err(error) => self.tell(cluster, &entry.name, &error),
+            }
+        }
+        // What comes anew, and what could not be sent.
+        cluster.look_again();
+        Ok(deployed)
+    }
+
+    /// Holds what the configuration says of a handler against what is to run in the cluster, and sends there what it
+    /// changes. Whether that was anything.
+    ///
+    /// A host that never ran the handler takes what the cluster has: what its configuration says counts from its next
+    /// change on.
+    pub(in crate::deploy) async fn plan_in_cluster(
+        &self,
+        cluster: &Cluster,
+        entry: &Arc<Entry>,
+        basis: &Basis,
+    ) -> Result<bool, DeployError> {
+        let (name, terms) = (&entry.name, entry.terms());
+        let local = self.registry.handler(name).await?;
+        let is_first = local.configured.is_none() && basis.desired.is_some();
+        let known = match &basis.desired {
+            Some(desired) => {
+                HandlerRecord { active: Some(desired.active), versions: desired.records(), ..local.clone() }
+            }
+            None => local.clone(),
+        };
+        let looked = self.look_at(name, &terms, known).await?;
+        let plan = if is_first { Plan::Resume } else { looked.plan };
+        let (what, source, module) = match (plan, looked.file, looked.record.active_version()) {
+            (Plan::DeployConfigured, Some(module), _) => {
+                let path = terms.module.as_ref().map_or_else(String::new, |path| path.display().to_string());
+                (format!("the module that the configuration names, {path}"), path, module)
+            }
+            (Plan::DeployActive, _, Some(active)) => {
+                let (bytes, signature) = match basis.desired.as_ref().and_then(|desired| desired.active_version()) {
+                    Some(version) => (self.fetched(cluster, version).await?, version.signature()),
+                    None => (self.registry.read(&active.digest).await?, None),
+                };
+                let module = NamedModule { digest: active.digest.clone(), bytes, signature };
+                let what = "its module with the limits and outputs that the configuration gives".to_owned();
+                (what, active.source.clone(), module)
+            }
+            (Plan::Wait | Plan::DeployConfigured | Plan::DeployActive | Plan::Resume, _, _) => {
+                let is_known = basis.desired.is_some() || local.active.is_some();
+                if is_known && local.configured.as_ref() != Some(&looked.configured) {
+                    self.registry.note_configured(name, looked.configured).await?;
+                }
+                entry.set_unplanned(false);
+                return Ok(false);
+            }
+        };
+        let NamedModule { bytes, signature, .. } = module;
+        let (bytes, source) = (bytes.as_slice(), source.as_str());
+        let candidate = Candidate { bytes, signature, source, what, basis: Some(basis.clone()) };
+        match self.check(entry, candidate, &terms).await? {
+            Fate::Passed(passed, _held) => {
+                let desired = self.propose(cluster, basis, &passed.new).await?;
+                self.take_over(name, &desired, Some(looked.configured)).await?;
+                passed.switch(&self.metrics, entry, desired.active);
+                let (version, digest) = (desired.active, passed_digest(&desired));
+                tracing::info!(handler = name, version, digest, by = CONFIGURATION, "deployed to the cluster");
+            }
+            Fate::GoesOn | Fate::Resumes(_) => self.registry.note_configured(name, looked.configured).await?,
+        }
+        entry.set_unplanned(false);
+        Ok(true)
+    }
+
+    /// Ends a rollout from before the host was in a cluster.
+    pub(in crate::deploy) async fn abort_in_cluster(&self, handler: &str, number: u64) {
+        let why = ClusterError::NoRollout.to_string();
+        tracing::warn!(handler, version = number, why, "what was tried is aborted");
+        if let Err(error) = self.registry.abort(handler, number, "host", &why).await {
+            tracing::error!(handler, %error, "that could not be recorded");
+        }
+    }
+}
+
+fn passed_digest(desired: &crate::cluster::record::Desired) -> String {
+    desired.active_version().map(|version| version.digest.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,256 @@
+//! What a host of a cluster does by itself: watches what is to run, takes it, and says what runs here.
+//!
+//! Each loop ends with the host's deployments; none holds them while it waits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::cluster::record::Desired;
+use crate::cluster::report::OnHost;
+use crate::cluster::{Cluster, SAYS_EVERY, Word};
+use crate::deploy::{DeployError, Deployments};
+use crate::registry::Digest;
+
+/// How long a start waits for the cluster. A server that is there answers in milliseconds, one across the world in a second.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+/// Handlers that are brought to what is to run at once, at a start: each waits for the compiler in turn.
+const AT_ONCE: usize = 8;
+/// When what was not possible for now is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// The same where only somebody's deploy is in the way.
+const BUSY_AGAIN_AFTER: Duration = Duration::from_millis(250);
+/// Handlers whose change waits to be looked at: more wait with the server.
+const CHANGES: usize = 64;
+
+impl Deployments {
+    /// Takes what the cluster has, when it can be asked, and goes on doing so.
+    pub(in crate::deploy) async fn join(self: &Arc<Self>, cluster: &Arc<Cluster>) -> Result<(), DeployError> {
+        match cluster.ready(FIRST_LOOK).await {
+            Ok(()) => {
+                let entries: Vec<_> = self.handlers.load_full().values().cloned().collect();
+                let looks =
+                    entries.into_iter().map(|entry| async move { (self.reconcile(cluster, &entry).await, entry) });
+                let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
+                while let Some((looked, entry)) = looks.next().await {
+                    match looked {
+                        Ok(()) => {}
+                        // What the configuration names and cannot run stops the start, as everywhere.
+                        Err(error @ (DeployError::Configured { .. } | DeployError::Unreadable { .. })) => {
+                            return Err(error);
+                        }
+                        Err(error) => self.tell(cluster, &entry.name, &error),
+                    }
+                }
+            }
+            Err(error) => {
+                let error = DeployError::from(error).chain();
+                tracing::warn!(
+                    error,
+                    "the cluster is away: what was active last runs, and the rest comes when it is back"
+                );
+                cluster.hosts().away(Some(error));
+            }
+        }
+        let (changes, changed) = mpsc::channel(CHANGES);
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.spawn(watch_desired(Arc::clone(cluster), changes));
+        running.spawn(watch_hosts(Arc::clone(cluster)));
+        running.spawn(follow(Arc::downgrade(self), Arc::clone(cluster), changed));
+        running.spawn(speak(Arc::downgrade(self), Arc::clone(cluster)));
+        Ok(())
+    }
+
+    /// Says that this host stops.
+    pub(in crate::deploy) async fn leave(&self) {
+        let Some(cluster) = &self.cluster else { return };
+        let word = Word { stopped: true, ..self.word(cluster) };
+        // A cluster that is away does not keep the host.
+        if !matches!(tokio::time::timeout(Duration::from_secs(1), cluster.say(&word)).await, Ok(Ok(()))) {
+            tracing::debug!("the cluster could not be told that this host stops");
+        }
+    }
+
+    /// Notes why what is to run does not run here.
+    pub(in crate::deploy) fn tell(&self, cluster: &Cluster, handler: &str, error: &DeployError) {
+        let why = error.chain();
+        tracing::error!(handler, why, "what is to run in the cluster does not run here; what ran before goes on");
+        cluster.hosts().trouble(handler, Some(why));
+        cluster.touch();
+    }
+
+    fn word(&self, cluster: &Cluster) -> Word {
+        let on = |entry: &crate::deploy::entry::Entry| -> OnHost {
+            let active = entry.active();
+            let runs = active.and_then(|active| {
+                let digest = active.deployed.handler.digest().parse::<Digest>().ok()?;
+                Some((active.deployed.number, digest))
+            });
+            let on = cluster.hosts().standing(&entry.name, runs);
+            self.metrics.cluster_behind(&entry.name, on.wants.is_some());
+            on
+        };
+        let handlers = self.handlers.load();
+        Word::of(cluster.me(), handlers.iter().map(|(name, entry)| (name.clone(), on(entry))).collect())
+    }
+}
+
+/// Passes on which handlers changed; all of them whenever the connection was made anew.
+async fn watch_desired(cluster: Arc<Cluster>, changes: mpsc::Sender<String>) {
+    loop {
+        match cluster.watch_desired().await {
+            Ok(mut watch) => {
+                if cluster.hosts().away(None) {
+                    tracing::info!(cluster = cluster.me().cluster, "the cluster is there");
+                }
+                // A handler that nobody in the cluster has shows no change: this one says that all are to be looked at.
+                if changes.send(String::new()).await.is_err() {
+                    return;
+                }
+                while let Some(changed) = watch.next().await {
+                    // Known at once, though somebody may be deploying here: what cannot be read is told when it is taken.
+                    let desired = changed.value.map(|value| Desired::read(&changed.key, &value)).transpose();
+                    if let Ok(desired) = desired {
+                        cluster.hosts().wanted(&changed.key, desired.as_ref());
+                        cluster.touch();
+                    }
+                    if changes.send(changed.key).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            Err(error) => {
+                if cluster.hosts().away(Some(error.to_string())) {
+                    tracing::warn!(%error, "the cluster is away; what runs here goes on");
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+}
+
+async fn watch_hosts(cluster: Arc<Cluster>) {
+    loop {
+        if let Ok(mut watch) = cluster.watch_hosts().await {
+            while let Some(changed) = watch.next().await {
+                cluster.hosts().heard(cluster.me(), &changed);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Says what runs here, whenever that changes and every few seconds.
+async fn speak(deployments: Weak<Deployments>, cluster: Arc<Cluster>) {
+    loop {
+        let Some(word) = deployments.upgrade().map(|deployments| deployments.word(&cluster)) else { return };
+        if let Err(error) = cluster.say(&word).await {
+            tracing::debug!(%error, "the cluster could not be told what runs here");
+        }
+        let _ = tokio::time::timeout(SAYS_EVERY, cluster.touched()).await;
+    }
+}
+
+/// What happens next to one who follows.
+enum Turn {
+    /// A handler changed; all of them, when it has no name.
+    Changed(String),
+    /// A handler was brought to what is to run, or not.
+    Ended(String, Result<(), DeployError>),
+    /// It is time to try something again.
+    Due,
+    /// The host ends.
+    Over,
+}
+
+/// Brings handlers to what is to run: each by itself, one change of it after the other.
+async fn follow(deployments: Weak<Deployments>, cluster: Arc<Cluster>, mut changed: mpsc::Receiver<String>) {
+    let mut running: JoinSet<(String, Result<(), DeployError>)> = JoinSet::new();
+    let mut under_way = BTreeSet::new();
+    let mut due: BTreeMap<String, Instant> = BTreeMap::new();
+    loop {
+        let first = due.iter().filter(|(name, _)| !under_way.contains(*name)).map(|(_, at)| *at).min();
+        let wait = async move {
+            match first {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let turn = tokio::select! {
+            name = changed.recv() => name.map_or(Turn::Over, Turn::Changed),
+            () = cluster.to_look_again() => Turn::Changed(String::new()),
+            Some(ended) = running.join_next(), if !running.is_empty() => match ended {
+                Ok((name, ended)) => Turn::Ended(name, ended),
+                Err(_) => Turn::Due,
+            },
+            () = wait => Turn::Due,
+        };
+        let Some(deployments) = deployments.upgrade() else { return };
+        let now = Instant::now();
+        match turn {
+            Turn::Over => return,
+            Turn::Changed(name) if name.is_empty() => {
+                due.extend(deployments.handlers.load().keys().map(|name| (name.clone(), now)));
+            }
+            Turn::Changed(name) => {
+                due.insert(name, now);
+            }
+            Turn::Ended(name, ended) => {
+                under_way.remove(&name);
+                if let Some(after) = again_after(&deployments, &cluster, &name, ended) {
+                    due.entry(name).or_insert(now + after);
+                }
+                cluster.touch();
+            }
+            Turn::Due => {}
+        }
+        let ready = due.iter().filter(|(name, at)| **at <= now && !under_way.contains(*name));
+        let ready: Vec<String> = ready.map(|(name, _)| name.clone()).collect();
+        for name in ready {
+            due.remove(&name);
+            // One that this host does not have is none of its business.
+            let Ok(entry) = deployments.entry(&name) else { continue };
+            under_way.insert(name.clone());
+            let (deployments, cluster) = (Arc::clone(&deployments), Arc::clone(&cluster));
+            running.spawn(async move {
+                let ended = deployments.reconcile(&cluster, &entry).await;
+                (name, ended)
+            });
+        }
+    }
+}
+
+/// When a handler is looked at again that was not brought to what is to run; `None`: when that changes.
+fn again_after(
+    deployments: &Deployments,
+    cluster: &Cluster,
+    handler: &str,
+    ended: Result<(), DeployError>,
+) -> Option<Duration> {
+    match ended {
+        Ok(()) => {
+            cluster.hosts().trouble(handler, None);
+            None
+        }
+        Err(DeployError::Busy { .. }) => Some(BUSY_AGAIN_AFTER),
+        Err(DeployError::Cluster(error)) if error.is_away() => Some(AGAIN_AFTER),
+        Err(DeployError::Cluster(error)) if error.passes() => {
+            deployments.tell(cluster, handler, &error.into());
+            Some(AGAIN_AFTER)
+        }
+        // The disk may have room again.
+        Err(error @ DeployError::Registry(_)) => {
+            deployments.tell(cluster, handler, &error);
+            Some(AGAIN_AFTER)
+        }
+        Err(error) => {
+            deployments.tell(cluster, handler, &error);
+            None
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Brings a handler of this host to what is to run in the cluster.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Ready;
+use crate::cluster::record::{Changed, Desired, DesiredVersion, What};
+use crate::cluster::{Basis, Cluster, ClusterError, Next, next};
+use crate::deploy::entry::{Entry, Loaded, Terms};
+use crate::deploy::pipeline::{self, Checked, Uploaded};
+use crate::deploy::say::Say;
+use crate::deploy::{DeployError, Deployments, Provenance, check_granted};
+use crate::registry::{Digest, RegistryError};
+
+/// Who deploys what others deployed.
+pub(super) const CLUSTER: &str = "cluster";
+/// How often somebody else may be first before this is tried again later: each time something has changed for all.
+const TRIES: u32 = 5;
+
+impl Deployments {
+    /// Brings a handler to what is to run, and what the configuration changes to the cluster.
+    pub(in crate::deploy) async fn reconcile(&self, cluster: &Cluster, entry: &Arc<Entry>) -> Result<(), DeployError> {
+        let _busy = entry.busy(CLUSTER)?;
+        let mut tries = 1;
+        loop {
+            match self.reconcile_once(cluster, entry).await {
+                Err(DeployError::Cluster(ClusterError::Conflict(_) | ClusterError::Removed { .. }))
+                    if tries < TRIES =>
+                {
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn reconcile_once(&self, cluster: &Cluster, entry: &Arc<Entry>) -> Result<(), DeployError> {
+        let basis = cluster.basis(&entry.name).await?;
+        cluster.hosts().wanted(&entry.name, basis.desired.as_ref());
+        let mut refused = Ok(());
+        if entry.is_unplanned() {
+            match Box::pin(self.plan_in_cluster(cluster, entry, &basis)).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                // What the configuration names cannot run: what the cluster has runs all the same.
+                Err(error @ (DeployError::Configured { .. } | DeployError::Unreadable { .. })) => {
+                    entry.set_unplanned(false);
+                    refused = Err(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let active = entry.active();
+        let digest = active.as_ref().and_then(|active| active.deployed.handler.digest().parse::<Digest>().ok());
+        let runs = active.as_ref().zip(digest.as_ref());
+        let runs = runs.map(|(active, digest)| (active.deployed.number, digest, &active.settings));
+        match (next(basis.desired.as_ref(), runs), &basis.desired) {
+            (Next::Runs, Some(desired)) => self.mirror(&entry.name, desired).await?,
+            (Next::Take, Some(desired)) => Box::pin(self.take(cluster, entry, desired)).await?,
+            (Next::Bring, _) => Box::pin(self.bring(cluster, entry, &basis)).await?,
+            (Next::Wait | Next::Runs | Next::Take, _) => {}
+        }
+        refused
+    }
+
+    /// Records what else the cluster says of a handler whose active version runs: versions that were forgotten.
+    async fn mirror(&self, handler: &str, desired: &Desired) -> Result<(), DeployError> {
+        let record = self.registry.handler(handler).await?;
+        let same = |ours: &crate::registry::VersionRecord, theirs: &DesiredVersion| {
+            ours.number == theirs.number && ours.digest == theirs.digest && ours.settings == theirs.settings
+        };
+        let is_same = record.versions.len() == desired.versions.len()
+            && record.versions.iter().zip(&desired.versions).all(|(ours, theirs)| same(ours, theirs));
+        if is_same && record.active == Some(desired.active) {
+            return Ok(());
+        }
+        self.take_over(handler, desired, None).await
+    }
+
+    /// Takes the version that is to run through every step of a deploy, and makes it the active one here.
+    async fn take(&self, cluster: &Cluster, entry: &Arc<Entry>, desired: &Desired) -> Result<(), DeployError> {
+        let begun = Instant::now();
+        let Some(version) = desired.active_version() else { return Ok(()) };
+        cluster.touch();
+        check_granted(entry, version.number, &version.settings)?;
+        let Ready { loaded, .. } = self.ready(cluster, entry, version).await?;
+        crate::failpoint::reached("follower-checked");
+        if let Err(error) = self.take_over(&entry.name, desired, None).await {
+            entry.keep_loaded(loaded);
+            return Err(error);
+        }
+        crate::failpoint::reached("follower-recorded");
+        entry.switch(loaded);
+        cluster.touch();
+        let (handler, version, digest) = (&entry.name, version.number, &version.digest);
+        let (by, host) = (&desired.change.by, &desired.change.host);
+        tracing::info!(handler, version, %digest, by, host, took = ?begun.elapsed(), "taken from the cluster");
+        if let Err(error) = self.collect().await {
+            tracing::warn!(%error, "old versions could not be removed; the next deploy tries again");
+        }
+        Ok(())
+    }
+
+    /// A version of the cluster, ready to run here: as it is in memory, or taken through every step.
+    pub(super) async fn ready(
+        &self,
+        cluster: &Cluster,
+        entry: &Arc<Entry>,
+        version: &DesiredVersion,
+    ) -> Result<Ready, DeployError> {
+        let is_it = |loaded: &Loaded| {
+            loaded.deployed.handler.digest() == version.digest.as_str() && loaded.settings == version.settings
+        };
+        let again = |loaded: &Loaded| {
+            Loaded::new(version.number, Arc::clone(&loaded.version), &version.settings, &self.metrics)
+        };
+        if let Some(active) = entry.active().filter(is_it) {
+            return Ok(Ready { loaded: again(&active), was_loaded: true });
+        }
+        if let Some(loaded) = entry.take_loaded(version.number).filter(is_it) {
+            return Ok(Ready { loaded, was_loaded: true });
+        }
+        let begun = Instant::now();
+        let kept = self.fetch(cluster, version).await?;
+        let provenance = Provenance { by: version.deployed_by.clone(), source: version.source.clone() };
+        let signature = version.signature();
+        let uploaded = Uploaded { kept, took: begun.elapsed(), signature, provenance, plan: None, basis: None };
+        let terms = Terms { settings: version.settings.clone(), ..(*entry.terms()).clone() };
+        match pipeline::check(self, entry, &uploaded, &terms, &Say::nothing()).await {
+            Ok(Checked::New(passed)) => {
+                let (loaded, _told) = passed.loaded(&self.metrics, entry, version.number);
+                Ok(Ready { loaded, was_loaded: false })
+            }
+            Ok(Checked::Same(_)) => match entry.active() {
+                Some(active) => Ok(Ready { loaded: again(&active), was_loaded: true }),
+                None => Err(DeployError::NoVersion { handler: entry.name.clone(), number: Some(version.number) }),
+            },
+            Err(stopped) => Err(stopped.error),
+        }
+    }
+
+    /// Brings what this host ran before it was in the cluster.
+    async fn bring(&self, cluster: &Cluster, entry: &Arc<Entry>, basis: &Basis) -> Result<(), DeployError> {
+        let record = self.registry.handler(&entry.name).await?;
+        let Some(active) = record.active else { return Ok(()) };
+        let mut versions = Vec::new();
+        for version in record.versions {
+            match self.share(cluster, &version.digest).await {
+                Ok(()) => {
+                    let signature = self.registry.signature(&version.digest).await?;
+                    versions.push((version, signature));
+                }
+                // Nobody could run it.
+                Err(DeployError::Registry(RegistryError::NoModule { .. } | RegistryError::Damaged { .. })) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let change = Changed::now(What::Brought, CLUSTER, &cluster.me().host);
+        let Some(desired) = Desired::brought(active, &versions, change) else { return Ok(()) };
+        cluster.change(&entry.name, basis, &desired).await?;
+        tracing::info!(handler = entry.name, version = active, "the cluster runs what this host ran");
+        self.take_over(&entry.name, &desired, None).await
+    }
+}
