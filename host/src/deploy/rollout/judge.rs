@@ -230,7 +230,8 @@ fn objection(stable: &Evidence, candidate: &Evidence, look: u32) -> Option<Objec
     let slower =
         || beyond(&stable.seconds, &candidate.seconds, level, |bucket| Measure::Time(seconds_of_bucket(bucket)));
     let dearer = || beyond(&stable.fuel, &candidate.fuel, level, |bucket| Measure::Fuel(fuel_of_bucket(bucket)));
-    rates.or_else(slower).or_else(dearer)
+    // What burns more takes longer too: the cause before its effect.
+    rates.or_else(dearer).or_else(slower)
 }
 
 fn exceeds(measure: Measure, candidate: Part, stable: Part, margin: f64, level: f64) -> Option<Objection> {
