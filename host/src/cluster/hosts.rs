@@ -18,6 +18,9 @@ pub(crate) const SAYS_EVERY: Duration = Duration::from_secs(5);
 /// A host that missed three words is gone.
 const GONE_AFTER: Duration = Duration::from_secs(16);
 
+/// How much of a reason is told: a host's word has those of all its handlers, and a message of NATS has a megabyte.
+const WHY_CHARS: usize = 500;
+
 /// The latest of all.
 #[derive(Debug, Default)]
 pub(crate) struct Hosts {
@@ -35,8 +38,8 @@ struct State {
     troubles: BTreeMap<String, String>,
     /// Why the cluster cannot be seen.
     away: Option<String>,
-    /// Whether another host was seen under our name.
-    doubled: bool,
+    /// When another host was seen under our name last, by the server's clock.
+    doubled: Option<SystemTime>,
 }
 
 /// What is to run of a handler.
@@ -69,7 +72,7 @@ impl Hosts {
     pub(crate) fn trouble(&self, handler: &str, why: Option<String>) {
         let mut state = self.lock();
         match why {
-            Some(why) => state.troubles.insert(handler.to_owned(), why),
+            Some(why) => state.troubles.insert(handler.to_owned(), why.chars().take(WHY_CHARS).collect()),
             None => state.troubles.remove(handler),
         };
     }
@@ -97,9 +100,12 @@ impl Hosts {
             // The last word of an earlier life is no other host: that one says more.
             let other = word.life != me.life && !word.stopped;
             let was = state.words.get(&me.host).is_some_and(|(word, _)| word.life == me.life);
-            if other && was && !state.doubled {
-                state.doubled = true;
-                tracing::error!(host = me.host, "another host is called the same in the cluster: give it another name");
+            if other && was && state.doubled.replace(changed.at).is_none() {
+                tracing::error!(
+                    host = me.host,
+                    "another host is called the same in the cluster, as when a data directory was copied: give it another \
+                     name (`host` in `[cluster]`), or remove `cluster-host` from its data directory while it is stopped"
+                );
             }
         }
         state.words.insert(changed.key.clone(), (word, changed.at));
@@ -149,7 +155,9 @@ impl Hosts {
             .collect();
         hosts.sort_by(|one, other| one.name.cmp(&other.name));
         let doubled = || format!("another host is called `{}` too: give it another name", me.host);
-        let trouble = state.away.clone().or_else(|| state.doubled.then(doubled));
+        // One that was given another name is not heard under ours any more.
+        let is_doubled = state.doubled.is_some_and(|at| silent_for(now, at) <= GONE_AFTER);
+        let trouble = state.away.clone().or_else(|| is_doubled.then(doubled));
         ClusterView { name: me.cluster.clone(), host: me.host.clone(), trouble, hosts }
     }
 
@@ -214,6 +222,9 @@ mod tests {
         assert_eq!(hosts.view(&one).trouble, None);
         hosts.heard(&one, &said(&me("one", "another"), 3, false));
         assert!(hosts.view(&one).trouble.unwrap().contains("another host is called `one` too"));
+        // It is given another name, and not heard under this one any more.
+        hosts.heard(&one, &said(&one, 20, false));
+        assert_eq!(hosts.view(&one).trouble, None);
     }
 
     #[test]

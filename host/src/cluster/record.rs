@@ -191,10 +191,14 @@ impl Desired {
     }
 
     /// What a host ran before it was in the cluster; `None` when it ran nothing. `versions` are the newest first, with the
-    /// signatures of their modules.
+    /// signatures of their modules; `next` is the number of the next one, above those of versions that are not brought.
     #[must_use]
-    pub fn brought(active: u64, versions: &[(VersionRecord, Option<Signature>)], change: Changed) -> Option<Self> {
-        let next = versions.iter().map(|(version, _)| version.number).max()? + 1;
+    pub fn brought(
+        active: u64,
+        next: u64,
+        versions: &[(VersionRecord, Option<Signature>)],
+        change: Changed,
+    ) -> Option<Self> {
         let version = |(version, signature): &(VersionRecord, Option<Signature>)| DesiredVersion {
             number: version.number,
             digest: version.digest.clone(),
@@ -326,9 +330,10 @@ pub(super) mod tests {
         let records = deployed(Some(&deployed(None, "a")), "b").records();
         let unsigned: Vec<_> = records.iter().cloned().map(|record| (record, None)).collect();
         let change = || Changed::now(What::Brought, "host", "a");
-        let brought = Desired::brought(1, &unsigned, change()).unwrap();
-        assert_eq!((brought.active, brought.next, numbers(&brought)), (1, 3, vec![2, 1]));
+        let brought = Desired::brought(1, 7, &unsigned, change()).unwrap();
+        assert_eq!((brought.active, brought.next, numbers(&brought)), (1, 7, vec![2, 1]));
         assert_eq!(brought.records(), records);
-        assert!(Desired::brought(3, &unsigned, change()).is_none() && Desired::brought(1, &[], change()).is_none());
+        assert!(Desired::brought(3, 7, &unsigned, change()).is_none());
+        assert!(Desired::brought(1, 7, &[], change()).is_none());
     }
 }

@@ -170,7 +170,7 @@ impl Deployments {
             return Err(crate::registry::RegistryError::TooLarge { limit }.into());
         }
         let basis = match &self.cluster {
-            Some(cluster) => Some(cluster.basis(handler).await?),
+            Some(cluster) => Some(Box::pin(self.basis(cluster, handler)).await?),
             None => None,
         };
         let incoming = self.registry.receive(limit).await?;
@@ -260,9 +260,10 @@ impl Deployments {
 
     /// Stops what is being deployed. A switch that has been recorded is carried out at the next start.
     pub async fn close(&self) {
-        self.leave().await;
         let mut running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
         running.shutdown().await;
+        // Last, so that nothing of this host says after it that it is there.
+        self.leave().await;
     }
 
     fn entry(&self, handler: &str) -> Result<Arc<Entry>, DeployError> {

@@ -19,8 +19,10 @@ use crate::registry::Digest;
 
 /// How long a start waits for the cluster. A server that is there answers in milliseconds, one across the world in a second.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
-/// Handlers that are brought to what is to run at once, at a start: each waits for the compiler in turn.
+/// Handlers that are brought to what is to run at once: each waits for the compiler in turn, and holds its module meanwhile.
 const AT_ONCE: usize = 8;
+/// Between two watches of a bucket: a server that ends each at once is not asked without a pause.
+const WATCH_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// When what was not possible for now is tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// The same where only somebody's deploy is in the way.
@@ -128,9 +130,9 @@ async fn watch_desired(cluster: Arc<Cluster>, changes: mpsc::Sender<String>) {
                 if cluster.hosts().away(Some(error.to_string())) {
                     tracing::warn!(%error, "the cluster is away; what runs here goes on");
                 }
-                tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
+        tokio::time::sleep(WATCH_AGAIN_AFTER).await;
     }
 }
 
@@ -141,7 +143,7 @@ async fn watch_hosts(cluster: Arc<Cluster>) {
                 cluster.hosts().heard(cluster.me(), &changed);
             }
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(WATCH_AGAIN_AFTER).await;
     }
 }
 
@@ -174,7 +176,8 @@ async fn follow(deployments: Weak<Deployments>, cluster: Arc<Cluster>, mut chang
     let mut under_way = BTreeSet::new();
     let mut due: BTreeMap<String, Instant> = BTreeMap::new();
     loop {
-        let first = due.iter().filter(|(name, _)| !under_way.contains(*name)).map(|(_, at)| *at).min();
+        let has_room = running.len() < AT_ONCE;
+        let first = due.iter().filter(|(name, _)| has_room && !under_way.contains(*name)).map(|(_, at)| *at).min();
         let wait = async move {
             match first {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -210,7 +213,8 @@ async fn follow(deployments: Weak<Deployments>, cluster: Arc<Cluster>, mut chang
             Turn::Due => {}
         }
         let ready = due.iter().filter(|(name, at)| **at <= now && !under_way.contains(*name));
-        let ready: Vec<String> = ready.map(|(name, _)| name.clone()).collect();
+        let ready: Vec<String> =
+            ready.map(|(name, _)| name.clone()).take(AT_ONCE.saturating_sub(running.len())).collect();
         for name in ready {
             due.remove(&name);
             // One that this host does not have is none of its business.

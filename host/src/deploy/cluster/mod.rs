@@ -95,7 +95,7 @@ impl Deployments {
     ) -> Result<RolledBack, DeployError> {
         let begun = Instant::now();
         let handler = entry.name.clone();
-        let basis = cluster.basis(&handler).await?;
+        let basis = self.basis(cluster, &handler).await?;
         let no_version = || DeployError::NoVersion { handler: handler.clone(), number: to };
         let desired = basis.desired.as_ref().ok_or_else(no_version)?;
         let found = match to {
@@ -113,6 +113,7 @@ impl Deployments {
         let after = desired.rolled_back(target.number, change);
         let changed = async {
             self.share(cluster, &target.digest).await?;
+            crate::failpoint::reached("shared");
             cluster.change(&handler, &basis, &after).await?;
             crate::failpoint::reached("proposed");
             self.take_over(&handler, &after, None).await

@@ -34,13 +34,33 @@ impl Deployments {
         }
     }
 
+    /// What is to run of a handler, to be changed from there. Where the cluster knows nothing of it, because it is new
+    /// there or its bucket was lost, what this host has is brought first: so numbers go on, and nothing that runs is
+    /// forgotten.
+    pub(in crate::deploy) async fn basis(&self, cluster: &Cluster, handler: &str) -> Result<Basis, DeployError> {
+        let basis = cluster.basis(handler).await?;
+        if basis.desired.is_some() {
+            return Ok(basis);
+        }
+        match self.bring(cluster, handler, &basis).await {
+            // Somebody else brought it.
+            Ok(()) | Err(DeployError::Cluster(ClusterError::Conflict(_) | ClusterError::Removed { .. })) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(cluster.basis(handler).await?)
+    }
+
     async fn reconcile_once(&self, cluster: &Cluster, entry: &Arc<Entry>) -> Result<(), DeployError> {
-        let basis = cluster.basis(&entry.name).await?;
+        let basis = self.basis(cluster, &entry.name).await?;
         cluster.hosts().wanted(&entry.name, basis.desired.as_ref());
         let mut refused = Ok(());
         if entry.is_unplanned() {
             match Box::pin(self.plan_in_cluster(cluster, entry, &basis)).await {
-                Ok(true) => return Ok(()),
+                Ok(true) => {
+                    // What is deployed makes something else superfluous, whichever way it is deployed.
+                    self.collect_in_cluster().await;
+                    return Ok(());
+                }
                 Ok(false) => {}
                 // What the configuration names cannot run: what the cluster has runs all the same.
                 Err(error @ (DeployError::Configured { .. } | DeployError::Unreadable { .. })) => {
@@ -57,8 +77,8 @@ impl Deployments {
         match (next(basis.desired.as_ref(), runs), &basis.desired) {
             (Next::Runs, Some(desired)) => self.mirror(&entry.name, desired).await?,
             (Next::Take, Some(desired)) => Box::pin(self.take(cluster, entry, desired)).await?,
-            (Next::Bring, _) => Box::pin(self.bring(cluster, entry, &basis)).await?,
-            (Next::Wait | Next::Runs | Next::Take, _) => {}
+            // What could be brought was: of this one the module is gone.
+            (Next::Bring | Next::Wait | Next::Runs | Next::Take, _) => {}
         }
         refused
     }
@@ -139,10 +159,11 @@ impl Deployments {
         }
     }
 
-    /// Brings what this host ran before it was in the cluster.
-    async fn bring(&self, cluster: &Cluster, entry: &Arc<Entry>, basis: &Basis) -> Result<(), DeployError> {
-        let record = self.registry.handler(&entry.name).await?;
+    /// Brings what this host ran before it was in the cluster, or before the cluster forgot it.
+    async fn bring(&self, cluster: &Cluster, handler: &str, basis: &Basis) -> Result<(), DeployError> {
+        let record = self.registry.handler(handler).await?;
         let Some(active) = record.active else { return Ok(()) };
+        let next = record.versions.iter().map(|version| version.number).max().unwrap_or_default() + 1;
         let mut versions = Vec::new();
         for version in record.versions {
             match self.share(cluster, &version.digest).await {
@@ -156,9 +177,9 @@ impl Deployments {
             }
         }
         let change = Changed::now(What::Brought, CLUSTER, &cluster.me().host);
-        let Some(desired) = Desired::brought(active, &versions, change) else { return Ok(()) };
-        cluster.change(&entry.name, basis, &desired).await?;
-        tracing::info!(handler = entry.name, version = active, "the cluster runs what this host ran");
-        self.take_over(&entry.name, &desired, None).await
+        let Some(desired) = Desired::brought(active, next, &versions, change) else { return Ok(()) };
+        cluster.change(handler, basis, &desired).await?;
+        tracing::info!(handler, version = active, "the cluster runs what this host ran");
+        self.take_over(handler, &desired, None).await
     }
 }

@@ -19,7 +19,9 @@ impl Deployments {
     pub(in crate::deploy) async fn share(&self, cluster: &Cluster, digest: &Digest) -> Result<(), DeployError> {
         let buckets = cluster.modules();
         let put_at = buckets.module_put_at(digest.as_str()).await.map_err(ClusterError::from)?;
-        let age = put_at.and_then(|at| SystemTime::now().duration_since(at).ok());
+        // By the server's clock, as whoever removes modules counts: a host's own clock may be wrong. While the server's is
+        // not known the module is put anew.
+        let age = put_at.zip(cluster.hosts().now()).map(|(at, now)| now.duration_since(at).unwrap_or_default());
         if age.is_some_and(|age| age < UNNAMED_KEPT / 2) && is_whole(cluster, digest).await? {
             return Ok(());
         }

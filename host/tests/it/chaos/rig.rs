@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustix::process::{Pid, Signal, kill_process};
 use tidegate::admin::wire::{ErrorAnswer, ErrorBody, PublishSummary, Status};
 use tidegate::apply::report::{Applied, Changes};
@@ -187,6 +189,15 @@ retry = {{ preset = "quick", max_attempts = 100 }}
         let mut answer = agent().post(url).send(module).unwrap();
         let (status, text) = (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap());
         (status, serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap())
+    }
+
+    /// Deploys a module with its signature, as minisign wrote it.
+    pub fn deploy_signed(&self, module: &[u8], signature: &[u8]) -> Option<Line> {
+        let url = self.url("/v1/handlers/ledger/versions");
+        let signature = STANDARD.encode(signature);
+        let mut answer = agent().post(url).header("tidegate-signature", signature).send(module).ok()?;
+        let text = answer.body_mut().read_to_string().ok()?;
+        Some(serde_json::from_str(text.lines().last()?).unwrap_or_else(|error| panic!("{error}: {text}")))
     }
 
     /// All handlers, and the cluster as this host sees it.

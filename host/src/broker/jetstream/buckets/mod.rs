@@ -12,23 +12,24 @@
 //! - Nothing waits without an end: each step has the time of a request, or ends with the connection.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use async_nats::jetstream::kv::{self, Operation, UpdateErrorKind};
+use async_nats::jetstream::kv::{self, UpdateErrorKind};
 use async_nats::jetstream::object_store;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 
 use super::link::Link;
-use super::session::Session;
+use super::session::{RequestError, Session};
 use super::setup::stream_info;
 use super::wire::ApiError;
 
 mod modules;
 mod raw;
+mod watch;
 
 pub use modules::ModuleReader;
 use modules::Modules;
+pub use watch::{Changed, Keys, Watch};
 
 /// How long a host is remembered after its last word.
 pub const HOST_REMEMBERED: Duration = Duration::from_secs(24 * 3600);
@@ -36,6 +37,9 @@ pub const HOST_REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 const HISTORY: i64 = 16;
 /// Waiting for a connection that was just lost: as long as a server takes to hand over.
 const WAIT_FOR_SESSION: Duration = Duration::from_secs(1);
+
+/// A server does not answer what it does not permit: this is what whoever waits in vain is told.
+const PERMISSION: &str = "when NATS is there, look whether the credentials permit it";
 
 /// The buckets of one cluster.
 #[derive(Debug)]
@@ -60,15 +64,6 @@ impl std::fmt::Debug for Stores {
     }
 }
 
-/// One of the two buckets with keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keys {
-    /// What is to run.
-    Desired,
-    /// What each host says of itself.
-    Hosts,
-}
-
 /// What stands under a key.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Held {
@@ -76,17 +71,6 @@ pub struct Held {
     pub value: Option<Bytes>,
     /// What a replacement has to name; 0: nothing ever stood there.
     pub revision: u64,
-}
-
-/// A key that changed, or stands there when it is looked at first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changed {
-    /// The key.
-    pub key: String,
-    /// The value; `None`: it was removed.
-    pub value: Option<Bytes>,
-    /// When, by the server's clock.
-    pub at: SystemTime,
 }
 
 /// Why a bucket was not read or written.
@@ -128,6 +112,7 @@ pub enum SwapError {
 impl From<ApiError> for BucketError {
     fn from(error: ApiError) -> Self {
         match error {
+            ApiError::Away(RequestError::TimedOut(_)) => Self::Away(format!("{error}; {PERMISSION}")),
             ApiError::Away(_) | ApiError::Unreadable(_) => Self::Away(error.to_string()),
             ApiError::Refused(refusal) if refusal.code >= 500 => Self::Away(refusal.description),
             ApiError::Refused(refusal) => {
@@ -158,24 +143,23 @@ impl Buckets {
     pub async fn desired(&self, key: &str) -> Result<Held, BucketError> {
         let (session, stores) = self.stores().await?;
         let stream = &stores.desired.stream_name;
-        let found = raw::last(&session, stream, &format!("{}{key}", stores.desired.prefix)).await?;
-        let Some(message) = found else { return Ok(Held::default()) };
+        let found = raw::last(&session, stream, &format!("{}{key}", stores.desired.prefix)).await;
+        let Some(message) = self.noted(found).await? else { return Ok(Held::default()) };
         let value = (!message.is_removal()).then_some(message.payload);
         Ok(Held { value, revision: message.sequence })
     }
 
-    /// The keys of what is to run, those that were removed not among them.
+    /// The keys of what is to run; among them some that were removed. All of them or an error: what decides by this list
+    /// what nobody needs must not be given a part.
     ///
     /// # Errors
     /// When the server is away or refuses.
     pub async fn keys_of_desired(&self) -> Result<Vec<String>, BucketError> {
         let (session, stores) = self.stores().await?;
-        let mut keys = within(&session, stores.desired.keys()).await?.map_err(|error| away(&error))?;
-        let mut found = Vec::new();
-        while let Some(key) = within(&session, keys.next()).await? {
-            found.push(key.map_err(|error| away(&error))?);
-        }
-        Ok(found)
+        let prefix = &stores.desired.prefix;
+        let subjects = raw::subjects(&session, &stores.desired.stream_name, &format!("{prefix}>")).await;
+        let subjects = self.noted(subjects).await?;
+        Ok(subjects.iter().filter_map(|subject| Some(subject.strip_prefix(prefix.as_str())?.to_owned())).collect())
     }
 
     /// Replaces what stands under a key of what is to run, if that is still what stood there at a revision. Gives back
@@ -191,10 +175,18 @@ impl Buckets {
             swapped = stores.desired.update(key, value, revision) => swapped,
             () = session.ended() => return Err(SwapError::Unconfirmed("the connection ended".to_owned())),
         };
-        swapped.map_err(|error| match error.kind() {
+        let error = match swapped {
+            Ok(revision) => return Ok(revision),
+            Err(error) => error,
+        };
+        Err(match error.kind() {
             UpdateErrorKind::WrongLastRevision => SwapError::Conflict,
             UpdateErrorKind::InvalidKey => SwapError::NotDone(BucketError::Refused(chain(&error))),
-            UpdateErrorKind::TimedOut | UpdateErrorKind::Other => SwapError::Unconfirmed(chain(&error)),
+            UpdateErrorKind::TimedOut => SwapError::Unconfirmed(format!("{}; {PERMISSION}", chain(&error))),
+            UpdateErrorKind::Other => {
+                self.forget().await;
+                SwapError::Unconfirmed(chain(&error))
+            }
         })
     }
 
@@ -204,22 +196,9 @@ impl Buckets {
     /// When the server is away or refuses.
     pub async fn say(&self, host: &str, value: Bytes) -> Result<(), BucketError> {
         let (session, stores) = self.stores().await?;
-        within(&session, stores.hosts.put(host, value)).await?.map_err(|error| away(&error))?;
+        let said = within(&session, stores.hosts.put(host, value)).await?;
+        self.noted(said.map_err(|error| away(&error))).await?;
         Ok(())
-    }
-
-    /// What stands under all keys, and then each change, for as long as the connection lasts.
-    ///
-    /// # Errors
-    /// When the server is away or refuses.
-    pub async fn watch(&self, keys: Keys) -> Result<Watch, BucketError> {
-        let (session, stores) = self.stores().await?;
-        let store = match keys {
-            Keys::Desired => &stores.desired,
-            Keys::Hosts => &stores.hosts,
-        };
-        let changes = within(&session, store.watch_with_history(">")).await?.map_err(|error| away(&error))?;
-        Ok(Watch { changes, session })
     }
 
     async fn stores(&self) -> Result<(Arc<Session>, Stores), BucketError> {
@@ -227,6 +206,19 @@ impl Buckets {
         // Opening is rare, and large as a future.
         let stores = Box::pin(self.stores_of(&session)).await?;
         Ok((session, stores))
+    }
+
+    /// Lets go of the buckets that were opened: the next use looks whether they are there, and makes those that are not.
+    async fn forget(&self) {
+        *self.opened.lock().await = None;
+    }
+
+    /// What came of a use of the buckets. When it failed, one of them may be gone.
+    async fn noted<T>(&self, done: Result<T, BucketError>) -> Result<T, BucketError> {
+        if done.is_err() {
+            self.forget().await;
+        }
+        done
     }
 
     async fn stores_of(&self, session: &Arc<Session>) -> Result<Stores, BucketError> {
@@ -254,7 +246,7 @@ impl Buckets {
         history: i64,
         max_age: Duration,
     ) -> Result<kv::Store, BucketError> {
-        let context = session.jetstream();
+        let (context, mut not_made) = (session.jetstream(), None);
         if stream_info(session, &format!("KV_{bucket}")).await?.is_none() {
             let config = kv::Config {
                 bucket: bucket.to_owned(),
@@ -266,15 +258,17 @@ impl Buckets {
             };
             // Another host may make it at this moment: then it is there, whatever this one is told.
             let made = within(session, context.create_key_value(config)).await?;
-            if made.is_ok() {
+            not_made = made.map_err(|error| refused(&error)).err();
+            if not_made.is_none() {
                 tracing::info!(bucket, "the bucket is created");
             }
         }
-        within(session, context.get_key_value(bucket)).await?.map_err(|error| refused(&error))
+        let found = within(session, context.get_key_value(bucket)).await?;
+        found.map_err(|error| not_made.unwrap_or_else(|| refused(&error)))
     }
 
     async fn modules(&self, session: &Session, bucket: String) -> Result<Modules, BucketError> {
-        let (context, stream) = (session.jetstream(), format!("OBJ_{bucket}"));
+        let (context, stream, mut not_made) = (session.jetstream(), format!("OBJ_{bucket}"), None);
         if stream_info(session, &stream).await?.is_none() {
             let config = object_store::Config {
                 bucket: bucket.clone(),
@@ -285,49 +279,15 @@ impl Buckets {
                 ..object_store::Config::default()
             };
             let made = within(session, context.create_object_store(config)).await?;
-            if made.is_ok() {
+            not_made = made.map_err(|error| refused(&error)).err();
+            if not_made.is_none() {
                 tracing::info!(bucket, "the bucket is created");
             }
         }
-        let store = within(session, context.get_object_store(&bucket)).await?.map_err(|error| refused(&error))?;
+        let found = within(session, context.get_object_store(&bucket)).await?;
+        let store = found.map_err(|error| not_made.unwrap_or_else(|| refused(&error)))?;
         Ok(Modules { store, bucket, stream })
     }
-}
-
-/// Changes of a bucket, as they come.
-pub struct Watch {
-    changes: kv::Watch,
-    session: Arc<Session>,
-}
-
-impl Watch {
-    /// The next change; `None` when it ends, with the connection or with trouble. Nothing that changed before it ended is
-    /// missed by whoever watches again: a watch begins with what stands there.
-    pub async fn next(&mut self) -> Option<Changed> {
-        let next = tokio::select! {
-            next = self.changes.next() => next?,
-            () = self.session.ended() => return None,
-        };
-        match next {
-            Ok(entry) => Some(Changed {
-                key: entry.key,
-                value: match entry.operation {
-                    Operation::Put => Some(entry.value),
-                    Operation::Delete | Operation::Purge => None,
-                },
-                at: time(entry.created.unix_timestamp_nanos()),
-            }),
-            Err(error) => {
-                tracing::debug!(%error, "a watch of a bucket ended");
-                None
-            }
-        }
-    }
-}
-
-fn time(nanos: i128) -> SystemTime {
-    let nanos = u64::try_from(nanos).unwrap_or_default();
-    SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)
 }
 
 /// Waits for something, for the time of a request and while the connection lasts.
@@ -337,13 +297,18 @@ async fn within<T>(session: &Session, work: impl IntoFuture<Output = T>) -> Resu
         biased;
         done = work.into_future() => Ok(done),
         () = session.ended() => Err(BucketError::Away("the connection ended".to_owned())),
-        () = tokio::time::sleep(limit) => Err(BucketError::Away(format!("no answer within {limit:?}"))),
+        () = tokio::time::sleep(limit) => {
+            Err(BucketError::Away(format!("no answer within {limit:?}; {PERMISSION}")))
+        }
     }
 }
 
 /// What failed on the way.
 fn away(error: &(dyn std::error::Error + 'static)) -> BucketError {
-    BucketError::Away(chain(error))
+    let text = chain(error);
+    // The library has a kind for this at some places and none at others; the words are the same at all.
+    let hint = if text.contains("timed out") { format!("; {PERMISSION}") } else { String::new() };
+    BucketError::Away(text + &hint)
 }
 
 fn refused(error: &(dyn std::error::Error + 'static)) -> BucketError {

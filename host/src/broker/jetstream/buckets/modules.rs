@@ -11,7 +11,6 @@ use async_nats::{HeaderMap, Subject};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
@@ -40,15 +39,10 @@ pub struct ModuleReader {
     read: usize,
 }
 
+/// What the server says of a message that it has stored.
 #[derive(Deserialize)]
-struct Subjects {
-    state: SubjectsState,
-}
-
-#[derive(Deserialize)]
-struct SubjectsState {
-    #[serde(default)]
-    subjects: std::collections::BTreeMap<String, u64>,
+struct Stored {
+    seq: u64,
 }
 
 impl ModuleReader {
@@ -80,7 +74,8 @@ impl Buckets {
     /// When the server is away or refuses.
     pub async fn module_put_at(&self, name: &str) -> Result<Option<SystemTime>, BucketError> {
         let (session, stores) = self.stores().await?;
-        Ok(meta(&session, &stores.modules, name).await?.map(|(raw, _)| raw.stored_at))
+        let found = meta(&session, &stores.modules, name).await?;
+        Ok(found.filter(|(_, info)| !info.deleted).map(|(raw, _)| raw.stored_at))
     }
 
     /// Puts a module, in the place of one of its name. Confirmed when it ends well.
@@ -126,12 +121,14 @@ impl Buckets {
     pub async fn collect_modules(&self, named: &BTreeSet<String>, before: SystemTime) -> Result<usize, BucketError> {
         let (session, stores) = self.stores().await?;
         let store = &stores.modules;
-        let mut list = within(&session, store.store.list()).await?.map_err(|error| away(&error))?;
         let (mut removed, mut whole) = (0, BTreeSet::new());
-        while let Some(info) = within(&session, list.next()).await? {
-            let name = info.map_err(|error| away(&error))?.name;
+        for subject in raw::subjects(&session, &store.stream, &meta_subject(store, None)).await? {
+            let Some(name) = name_of(store, &subject) else { continue };
             let Some((raw, info)) = meta(&session, store, &name).await? else { continue };
-            if named.contains(&name) || raw.stored_at >= before {
+            if info.deleted {
+                // Whoever removed it died before nothing was left of it.
+                purge_until(&session, store, &subject, raw.sequence).await?;
+            } else if named.contains(&name) || raw.stored_at >= before {
                 whole.insert(info.nuid);
             } else if remove(&session, store, info, raw.sequence).await? {
                 tracing::info!(digest = name, "a module that no version names any more was removed from the cluster");
@@ -143,40 +140,50 @@ impl Buckets {
     }
 }
 
-fn meta_subject(store: &Modules, name: &str) -> String {
-    format!("$O.{}.M.{}", store.bucket, URL_SAFE.encode(name))
+/// Where the library keeps what is said of a module; `None`: of all.
+fn meta_subject(store: &Modules, name: Option<&str>) -> String {
+    format!("$O.{}.M.{}", store.bucket, name.map_or_else(|| ">".to_owned(), |name| URL_SAFE.encode(name)))
+}
+
+/// The module of which something is said under a subject.
+fn name_of(store: &Modules, subject: &str) -> Option<String> {
+    let token = subject.strip_prefix(&format!("$O.{}.M.", store.bucket))?;
+    String::from_utf8(URL_SAFE.decode(token).ok()?).ok()
 }
 
 fn chunks_of(store: &Modules, nuid: &str) -> String {
     format!("$O.{}.C.{nuid}", store.bucket)
 }
 
-/// What is said of a module; `None`: it is not there.
+/// What is said of a module, also that it was removed; `None`: nothing.
 async fn meta(session: &Session, store: &Modules, name: &str) -> Result<Option<(raw::Raw, ObjectInfo)>, BucketError> {
-    let Some(raw) = raw::last(session, &store.stream, &meta_subject(store, name)).await? else { return Ok(None) };
+    let Some(raw) = raw::last(session, &store.stream, &meta_subject(store, Some(name))).await? else { return Ok(None) };
     let info: ObjectInfo = serde_json::from_slice(&raw.payload)
         .map_err(|error| BucketError::Damaged { name: name.to_owned(), detail: error.to_string() })?;
-    Ok((!info.deleted).then_some((raw, info)))
+    Ok(Some((raw, info)))
 }
 
 /// Removes a module, if it is still what was said of it at a sequence. Whether it was.
 async fn remove(session: &Session, store: &Modules, info: ObjectInfo, sequence: u64) -> Result<bool, BucketError> {
-    let (subject, chunks) = (meta_subject(store, &info.name), chunks_of(store, &info.nuid));
+    let (subject, chunks) = (meta_subject(store, Some(&info.name)), chunks_of(store, &info.nuid));
     let gone = ObjectInfo { deleted: true, size: 0, chunks: 0, ..info };
     let payload = serde_json::to_vec(&gone).map_err(|error| BucketError::Refused(error.to_string()))?;
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Rollup", "sub");
     headers.insert("Nats-Expected-Last-Subject-Sequence", sequence.to_string());
-    let answer =
-        session.request(Subject::from(subject), Some(headers), payload.into(), session.request_timeout()).await;
+    let answer = session
+        .request(Subject::from(subject.as_str()), Some(headers), payload.into(), session.request_timeout())
+        .await;
     let answer = answer.map_err(|error| BucketError::Away(error.to_string()))?;
-    match serde_json::from_slice::<ApiAnswer<serde_json::Value>>(&answer.payload) {
-        Ok(ApiAnswer::Given(_)) => {}
+    let removed = match serde_json::from_slice::<ApiAnswer<Stored>>(&answer.payload) {
+        Ok(ApiAnswer::Given(stored)) => stored.seq,
         // Somebody has put it anew: it stays.
         Ok(ApiAnswer::Refused { .. }) => return Ok(false),
         Err(error) => return Err(BucketError::Away(error.to_string())),
-    }
+    };
     purge(session, store, &chunks).await?;
+    // Nothing is left: that it was removed would stand there for ever, and be asked for at each removal.
+    purge_until(session, store, &subject, removed).await?;
     Ok(true)
 }
 
@@ -188,9 +195,7 @@ async fn remove_pieces(
     before: SystemTime,
 ) -> Result<(), BucketError> {
     let prefix = chunks_of(store, "");
-    let asked = json!({ "subjects_filter": format!("{prefix}>") });
-    let found: Subjects = session.api(&format!("STREAM.INFO.{}", store.stream), &asked).await?;
-    for subject in found.state.subjects.keys() {
+    for subject in &raw::subjects(session, &store.stream, &format!("{prefix}>")).await? {
         let belongs = subject.strip_prefix(&prefix).is_none_or(|nuid| whole.contains(nuid));
         if belongs {
             continue;
@@ -200,6 +205,13 @@ async fn remove_pieces(
             purge(session, store, subject).await?;
         }
     }
+    Ok(())
+}
+
+/// Removes what is said of a module up to a sequence: what somebody says after that stays.
+async fn purge_until(session: &Session, store: &Modules, subject: &str, last: u64) -> Result<(), BucketError> {
+    let asked = json!({ "filter": subject, "seq": last + 1 });
+    let _: serde_json::Value = session.api(&format!("STREAM.PURGE.{}", store.stream), &asked).await?;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The last message of a subject, read from the leader of its stream.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use base64::Engine as _;
@@ -31,6 +32,17 @@ impl Raw {
 }
 
 #[derive(Deserialize)]
+struct Subjects {
+    state: SubjectsState,
+}
+
+#[derive(Deserialize)]
+struct SubjectsState {
+    #[serde(default)]
+    subjects: BTreeMap<String, u64>,
+}
+
+#[derive(Deserialize)]
 struct Answer {
     message: Stored,
 }
@@ -43,6 +55,14 @@ struct Stored {
     #[serde(default)]
     hdrs: String,
     time: String,
+}
+
+/// The subjects of a stream that a filter names and that have messages: all of them in one answer, or none. (The server
+/// gives up to 100,000, more than there are handlers or modules.)
+pub(super) async fn subjects(session: &Session, stream: &str, filter: &str) -> Result<Vec<String>, BucketError> {
+    let asked = json!({ "subjects_filter": filter });
+    let found: Subjects = session.api(&format!("STREAM.INFO.{stream}"), &asked).await?;
+    Ok(found.state.subjects.into_keys().collect())
 }
 
 /// The last message of a subject; `None`: there is none.
