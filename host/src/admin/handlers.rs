@@ -35,8 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A whole upload may take no longer, because nobody else deploys to the handler meanwhile: 64 MiB in five minutes are
 /// 220 KB a second.
 const UPLOAD_TIME: Duration = Duration::from_secs(300);
-/// How long a canary may take: what nobody looked after for a month was forgotten.
-const PROMOTE_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
+/// How long a canary or a shadow may take: what nobody looked after for a month was forgotten.
+const ROLLOUT_TIME: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
 /// How much of where a module came from is kept.
 const SOURCE_CHARS: usize = 200;
 
@@ -49,22 +49,37 @@ pub(super) struct DeployQuery {
     canary: Option<Share>,
     /// How long until the canary is promoted by itself: `10m`.
     promote_after: Option<String>,
+    /// The share of the messages that a shadow sees copies of: `100%`.
+    shadow: Option<Share>,
+    /// How long until the shadow ends by itself: `10m`.
+    #[serde(rename = "for")]
+    ends_after: Option<String>,
 }
 
 impl DeployQuery {
     /// How the module is to be tried; `None`: it becomes the active version.
     fn plan(&self) -> Result<Option<RolloutPlan>, Fail> {
-        let wrong = |message: String| Fail::bad_request("invalid-query", message);
-        let after = self.promote_after.as_deref().map(parse_duration).transpose();
-        let after = after.map_err(|error| wrong(format!("`promote_after`: {error}")))?;
-        if let Some(after) = after.filter(|after| !PROMOTE_AFTER.contains(after)) {
-            return Err(wrong(format!("`promote_after`: {after:?} is not between a second and 30 days")));
+        let wrong = |message: &str| Err(Fail::bad_request("invalid-query", message));
+        let promote_after = time("promote_after", self.promote_after.as_deref())?;
+        let ends_after = time("for", self.ends_after.as_deref())?;
+        match (self.canary, promote_after, self.shadow, ends_after) {
+            (Some(_), _, Some(_), _) => wrong("a version is tried as a canary or as a shadow, not as both"),
+            (None, Some(_), _, _) => wrong("`promote_after` is for a canary: say `canary` too"),
+            (_, _, None, Some(_)) => wrong("`for` is for a shadow: say `shadow` too"),
+            (Some(share), promote_after, None, None) => Ok(Some(RolloutPlan::Canary { share, promote_after })),
+            (None, None, Some(share), ends_after) => Ok(Some(RolloutPlan::Shadow { share, ends_after })),
+            (None, None, None, None) => Ok(None),
         }
-        match (self.canary, after) {
-            (Some(share), promote_after) => Ok(Some(RolloutPlan::Canary { share, promote_after })),
-            (None, Some(_)) => Err(wrong("`promote_after` is for a canary: say `canary` too".to_owned())),
-            (None, None) => Ok(None),
-        }
+    }
+}
+
+/// A time that a rollout may take.
+fn time(key: &str, text: Option<&str>) -> Result<Option<Duration>, Fail> {
+    let wrong = |message: String| Fail::bad_request("invalid-query", format!("`{key}`: {message}"));
+    let time = text.map(parse_duration).transpose().map_err(wrong)?;
+    match time.filter(|time| !ROLLOUT_TIME.contains(time)) {
+        Some(time) => Err(wrong(format!("{time:?} is not between a second and 30 days"))),
+        None => Ok(time),
     }
 }
 
@@ -88,8 +103,14 @@ pub(super) async fn list(State(state): State<Arc<HostState>>, caller: Caller) ->
 pub(super) async fn show(
     State(state): State<Arc<HostState>>,
     Path(handler): Path<String>,
+    caller: Caller,
 ) -> Result<Json<HandlerView>, Fail> {
-    Ok(Json(deployments(&state)?.show(&handler).await.map_err(|error| fail(&error))?))
+    let mut view = deployments(&state)?.show(&handler).await.map_err(|error| fail(&error))?;
+    // What a shadow would have sent is payload, as what the messages are.
+    if !caller.sees_payload() {
+        view.withhold_payload();
+    }
+    Ok(Json(view))
 }
 
 pub(super) async fn rollback(

@@ -6,7 +6,6 @@ mod slots;
 mod wiring;
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -201,8 +200,9 @@ async fn open_stations(
         Sandbox::new(SandboxOptions { cache_dir: Some(config.host.cache_dir.clone()), ..SandboxOptions::default() })?;
     let cluster =
         config.cluster.as_ref().map(|cluster| open::cluster(config, cluster, &brokers, address)).transpose()?;
-    let deployments = Deployments::open_in(config, sandbox, Arc::clone(&metrics), cluster).await?;
-    let turns = Turns::new(std::thread::available_parallelism().map_or(1, NonZeroUsize::get));
+    let turns = Turns::of_this_machine();
+    let (shown, shared) = (Arc::clone(&metrics), Arc::clone(&turns));
+    let deployments = Deployments::open_in(config, sandbox, shown, cluster, shared).await?;
     Ok(Stations {
         brokers: Directory::new(brokers),
         deployments,

@@ -41,6 +41,13 @@ pub(super) struct Arguments {
     /// `tidegate promote` says so]
     #[arg(long, value_name = "DURATION", requires = "canary", value_parser = duration)]
     promote_after: Option<String>,
+    /// Let it see copies of the messages, or of a share of them, beside the version that runs: what it does has no effect, and
+    /// `tidegate handlers show` has how it compares
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "100%", conflicts_with = "canary")]
+    shadow: Option<Share>,
+    /// End the shadow after so long, such as 10m [default: when `tidegate promote` or `tidegate abort` says so]
+    #[arg(long = "for", value_name = "DURATION", requires = "shadow", value_parser = duration)]
+    ends_after: Option<String>,
     /// The largest module to take out of a registry, such as 64MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     limit: Option<u64>,
@@ -101,6 +108,8 @@ impl Arguments {
         query.extend(found.digest.as_ref().map(|digest| ("digest", digest.to_string())));
         query.extend(self.canary.map(|share| ("canary", share.to_string())));
         query.extend(self.promote_after.clone().map(|after| ("promote_after", after)));
+        query.extend(self.shadow.map(|share| ("shadow", share.to_string())));
+        query.extend(self.ends_after.clone().map(|after| ("for", after)));
         query
     }
 
@@ -223,7 +232,7 @@ pub(super) fn refused(failed: &Failed) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deploy::report::Plan;
+    use crate::deploy::report::{Kind, Plan};
 
     #[test]
     fn what_changed_is_told_beside_the_digest() {
@@ -260,9 +269,14 @@ mod tests {
         "#]]
         .assert_eq(&for_people(&done));
         let share = Share::from_hundredths(25).unwrap_or(Share::ALL);
-        let plan = Plan { kind: "canary".to_owned(), share, promote_after_seconds: None };
-        (done.rollout, done.changes, done.golden) = (Some(plan), Vec::new(), Vec::new());
+        let mut plan = Plan { kind: Kind::Canary, share, promote_after_seconds: None, ends_after_seconds: None };
+        (done.rollout, done.changes, done.golden) = (Some(plan.clone()), Vec::new(), Vec::new());
         let told = for_people(&done);
         assert!(told.ends_with(" gets 0.25% of the messages as a canary, after 81.50 ms\n"), "{told}");
+        (plan.kind, plan.ends_after_seconds) = (Kind::Shadow, Some(600.0));
+        done.rollout = Some(plan);
+        let told = for_people(&done);
+        let expected = " sees copies of 0.25% of the messages as a shadow, with no effect; ends by itself after 10m, after 81.50 ms\n";
+        assert!(told.ends_with(expected), "{told}");
     }
 }

@@ -1,7 +1,7 @@
 //! Deploying: how a version comes onto a running host, and how one of before comes back.
 //!
 //! ```text
-//! upload -> signature -> validate -> compile -> imports -> init -> golden -> switch | canary
+//! upload -> signature -> validate -> compile -> imports -> init -> golden -> switch | canary | shadow
 //!              (nothing has changed until here)                                the records: one transaction, then the slot
 //! ```
 //!
@@ -36,7 +36,7 @@ use tokio::task::JoinSet;
 
 use crate::cluster::{Basis, Cluster, ClusterError};
 use crate::config::Config;
-use crate::dispatch::Slot;
+use crate::dispatch::{Slot, Turns};
 use crate::registry::{Digest, Event, HandlerRecord, Incoming, Kept, Registry, RolloutPlan, Settings, VersionRecord};
 use crate::sandbox::Sandbox;
 use crate::signature::{Policy, Signature};
@@ -64,6 +64,8 @@ pub struct Deployments {
     running: Mutex<JoinSet<()>>,
     /// A version is tried, and has to be looked after.
     trial_begun: Arc<Notify>,
+    /// Those of the host: shadows get what messages leave of them.
+    turns: Arc<Turns>,
 }
 
 /// A module that arrives for a handler. Until it is deployed, nobody else deploys to that handler.
@@ -95,10 +97,11 @@ impl Deployments {
     /// # Errors
     /// When the registry cannot be used, or a module that the configuration names cannot run.
     pub async fn open(config: &Config, sandbox: Arc<Sandbox>, metrics: Arc<Metrics>) -> Result<Arc<Self>, DeployError> {
-        Self::open_in(config, sandbox, metrics, None).await
+        Self::open_in(config, sandbox, metrics, None, Turns::of_this_machine()).await
     }
 
-    /// The same for a host of a cluster: what is to run there goes before what the registry has.
+    /// The same for a host of a cluster: what is to run there goes before what the registry has. `turns` are those that
+    /// messages run in, for shadows to give way to them.
     ///
     /// While NATS is away, the versions that were active last run, and what the cluster has comes when it is back.
     ///
@@ -109,14 +112,25 @@ impl Deployments {
         sandbox: Arc<Sandbox>,
         metrics: Arc<Metrics>,
         cluster: Option<Arc<Cluster>>,
+        turns: Arc<Turns>,
     ) -> Result<Arc<Self>, DeployError> {
         let registry = Registry::open(config.registry.dir.clone()).await?;
         let keep_versions = AtomicUsize::new(config.registry.keep_versions);
         let (handlers, running, trial_begun) = (ArcSwap::default(), Mutex::default(), Arc::default());
         let policy = Arc::new(config.signatures.clone());
         let joins = cluster.clone();
-        let this = Self { registry, sandbox, metrics, policy, keep_versions, handlers, cluster, running, trial_begun };
-        let this = Arc::new(this);
+        let this = Arc::new(Self {
+            registry,
+            sandbox,
+            metrics,
+            policy,
+            keep_versions,
+            handlers,
+            cluster,
+            running,
+            trial_begun,
+            turns,
+        });
         let change = this.prepare(&config.handlers, "start").await?;
         this.commit(change).await?;
         if let Some(cluster) = joins {
@@ -241,7 +255,8 @@ impl Deployments {
         Ok(shown)
     }
 
-    /// One handler, with all its versions and what happened to it.
+    /// One handler, with all its versions and what happened to it. What a shadow did otherwise is shown with payloads: see
+    /// [`HandlerView::withhold_payload`].
     ///
     /// # Errors
     /// When there is no such handler, or the records cannot be read.
@@ -255,10 +270,15 @@ impl Deployments {
         if let Some(cluster) = &mut cluster {
             cluster.retain(|name| name == handler);
         }
-        Ok(HandlerView { cluster, ..view::whole(&entry, &record, &signers, history) })
+        let mut view = view::whole(&entry, &record, &signers, history);
+        let shadow = view.rollout.as_mut().and_then(|rollout| rollout.shadow.as_mut());
+        if let (Some(shadow), Some(on)) = (shadow, entry.on_trial()) {
+            shadow.differences = on.differences();
+        }
+        Ok(HandlerView { cluster, ..view })
     }
 
-    /// Stops what is being deployed. A switch that has been recorded is carried out at the next start.
+    /// Stops what is being deployed, and the shadows. A switch that has been recorded is carried out at the next start.
     pub async fn close(&self) {
         let mut running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
         running.shutdown().await;

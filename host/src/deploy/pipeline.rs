@@ -107,7 +107,7 @@ pub(super) async fn run(deployments: Arc<Deployments>, busy: Busy, uploaded: Upl
         Ok(mut done) => {
             done.ms = begun.elapsed().as_secs_f64() * 1e3;
             let (version, digest, unchanged) = (done.version, &done.digest, done.unchanged);
-            let rollout = done.rollout.as_ref().map_or("none", |plan| plan.kind.as_str());
+            let rollout = done.rollout.as_ref().map_or("none", |plan| plan.kind.name());
             tracing::info!(handler, version, %digest, unchanged, by, rollout, "deployed");
             say.end(Line::Done(Box::new(done)));
         }
@@ -190,6 +190,7 @@ async fn begin_trial(
 ) -> Result<Done, Stopped> {
     let step = match plan {
         RolloutPlan::Canary { .. } => Step::Canary,
+        RolloutPlan::Shadow { .. } => Step::Shadow,
     };
     say.begin(step);
     let recorded = deployments.registry.begin_rollout(passed.new.clone(), plan).await;
@@ -198,7 +199,11 @@ async fn begin_trial(
     let (loaded, done) = passed.loaded(&deployments.metrics, entry, recorded.number);
     deployments.begin_trial(entry, loaded, recorded.digest, rollout);
     crate::failpoint::reached("switched");
-    say.done(format!("version {} gets {} of the messages", recorded.number, plan.share()));
+    let sees = match plan {
+        RolloutPlan::Canary { .. } => "gets",
+        RolloutPlan::Shadow { .. } => "sees copies of",
+    };
+    say.done(format!("version {} {sees} {} of the messages", recorded.number, plan.share()));
     Ok(Done { rollout: Some(super::rollout::plan_view(&plan)), ..done })
 }
 

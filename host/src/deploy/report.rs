@@ -9,8 +9,10 @@ use crate::signature::Signer;
 use crate::telemetry::VersionCounts;
 
 mod rollout;
+mod shadow;
 
-pub use rollout::{Aborted, Plan, Promoted, RolloutView, SideView};
+pub use rollout::{Aborted, Kind, Plan, Promoted, RolloutView, SideView};
+pub use shadow::{DidView, DifferenceView, ShadowView, WouldSendView};
 
 /// The steps of a deploy, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +38,8 @@ pub enum Step {
     Switch,
     /// It is tried on a share of the messages, beside the active version.
     Canary,
+    /// It sees copies of a share of the messages, with no effect.
+    Shadow,
 }
 
 impl Step {
@@ -53,6 +57,7 @@ impl Step {
             Self::Cluster => "cluster",
             Self::Switch => "switch",
             Self::Canary => "canary",
+            Self::Shadow => "shadow",
         }
     }
 }
@@ -224,13 +229,22 @@ pub struct HandlerView {
     pub cluster: Option<ClusterView>,
 }
 
+impl HandlerView {
+    /// The same for whoever may not see payloads.
+    pub fn withhold_payload(&mut self) {
+        if let Some(shadow) = self.rollout.as_mut().and_then(|rollout| rollout.shadow.as_mut()) {
+            shadow.withhold_payload();
+        }
+    }
+}
+
 /// Where a version stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum VersionState {
     /// New messages run on it.
     Active,
-    /// It is tried on a share of the messages.
+    /// It is tried: as a canary or as a shadow.
     Candidate,
     /// It is ready in memory: going back to it takes no load.
     Loaded,
@@ -286,7 +300,8 @@ pub struct VersionView {
 pub struct HistoryView {
     /// When.
     pub at: String,
-    /// What: `deployed`, `rolled-back`, `refused`, `canary-started`, `promoted`, `aborted`, `forgotten`.
+    /// What: `deployed`, `rolled-back`, `refused`, `canary-started`, `shadow-started`, `promoted`, `aborted`, `ended`,
+    /// `forgotten`.
     pub event: String,
     /// To which version.
     pub version: Option<u64>,

@@ -10,6 +10,7 @@
 //! - Room is taken before the message is taken, and given back when the message has ended (I6).
 //! - A message is in exactly one stage; the table of what is in flight knows it from receive to its end.
 //! - Nothing is settled for a delivery whose lease is over (I2), nothing unknown is settled at all (I7).
+//! - What a shadow does with the copy of a message has no effect, and no message waits for it: see [`shadow`].
 
 mod budget;
 mod crew;
@@ -23,6 +24,7 @@ mod pace;
 mod process;
 mod receive;
 mod settle;
+mod shadow;
 mod share;
 mod shared;
 mod slot;
@@ -32,9 +34,10 @@ mod turns;
 
 pub use gate::Pause;
 pub use live::{Account, Glimpse, Live, Look, Seen, Sent, TooManyLook};
+pub use shadow::{Books, Did, Difference, Shadow, Work, WouldSend};
 pub use share::{NotAShare, Share};
 pub use shared::{Links, Setup, Tuning};
 pub use slot::{Deployed, Slot};
 pub use subscription::{Drained, Subscription};
-pub use trial::{Pick, Trial};
+pub use trial::{Pick, Trial, Way};
 pub use turns::{InTurn, Place, Seat, Turns};

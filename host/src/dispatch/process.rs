@@ -10,13 +10,14 @@ use tokio::time::Instant;
 use crate::broker::Standing;
 use crate::dispatch::decided::{Decided, Verdict};
 use crate::dispatch::in_flight::InFlight;
+use crate::dispatch::shadow::{Copied, Ran, says_something};
 use crate::dispatch::shared::Shared;
 use crate::dispatch::trial::Pick;
 use crate::dispatch::turns::Place;
 use crate::handler::{Call, Run};
-use crate::outcome::{Fault, FaultKind, Outcome, ReasonCode};
+use crate::outcome::{Fault, FaultKind, Outcome, ReasonCode, Usage};
 use crate::settle::decide::{Admission, Decision, Situation, admit, decide};
-use crate::settle::outputs::{Routed, route};
+use crate::settle::outputs::{Routed, resolve};
 use crate::telemetry::{Ending, logs};
 
 /// Runs one message after the other until the line is closed and empty, or there are more workers than are wanted. As
@@ -116,7 +117,10 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
         None => Run::without_usage(Outcome::Fault(no_handler(&shared.setup.identity.handler))),
     };
     let Run { outcome, usage, logs, measurements: _recorded } = run;
-    let (outcome, routed) = resolve(shared, entry, pick, outcome);
+    let (outcome, routed) = match pick {
+        Some(pick) => resolve(outcome, &pick.version.grants, &shared.setup.identity.subscription, &message.id),
+        None => (outcome, Vec::new()),
+    };
     if let Some(pick) = pick {
         pick.ran(entry.delivery.progress.deliveries == 1, &outcome, &usage);
     }
@@ -135,6 +139,9 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
     };
     let decision = decide(&outcome, &situation);
     say(shared, entry, &outcome, &decision);
+    if let Some(pick) = pick {
+        copy(shared, entry, pick, &outcome, &routed, usage);
+    }
     Decided::after_run(shared, entry, &outcome, &decision, routed, usage).noted(note)
 }
 
@@ -158,18 +165,23 @@ async fn call(shared: &Shared, place: &mut Place, entry: &InFlight, pick: &Pick)
     run
 }
 
-/// Sees to where the outputs go; one that may not go there is a fault of the handler.
-fn resolve(shared: &Shared, entry: &InFlight, pick: Option<&Pick>, outcome: Outcome) -> (Outcome, Vec<Routed>) {
-    match (outcome, pick) {
-        (Outcome::Completed(outputs), Some(pick)) if !outputs.is_empty() => {
-            let subscription = &shared.setup.identity.subscription;
-            match route(outputs, &pick.version.grants, subscription, &entry.delivery.message.id) {
-                Ok(routed) => (Outcome::Completed(Vec::new()), routed),
-                Err(fault) => (Outcome::Fault(fault), Vec::new()),
-            }
-        }
-        (other, _) => (other, Vec::new()),
+/// Gives a copy to the shadow that is to see the message, if one is: at its first delivery only, so that it runs there once,
+/// and never when it may be what killed the host.
+fn copy(shared: &Shared, entry: &InFlight, pick: &Pick, outcome: &Outcome, routed: &[Routed], usage: Usage) {
+    let delivery = &entry.delivery;
+    let message = &delivery.message;
+    if delivery.progress.deliveries != 1 || !says_something(outcome) {
+        return;
     }
+    let Some(shadow) = pick.shadow(&message.id) else { return };
+    let size = message.size() + routed.iter().map(|routed| routed.publish.size()).sum::<usize>();
+    shadow.offer(size, || Copied {
+        message: message.clone(),
+        subscription: Arc::clone(&shared.setup.identity.subscription),
+        attempt: delivery.progress.attempt(),
+        max_attempts: shared.policy().max_attempts.get(),
+        stable: Ran { outcome: outcome.clone(), outputs: routed.to_vec(), usage },
+    });
 }
 
 /// Receiving waits for a version, so a message finds none only when the last one went after it came.

@@ -74,8 +74,8 @@ impl Slot {
         slot
     }
 
-    /// What a message runs on: the active version, or the one on trial when the message is in its share; `None` when
-    /// there is none yet. Takes no lock.
+    /// What a message runs on: the active version, or a canary when the message is in its share; `None` when there is none
+    /// yet. Takes no lock.
     #[must_use]
     pub fn pick(&self, message: &Message) -> Option<Pick> {
         let lineup = self.lineup.load();
@@ -102,6 +102,9 @@ impl Slot {
         version.handler.serve();
         let before = self.lineup.swap(Arc::new(Lineup { active: Some(Arc::clone(&version)), trial: None }));
         self.filled.notify_waiters();
+        if let Some(over) = &before.trial {
+            over.end();
+        }
         let candidate = before.trial.as_ref().map(|trial| &trial.candidate);
         for gone in before.active.iter().chain(candidate).filter(|gone| !Arc::ptr_eq(gone, &version)) {
             gone.handler.rest();
@@ -125,6 +128,7 @@ impl Slot {
     fn replace_trial(&self, trial: Option<Arc<Trial>>) {
         let before = self.lineup.rcu(|lineup| Lineup { active: lineup.active.clone(), trial: trial.clone() });
         if let Some(over) = &before.trial {
+            over.end();
             over.candidate.handler.rest();
         }
     }
@@ -236,7 +240,7 @@ mod tests {
         let ((one, first), (two, second)) = (version(1), version(2));
         let slot = Slot::holding(Arc::clone(&first));
         let on = |id: usize| slot.pick(&message(&format!("m-{id}"))).unwrap().version.number;
-        slot.begin(Trial::new(Arc::clone(&second), "10%".parse().unwrap()));
+        slot.begin(Trial::canary(Arc::clone(&second), "10%".parse().unwrap()));
         let chosen: Vec<usize> = (0..100).filter(|id| on(*id) == 2).collect();
         assert_eq!(chosen, [8, 20, 31, 39, 68, 74, 94]);
         assert!((0..1000).all(|id| (on(id) == 2) == (on(id) == 2)));
@@ -249,7 +253,7 @@ mod tests {
         assert_eq!((late.version.number, resting(&one), resting(&two)), (2, false, true), "what runs on it finishes");
 
         // The candidate takes the place of the other: it was serving, and goes on to.
-        slot.begin(Trial::new(Arc::clone(&second), "10%".parse().unwrap()));
+        slot.begin(Trial::canary(Arc::clone(&second), "10%".parse().unwrap()));
         slot.swap(second);
         assert!((0..1000).all(|id| on(id) == 2) && slot.trial().is_none());
         assert_eq!((resting(&one), resting(&two)), (true, false));

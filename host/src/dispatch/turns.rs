@@ -5,15 +5,19 @@
 //! subscription, and each subscription in its turn gets one slice. So one that floods the host, or whose handler spins,
 //! costs the others one slice a round, however many of its messages want to run.
 //!
+//! A shadow's runs stand behind all of them: one gets a slice when nobody else wants it, and no two of them at once.
+//!
 //! Invariants:
 //! - The executor sees at most as many runnable handlers as there are turns; the others wait here, in fair order.
 //! - A turn that was given to a place is used or handed on, also when the call is dropped.
+//! - Whoever stands behind gets a turn only while none of the others waits, and all of those have one turn together.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 /// The turns of a host.
 #[derive(Debug)]
@@ -28,15 +32,32 @@ struct State {
     queues: Vec<VecDeque<usize>>,
     next: usize,
     waiting: usize,
+    /// Places that want to run and give way to all others.
+    behind: VecDeque<usize>,
+    /// One of those has a turn.
+    behind_has_one: bool,
     places: Vec<PlaceState>,
 }
 
 #[derive(Debug)]
 struct PlaceState {
-    queue: usize,
+    line: Line,
     phase: Phase,
     /// The task to wake when a turn comes.
     task: Option<Waker>,
+    /// Since when it stands behind the others.
+    queued_at: Option<Instant>,
+    /// How long it stood there.
+    waited: Duration,
+}
+
+/// Where a place stands when it wants to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// In a queue that turns go round to.
+    Queue(usize),
+    /// Behind all of them.
+    Behind,
 }
 
 /// Where a call stands.
@@ -60,7 +81,7 @@ enum Phase {
 #[derive(Debug, Clone)]
 pub struct Seat {
     turns: Arc<Turns>,
-    queue: usize,
+    line: Line,
 }
 
 /// Where one handler runs at a time, at a subscription's seat.
@@ -82,8 +103,22 @@ impl Turns {
     /// As many turns at once as given; at least one.
     #[must_use]
     pub fn new(at_once: usize) -> Arc<Self> {
-        let state = State { free: at_once.max(1), queues: Vec::new(), next: 0, waiting: 0, places: Vec::new() };
+        let state = State {
+            free: at_once.max(1),
+            queues: Vec::new(),
+            next: 0,
+            waiting: 0,
+            behind: VecDeque::new(),
+            behind_has_one: false,
+            places: Vec::new(),
+        };
         Arc::new(Self { state: Mutex::new(state) })
+    }
+
+    /// As many as the machine runs threads at once.
+    #[must_use]
+    pub fn of_this_machine() -> Arc<Self> {
+        Self::new(std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get))
     }
 
     /// A seat for one more subscription.
@@ -91,7 +126,13 @@ impl Turns {
     pub fn seat(self: &Arc<Self>) -> Seat {
         let mut state = self.lock();
         state.queues.push(VecDeque::new());
-        Seat { turns: Arc::clone(self), queue: state.queues.len() - 1 }
+        Seat { turns: Arc::clone(self), line: Line::Queue(state.queues.len() - 1) }
+    }
+
+    /// A seat that gives way to all others.
+    #[must_use]
+    pub fn seat_behind(self: &Arc<Self>) -> Seat {
+        Seat { turns: Arc::clone(self), line: Line::Behind }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -111,12 +152,65 @@ impl State {
         }
     }
 
+    fn line(&self, place: usize) -> Option<Line> {
+        self.places.get(place).map(|place| place.line)
+    }
+
     fn enqueue(&mut self, place: usize) {
-        let Some(PlaceState { queue, phase, .. }) = self.places.get_mut(place) else { return };
-        let Some(queue) = self.queues.get_mut(*queue) else { return };
+        let Some(PlaceState { line, phase, queued_at, .. }) = self.places.get_mut(place) else { return };
+        match line {
+            Line::Queue(queue) => {
+                let Some(queue) = self.queues.get_mut(*queue) else { return };
+                queue.push_back(place);
+                self.waiting += 1;
+            }
+            Line::Behind => {
+                self.behind.push_back(place);
+                *queued_at = Some(Instant::now());
+            }
+        }
         *phase = Phase::Queued;
-        queue.push_back(place);
-        self.waiting += 1;
+    }
+
+    /// Takes a place out of where it waits.
+    fn leave(&mut self, place: usize) {
+        match self.line(place) {
+            Some(Line::Queue(queue)) => {
+                if let Some(queue) = self.queues.get_mut(queue) {
+                    queue.retain(|other| *other != place);
+                }
+                self.waiting -= 1;
+            }
+            Some(Line::Behind) => self.behind.retain(|other| *other != place),
+            None => {}
+        }
+    }
+
+    /// Takes a free turn, where there is one for this place.
+    fn take(&mut self, place: usize) -> bool {
+        let is_behind = self.line(place) == Some(Line::Behind);
+        let takes = self.free > 0 && !(is_behind && self.behind_has_one);
+        if takes {
+            self.free -= 1;
+            self.behind_has_one |= is_behind;
+        }
+        takes
+    }
+
+    /// Gives up the turn of a place. The task to wake, if any.
+    fn give_up(&mut self, place: usize) -> Option<Waker> {
+        if self.line(place) == Some(Line::Behind) {
+            self.behind_has_one = false;
+        }
+        self.pass_on()
+    }
+
+    /// The place runs; what it waited for that, behind the others, is added up.
+    fn begin(&mut self, place: usize) {
+        if let Some(place) = self.places.get_mut(place) {
+            place.phase = Phase::Running;
+            place.waited += place.queued_at.take().map_or(Duration::ZERO, |since| since.elapsed());
+        }
     }
 
     /// Gives a turn to the place that is next, or back to the free ones. The task to wake, if any.
@@ -131,6 +225,13 @@ impl State {
                 return place.task.take();
             }
         }
+        if !self.behind_has_one
+            && let Some(place) = self.behind.pop_front().and_then(|place| self.places.get_mut(place))
+        {
+            self.behind_has_one = true;
+            place.phase = Phase::Granted;
+            return place.task.take();
+        }
         self.free += 1;
         None
     }
@@ -141,7 +242,8 @@ impl Seat {
     #[must_use]
     pub fn place(&self) -> Place {
         let mut state = self.turns.lock();
-        state.places.push(PlaceState { queue: self.queue, phase: Phase::Idle, task: None });
+        let (line, phase, waited) = (self.line, Phase::Idle, Duration::ZERO);
+        state.places.push(PlaceState { line, phase, task: None, queued_at: None, waited });
         let inner = Arc::new(PlaceWaker { turns: Arc::clone(&self.turns), index: state.places.len() - 1 });
         let waker = Waker::from(Arc::clone(&inner));
         Place { inner, waker }
@@ -152,6 +254,13 @@ impl Place {
     /// Runs a future, only while it has a turn.
     pub fn run<F: Future + Unpin>(&mut self, future: F) -> InTurn<'_, F> {
         InTurn { place: self, future, ended: false }
+    }
+
+    /// How long its calls stood behind the others since this was asked last; nothing where they do not.
+    #[must_use]
+    pub fn waited(&mut self) -> Duration {
+        let mut state = self.inner.turns.lock();
+        state.places.get_mut(self.inner.index).map(|place| std::mem::take(&mut place.waited)).unwrap_or_default()
     }
 }
 
@@ -199,7 +308,7 @@ impl<F: Future + Unpin> Future for InTurn<'_, F> {
         {
             let mut state = turns.lock();
             match state.phase(*index) {
-                Phase::Idle if state.free > 0 => state.free -= 1,
+                Phase::Idle if state.take(*index) => {}
                 Phase::Idle => {
                     state.enqueue(*index);
                     return wait(state, *index, cx);
@@ -207,7 +316,7 @@ impl<F: Future + Unpin> Future for InTurn<'_, F> {
                 Phase::Granted => {}
                 Phase::Queued | Phase::Parked | Phase::Running | Phase::Yielding => return wait(state, *index, cx),
             }
-            state.set(*index, Phase::Running);
+            state.begin(*index);
         }
         // The turn is passed on even when the call panics.
         let mut turn = Turn { turns, index: *index, cx, goes_on: false };
@@ -234,14 +343,9 @@ impl<F> Drop for InTurn<'_, F> {
         let PlaceWaker { turns, index } = &*self.place.inner;
         let mut state = turns.lock();
         let task = match state.phase(*index) {
-            Phase::Granted => state.pass_on(),
+            Phase::Granted => state.give_up(*index),
             Phase::Queued => {
-                if let Some(queue) = state.places.get(*index).map(|place| place.queue) {
-                    if let Some(queue) = state.queues.get_mut(queue) {
-                        queue.retain(|place| place != index);
-                    }
-                    state.waiting -= 1;
-                }
+                state.leave(*index);
                 None
             }
             Phase::Idle | Phase::Running | Phase::Yielding | Phase::Parked => None,
@@ -278,7 +382,7 @@ impl Drop for Turn<'_, '_> {
         } else {
             state.set(self.index, Phase::Idle);
         }
-        let task = state.pass_on();
+        let task = state.give_up(self.index);
         drop(state);
         if let Some(task) = task {
             task.wake();
@@ -378,5 +482,99 @@ mod tests {
         tasks.join_all().await;
         let state = turns.lock();
         assert_eq!((state.free, state.waiting), (2, 0));
+    }
+
+    /// Runs slices at a place until it is told to stop, and counts them.
+    async fn spins(mut place: Place, count: Arc<AtomicUsize>, stop: tokio_util::sync::CancellationToken) {
+        while !stop.is_cancelled() {
+            let polled = || {
+                count.fetch_add(1, Ordering::Relaxed);
+            };
+            place.run(slices(20, polled)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_stands_behind_runs_when_nobody_else_wants_to() {
+        let turns = Turns::new(1);
+        let (real, behind) = (turns.seat(), turns.seat_behind());
+        let count = || Arc::new(AtomicUsize::new(0));
+        let (shadows, others) = ([count(), count()], count());
+        let (stop, stop_all) = (tokio_util::sync::CancellationToken::new(), tokio_util::sync::CancellationToken::new());
+        let mut tasks = tokio::task::JoinSet::new();
+        for shadow in &shadows {
+            tasks.spawn(spins(behind.place(), Arc::clone(shadow), stop_all.clone()));
+        }
+        let reached = |count: &Arc<AtomicUsize>, goal: usize| {
+            let count = Arc::clone(count);
+            async move {
+                while count.load(Ordering::Relaxed) < goal {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        for shadow in &shadows {
+            reached(shadow, 100).await;
+        }
+        // Two, so that one of them waits whenever the other ends a slice.
+        for _ in 0..2 {
+            tasks.spawn(spins(real.place(), Arc::clone(&others), stop.clone()));
+        }
+        reached(&others, 100).await;
+        let before: Vec<usize> = shadows.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        reached(&others, 2_000).await;
+        let after: Vec<usize> = shadows.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        assert_eq!(before, after, "they ran while others wanted to");
+        stop.cancel();
+        for (shadow, before) in shadows.iter().zip(before) {
+            reached(shadow, before + 100).await;
+        }
+        stop_all.cancel();
+        tasks.join_all().await;
+        let state = turns.lock();
+        assert_eq!((state.free, state.waiting, state.behind.len(), state.behind_has_one), (1, 0, 0, false));
+    }
+
+    #[tokio::test]
+    async fn all_that_stand_behind_have_one_turn_together_and_know_how_long_they_waited() {
+        let turns = Turns::new(3);
+        let behind = turns.seat_behind();
+        let (mut one, mut other) = (behind.place(), behind.place());
+        let mut first = one.run(slices(3, || {}));
+        let _ = futures_util::poll!(&mut first);
+        assert_eq!(turns.lock().free, 2, "it goes on at its next poll");
+        let mut second = other.run(slices(0, || {}));
+        assert!(futures_util::poll!(&mut second).is_pending(), "one has the turn");
+        assert_eq!(turns.lock().behind.len(), 1);
+        drop(first);
+        second.await;
+        assert!(other.waited() > Duration::ZERO && other.waited().is_zero(), "it is told once");
+        let state = turns.lock();
+        assert_eq!((state.free, state.behind_has_one), (3, false));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_turn_comes_back_from_behind_whatever_is_dropped() {
+        let turns = Turns::new(2);
+        let seats = [turns.seat(), turns.seat_behind(), turns.seat_behind()];
+        let mut tasks = tokio::task::JoinSet::new();
+        for index in 0..60usize {
+            let mut place = seats.get(index % 3).unwrap().place();
+            tasks.spawn(async move {
+                for call in 0..20usize {
+                    let mut run = place.run(slices(10, || {}));
+                    if (index + call) % 5 == 0 {
+                        for _ in 0..call % 4 {
+                            let _ = futures_util::poll!(&mut run);
+                        }
+                    } else {
+                        run.await;
+                    }
+                }
+            });
+        }
+        tasks.join_all().await;
+        let state = turns.lock();
+        assert_eq!((state.free, state.waiting, state.behind.len(), state.behind_has_one), (2, 0, 0, false));
     }
 }

@@ -200,7 +200,16 @@ impl Registry {
     /// As for [`Registry::promote`].
     pub async fn abort(&self, name: &str, number: u64, by: &str, detail: &str) -> Result<(), RegistryError> {
         let (name, by, detail) = (name.to_owned(), by.to_owned(), detail.to_owned());
-        self.with(move |inner| inner.records().abort(&name, number, &by, &detail)).await
+        self.with(move |inner| inner.records().abort(&name, number, &by, Event::Aborted, &detail)).await
+    }
+
+    /// The same for one that had its time.
+    ///
+    /// # Errors
+    /// As for [`Registry::promote`].
+    pub async fn end(&self, name: &str, number: u64, by: &str, detail: &str) -> Result<(), RegistryError> {
+        let (name, by, detail) = (name.to_owned(), by.to_owned(), detail.to_owned());
+        self.with(move |inner| inner.records().abort(&name, number, &by, Event::Ended, &detail)).await
     }
 
     /// Adds to the history what changed nothing else: a deploy that was refused.

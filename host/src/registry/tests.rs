@@ -201,10 +201,21 @@ async fn a_rollout_survives_and_ends_with_what_comes_after_it() {
     assert_eq!((record.active, record.rollout.is_none()), (Some(3), true));
     assert_eq!(record.previous().unwrap().number, 1, "the one that was aborted never was active");
     let kept = place.put(b"four").await;
-    place.registry.begin_rollout(version("a", kept.digest()), canary("1%")).await.unwrap();
+    let shadow =
+        RolloutPlan::Shadow { share: "1%".parse().unwrap(), ends_after: Some(std::time::Duration::from_secs(7)) };
+    let four = kept.digest().clone();
+    place.registry.begin_rollout(version("a", &four), shadow).await.unwrap();
+    drop(kept);
+    let place = place.again().await;
+    let rollout = place.registry.handler("a").await.unwrap().rollout.unwrap();
+    assert_eq!((rollout.number, rollout.plan), (4, shadow));
+    place.registry.end("a", 4, "host", "it had its time").await.unwrap();
+    let forever = RolloutPlan::Shadow { share: crate::dispatch::Share::ALL, ends_after: None };
+    let (_, rollout) = place.registry.begin_rollout(version("a", &four), forever).await.unwrap();
+    assert_eq!((rollout.number, rollout.plan), (5, forever));
     place.deploy("a", b"five").await;
     let record = place.registry.handler("a").await.unwrap();
-    assert_eq!((record.active, record.rollout.is_none()), (Some(5), true));
+    assert_eq!((record.active, record.rollout.is_none()), (Some(6), true));
     let history = place.registry.history("a", 20).await.unwrap();
     let told: Vec<_> = history.iter().rev().map(|one| (one.event.as_str(), one.number, one.detail.as_str())).collect();
     let expected = [
@@ -213,9 +224,11 @@ async fn a_rollout_survives_and_ends_with_what_comes_after_it() {
         ("aborted", Some(2), "too many faults"),
         ("canary-started", Some(3), "50% of the messages; a test"),
         ("promoted", Some(3), "by hand"),
-        ("canary-started", Some(4), "1% of the messages; a test"),
-        ("deployed", Some(5), "a test"),
-        ("aborted", Some(4), "version 5 was made the active one"),
+        ("shadow-started", Some(4), "1% of the messages; a test"),
+        ("ended", Some(4), "it had its time"),
+        ("shadow-started", Some(5), "100% of the messages; a test"),
+        ("deployed", Some(6), "a test"),
+        ("aborted", Some(5), "version 6 was made the active one"),
     ];
     assert_eq!(told, expected);
 }

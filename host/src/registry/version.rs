@@ -117,10 +117,14 @@ pub enum Event {
     Refused,
     /// A version was recorded, and a share of the messages runs on it.
     CanaryStarted,
+    /// A version was recorded, and a share of the messages runs on it too, with no effect.
+    ShadowStarted,
     /// The version that was tried was made the active one.
     Promoted,
     /// The version that was tried is not tried any more; the active one stayed.
     Aborted,
+    /// The version that was tried had its time, and is not tried any more; the active one stayed.
+    Ended,
     /// A version was forgotten.
     Forgotten,
     /// The cluster's active version became this host's.
@@ -136,8 +140,10 @@ impl Event {
             Self::RolledBack => "rolled-back",
             Self::Refused => "refused",
             Self::CanaryStarted => "canary-started",
+            Self::ShadowStarted => "shadow-started",
             Self::Promoted => "promoted",
             Self::Aborted => "aborted",
+            Self::Ended => "ended",
             Self::Forgotten => "forgotten",
             Self::Followed => "followed",
         }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::broker::subject::check_subject;
 use crate::message::Publish;
-use crate::outcome::{Fault, FaultKind, Output};
+use crate::outcome::{Fault, FaultKind, Outcome, Output};
 
 /// Where one output leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,18 @@ pub struct Routed {
     pub broker: Arc<str>,
     /// The message.
     pub publish: Publish,
+}
+
+/// Sees to where the outputs of a run go, and gives them back apart from its outcome; one that may not go there makes it a
+/// fault of the handler.
+pub fn resolve(outcome: Outcome, grants: &Grants, subscription: &str, message_id: &str) -> (Outcome, Vec<Routed>) {
+    match outcome {
+        Outcome::Completed(outputs) if !outputs.is_empty() => match route(outputs, grants, subscription, message_id) {
+            Ok(routed) => (Outcome::Completed(Vec::new()), routed),
+            Err(fault) => (Outcome::Fault(fault), Vec::new()),
+        },
+        other => (other, Vec::new()),
+    }
 }
 
 /// Resolves a handler's outputs.

@@ -14,6 +14,7 @@ use super::guest::{GuestSeries, HandlerMetrics};
 use super::histogram::{AGES, ATTEMPTS, Histogram, SECONDS};
 use super::names::{self, Name};
 use super::rollouts::{RolloutSide, Rollouts, ShownRollout};
+use super::shadow::ShadowFigures;
 use super::subscription::SubscriptionMetrics;
 
 /// Labels of one series. Made when a handle is resolved, never on the way of a message.
@@ -160,10 +161,21 @@ impl Metrics {
 
     /// Shows the two versions of a rollout for as long as what is given back is held.
     pub fn rollout(&self, handler: &str, stable: RolloutSide, candidate: RolloutSide) -> ShownRollout {
-        ShownRollout::new(&self.rollouts, handler, stable, candidate)
+        ShownRollout::new(&self.rollouts, handler, stable, candidate, None)
     }
 
-    /// A rollout of a handler ended: `promoted` or `aborted`, by the `host` or a `person`.
+    /// The same of a shadow, with what became of its copies.
+    pub fn shadow(
+        &self,
+        handler: &str,
+        stable: RolloutSide,
+        candidate: RolloutSide,
+        copies: Arc<ShadowFigures>,
+    ) -> ShownRollout {
+        ShownRollout::new(&self.rollouts, handler, stable, candidate, Some(copies))
+    }
+
+    /// A rollout of a handler ended: `promoted`, `aborted` or `ended`, by the `host` or a `person`.
     pub fn rollout_ended(&self, handler: &str, result: &'static str, by: &'static str) {
         let labels = vec![("handler", handler.to_owned()), ("result", result.to_owned()), ("by", by.to_owned())];
         self.families.rollouts_ended.get_or_create_owned(&labels).inc();

@@ -104,7 +104,7 @@ names! {
     BROKER_RECONNECTS = "tidegate.broker.reconnects", Unit::Things("connection");
     /// Measurements of handlers that were dropped: too many series, or a name that cannot be used
     MEASUREMENTS_DROPPED = "tidegate.handler.measurements.dropped", Unit::Things("measurement");
-    /// Rollouts that ended, by `result`: promoted or aborted; and `by`: the host or a person
+    /// Rollouts that ended, by `result`: promoted, aborted or ended; and `by`: the host or a person
     ROLLOUTS_ENDED = "tidegate.rollouts.ended", Unit::Things("rollout");
     /// Whether this host runs another version of a handler than is to run in its cluster: 1 or 0
     CLUSTER_BEHIND = "tidegate.cluster.behind", Unit::Things("handler");
@@ -121,6 +121,8 @@ names! {
     ROLLOUT_FUEL = "tidegate.rollout.fuel", Unit::Things("fuel");
     /// Messages that were given up
     ROLLOUT_DEAD_LETTERS = "tidegate.rollout.dead_letters", Unit::Things("message");
+    /// Copies of messages for a shadow, by `result`: same, other by fault, outcome or outputs, dropped, unfinished
+    SHADOW_COPIES = "tidegate.shadow.copies", Unit::Things("message");
 }
 
 names! {

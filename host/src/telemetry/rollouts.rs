@@ -10,6 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 
 use super::names::{self, Name};
+use super::shadow::{CopyFate, ShadowFigures};
 use super::side::SideFigures;
 
 /// One of the two versions of a rollout.
@@ -25,7 +26,16 @@ pub struct RolloutSide {
 
 /// The rollouts that are on, by handler.
 #[derive(Debug, Default)]
-pub(super) struct Rollouts(Mutex<BTreeMap<String, [RolloutSide; 2]>>);
+pub(super) struct Rollouts(Mutex<BTreeMap<String, Shown>>);
+
+/// What is shown of a rollout.
+#[derive(Debug)]
+struct Shown {
+    stable: RolloutSide,
+    candidate: RolloutSide,
+    /// What became of the copies of a shadow.
+    copies: Option<Arc<ShadowFigures>>,
+}
 
 /// Shows a rollout in the metrics for as long as it is held.
 #[derive(Debug)]
@@ -36,9 +46,15 @@ pub struct ShownRollout {
 }
 
 impl ShownRollout {
-    pub(super) fn new(rollouts: &Arc<Rollouts>, handler: &str, stable: RolloutSide, candidate: RolloutSide) -> Self {
+    pub(super) fn new(
+        rollouts: &Arc<Rollouts>,
+        handler: &str,
+        stable: RolloutSide,
+        candidate: RolloutSide,
+        copies: Option<Arc<ShadowFigures>>,
+    ) -> Self {
         let version = candidate.version;
-        rollouts.lock().insert(handler.to_owned(), [stable, candidate]);
+        rollouts.lock().insert(handler.to_owned(), Shown { stable, candidate, copies });
         Self { rollouts: Arc::clone(rollouts), handler: handler.to_owned(), version }
     }
 }
@@ -47,14 +63,14 @@ impl Drop for ShownRollout {
     fn drop(&mut self) {
         let mut rollouts = self.rollouts.lock();
         // The next rollout of the handler may be shown already.
-        if rollouts.get(&self.handler).is_some_and(|[_, candidate]| candidate.version == self.version) {
+        if rollouts.get(&self.handler).is_some_and(|shown| shown.candidate.version == self.version) {
             rollouts.remove(&self.handler);
         }
     }
 }
 
 impl Rollouts {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, [RolloutSide; 2]>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Shown>> {
         // Changed in single steps: it is whole even if a holder died.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -65,8 +81,17 @@ type Labels = Vec<(&'static str, String)>;
 impl Collector for Rollouts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let (mut runs, mut fuel, mut time, mut dead) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (handler, both) in self.lock().iter() {
-            for RolloutSide { role, version, figures } in both {
+        let mut copied = Vec::new();
+        for (handler, Shown { stable, candidate, copies }) in self.lock().iter() {
+            for fate in copies.iter().flat_map(|_| CopyFate::ALL) {
+                let labels = vec![
+                    ("handler", handler.clone()),
+                    ("version", candidate.version.to_string()),
+                    ("result", fate.name().to_owned()),
+                ];
+                copied.push((labels, copies.as_ref().map_or(0, |copies| copies.get(fate))));
+            }
+            for RolloutSide { role, version, figures } in [stable, candidate] {
                 let labels: Labels =
                     vec![("handler", handler.clone()), ("version", version.to_string()), ("role", (*role).to_owned())];
                 let sums = figures.sums();
@@ -83,7 +108,8 @@ impl Collector for Rollouts {
         write(&mut encoder, &names::ROLLOUT_RUNS, runs)?;
         write(&mut encoder, &names::ROLLOUT_TIME, time)?;
         write(&mut encoder, &names::ROLLOUT_FUEL, fuel)?;
-        write(&mut encoder, &names::ROLLOUT_DEAD_LETTERS, dead)
+        write(&mut encoder, &names::ROLLOUT_DEAD_LETTERS, dead)?;
+        write(&mut encoder, &names::SHADOW_COPIES, copied)
     }
 }
 
@@ -142,5 +168,23 @@ mod tests {
         assert!(lines(&metrics).iter().any(|line| line.contains("version=\"9\"")));
         drop(next);
         assert_eq!(lines(&metrics), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_copies_of_a_shadow_are_shown_by_what_became_of_them() {
+        let metrics = Metrics::new();
+        let side = |role, version| RolloutSide { role, version, figures: Arc::default() };
+        let copies = Arc::<ShadowFigures>::default();
+        copies.add(CopyFate::Same);
+        copies.add(CopyFate::Dropped);
+        let shown = metrics.shadow("bill", side("stable", 7), side("candidate", 8), Arc::clone(&copies));
+        let text = metrics.render();
+        for (result, count) in [("same", 1), ("fault", 0), ("dropped", 1)] {
+            let line =
+                format!("tidegate_shadow_copies_total{{handler=\"bill\",version=\"8\",result=\"{result}\"}} {count}");
+            assert!(text.lines().any(|other| other == line), "no {line} in {text}");
+        }
+        drop(shown);
+        assert!(!metrics.render().contains("tidegate_shadow_copies_total"));
     }
 }

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use tidegate::access::TokenHash;
+
+use crate::chaos::ledger;
 use crate::support::guests::guest;
 use crate::support::ports::free_port;
 
@@ -334,6 +337,106 @@ fn a_canary_is_begun_looked_at_promoted_and_aborted() {
     assert!(audit.contains("handler.promote") && audit.contains("handler.abort"), "{audit}");
     // The version that was aborted never was active: going back passes over it.
     assert_eq!(desk.json(&["rollback", "behave", "--json"], "", 0)["to"], json!(1));
+}
+
+#[test]
+fn a_shadow_is_begun_looked_at_promoted_and_aborted() {
+    let desk = Desk::with_handler();
+    std::fs::write(desk.path().join("ledger.wasm"), guest("ledger")).unwrap();
+    let _host = desk.host();
+    let deploy = |more: &[&str], code| {
+        let output = desk.run(&[&["deploy", "ledger.wasm", "--handler", "behave"], more].concat(), "");
+        let (out, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{more:?}: {out}{told}");
+        (out.into_owned(), told.into_owned())
+    };
+    deploy(&["--shadow", "0%"], 2);
+    deploy(&["--shadow", "--for", "soon"], 2);
+    deploy(&["--for", "10m"], 2);
+    deploy(&["--shadow", "--canary", "5%"], 2);
+    assert!(deploy(&["--shadow", "--for", "1ms"], 1).1.contains("between a second and 30 days"));
+
+    let (out, steps) = deploy(&["--shadow"], 0);
+    let words = "sees copies of 100% of the messages as a shadow, with no effect";
+    assert!(out.contains("behave@2 sha256:") && out.contains(words), "{out}");
+    let last = steps.lines().last().unwrap();
+    assert!(last.starts_with("shadow ") && last.ends_with("version 2 sees copies of 100% of the messages"), "{steps}");
+    let refused = deploy(&[], 1).1;
+    assert!(refused.contains("is tried as a shadow") && refused.contains("`tidegate abort behave`"), "{refused}");
+    desk.expect(&["rollback", "behave"], "", 1);
+    // Both reject the first one, for other reasons, and the ledger skips the second one.
+    let line = "{\"subject\":\"reject\",\"id\":\"m-17\"}\n{\"subject\":\"reject\",\"id\":\"m-18\"}\n";
+    desk.expect(&["publish", "--lines"], line, 0);
+    until("both messages are compared", || {
+        let shown = desk.json(&["handlers", "show", "behave", "--json"], "", 0);
+        shown["rollout"]["shadow"]["compared"] == json!(2)
+    });
+    let listed = desk.expect(&["handlers"], "", 0);
+    assert!(listed.contains("100% shadow: compared 2 messages, 2 differ (2 by outcome)"), "{listed}");
+    let shown = desk.expect(&["handlers", "show", "behave"], "", 0);
+    for part in [
+        "shadow: version 2 sees copies of 100%",
+        "begun by local",
+        "handler-rejected (card-declined) would have been handler-rejected (as-the-number-says)",
+        "handler-rejected (card-declined) would have been skipped (as-the-number-says)",
+        "shadow-started",
+    ] {
+        assert!(shown.contains(part), "no `{part}` in {shown}");
+    }
+    let aborted = desk.json(&["abort", "behave", "--json"], "", 0);
+    assert_eq!((&aborted["version"], &aborted["active"]), (&json!(2), &json!(1)));
+    let deployed =
+        desk.json(&["deploy", "ledger.wasm", "--handler", "behave", "--shadow", "5%", "--for", "1h", "--json"], "", 0);
+    let plan = json!({ "kind": "shadow", "share": "5%", "promote_after_seconds": null, "ends_after_seconds": 3600.0 });
+    assert_eq!(deployed["rollout"], plan);
+    let promoted = desk.json(&["promote", "behave", "--json"], "", 0);
+    assert_eq!((&promoted["from"], &promoted["to"]), (&json!(1), &json!(3)));
+}
+
+#[test]
+fn what_a_shadow_would_have_sent_is_for_those_who_may_see_payloads() {
+    let desk = Desk::new();
+    std::fs::write(desk.path().join("first.wasm"), ledger(1)).unwrap();
+    std::fs::write(desk.path().join("second.wasm"), ledger(900_102)).unwrap();
+    let mut text = std::fs::read_to_string(desk.path().join("tidegate.toml")).unwrap();
+    text +=
+        "[handlers.ledger]\nmodule = \"first.wasm\"\noutputs.done = { broker = \"local\", subject = \"out.done\" }\n";
+    text += "[subscriptions.all]\nbroker = \"local\"\nsubjects = [\"in.>\"]\nhandler = \"ledger\"\n";
+    for role in ["read", "deploy"] {
+        let hash = TokenHash::of(&format!("tidegate_{role}"));
+        text += &format!("[http.tokens.{role}]\nhash = \"{hash}\"\nrole = \"{role}\"\n");
+    }
+    desk.write("tidegate.toml", &text);
+    let _host = desk.host();
+    let run = |role: &str, arguments: &[&str], input: &str| {
+        let mut command = desk.command(arguments);
+        let mut child = command.env("TIDEGATE_TOKEN", format!("tidegate_{role}")).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{arguments:?} as {role}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run("deploy", &["deploy", "second.wasm", "--handler", "ledger", "--shadow"], "");
+    let line = "{\"subject\":\"in.x\",\"id\":\"m-2\",\"body\":\"a secret\"}\n";
+    run("deploy", &["publish", "--lines"], line);
+    let show = ["handlers", "show", "ledger"];
+    until("the message is compared", || {
+        let shown: Value = serde_json::from_str(&run("read", &[&show[..], &["--json"]].concat(), "")).unwrap();
+        shown["rollout"]["shadow"]["compared"] == json!(1)
+    });
+    let whole = run("deploy", &show, "");
+    let told = "output 1 would have had another body: 3 bytes would have been 4, from byte 3 on";
+    for part in [told, ": m-2!", "Ledger-First=000001", "a secret", "sha256:"] {
+        assert!(whole.contains(part), "no `{part}` in {whole}");
+    }
+    for more in [&[][..], &["--json"]] {
+        let shown = run("read", &[&show[..], more].concat(), "");
+        assert!(shown.contains(told), "no `{told}` in {shown}");
+        assert!(shown.contains("need the role `operate`") || shown.contains("\"payload_withheld\": true"), "{shown}");
+        for part in ["m-2!", "Ledger-First", "a secret", "body_start", "\"start\""] {
+            assert!(!shown.contains(part), "`{part}` in {shown}");
+        }
+    }
 }
 
 #[test]

@@ -2,19 +2,44 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ShadowView;
 use crate::dispatch::Share;
 use crate::registry::Digest;
 use crate::telemetry::VersionCounts;
 
+/// The ways in which a version is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// It gets the messages of its share instead of the active version.
+    Canary,
+    /// It sees copies of the messages of its share, and what it does has no effect.
+    Shadow,
+}
+
+impl Kind {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Canary => "canary",
+            Self::Shadow => "shadow",
+        }
+    }
+}
+
 /// How a version is tried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// `canary`: it gets the messages of its share instead of the active version.
-    pub kind: String,
+    /// In which way.
+    pub kind: Kind,
     /// Which of all messages.
     pub share: Share,
-    /// How long until it is made the active version by itself, in seconds; nothing: it waits for a word.
+    /// How long until a canary is made the active version by itself, in seconds; nothing: it waits for a word.
     pub promote_after_seconds: Option<f64>,
+    /// How long a shadow goes on, in seconds; nothing: until it is promoted or aborted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_after_seconds: Option<f64>,
 }
 
 /// A version that is tried.
@@ -33,10 +58,14 @@ pub struct RolloutView {
     pub started_by: String,
     /// What it waits for, for people.
     pub note: String,
-    /// What the active version came to on this host, since the later of the start of the rollout and of the host.
+    /// What the active version came to on this host, since the later of the start of the rollout and of the host; beside a
+    /// shadow, on the messages that ran on both.
     pub stable: SideView,
     /// What the version that is tried came to, in the same time.
     pub candidate: SideView,
+    /// How the two compare, when it is a shadow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowView>,
 }
 
 /// What one of the two versions came to. A message counts once, by its first delivery and by its end; `figures` are of

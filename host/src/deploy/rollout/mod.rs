@@ -5,15 +5,17 @@
 //!   whatever the host dies of, the next start goes on with the rollout, or has never begun it.
 //! - While one is on, the versions of its handler do not change otherwise: another deploy and a rollback are refused.
 //!   Only what the configuration deploys at a start replaces it.
-//! - What is decided of a canary follows from counts alone ([`judge`]); what carries it out ([`mod@watch`]) decides nothing.
+//! - What is decided of a canary follows from counts alone ([`judge`]), and of a shadow from the time ([`shadow`]); what carries
+//!   it out ([`mod@watch`]) decides nothing.
 //! - Promoting and aborting change the records before the slot, as every switch does.
 
 mod exact;
 mod judge;
+mod shadow;
 mod view;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 pub(super) use view::plan_view;
 use watch::Watched;
@@ -22,7 +24,7 @@ pub(super) use watch::watch;
 use super::entry::{Entry, Loaded};
 use super::report::{Aborted, Promoted};
 use super::{DeployError, Deployments};
-use crate::dispatch::{Share, Trial};
+use crate::dispatch::{Share, Trial, Way, Work};
 use crate::registry::{Digest, HandlerRecord, RegistryError, RolloutPlan, RolloutRecord};
 use crate::telemetry::{Metrics, RolloutSide, ShownRollout, SideFigures};
 
@@ -41,17 +43,34 @@ pub(super) struct OnTrial {
 }
 
 impl OnTrial {
-    /// A version that is tried from now on, beside the active one.
-    fn new(loaded: Loaded, digest: Digest, record: RolloutRecord, active: &Loaded, metrics: &Metrics) -> Self {
-        let trial = Trial::new(Arc::clone(&loaded.deployed), record.plan.share());
+    /// A version that is tried from now on, beside the active one; and the work of a shadow, which is to be run.
+    fn new(
+        loaded: Loaded,
+        digest: Digest,
+        record: RolloutRecord,
+        active: &Loaded,
+        metrics: &Metrics,
+    ) -> (Self, Option<Work>) {
+        let candidate = Arc::clone(&loaded.deployed);
+        let (trial, work) = match record.plan {
+            RolloutPlan::Canary { share, .. } => (Trial::canary(candidate, share), None),
+            RolloutPlan::Shadow { share, .. } => {
+                let (trial, work) = Trial::shadow(candidate, share);
+                (trial, Some(work))
+            }
+        };
         let side = |role, of: &Loaded, figures: &Arc<SideFigures>| RolloutSide {
             role,
             version: of.deployed.number,
             figures: Arc::clone(figures),
         };
         let (stable, tried) = (side("stable", active, &trial.stable), side("candidate", &loaded, &trial.tried));
-        let shown = Arc::new(metrics.rollout(loaded.version.name(), stable, tried));
-        Self { loaded, digest, trial, record, watched: Arc::new(Watched::new()), _shown: shown }
+        let handler = loaded.version.name();
+        let shown = Arc::new(match &trial.way {
+            Way::Canary => metrics.rollout(handler, stable, tried),
+            Way::Shadow(shadow) => metrics.shadow(handler, stable, tried, Arc::clone(shadow.books().figures())),
+        });
+        (Self { loaded, digest, trial, record, watched: Arc::new(Watched::new()), _shown: shown }, work)
     }
 }
 
@@ -59,7 +78,8 @@ impl OnTrial {
 pub(super) fn check(entry: &Entry, plan: &RolloutPlan) -> Result<(), DeployError> {
     match plan {
         RolloutPlan::Canary { share: Share::ALL, .. } => return Err(DeployError::WholeCanary),
-        RolloutPlan::Canary { .. } => {}
+        // A shadow is compared on the same messages, and may see all of them.
+        RolloutPlan::Canary { .. } | RolloutPlan::Shadow { .. } => {}
     }
     match entry.active() {
         Some(_) => Ok(()),
@@ -108,7 +128,13 @@ impl Deployments {
     pub(super) fn begin_trial(&self, entry: &Entry, loaded: Loaded, digest: Digest, record: RolloutRecord) {
         // Without an active version there is nothing that it could be tried beside, and nothing takes messages.
         if let Some(active) = entry.active() {
-            entry.begin_trial(OnTrial::new(loaded, digest, record, &active, &self.metrics));
+            let (on, work) = OnTrial::new(loaded, digest, record, &active, &self.metrics);
+            entry.begin_trial(on);
+            if let Some(work) = work {
+                let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+                while running.try_join_next().is_some() {}
+                running.spawn(work.run(Arc::clone(&self.turns)));
+            }
             self.trial_begun.notify_one();
         }
     }
@@ -171,13 +197,23 @@ impl Deployments {
     }
 
     /// For whoever holds the handler.
+    async fn end_now(&self, entry: &Entry, on: &OnTrial, by: &str, why: &str) -> Result<(), DeployError> {
+        let (handler, version) = (&entry.name, on.record.number);
+        self.registry.end(handler, version, by, why).await.map_err(|error| ended(entry, error))?;
+        entry.end_trial();
+        self.count_end(entry, "ended", by);
+        tracing::info!(handler, version, by, why, "the shadow had its time");
+        Ok(())
+    }
+
+    /// For whoever holds the handler.
     async fn abort_now(&self, entry: &Entry, on: &OnTrial, by: &str, why: &str) -> Result<(), DeployError> {
         let (handler, version) = (&entry.name, on.record.number);
         self.registry.abort(handler, version, by, why).await.map_err(|error| ended(entry, error))?;
         crate::failpoint::reached("aborted");
         entry.end_trial();
         self.count_end(entry, "aborted", by);
-        tracing::warn!(handler, version, by, why, "aborted: all messages run on the version from before");
+        tracing::warn!(handler, version, by, why, "aborted: the version from before goes on alone");
         Ok(())
     }
 }

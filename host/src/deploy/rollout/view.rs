@@ -1,19 +1,24 @@
 //! What can be seen of a rollout.
 
-use super::OnTrial;
+use super::{OnTrial, shadow};
 use crate::deploy::entry::Loaded;
-use crate::deploy::report::{Plan, RolloutView, SideView};
+use crate::deploy::report::{DidView, DifferenceView, Kind, Plan, RolloutView, ShadowView, SideView, WouldSendView};
 use crate::deploy::spelled;
+use crate::dispatch::{Did, Difference, Way, WouldSend};
 use crate::registry::RolloutPlan;
 use crate::telemetry::SideFigures;
 
 /// How a version is tried, for the API.
 pub(in crate::deploy) fn plan_view(plan: &RolloutPlan) -> Plan {
-    let RolloutPlan::Canary { promote_after, .. } = plan;
+    let (kind, promote_after, ends_after) = match plan {
+        RolloutPlan::Canary { promote_after, .. } => (Kind::Canary, *promote_after, None),
+        RolloutPlan::Shadow { ends_after, .. } => (Kind::Shadow, None, *ends_after),
+    };
     Plan {
-        kind: plan.name().to_owned(),
+        kind,
         share: plan.share(),
         promote_after_seconds: promote_after.map(|time| time.as_secs_f64()),
+        ends_after_seconds: ends_after.map(|time| time.as_secs_f64()),
     }
 }
 
@@ -29,17 +34,83 @@ impl OnTrial {
             note: self.note(),
             stable: side(active, &self.trial.stable),
             candidate: side(&self.loaded, &self.trial.tried),
+            shadow: self.shadow_view(),
+        }
+    }
+
+    /// How a shadow compares, the last differences left out.
+    fn shadow_view(&self) -> Option<ShadowView> {
+        let Way::Shadow(shadow) = &self.trial.way else { return None };
+        let counts = shadow.books().counts();
+        Some(ShadowView {
+            ends_at: self.record.ends_at().map(spelled),
+            compared: counts.compared(),
+            counts,
+            payload_withheld: false,
+            differences: Vec::new(),
+        })
+    }
+
+    /// The last differences of a shadow, with headers and bodies.
+    pub(in crate::deploy) fn differences(&self) -> Vec<DifferenceView> {
+        match &self.trial.way {
+            Way::Canary => Vec::new(),
+            Way::Shadow(shadow) => shadow.books().last().iter().map(|one| difference(one)).collect(),
         }
     }
 
     /// What both came to, on one line for the history.
     pub(super) fn told(&self, active: &Loaded) -> String {
+        if let Way::Shadow(shadow) = &self.trial.way {
+            return shadow::summed_up(&shadow.books().counts());
+        }
         let told = |loaded: &Loaded, figures: &SideFigures| {
             let (number, evidence) = (loaded.deployed.number, figures.evidence());
             format!("{} messages on version {number}, {} of them failed", evidence.sampled, evidence.failures)
         };
         format!("{}; {}", told(&self.loaded, &self.trial.tried), told(active, &self.trial.stable))
     }
+}
+
+fn difference(one: &Difference) -> DifferenceView {
+    DifferenceView {
+        at: spelled(one.at),
+        subscription: one.subscription.to_string(),
+        message_id: one.message_id.clone(),
+        subject: one.subject.clone(),
+        by: one.by.name().to_owned(),
+        told: one.told.clone(),
+        stable: did(&one.stable),
+        candidate: did(&one.candidate),
+        body_size: one.body_size as u64,
+        body_start: Some(text(&one.body_start)),
+    }
+}
+
+fn did(did: &Did) -> DidView {
+    DidView {
+        outcome: did.outcome.to_string(),
+        detail: did.detail.clone(),
+        fuel_used: did.usage.fuel,
+        run_us: u64::try_from(did.usage.duration.as_micros()).unwrap_or(u64::MAX),
+        outputs_count: did.outputs_count as u64,
+        outputs: did.outputs.iter().map(would_send).collect(),
+    }
+}
+
+fn would_send(output: &WouldSend) -> WouldSendView {
+    WouldSendView {
+        broker: output.broker.to_string(),
+        subject: output.subject.clone(),
+        size: output.size as u64,
+        digest: output.digest.clone(),
+        headers: output.headers.iter().map(|header| (header.name.clone(), text(&header.value))).collect(),
+        start: Some(text(&output.start)),
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn side(loaded: &Loaded, figures: &SideFigures) -> SideView {

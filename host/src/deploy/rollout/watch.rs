@@ -1,15 +1,16 @@
 //! Looks after the rollouts of a host: ends those that something speaks against, and those that have shown enough.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use super::judge::{Looks, Next, Situation, Waits, decide, waits};
-use super::{HOST, OnTrial, tried};
+use super::{HOST, OnTrial, shadow, tried};
 use crate::deploy::entry::{Entry, Loaded};
 use crate::deploy::{DeployError, Deployments};
+use crate::dispatch::Way;
 use crate::registry::RolloutPlan;
 
 /// Between two looks. A version that fails is noticed within this, and a look at which there is nothing new to see costs
@@ -17,6 +18,14 @@ use crate::registry::RolloutPlan;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// What could not be recorded is tried again after so long: a full disk is told of once in a while.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// What is to be done about a rollout now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Promote,
+    Abort,
+    End,
+}
 
 /// What was seen of a rollout by now, on this host.
 #[derive(Debug)]
@@ -81,36 +90,52 @@ impl Deployments {
         if on.watched.lock().rests_until.is_some_and(|until| now < until) {
             return Ok(());
         }
-        let (next, looks) = on.decide(now);
-        let why = match &next {
-            Next::Wait(waits) => {
-                on.wait(&entry.name, *waits, looks);
-                return Ok(());
-            }
-            Next::Abort(objection) => objection.to_string(),
-            Next::Promote => format!("nothing spoke against it: {}", on.told(active)),
+        let due = match on.record.plan {
+            RolloutPlan::Canary { promote_after, .. } => on.judged(&entry.name, active, promote_after, now),
+            RolloutPlan::Shadow { .. } => on.timed(active),
         };
+        let Some((due, why)) = due else { return Ok(()) };
         // Somebody who ends it by hand has it; what was seen now is seen the next time too.
         let Ok(_busy) = entry.busy(HOST) else { return Ok(()) };
-        match next {
-            Next::Promote => self.promote_now(entry, on, HOST, &why).await,
-            Next::Abort(_) | Next::Wait(_) => self.abort_now(entry, on, HOST, &why).await,
+        match due {
+            Due::Promote => self.promote_now(entry, on, HOST, &why).await,
+            Due::Abort => self.abort_now(entry, on, HOST, &why).await,
+            Due::End => self.end_now(entry, on, HOST, &why).await,
         }
     }
 }
 
 impl OnTrial {
-    /// What is to become of it, by what both versions came to.
-    fn decide(&self, now: Instant) -> (Next, Looks) {
-        let RolloutPlan::Canary { promote_after, .. } = self.record.plan;
+    /// What is due for a canary and why, by what both versions came to.
+    fn judged(
+        &self,
+        handler: &str,
+        active: &Loaded,
+        promote_after: Option<Duration>,
+        now: Instant,
+    ) -> Option<(Due, String)> {
         let (stable, candidate) = (self.trial.stable.evidence(), self.trial.tried.evidence());
-        decide(&Situation {
+        let (next, looks) = decide(&Situation {
             stable: &stable,
             candidate: &candidate,
             elapsed: now.saturating_duration_since(self.watched.since),
             promote_after,
             looks: self.watched.lock().looks,
-        })
+        });
+        match next {
+            Next::Wait(waits) => {
+                self.wait(handler, waits, looks);
+                None
+            }
+            Next::Abort(objection) => Some((Due::Abort, objection.to_string())),
+            Next::Promote => Some((Due::Promote, format!("nothing spoke against it: {}", self.told(active)))),
+        }
+    }
+
+    /// What is due for a shadow, by the wall clock.
+    fn timed(&self, active: &Loaded) -> Option<(Due, String)> {
+        let left = shadow::left(self.record.ends_at(), SystemTime::now())?;
+        left.is_zero().then(|| (Due::End, format!("it had its time: {}", self.told(active))))
     }
 
     fn wait(&self, handler: &str, waits: Waits, looks: Looks) {
@@ -124,9 +149,12 @@ impl OnTrial {
 
     /// What it waits for, in words.
     pub(super) fn note(&self) -> String {
-        let RolloutPlan::Canary { promote_after, .. } = self.record.plan;
+        if let Way::Shadow(shadow) = &self.trial.way {
+            let left = shadow::left(self.record.ends_at(), SystemTime::now());
+            return shadow::note(&shadow.books().counts(), left);
+        }
         let (stable, candidate) = (self.trial.stable.evidence(), self.trial.tried.evidence());
-        let waits = waits(&stable, &candidate, self.watched.since.elapsed(), promote_after);
+        let waits = waits(&stable, &candidate, self.watched.since.elapsed(), self.record.plan.after());
         waits.map_or_else(|| "is about to be promoted".to_owned(), |waits| waits.to_string())
     }
 }

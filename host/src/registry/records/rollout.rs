@@ -16,9 +16,9 @@ pub(super) const TABLE: &str = "
 CREATE TABLE rollout (
     handler          TEXT    PRIMARY KEY,
     number           INTEGER NOT NULL,  -- the version that is tried
-    kind             TEXT    NOT NULL,  -- canary
+    kind             TEXT    NOT NULL,  -- canary, shadow
     share            INTEGER NOT NULL,  -- in hundredths of a percent
-    promote_after_ms INTEGER,           -- NULL: not by itself
+    promote_after_ms INTEGER,           -- or a shadow ends; NULL: not by itself
     started_ms       INTEGER NOT NULL,
     started_by       TEXT    NOT NULL
 ) WITHOUT ROWID;";
@@ -31,18 +31,18 @@ impl Records {
         plan: &RolloutPlan,
     ) -> Result<(VersionRecord, RolloutRecord), RegistryError> {
         let now = millis(SystemTime::now());
-        let RolloutPlan::Canary { promote_after, .. } = plan;
-        let promote_after = promote_after.map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+        let after = plan.after().map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
         self.change(|transaction| {
             let (name, by) = (&new.handler, &new.deployed_by);
             let number = insert(transaction, new, now)?;
             transaction.execute(
                 "INSERT INTO rollout (handler, number, kind, share, promote_after_ms, started_ms, started_by)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                params![name, number, plan.name(), plan.share().hundredths(), promote_after, now, by],
+                params![name, number, plan.name(), plan.share().hundredths(), after, now, by],
             )?;
             let event = match plan {
                 RolloutPlan::Canary { .. } => Event::CanaryStarted,
+                RolloutPlan::Shadow { .. } => Event::ShadowStarted,
             };
             let detail = format!("{} of the messages; {}", plan.share(), new.source);
             happened(transaction, name, Some(number), event, by, &detail)?;
@@ -72,10 +72,11 @@ impl Records {
         name: &str,
         number: u64,
         by: &str,
+        event: Event,
         detail: &str,
     ) -> Result<(), RegistryError> {
         self.end_rollout(name, number, |transaction| {
-            happened(transaction, name, Some(number.cast_signed()), Event::Aborted, by, detail)
+            happened(transaction, name, Some(number.cast_signed()), event, by, detail)
         })
     }
 
@@ -128,12 +129,11 @@ fn read(row: &Row<'_>) -> rusqlite::Result<RolloutRecord> {
     let share = row.get::<_, u16>(2)?;
     let share = Share::from_hundredths(share).ok_or_else(|| unreadable(2, Unknown("share", share.to_string())))?;
     let kind: String = row.get(1)?;
+    let after: Option<i64> = row.get(3)?;
+    let after = after.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
     let plan = match kind.as_str() {
-        "canary" => {
-            let promote_after: Option<i64> = row.get(3)?;
-            let promote_after = promote_after.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default()));
-            RolloutPlan::Canary { share, promote_after }
-        }
+        "canary" => RolloutPlan::Canary { share, promote_after: after },
+        "shadow" => RolloutPlan::Shadow { share, ends_after: after },
         _ => return Err(unreadable(1, Unknown("kind of rollout", kind))),
     };
     Ok(RolloutRecord {

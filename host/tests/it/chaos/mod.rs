@@ -14,6 +14,7 @@ mod fsync;
 mod jetstream;
 mod rig;
 mod rollouts;
+mod shadows;
 mod swap;
 
 use std::sync::Arc;

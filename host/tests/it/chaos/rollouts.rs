@@ -14,19 +14,19 @@ use super::{Feed, audit, until_settled};
 use crate::support::nats::NatsServer;
 use crate::support::until;
 
-fn begin(rig: &Rig, query: &str, module: &[u8]) -> Done {
+pub(super) fn begin(rig: &Rig, query: &str, module: &[u8]) -> Done {
     match rig.deploy_as(query, module) {
         Some(Line::Done(done)) => *done,
         other => panic!("{query}: {other:?}"),
     }
 }
 
-fn jetstream(server: &NatsServer) -> String {
+pub(super) fn jetstream(server: &NatsServer) -> String {
     let streams = "streams.IN = { subjects = [\"in.>\"] }\nstreams.OUT = { subjects = [\"out.>\"] }";
     format!("type = \"jetstream\"\nservers = [\"{}\"]\n{streams}", server.url())
 }
 
-fn rollout(rig: &Rig) -> RolloutView {
+pub(super) fn rollout(rig: &Rig) -> RolloutView {
     rig.handler().rollout.expect("a version is tried")
 }
 
@@ -94,6 +94,11 @@ const PLACES: [(&str, Option<&str>, u64, Option<u64>); 7] = [
 
 #[test]
 fn killed_at_each_step_of_a_canary_the_next_start_goes_on_with_it_or_knows_nothing_of_it() {
+    killed_at_each_step("canary=50%25");
+}
+
+/// Kills the host at each step of a rollout that is begun as the query says.
+pub(super) fn killed_at_each_step(query: &str) {
     for (place, asked, active, tried) in PLACES {
         let mut rig = Rig::new("type = \"embedded\"", Duration::from_secs(30), "");
         // The first version is deployed by a life that is not cut short.
@@ -101,7 +106,7 @@ fn killed_at_each_step_of_a_canary_the_next_start_goes_on_with_it_or_knows_nothi
         rig.drain();
         rig.dies_at = Some(place);
         rig.start();
-        let answer = rig.deploy_as("canary=50%25", &ledger(2));
+        let answer = rig.deploy_as(query, &ledger(2));
         assert!(!matches!(answer, Some(Line::Failed(_))), "{place}: {answer:?}");
         if let Some(asked) = asked {
             assert!(matches!(answer, Some(Line::Done(_))), "{place}: {answer:?}");
@@ -115,7 +120,7 @@ fn killed_at_each_step_of_a_canary_the_next_start_goes_on_with_it_or_knows_nothi
         assert_eq!((handler.active, found), (Some(active), tried), "{place}");
         // From there it goes on as ever: what is tried is promoted, and else it is begun again.
         if tried.is_none() {
-            begin(&rig, "canary=50%25", &ledger(3));
+            begin(&rig, query, &ledger(3));
         }
         assert_eq!(rig.post("promote").unwrap().0, 200, "{place}");
         assert_eq!(rig.handler().rollout, None, "{place}");

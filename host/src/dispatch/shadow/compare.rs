@@ -1,0 +1,240 @@
+//! Whether two runs of a message did the same, and how they differ, in words. Pure.
+//!
+//! | compared | the same when |
+//! |---|---|
+//! | outcome | it is of the same kind; what the handler retries, defers, rejects or skips, for the same reason; faults, of the same kind |
+//! | outputs, of what both completed | there are as many, in the same order, each with the same broker, subject, headers and body |
+//!
+//! Time and fuel are figures and no differences. Words beside a reason are for people, and may say a time or a number.
+
+use crate::dispatch::shadow::Ran;
+use crate::outcome::Outcome;
+use crate::settle::outputs::Routed;
+use crate::telemetry::CopyFate;
+
+/// What the candidate's run is, beside the other one's.
+pub(super) fn compare(stable: &Ran, candidate: &Ran) -> CopyFate {
+    match (&stable.outcome, &candidate.outcome) {
+        (Outcome::Completed(_), Outcome::Completed(_)) => match first_difference(stable, candidate) {
+            None => CopyFate::Same,
+            Some(_) => CopyFate::OtherOutputs,
+        },
+        (one, other) if is_same(one, other) => CopyFate::Same,
+        (_, Outcome::Fault(_)) => CopyFate::OtherFault,
+        (
+            _,
+            Outcome::Completed(_)
+            | Outcome::Retry { .. }
+            | Outcome::Defer { .. }
+            | Outcome::Rejected(_)
+            | Outcome::Skipped(_),
+        ) => CopyFate::OtherOutcome,
+    }
+}
+
+fn is_same(one: &Outcome, other: &Outcome) -> bool {
+    match (one, other) {
+        (Outcome::Completed(_), Outcome::Completed(_)) => true,
+        (Outcome::Retry { reason: one, .. }, Outcome::Retry { reason: other, .. })
+        | (Outcome::Defer { reason: one, .. }, Outcome::Defer { reason: other, .. })
+        | (Outcome::Rejected(one), Outcome::Rejected(other))
+        | (Outcome::Skipped(one), Outcome::Skipped(other)) => one.code == other.code,
+        // The fingerprint has the module's digest in it, and so differs in any case.
+        (Outcome::Fault(one), Outcome::Fault(other)) => one.kind == other.kind,
+        (
+            Outcome::Completed(_)
+            | Outcome::Retry { .. }
+            | Outcome::Defer { .. }
+            | Outcome::Rejected(_)
+            | Outcome::Skipped(_)
+            | Outcome::Fault(_),
+            _,
+        ) => false,
+    }
+}
+
+/// How two runs differ, on one line, without anything of a header or a body; nothing when they do not.
+pub(super) fn told(stable: &Ran, candidate: &Ran) -> String {
+    match (&stable.outcome, &candidate.outcome) {
+        (Outcome::Completed(_), Outcome::Completed(_)) => first_difference(stable, candidate).unwrap_or_default(),
+        (one, other) if is_same(one, other) => String::new(),
+        (one, other) => format!("{} would have been {}", in_short(one), in_short(other)),
+    }
+}
+
+/// The code of an outcome, with the handler's own reason where it gave one.
+fn in_short(outcome: &Outcome) -> String {
+    let code = outcome.code();
+    match outcome {
+        Outcome::Retry { reason, .. }
+        | Outcome::Defer { reason, .. }
+        | Outcome::Rejected(reason)
+        | Outcome::Skipped(reason) => format!("{code} ({})", reason.code),
+        Outcome::Completed(_) | Outcome::Fault(_) => code.to_string(),
+    }
+}
+
+/// The first thing that differs between the outputs of two runs.
+fn first_difference(stable: &Ran, candidate: &Ran) -> Option<String> {
+    let (ours, theirs) = (&stable.outputs, &candidate.outputs);
+    let pairs = ours.iter().zip(theirs).enumerate();
+    let differs = pairs.map(|(index, (ours, theirs))| output_difference(index + 1, ours, theirs)).find_map(|one| one);
+    // How many there are says the most; which one differs comes next.
+    if ours.len() == theirs.len() {
+        return differs;
+    }
+    let plural = if ours.len() == 1 { "" } else { "s" };
+    Some(format!("{} output{plural} would have been {}", ours.len(), theirs.len()))
+}
+
+fn output_difference(number: usize, ours: &Routed, theirs: &Routed) -> Option<String> {
+    let place = |routed: &Routed| format!("`{}` on broker `{}`", routed.publish.subject, routed.broker);
+    if (&ours.broker, &ours.publish.subject) != (&theirs.broker, &theirs.publish.subject) {
+        return Some(format!("output {number} to {} would have gone to {}", place(ours), place(theirs)));
+    }
+    if ours.publish.headers != theirs.publish.headers {
+        return Some(format!("output {number} would have had other headers"));
+    }
+    let (one, other) = (&ours.publish.body, &theirs.publish.body);
+    if one == other {
+        return None;
+    }
+    let same = one.iter().zip(other.iter()).take_while(|(one, other)| one == other).count();
+    let sizes = format!("{} bytes would have been {}", one.len(), other.len());
+    Some(format!("output {number} would have had another body: {sizes}, from byte {same} on"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::message::{Headers, Publish};
+    use crate::outcome::{Fault, FaultKind, Reason, TrapCode, Usage};
+
+    fn reason(code: &str, detail: &str) -> Reason {
+        Reason { code: code.to_owned(), detail: Some(detail.to_owned()) }
+    }
+
+    fn ran(outcome: Outcome) -> Ran {
+        Ran { outcome, outputs: Vec::new(), usage: Usage::default() }
+    }
+
+    fn retry(code: &str, seconds: u64) -> Ran {
+        ran(Outcome::Retry { after: Some(Duration::from_secs(seconds)), reason: reason(code, &seconds.to_string()) })
+    }
+
+    fn rejected(code: &str, detail: &str) -> Ran {
+        ran(Outcome::Rejected(reason(code, detail)))
+    }
+
+    fn fault(kind: FaultKind, fingerprint: u64) -> Ran {
+        ran(Outcome::Fault(Fault { kind, detail: fingerprint.to_string(), fingerprint, backtrace: Vec::new() }))
+    }
+
+    /// Subject, a header, body.
+    type Plain = (&'static str, &'static str, &'static str);
+
+    fn completed(outputs: &[Plain]) -> Ran {
+        let routed = outputs.iter().map(|(subject, header, body)| {
+            let mut headers = Headers::default();
+            headers.push("Kind", header.as_bytes().to_vec());
+            // The id says which version made it up, and is no difference.
+            let id = Some(format!("{subject}{header}{body}"));
+            let publish =
+                Publish { subject: (*subject).to_owned(), id, headers, body: body.as_bytes().to_vec().into() };
+            Routed { broker: "queue".into(), publish }
+        });
+        Ran { outcome: Outcome::Completed(Vec::new()), outputs: routed.collect(), usage: Usage::default() }
+    }
+
+    fn check(stable: &Ran, candidate: &Ran, fate: CopyFate, words: &str) {
+        assert_eq!(compare(stable, candidate), fate, "{stable:?} {candidate:?}");
+        assert_eq!(told(stable, candidate), words);
+    }
+
+    #[test]
+    fn outcomes_are_the_same_by_their_kind_and_their_reason() {
+        let trap = |code| FaultKind::Trap(code);
+        let (same, outcome, other_fault) = (CopyFate::Same, CopyFate::OtherOutcome, CopyFate::OtherFault);
+        check(&completed(&[]), &completed(&[]), same, "");
+        check(&retry("busy", 1), &retry("busy", 60), same, "");
+        check(
+            &retry("busy", 1),
+            &retry("gone", 1),
+            outcome,
+            "handler-retry (busy) would have been handler-retry (gone)",
+        );
+        check(&rejected("bad", "at 3"), &rejected("bad", "at 4"), same, "");
+        check(
+            &rejected("bad", ""),
+            &retry("bad", 1),
+            outcome,
+            "handler-rejected (bad) would have been handler-retry (bad)",
+        );
+        let skipped = |code| ran(Outcome::Skipped(reason(code, "")));
+        check(&skipped("old"), &skipped("old"), same, "");
+        check(&skipped("old"), &skipped("new"), outcome, "skipped (old) would have been skipped (new)");
+        let deferred = |code| ran(Outcome::Defer { after: Duration::ZERO, reason: reason(code, "") });
+        check(&deferred("shut"), &deferred("shut"), same, "");
+        check(&deferred("shut"), &skipped("shut"), outcome, "deferred (shut) would have been skipped (shut)");
+        check(&fault(FaultKind::OutOfFuel, 1), &fault(FaultKind::OutOfFuel, 2), same, "");
+        check(
+            &fault(trap(TrapCode::Unreachable), 1),
+            &fault(trap(TrapCode::OutOfBounds), 1),
+            other_fault,
+            "trap:unreachable would have been trap:out-of-bounds",
+        );
+        check(&completed(&[]), &fault(FaultKind::Timeout, 1), other_fault, "completed would have been timeout");
+        check(
+            &rejected("bad", ""),
+            &fault(FaultKind::Denied, 1),
+            other_fault,
+            "handler-rejected (bad) would have been denied",
+        );
+        // It is better than the other one, and differs all the same.
+        check(&fault(FaultKind::Timeout, 1), &completed(&[]), outcome, "timeout would have been completed");
+    }
+
+    #[test]
+    fn outputs_are_the_same_in_order_by_where_they_go_their_headers_and_their_bytes() {
+        let one = completed(&[("a", "x", "12345"), ("b", "y", "")]);
+        check(&one, &one.clone(), CopyFate::Same, "");
+        let rows: [(&[Plain], &str); 7] = [
+            (&[("a", "x", "12345")], "2 outputs would have been 1"),
+            (&[], "2 outputs would have been 0"),
+            (
+                &[("b", "y", ""), ("a", "x", "12345")],
+                "output 1 to `a` on broker `queue` would have gone to `b` on broker `queue`",
+            ),
+            (&[("a", "x", "12345"), ("b", "z", "")], "output 2 would have had other headers"),
+            (
+                &[("a", "x", "12x45"), ("b", "y", "")],
+                "output 1 would have had another body: 5 bytes would have been 5, from byte 2 on",
+            ),
+            (
+                &[("a", "x", "1234"), ("b", "y", "")],
+                "output 1 would have had another body: 5 bytes would have been 4, from byte 4 on",
+            ),
+            (
+                &[("a", "x", "12345"), ("b", "y", "!")],
+                "output 2 would have had another body: 0 bytes would have been 1, from byte 0 on",
+            ),
+        ];
+        for (outputs, words) in rows {
+            check(&one, &completed(outputs), CopyFate::OtherOutputs, words);
+        }
+        check(&completed(&[("a", "x", "")]), &completed(&[]), CopyFate::OtherOutputs, "1 output would have been 0");
+        let mut elsewhere = one.clone();
+        elsewhere.outputs.iter_mut().for_each(|routed| routed.broker = "other".into());
+        let words = "output 1 to `a` on broker `queue` would have gone to `a` on broker `other`";
+        check(&one, &elsewhere, CopyFate::OtherOutputs, words);
+    }
+
+    #[test]
+    fn time_and_fuel_are_no_differences() {
+        let mut slow = completed(&[("a", "x", "1")]);
+        slow.usage = Usage { fuel: 1 << 40, duration: Duration::from_secs(60), ..Usage::default() };
+        check(&completed(&[("a", "x", "1")]), &slow, CopyFate::Same, "");
+    }
+}
