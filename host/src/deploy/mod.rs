@@ -5,6 +5,8 @@
 //!              (nothing has changed until here)                                the records: one transaction, then the slot
 //! ```
 //!
+//! Between `golden` and the switch a version is made ready for its first messages, which decides nothing.
+//!
 //! Invariants:
 //! - A module that fails any step changes nothing: no version is recorded, and what runs goes on.
 //! - The records change before the slot: whatever the host dies of, the next start runs the old or the new version whole.
@@ -220,7 +222,12 @@ impl Deployments {
         let was_loaded = kept.is_some();
         let loaded = match kept {
             Some(loaded) => loaded,
-            None => self.load(handler, target).await?,
+            None => {
+                let loaded = self.load(handler, target).await?;
+                let active = entry.active();
+                self.sandbox.warm(&loaded.version, active.as_ref().map(|active| active.version.as_ref())).await;
+                loaded
+            }
         };
         if let Err(error) = self.registry.activate(handler, target.number, by, Event::RolledBack).await {
             entry.keep_loaded(loaded);

@@ -241,6 +241,8 @@ pub(super) async fn check(
         .map_err(|error| Stopped::at(Step::Init, error))?;
     say.done(format!("{} fuel, {} bytes of memory", used.fuel, used.memory_peak));
     let golden = try_golden(deployments, terms, &version, active.as_ref(), say).await?;
+    // Last, so that nothing pushes it out again before its first message.
+    deployments.sandbox.warm(&version, active.as_ref().map(|active| active.version.as_ref())).await;
     let new = NewVersion {
         handler: entry.name.clone(),
         digest: kept.digest().clone(),

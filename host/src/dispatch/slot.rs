@@ -97,7 +97,7 @@ impl Slot {
 
     /// Puts a version in the place of the one before, which is given back. What runs finishes on the old one; what the
     /// old one kept for its next message is dropped. A trial that was on is over: its candidate may be the one that
-    /// comes into the place.
+    /// comes into the place. So may what runs already, under another number.
     pub fn swap(&self, version: Arc<Deployed>) -> Option<Arc<Deployed>> {
         version.handler.serve();
         let before = self.lineup.swap(Arc::new(Lineup { active: Some(Arc::clone(&version)), trial: None }));
@@ -106,8 +106,10 @@ impl Slot {
             over.end();
         }
         let candidate = before.trial.as_ref().map(|trial| &trial.candidate);
-        for gone in before.active.iter().chain(candidate).filter(|gone| !Arc::ptr_eq(gone, &version)) {
-            gone.handler.rest();
+        for gone in before.active.iter().chain(candidate) {
+            if !Arc::ptr_eq(&gone.handler, &version.handler) {
+                gone.handler.rest();
+            }
         }
         before.active.clone()
     }
@@ -222,6 +224,16 @@ mod tests {
         assert!(gone.upgrade().is_some(), "something still runs on it");
         drop(running);
         assert!(gone.upgrade().is_none(), "nothing runs on it any more");
+    }
+
+    #[test]
+    fn what_runs_already_goes_on_to_serve_under_another_number() {
+        let (quiet, first) = version(1);
+        let again = Deployed { number: 2, handler: Arc::clone(&quiet) as _, ..Arc::into_inner(version(2).1).unwrap() };
+        let slot = Slot::holding(first);
+        slot.swap(Arc::new(again));
+        assert_eq!(slot.active().unwrap().number, 2);
+        assert!(!quiet.resting.load(Ordering::Acquire), "its instances are kept for the next message");
     }
 
     #[tokio::test]

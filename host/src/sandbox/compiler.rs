@@ -11,6 +11,9 @@ use super::error::SandboxError;
 /// others want, and the largest module that we know (16 s of one core) ends within its two minutes even then.
 const NICE: i32 = 10;
 
+/// The same for what takes a millisecond or so and should not be long in coming: five steps leave a quarter of a core.
+const NICE_FOR_SHORT_WORK: i32 = 5;
+
 /// Where the compiler runs.
 #[derive(Debug)]
 pub(super) struct Compiler {
@@ -22,12 +25,7 @@ impl Compiler {
     pub(super) fn start() -> Result<Self, SandboxError> {
         let pool = ThreadPoolBuilder::new()
             .thread_name(|number| format!("compile-{number}"))
-            .start_handler(|_| {
-                // On Linux this is the thread's own, not the process's. Where it is not allowed, it compiles all the same.
-                if let Err(error) = rustix::process::nice(NICE) {
-                    tracing::debug!(%error, "the priority of a compiling thread could not be lowered");
-                }
-            })
+            .start_handler(|_| be_nice(NICE))
             .build();
         Ok(Self { pool: pool.map_err(|source| SandboxError::Compiler { source })? })
     }
@@ -35,6 +33,18 @@ impl Compiler {
     /// Does work there, and waits for it. What the work does in parallel is done there too.
     pub(super) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.pool.install(work)
+    }
+}
+
+/// From here on the thread that calls, which has no long work to do, gives way to those that run handlers.
+pub(super) fn give_way() {
+    be_nice(NICE_FOR_SHORT_WORK);
+}
+
+fn be_nice(steps: i32) {
+    // On Linux this is the thread's own, not the process's. Where it is not allowed, it works all the same.
+    if let Err(error) = rustix::process::nice(steps) {
+        tracing::debug!(%error, "the priority of a thread beside the handlers could not be lowered");
     }
 }
 

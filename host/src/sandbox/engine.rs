@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use super::disposer::Disposer;
 use super::error::SandboxError;
 use super::fault::FRAMES;
 use super::state::State;
@@ -63,6 +64,8 @@ pub(super) struct Station {
     pub(super) reusable: Arc<Semaphore>,
     /// The most permits there are.
     pub(super) max_instances: u32,
+    /// Where versions and idle instances go when nothing runs on them any more.
+    pub(super) disposer: Arc<Disposer>,
     /// Ticks as long as there is a version that may run.
     _ticker: Arc<Ticker>,
 }
@@ -75,7 +78,12 @@ impl std::fmt::Debug for Station {
 
 impl Station {
     /// Makes an engine and gives it to the tick.
-    pub(super) fn new(kind: EngineKind, options: &SandboxOptions, ticker: &Arc<Ticker>) -> Result<Self, SandboxError> {
+    pub(super) fn new(
+        kind: EngineKind,
+        options: &SandboxOptions,
+        ticker: &Arc<Ticker>,
+        disposer: &Arc<Disposer>,
+    ) -> Result<Self, SandboxError> {
         let build = || {
             // A component that needs more than one permit's slots must fit even when it is alone.
             let max_instances = options.max_instances.get().max(permits_for(MEMORIES, TABLES));
@@ -97,6 +105,7 @@ impl Station {
             permits: Arc::new(Semaphore::new(permits)),
             reusable: Arc::new(Semaphore::new((permits / 2).max(1))),
             max_instances,
+            disposer: Arc::clone(disposer),
             _ticker: Arc::clone(ticker),
         })
     }

@@ -17,6 +17,12 @@ pub enum SandboxError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The thread that gives back what nothing runs on could not be started.
+    #[error("starting the thread that gives back the memory of replaced versions")]
+    Disposer {
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The threads that compile could not be started.
     #[error("starting the sandbox's compiler threads")]
     Compiler {

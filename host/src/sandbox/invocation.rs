@@ -22,7 +22,7 @@ use super::entry::{Answer, Handle};
 use super::fault::{self, Circumstances, Stop};
 use super::limits::Limits;
 use super::state::State;
-use super::version::Version;
+use super::version::{ReusePlace, Version};
 use crate::broker::lease::Lease;
 use crate::handler::{Call, Handler as _, Run};
 use crate::outcome::{Fault, Outcome, Usage};
@@ -45,7 +45,7 @@ pub(super) struct Instance {
     clock: Arc<Clock>,
     served: u32,
     /// Its place among the instances that are kept for reuse, once it has one.
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<ReusePlace>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -112,6 +112,26 @@ pub(super) async fn init(version: &Version) -> Result<Usage, Fault> {
     }
 }
 
+/// Starts an instance for a message that is to come, under the limits of a run and until the lease ends; `None`: it did not
+/// start, or more than half of all instances are in use.
+pub(super) async fn start_ahead(version: &Version, lease: &Lease) -> Option<Instance> {
+    let (permits, limits) = (&version.station.permits, &version.limits);
+    let half = usize::try_from(version.station.max_instances / 2).unwrap_or(usize::MAX);
+    if permits.available_permits() <= half {
+        return None;
+    }
+    let permit = Arc::clone(permits).try_acquire_many_owned(version.permits).ok()?;
+    let mut instance = Instance::new(version, permit);
+    instance.begin(limits, Instant::now(), None);
+    let clock = Arc::clone(&instance.clock);
+    drive(instance.start(version), &clock, lease).await.ok()?.ok()?;
+    // The start belongs to no message: neither what it said nor that it ran is the first one's.
+    let state = instance.store.data_mut();
+    drop((state.log.finish(), std::mem::take(&mut state.measurements)));
+    instance.served = 0;
+    Some(instance)
+}
+
 /// Takes the permits for one more instance; waits while all are taken, at the longest until the lease ends.
 async fn permit(version: &Version, lease: &Lease) -> Result<OwnedSemaphorePermit, Stop> {
     let permits = &version.station.permits;
@@ -162,7 +182,7 @@ impl Instance {
     /// Gets a place among the instances that are kept for reuse, when there is one.
     pub(super) fn find_place(&mut self, version: &Version) -> bool {
         if self.place.is_none() {
-            self.place = Arc::clone(&version.station.reusable).try_acquire_many_owned(version.permits).ok();
+            self.place = version.find_place();
         }
         self.place.is_some()
     }
@@ -188,7 +208,7 @@ impl Instance {
         let handle = match self.handle.take() {
             Some(handle) => handle,
             None => {
-                let instance = version.pre.instantiate_async(&mut *store).await?;
+                let instance = version.linked()?.instantiate_async(&mut *store).await?;
                 version.entry.of(store, instance)?
             }
         };

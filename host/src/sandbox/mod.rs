@@ -16,6 +16,7 @@ mod compiled;
 mod compiler;
 mod contract;
 mod convert;
+mod disposer;
 mod engine;
 mod entry;
 mod error;
@@ -29,6 +30,7 @@ mod module;
 mod state;
 mod ticker;
 mod version;
+mod warm;
 mod wasi;
 mod wrap;
 
@@ -42,6 +44,7 @@ use tokio::sync::Semaphore;
 use cache::Cache;
 use compiler::Compiler;
 pub use contract::Contract;
+use disposer::Disposer;
 use engine::{EngineKind, Station};
 pub use error::{LoadError, SandboxError};
 use limits::Limits;
@@ -95,6 +98,7 @@ pub struct Sandbox {
     options: SandboxOptions,
     cache: Option<Arc<Cache>>,
     ticker: Arc<Ticker>,
+    disposer: Arc<Disposer>,
     metered: Arc<Station>,
     /// Made when the first unmetered handler is loaded: most hosts never have one.
     unmetered: OnceLock<Arc<Station>>,
@@ -111,11 +115,13 @@ impl Sandbox {
     /// cannot be trusted is not an error: it is not used, and a warning says why.
     pub fn new(options: SandboxOptions) -> Result<Arc<Self>, SandboxError> {
         let ticker = Arc::new(Ticker::start()?);
-        let metered = Arc::new(Station::new(EngineKind::Metered, &options, &ticker)?);
+        let disposer = Arc::new(Disposer::start()?);
+        let metered = Arc::new(Station::new(EngineKind::Metered, &options, &ticker, &disposer)?);
         let cache = options.cache_dir.as_deref().and_then(|dir| Cache::open(dir).map(Arc::new));
         let compiling = Arc::new(Semaphore::new(usize::try_from(options.compile_threads.get()).unwrap_or(1)));
         let compiler = Arc::new(Compiler::start()?);
-        Ok(Arc::new(Self { options, cache, ticker, metered, unmetered: OnceLock::new(), compiling, compiler }))
+        let unmetered = OnceLock::new();
+        Ok(Arc::new(Self { options, cache, ticker, disposer, metered, unmetered, compiling, compiler }))
     }
 
     /// Makes a version of a module: checks it, compiles it or takes the compiled code from the cache, and links it.
@@ -168,6 +174,16 @@ impl Sandbox {
         }
     }
 
+    /// Makes a version ready for its first messages: the pool has slots for it on every core. When its instances are reused, as many wait for messages afterwards as the version that it is to replace has now, at the
+    /// most. This gives way to what runs, takes half a second at the most, and is no check: what a module cannot do here
+    /// its messages will meet, as far as [`Version::init`] has not.
+    pub async fn warm(&self, version: &Arc<Version>, replaced: Option<&Version>) {
+        let (version, runtime) = (Arc::clone(version), tokio::runtime::Handle::current());
+        let keep = replaced.map_or(0, Version::kept);
+        // Only a panic or the runtime's end can fail it, and both are told elsewhere.
+        let _ended = tokio::task::spawn_blocking(move || warm::warm(&version, keep, &runtime)).await;
+    }
+
     fn station(&self, kind: EngineKind) -> Result<Arc<Station>, SandboxError> {
         match kind {
             EngineKind::Metered => Ok(Arc::clone(&self.metered)),
@@ -175,7 +191,7 @@ impl Sandbox {
                 if let Some(station) = self.unmetered.get() {
                     return Ok(Arc::clone(station));
                 }
-                let made = Arc::new(Station::new(kind, &self.options, &self.ticker)?);
+                let made = Arc::new(Station::new(kind, &self.options, &self.ticker, &self.disposer)?);
                 Ok(Arc::clone(self.unmetered.get_or_init(|| made)))
             }
         }

@@ -2,11 +2,14 @@
 //!
 //! Invariants:
 //! - A version never changes; a reload makes another one, and runs of this one finish on it.
-//! - Idle instances are bounded, and only a run without a fault leaves one behind.
+//! - Idle instances are bounded, and only a run or a start without a fault leaves one behind.
+//! - What it held is given back beside the runs: neither its last run nor the switch to the next version waits for that.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{Component, InstancePre};
 
 use super::contract::Contract;
@@ -32,13 +35,16 @@ pub struct Version {
     contract: Contract,
     imports: Vec<String>,
     exports: Vec<String>,
-    pub(super) pre: InstancePre<State>,
+    /// Taken only when the version goes.
+    pre: Option<InstancePre<State>>,
     pub(super) entry: Entry,
     pub(super) station: Arc<Station>,
     pub(super) limits: Arc<Limits>,
     /// Instance permits that one instance of this version takes.
     pub(super) permits: u32,
     idle: Mutex<Idle>,
+    /// Instances that have a place among those that are kept for reuse, running or idle.
+    kept: Arc<AtomicUsize>,
 }
 
 /// Instances that wait for the next message.
@@ -47,6 +53,18 @@ struct Idle {
     /// No message will come for now: nothing is kept.
     resting: bool,
     instances: Vec<Instance>,
+}
+
+/// The place of one instance among those that are kept for reuse.
+pub(super) struct ReusePlace {
+    kept: Arc<AtomicUsize>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for ReusePlace {
+    fn drop(&mut self) {
+        self.kept.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for Version {
@@ -90,12 +108,13 @@ impl Version {
             contract,
             imports,
             exports,
-            pre,
+            pre: Some(pre),
             entry,
             station,
             limits: Arc::new(limits),
             permits,
             idle: Mutex::default(),
+            kept: Arc::default(),
         })
     }
 
@@ -142,6 +161,24 @@ impl Version {
         invocation::init(self).await
     }
 
+    /// What makes instances.
+    pub(super) fn linked(&self) -> wasmtime::Result<&InstancePre<State>> {
+        self.pre.as_ref().ok_or_else(|| wasmtime::format_err!("the version is being given back"))
+    }
+
+    /// How many of its instances are kept for reuse, running or idle.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.kept.load(Ordering::Relaxed)
+    }
+
+    /// A place for one more instance among those that are kept for reuse, when there is one.
+    pub(super) fn find_place(&self) -> Option<ReusePlace> {
+        let permit = Arc::clone(&self.station.reusable).try_acquire_many_owned(self.permits).ok()?;
+        self.kept.fetch_add(1, Ordering::Relaxed);
+        Some(ReusePlace { kept: Arc::clone(&self.kept), _permit: permit })
+    }
+
     /// An instance that an earlier run left.
     pub(super) fn take_idle(&self) -> Option<Instance> {
         if self.limits.reuse.get() == 1 {
@@ -153,7 +190,8 @@ impl Version {
     /// Keeps an instance for the next message when one may come, and it has messages left, and there is a place; else
     /// drops it.
     pub(super) fn keep(&self, mut instance: Instance) {
-        if instance.served() < self.limits.reuse.get() && instance.find_place(self) {
+        let reuse = self.limits.reuse.get();
+        if reuse > 1 && instance.served() < reuse && instance.find_place(self) {
             let mut idle = self.idle();
             if !idle.resting {
                 idle.instances.push(instance);
@@ -185,9 +223,18 @@ impl Handler for Version {
         let mut idle = self.idle();
         idle.resting = true;
         let instances = std::mem::take(&mut idle.instances);
-        // Dropping one gives memory back to the system, which takes its time: not under the lock.
         drop(idle);
-        drop(instances);
+        // Dropping one gives memory back to the system, which takes its time.
+        if !instances.is_empty() {
+            self.station.disposer.take(instances);
+        }
+    }
+}
+
+impl Drop for Version {
+    fn drop(&mut self) {
+        let idle = std::mem::take(self.idle.get_mut().unwrap_or_else(PoisonError::into_inner));
+        self.station.disposer.take((idle.instances, self.pre.take()));
     }
 }
 

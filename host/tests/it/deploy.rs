@@ -16,11 +16,13 @@ use tidegate::registry::{Digest, RegistryError};
 use tidegate::telemetry::Metrics;
 use tokio::time::Instant;
 
+use crate::broker_contract::eventually;
 use crate::chaos::ledger;
 use crate::embedded_disk::SmallDisk;
 use crate::sandbox::sandbox;
 use crate::support::guests::guest;
 use crate::support::modules::{answer, handler, handler_with_memory, plain};
+use crate::warm::{mapped, slots_made_ready};
 
 /// A host's data, and its handler `h`.
 struct Place {
@@ -226,7 +228,7 @@ async fn a_replaced_version_is_given_back_after_its_last_run() {
     deploy(&host, &guest("behaviours")).await;
     let first = active(&host);
     let (gone, code) = (Arc::downgrade(&first), Arc::downgrade(&first.handler));
-    let running = tokio::spawn(async move { run(&first, &message("probe.sleep", "1500")).await });
+    let running = tokio::spawn(async move { run(&first, &message("probe.sleep", "5000")).await });
     // Two replaced versions stay ready; the first one is beyond them now.
     for number in 1..=3 {
         deploy(&host, &ledger(number)).await;
@@ -237,6 +239,28 @@ async fn a_replaced_version_is_given_back_after_its_last_run() {
     assert!(gone.upgrade().is_none() && code.upgrade().is_none());
     let states: Vec<_> = host.show("h").await.unwrap().versions.iter().map(|version| version.state).collect();
     assert_eq!(states, [VersionState::Active, VersionState::Loaded, VersionState::Loaded, VersionState::Kept]);
+}
+
+#[tokio::test]
+async fn a_version_is_ready_for_its_messages_before_it_is_live() {
+    let place = Place::new("");
+    let host = place.open().await;
+    // Modules that no other test has.
+    for number in [7001, 7002] {
+        let module = ledger(number);
+        deploy(&host, &module).await;
+        let ready = mapped(Digest::of(&module).as_str());
+        assert!(ready.slots >= slots_made_ready(), "{number}: {ready:?}");
+    }
+    drop(host);
+    let first = Digest::of(&ledger(7001));
+    eventually("the first host has given all back", || async { mapped(first.as_str()).slots == 0 }).await;
+    // One that comes out of the cache again.
+    let host = place.open().await;
+    let rolled = host.rollback("h", None, "me").await.unwrap();
+    assert!(!rolled.was_loaded && rolled.to == 1);
+    let ready = mapped(first.as_str());
+    assert!(ready.slots >= slots_made_ready(), "{ready:?}");
 }
 
 #[tokio::test]

@@ -34,3 +34,4 @@ mod signed;
 mod simulation;
 mod support;
 mod templates;
+mod warm;
