@@ -126,7 +126,7 @@ impl Client {
         match self.agent.get(format!("{}/live", self.base)).call() {
             Ok(answer) if answer.status() == 200 => Ok(()),
             Ok(answer) => Err(format!("what answers is no host: {}", answer.status())),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(tls::why(&error)),
         }
     }
 
@@ -137,7 +137,7 @@ impl Client {
             request = request.query("broker", broker);
         }
         let answer = request.header("content-type", "application/x-ndjson").send(lines);
-        let mut answer = answer.context("asking the host to publish")?;
+        let mut answer = answer.map_err(unmet)?;
         let status = answer.status();
         let body = answer.body_mut().with_config().limit(LARGEST_ANSWER).read_to_vec().context("reading the answer")?;
         if let Ok(summary) = serde_json::from_slice::<PublishSummary>(&body) {
@@ -195,7 +195,7 @@ impl Client {
         if let Some(broker) = broker {
             request = request.query("broker", broker);
         }
-        let mut answer = request.call().context("asking the host")?;
+        let mut answer = request.call().map_err(unmet)?;
         if answer.status().is_success() { Ok(()) } else { Err(refusal(&mut answer)) }
     }
 
@@ -214,12 +214,17 @@ fn encoded(id: &str) -> String {
 }
 
 fn read<T: DeserializeOwned>(answer: Result<Response<Body>, ureq::Error>) -> Result<T, Failure> {
-    let mut answer = answer.context("asking the host")?;
+    let mut answer = answer.map_err(unmet)?;
     if !answer.status().is_success() {
         return Err(refusal(&mut answer));
     }
     let read = answer.body_mut().with_config().limit(LARGEST_ANSWER).read_json();
     Ok(read.context("reading the host's answer")?)
+}
+
+/// The host could not be asked.
+fn unmet(error: ureq::Error) -> anyhow::Error {
+    anyhow!(tls::why(&error)).context("asking the host")
 }
 
 fn refusal(answer: &mut Response<Body>) -> Failure {

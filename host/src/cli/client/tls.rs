@@ -46,6 +46,36 @@ fn certificates(path: &Path) -> anyhow::Result<Vec<Certificate<'static>>> {
     Ok(certificates)
 }
 
+/// Why a host was not met, and what to do about it where that is known.
+pub(super) fn why(error: &ureq::Error) -> String {
+    let ureq::Error::Io(io) = error else { return error.to_string() };
+    let tls = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls.and_then(hint) {
+        Some(hint) => format!("{hint} ({io})"),
+        None => error.to_string(),
+    }
+}
+
+/// What to do about a handshake that failed.
+fn hint(error: &rustls::Error) -> Option<&'static str> {
+    use rustls::{AlertDescription as Alert, CertificateError as Bad, Error};
+    match error {
+        Error::InvalidCertificate(Bad::UnknownIssuer) => {
+            Some("its certificate is by an authority that is not trusted here: name that one's certificate with `--ca`")
+        }
+        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            Some("its certificate is for another name: use a name that is in it")
+        }
+        Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
+            Some("its certificate is over: it needs a new one, or the clock of this machine is wrong")
+        }
+        Error::AlertReceived(Alert::CertificateRequired) => {
+            Some("it asks for a client's certificate: show one with `--cert` and `--key`")
+        }
+        _ => None,
+    }
+}
+
 /// The authorities that the system trusts.
 pub(in crate::cli) fn system(builder: TlsConfigBuilder) -> TlsConfigBuilder {
     let found = rustls_native_certs::load_native_certs();
@@ -56,4 +86,18 @@ pub(in crate::cli) fn system(builder: TlsConfigBuilder) -> TlsConfigBuilder {
 
 pub(in crate::cli) fn builder() -> TlsConfigBuilder {
     TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{CertificateError, Error};
+
+    #[test]
+    fn a_handshake_that_failed_says_what_to_do() {
+        let io = |error: Error| ureq::Error::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, error));
+        let unknown = super::why(&io(Error::InvalidCertificate(CertificateError::UnknownIssuer)));
+        assert!(unknown.contains("`--ca`") && unknown.contains("UnknownIssuer"), "{unknown}");
+        let refused = ureq::Error::Io(std::io::ErrorKind::ConnectionRefused.into());
+        assert_eq!(super::why(&refused), refused.to_string());
+    }
 }
