@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p tidegate --bench deploy` prints, beside the goals: upload to live of a small Rust module over HTTP, a
 //! rollback, a swap of the slot alone, how long messages took before and around swaps and while a large module compiles,
-//! and a start with 200 handlers and a warm cache. Words behind `--` choose parts: deploy, traffic, start.
+//! a start with 200 handlers and a warm cache, and what 1, 100 and 1,000 handlers on one host cost each and each message.
+//! Words behind `--` choose parts: deploy, traffic, start, handlers. The last compiles 1,000 modules first.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,6 +22,7 @@
 #[path = "../../tests/it/support/guests.rs"]
 #[allow(dead_code, unreachable_pub, clippy::panic, reason = "shared with the tests, which use more of it")]
 mod guests;
+mod handlers;
 #[path = "../../tests/it/support/modules.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests, which use more of it")]
 mod modules;
@@ -44,6 +46,9 @@ const HANDLERS: usize = 200;
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let wanted = |part: &str| chosen.is_empty() || chosen.iter().any(|word| part.contains(word.as_str()));
+    if handlers::is_asked() {
+        return;
+    }
     let runtime = Runtime::new().unwrap();
     if wanted("deploy") {
         deploys(&runtime);
@@ -53,6 +58,9 @@ fn main() {
     }
     if wanted("start") {
         starts(&runtime);
+    }
+    if wanted("handlers") {
+        handlers::measure();
     }
 }
 
@@ -76,6 +84,12 @@ pub fn heading(what: &str) {
     println!("\n{what:<46} {:>10} {:>10} {:>10}   goal", "median", "p99", "worst");
 }
 
+/// Prints a row of a table with as many columns as there are values.
+pub fn row_of(what: &str, values: &[String], goal: &str) {
+    let values: String = values.iter().map(|value| format!(" {value:>22}")).collect();
+    println!("{what:<40}{values}   {goal}");
+}
+
 fn shown(duration: Duration) -> String {
     let micros = duration.as_secs_f64() * 1e6;
     if micros >= 1e6 {
@@ -87,8 +101,8 @@ fn shown(duration: Duration) -> String {
     }
 }
 
-fn config(folder: &Path, handlers: &str) -> Config {
-    let text = format!("[http]\nlisten = \"127.0.0.1:0\"\n[brokers.q]\ntype = \"embedded\"\n{handlers}");
+pub fn config(folder: &Path, handlers: &str) -> Config {
+    let text = format!("{handlers}\n[http]\nlisten = \"127.0.0.1:0\"\n[brokers.q]\ntype = \"embedded\"\n");
     Config::from_text(&folder.join("tidegate.toml"), text, &[]).unwrap()
 }
 

@@ -23,7 +23,8 @@ use super::{another, heading, row};
 use crate::guests::guest;
 use crate::modules::{answer, handler};
 
-const BODY: &[u8] = br#"{"id":17,"customer":"c-1","lines":[{"sku":"a","quantity":2,"price":1250}],"currency":"EUR"}"#;
+pub(super) const BODY: &[u8] =
+    br#"{"id":17,"customer":"c-1","lines":[{"sku":"a","quantity":2,"price":1250}],"currency":"EUR"}"#;
 /// One message each, at a rate that leaves both cores room.
 const EVERY: Duration = Duration::from_millis(1);
 const PHASE: Duration = Duration::from_secs(5);
@@ -32,9 +33,9 @@ const SWAPS: usize = 200;
 const AROUND: Duration = Duration::from_millis(5);
 
 /// A version that notes how long each message took.
-struct Timed {
-    inner: Arc<dyn Handler>,
-    samples: Arc<Mutex<Vec<(Instant, Duration)>>>,
+pub(super) struct Timed {
+    pub(super) inner: Arc<dyn Handler>,
+    pub(super) samples: Arc<Mutex<Vec<(Instant, Duration)>>>,
 }
 
 #[async_trait]
@@ -161,7 +162,7 @@ pub async fn measure() {
         metrics: rig.metrics.subscription("s", "embedded"),
         live: Arc::default(),
     };
-    let subscription = Subscription::start(setup(), links, &Turns::new(2)).await.unwrap();
+    let subscription = Subscription::start(setup("s", "orders"), links, &Turns::new(2)).await.unwrap();
     let publisher = tokio::spawn(publish(Arc::clone(&broker)));
 
     heading("messages, from publish to the end of the run");
@@ -209,19 +210,19 @@ pub async fn measure() {
     broker.close().await;
 }
 
-fn setup() -> Setup {
+pub(super) fn setup(name: &str, subject: &str) -> Setup {
     Setup {
         identity: Identity {
-            subscription: "s".into(),
+            subscription: name.into(),
             broker: "q".into(),
             stream: None,
             handler: "order".into(),
             host: "bench".into(),
         },
         spec: SubscriptionSpec {
-            name: "s".into(),
+            name: name.into(),
             stream: None,
-            subjects: vec!["orders".into()],
+            subjects: vec![subject.into()],
             ack_wait: Duration::from_secs(30),
             max_in_flight: 256,
             create: true,

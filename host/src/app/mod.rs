@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::StreamExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -28,6 +29,8 @@ use applier::Applier;
 pub use slots::Report;
 use wiring::Stations;
 
+/// Subscriptions that are started at once: enough for their words to share a commit, and few questions to a server.
+const STARTED_AT_ONCE: usize = 16;
 /// Between two looks at backlogs, dead letters and connections. What they show changes slowly, and a look costs the
 /// broker a request.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -107,9 +110,14 @@ impl Host {
         let address = listening.address();
         let metrics = Arc::new(Metrics::new());
         let stations = Arc::new(open_stations(config, metrics, address).await?);
-        for (name, subscription) in &config.subscriptions {
-            stations.start(config, name, subscription).await?;
+        // Several at a time: what a broker writes down of each is written down together.
+        let starts = config.subscriptions.iter().map(|(name, subscription)| stations.start(config, name, subscription));
+        let starts: Vec<_> = starts.collect();
+        let mut starts = futures_util::stream::iter(starts).buffer_unordered(STARTED_AT_ONCE);
+        while let Some(started) = starts.next().await {
+            started?;
         }
+        drop(starts);
         let mut tasks = JoinSet::new();
         tasks.spawn(look(Arc::clone(&stations)));
         let applier = Applier::new(config.clone(), Arc::clone(&stations), tls);

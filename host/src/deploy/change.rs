@@ -319,7 +319,7 @@ impl Deployments {
         Ok(Looked { plan, record, file, module, configured })
     }
 
-    async fn records(&self) -> Result<BTreeMap<String, HandlerRecord>, DeployError> {
+    pub(super) async fn records(&self) -> Result<BTreeMap<String, HandlerRecord>, DeployError> {
         let records = self.registry.handlers().await?;
         Ok(records.into_iter().map(|record| (record.name.clone(), record)).collect())
     }

@@ -251,11 +251,10 @@ impl Deployments {
     /// # Errors
     /// When the records cannot be read.
     pub async fn list(&self) -> Result<Vec<HandlerSummary>, DeployError> {
-        let records = self.registry.handlers().await?;
-        let record = |name: &str| records.iter().find(|record| record.name == name);
+        let records = self.records().await?;
         let mut shown = Vec::new();
         for entry in self.handlers.load_full().values() {
-            let record = record(&entry.name);
+            let record = records.get(&entry.name);
             let signers = self.signers(record.and_then(HandlerRecord::active_version)).await?;
             shown.push(view::summary(entry, record, &signers));
         }

@@ -30,8 +30,8 @@ struct State {
     free: usize,
     /// One queue a subscription, of places that want to run; turns go round the queues.
     queues: Vec<VecDeque<usize>>,
-    next: usize,
-    waiting: usize,
+    /// The queues in which somebody stands, each once: turns go round these, however many there are beside them.
+    round: VecDeque<usize>,
     /// Places that want to run and give way to all others.
     behind: VecDeque<usize>,
     /// One of those has a turn.
@@ -106,8 +106,7 @@ impl Turns {
         let state = State {
             free: at_once.max(1),
             queues: Vec::new(),
-            next: 0,
-            waiting: 0,
+            round: VecDeque::new(),
             behind: VecDeque::new(),
             behind_has_one: false,
             places: Vec::new(),
@@ -160,9 +159,12 @@ impl State {
         let Some(PlaceState { line, phase, queued_at, .. }) = self.places.get_mut(place) else { return };
         match line {
             Line::Queue(queue) => {
-                let Some(queue) = self.queues.get_mut(*queue) else { return };
+                let index = *queue;
+                let Some(queue) = self.queues.get_mut(index) else { return };
+                if queue.is_empty() {
+                    self.round.push_back(index);
+                }
                 queue.push_back(place);
-                self.waiting += 1;
             }
             Line::Behind => {
                 self.behind.push_back(place);
@@ -175,11 +177,12 @@ impl State {
     /// Takes a place out of where it waits.
     fn leave(&mut self, place: usize) {
         match self.line(place) {
-            Some(Line::Queue(queue)) => {
-                if let Some(queue) = self.queues.get_mut(queue) {
-                    queue.retain(|other| *other != place);
+            Some(Line::Queue(index)) => {
+                let Some(queue) = self.queues.get_mut(index) else { return };
+                queue.retain(|other| *other != place);
+                if queue.is_empty() {
+                    self.round.retain(|other| *other != index);
                 }
-                self.waiting -= 1;
             }
             Some(Line::Behind) => self.behind.retain(|other| *other != place),
             None => {}
@@ -215,11 +218,12 @@ impl State {
 
     /// Gives a turn to the place that is next, or back to the free ones. The task to wake, if any.
     fn pass_on(&mut self) -> Option<Waker> {
-        while self.waiting > 0 {
-            let index = self.next % self.queues.len().max(1);
-            self.next = self.next.wrapping_add(1);
-            let Some(place) = self.queues.get_mut(index).and_then(VecDeque::pop_front) else { continue };
-            self.waiting -= 1;
+        while let Some(index) = self.round.pop_front() {
+            let Some(queue) = self.queues.get_mut(index) else { continue };
+            let Some(place) = queue.pop_front() else { continue };
+            if !queue.is_empty() {
+                self.round.push_back(index);
+            }
             if let Some(place) = self.places.get_mut(place) {
                 place.phase = Phase::Granted;
                 return place.task.take();
@@ -481,7 +485,7 @@ mod tests {
         }
         tasks.join_all().await;
         let state = turns.lock();
-        assert_eq!((state.free, state.waiting), (2, 0));
+        assert_eq!((state.free, state.round.len()), (2, 0));
     }
 
     /// Runs slices at a place until it is told to stop, and counts them.
@@ -532,7 +536,7 @@ mod tests {
         stop_all.cancel();
         tasks.join_all().await;
         let state = turns.lock();
-        assert_eq!((state.free, state.waiting, state.behind.len(), state.behind_has_one), (1, 0, 0, false));
+        assert_eq!((state.free, state.round.len(), state.behind.len(), state.behind_has_one), (1, 0, 0, false));
     }
 
     #[tokio::test]
@@ -575,6 +579,6 @@ mod tests {
         }
         tasks.join_all().await;
         let state = turns.lock();
-        assert_eq!((state.free, state.waiting, state.behind.len(), state.behind_has_one), (2, 0, 0, false));
+        assert_eq!((state.free, state.round.len(), state.behind.len(), state.behind_has_one), (2, 0, 0, false));
     }
 }

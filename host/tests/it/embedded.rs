@@ -103,6 +103,75 @@ async fn a_settlement_by_an_earlier_holder_changes_nothing() {
     assert!(matches!(answer, Err(SettleError::LeaseLost)), "{answer:?}");
 }
 
+/// As many subscriptions as handlers of a large host, each with subjects of its own and some that all want.
+#[tokio::test]
+async fn each_of_hundreds_gets_what_it_wants_and_nothing_else() {
+    const SUBSCRIPTIONS: usize = 200;
+    let directory = tempfile::tempdir().unwrap();
+    for round in 1..=2 {
+        let (place, queue) = open(Options::new(directory.path())).await;
+        let subscribe = |number| {
+            let (name, own) = (format!("s{number}"), format!("in.{number}.>"));
+            let place = &place;
+            async move { place.subscribe(&name, &[&own, "all.*"], LONG_LEASE).await }
+        };
+        let sources = futures_util::future::join_all((0..SUBSCRIPTIONS).map(subscribe)).await;
+        // All of them wait, and are woken by what is theirs.
+        let waiting = futures_util::future::join_all(sources.iter().map(|source| receive(&**source, 3)));
+        let publishing = async {
+            place.publish("all.of", [format!("for all {round}")]).await;
+            place.publish("all.of.them", ["for nobody"]).await;
+            for number in 0..SUBSCRIPTIONS {
+                place.publish(&format!("in.{number}.a"), [format!("{number}")]).await;
+                place.publish(&format!("in.{number}"), ["for nobody"]).await;
+                place.publish(&format!("in.{number}.b.c"), [format!("{number} too")]).await;
+            }
+        };
+        let (came, ()) = tokio::join!(waiting, publishing);
+        for (number, came) in came.iter().enumerate() {
+            assert_eq!(bodies(came), [format!("for all {round}"), format!("{number}"), format!("{number} too")]);
+        }
+        let settled = sources.iter().zip(&came).map(|(source, came)| source.settle(came.iter().map(ack).collect()));
+        assert!(futures_util::future::join_all(settled).await.into_iter().flatten().all(|settled| settled.is_ok()));
+        for source in &sources {
+            let backlog = source.backlog().await.unwrap();
+            assert_eq!((backlog.ready, backlog.pending, backlog.oldest), (0, 0, None));
+        }
+        assert_eq!(queue.stats().messages, round * (1 + SUBSCRIPTIONS as u64), "what nobody wants is kept");
+        drop(sources);
+        abandon(place, queue);
+    }
+}
+
+#[tokio::test]
+async fn filters_that_change_take_what_was_passed_over_since_the_last_message_that_was_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let (place, queue) = open(Options::new(directory.path())).await;
+    let source = place.subscribe("s", &["a"], LONG_LEASE).await;
+    place.publish("b", ["before"]).await;
+    place.publish("a", ["wanted"]).await;
+    settle_one(&*source, ack(&receive_one(&*source).await)).await.unwrap();
+    place.publish("b", ["1", "2"]).await;
+    {
+        let mut waiting = std::pin::pin!(source.receive(demand(1)));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        place.publish("b", ["3"]).await;
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending(), "none of it is wanted");
+    }
+    drop(source);
+    abandon(place, queue);
+    let (place, queue) = open(Options::new(directory.path())).await;
+    let source = place.subscribe("s", &["a", "b"], LONG_LEASE).await;
+    assert_eq!(source.backlog().await.unwrap().ready, 3);
+    place.publish("b", ["4"]).await;
+    let came = receive(&*source, 4).await;
+    assert_eq!(bodies(&came), ["1", "2", "3", "4"]);
+    for delivery in &came {
+        settle_one(&*source, ack(delivery)).await.unwrap();
+    }
+    assert_eq!(queue.stats().messages, 1);
+}
+
 #[tokio::test]
 async fn a_message_is_kept_until_the_last_subscription_has_settled_it() {
     let directory = tempfile::tempdir().unwrap();

@@ -27,12 +27,15 @@ impl Writer<'_> {
             let ready = bind.counted.messages + self.count_wanted(bind, bind.counted.through.max(from))?;
             let subjects = bind.filters.to_text();
             self.connection.execute("UPDATE subscription SET subjects = ?2 WHERE id = ?1", params![id, subjects])?;
-            if let Some(own) = self.state.subscriptions.get_mut(&id) {
+            if let Some(own) = self.state.touch(id) {
                 own.filters = bind.filters.clone();
+                // What the filters of before passed over since the last message that they wanted, these may want.
+                own.marks.caught_up = false;
                 own.marks.ready = ready;
             }
+            self.state.filters_changed();
         }
-        let Some(own) = self.state.subscriptions.get_mut(&id) else {
+        let Some(own) = self.state.touch(id) else {
             return Err(Failure::Fatal("a subscription that was just bound is not there".to_owned()));
         };
         own.bound = true;
@@ -68,7 +71,7 @@ impl Writer<'_> {
     }
 
     pub(super) fn save_marks(&mut self, id: i64, marks: &Marks) -> Result<(), Failure> {
-        self.st.save_subscription.execute([id, marks.cursor, marks.floor, marks.ready, self.wall_us])?;
+        self.st.save_subscription.execute([id, marks.cursor, marks.floor, marks.stored_ready(), self.wall_us])?;
         Ok(())
     }
 

@@ -24,6 +24,10 @@ impl Filters {
         self.subjects.join("\n")
     }
 
+    pub(super) fn subjects(&self) -> &[String] {
+        &self.subjects
+    }
+
     pub(super) fn into_subjects(self) -> Vec<String> {
         self.subjects
     }

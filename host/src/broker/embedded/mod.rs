@@ -19,7 +19,8 @@
 //!   refused; nothing is dropped to make room.
 //! - Deliveries are counted in the store before they are handed out, so a message that kills its host is bounded too.
 //! - After a failed write or fsync nothing is confirmed any more, until the queue is opened anew.
-//! - What an operation costs does not depend on the backlog.
+//! - What an operation costs depends neither on the backlog nor on how many subscriptions there are that it does not
+//!   concern.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +45,7 @@ mod filters;
 mod inbox;
 mod lock;
 mod log;
+mod marks;
 mod options;
 mod prepare;
 mod publish;
@@ -60,6 +62,8 @@ mod start;
 mod state;
 mod statements;
 mod table;
+mod wake;
+mod wanted;
 mod window;
 mod writer;
 

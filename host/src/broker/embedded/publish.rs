@@ -56,10 +56,10 @@ impl Writer<'_> {
         self.state.totals.messages += 1;
         self.state.totals.bytes += message.stored_bytes();
         self.room.written(message.stored_bytes());
-        for subscription in self.state.subscriptions.values_mut() {
-            let wants = target.map_or_else(|| subscription.filters.want(&message.subject), |id| id == subscription.id);
-            if wants {
-                subscription.marks.ready += 1;
+        let wanted_by = target.map_or_else(|| self.state.wanted_by(&message.subject), |id| vec![id]);
+        for id in wanted_by {
+            if let Some(subscription) = self.state.touch(id) {
+                subscription.note_wanted(sequence);
             }
         }
         if let Some(id) = message.digest {

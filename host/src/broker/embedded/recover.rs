@@ -56,7 +56,7 @@ fn load_window(connection: &Connection, oldest_us: i64) -> Result<Window, Failur
 fn load_subscriptions(connection: &Connection) -> Result<Vec<(i64, String, Filters, Marks)>, Failure> {
     let mut statement = connection.prepare("SELECT id, name, subjects, cursor, floor, ready FROM subscription")?;
     let rows = statement.query_map([], |row| {
-        let marks = Marks { cursor: row.get(3)?, floor: row.get(4)?, ready: row.get(5)?, ..Marks::default() };
+        let marks = Marks::stored(row.get(3)?, row.get(4)?, row.get(5)?);
         Ok((row.get(0)?, row.get(1)?, Filters::from_text(row.get_ref(2)?.as_str()?), marks))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

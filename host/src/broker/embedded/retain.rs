@@ -163,12 +163,11 @@ impl Writer<'_> {
     }
 
     fn is_wanted(&mut self, message: &Aged) -> Result<bool, Failure> {
+        let wanted_by = message.target.map_or_else(|| self.state.wanted_by(&message.subject), |id| vec![id]);
         for subscription in self.state.subscriptions.values() {
-            let wants = message
-                .target
-                .map_or_else(|| subscription.filters.want(&message.subject), |target| target == subscription.id);
+            let wants = wanted_by.binary_search(&subscription.id).is_ok();
             // One that was handed out or waits for a retry is not settled, even if the filters were changed since.
-            let handed_out = message.sequence <= subscription.marks.cursor;
+            let handed_out = message.sequence <= subscription.marks.cursor && subscription.holds_some();
             if (wants || handed_out) && unsettled(&mut self.st, subscription, message.sequence)? {
                 return Ok(true);
             }

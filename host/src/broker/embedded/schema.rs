@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - A message is there until every subscription that wants it has settled it.
-//! - For one subscription, a message is unsettled when its sequence lies above the `cursor`; or has a row in `pending`;
+//! - For one subscription, a message is unsettled when its sequence lies above the `cursor` (but where `ready` is -1, see
+//!   there); or has a row in `pending`;
 //!   or lies between `floor` and `cursor`, is wanted, and has a row in neither `pending` nor `settled`: it was handed
 //!   out for the first time and the process died with it. So a message that is handed out once and acknowledged costs
 //!   no row but its own.
@@ -46,7 +47,7 @@ CREATE TABLE subscription (
     subjects     TEXT    NOT NULL,   -- a filter a line
     cursor       INTEGER NOT NULL,   -- the last sequence that was looked at
     floor        INTEGER NOT NULL,   -- below it, only rows in `pending` are unsettled
-    ready        INTEGER NOT NULL,   -- wanted messages above the cursor
+    ready        INTEGER NOT NULL,   -- wanted messages above the cursor; -1: none, all of it counts as looked at
     last_seen_us INTEGER NOT NULL
 );
 CREATE TABLE pending (

@@ -3,7 +3,8 @@
 //! Invariants:
 //! - What is handed out was committed as handed out before its receiver sees it.
 //! - No more than was asked for, in messages or (but for a single one) in bytes.
-//! - What a hand-out costs does not depend on the backlog: rows are read in the order of their key, from the cursor.
+//! - What a hand-out costs does not depend on the backlog: rows are read in the order of their key, from the cursor. Nor
+//!   does it depend on what others want: whoever has caught up looks at nothing until something comes that it wants.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -71,8 +72,7 @@ pub(super) fn margin(lease: Duration) -> Duration {
 impl Writer<'_> {
     /// Answers those who wait, as far as there is something for them. Each gets its answer after the commit.
     pub(super) fn serve(&mut self, now: Instant) -> Result<(), Failure> {
-        let ids: Vec<i64> = self.state.subscriptions.keys().copied().collect();
-        for id in ids {
+        for id in self.state.agenda.due(now.into_std()) {
             while let Some(waiter) = self.next_waiter(id) {
                 let mut deliveries = Vec::new();
                 let mut tokens = Vec::new();
@@ -95,13 +95,15 @@ impl Writer<'_> {
 
     /// The first waiter of a subscription that is still there.
     fn next_waiter(&mut self, id: i64) -> Option<Waiter> {
-        let now_us = self.now_us;
-        let last = self.state.totals.next_seq - 1;
+        let (now_us, last) = (self.now_us, self.state.last());
         let subscription = self.state.subscriptions.get_mut(&id)?;
         subscription.waiters.retain(|waiter| !waiter.reply.is_closed());
+        if subscription.marks.caught_up && !subscription.waiters.is_empty() {
+            subscription.passed = last;
+        }
         let overdue = subscription.waiters.front().is_some_and(|waiter| waiter.until <= Instant::now());
-        let has_some =
-            subscription.marks.cursor < last || subscription.marks.next_due_us.is_some_and(|due| due <= now_us);
+        let is_due = subscription.marks.next_due_us.is_some_and(|due| due <= now_us);
+        let has_some = subscription.has_unseen(last) || is_due;
         if overdue || has_some { subscription.waiters.pop_front() } else { None }
     }
 
@@ -186,7 +188,7 @@ impl Writer<'_> {
             self.st.hand_out_again.execute(params![id, candidate.found.sequence, deliveries])?;
         }
         let next_due_us = self.st.next_due.query_row([id], |row| row.get(0))?;
-        if let Some(subscription) = self.state.subscriptions.get_mut(&id) {
+        if let Some(subscription) = self.state.touch(id) {
             subscription.marks.next_due_us = next_due_us;
         }
         Ok(candidates)
@@ -194,9 +196,14 @@ impl Writer<'_> {
 
     /// What was never handed out, from the cursor on. Moves the cursor.
     fn fresh_rows(&mut self, id: i64, budget: &mut Budget, candidates: &mut Vec<Candidate>) -> Result<(), Failure> {
-        let last = self.state.totals.next_seq - 1;
-        let Some(subscription) = self.state.subscriptions.get_mut(&id) else { return Ok(()) };
-        if subscription.marks.cursor >= last || budget.is_spent() {
+        let last = self.state.last();
+        let Some(subscription) = self.state.touch(id) else { return Ok(()) };
+        if !subscription.has_unseen(last) {
+            subscription.marks.caught_up = true;
+            subscription.marks.ready = 0;
+            return Ok(());
+        }
+        if budget.is_spent() {
             return Ok(());
         }
         let now = codec::time(self.now_us);
@@ -229,20 +236,21 @@ impl Writer<'_> {
         };
         drop(rows);
         subscription.marks.cursor = if reached_end { last } else { cursor };
+        subscription.marks.caught_up = subscription.marks.cursor >= last;
         // The count of what is ready may be off by what came and went while it was first counted; here it is known.
-        subscription.marks.ready = if reached_end { 0 } else { (subscription.marks.ready - wanted).max(0) };
+        let left = (subscription.marks.ready - wanted).max(0);
+        subscription.marks.ready = if subscription.marks.caught_up { 0 } else { left };
         Ok(())
     }
 
     /// Gives a row to a first run that the cursor has left far behind, so that a restart finds it without a long scan.
     pub(super) fn give_rows_to_stragglers(&mut self) -> Result<(), Failure> {
-        let ids: Vec<i64> = self.state.subscriptions.keys().copied().collect();
-        for id in ids {
+        for id in self.state.touched_ids() {
             while let Some(oldest) = self.state.subscriptions.get(&id).and_then(|own| own.straggler(FIRST_RUN_SPAN)) {
                 let Some(lease) = self.state.give_row(id, oldest) else { break };
                 let unset: (Option<i64>, Option<String>) = (None, None);
                 self.st.put_pending.execute(params![id, oldest, unset.0, lease.deliveries, unset.1])?;
-                if let Some(subscription) = self.state.subscriptions.get_mut(&id) {
+                if let Some(subscription) = self.state.touch(id) {
                     subscription.marks.pending += 1;
                 }
             }

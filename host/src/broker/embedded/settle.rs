@@ -74,7 +74,7 @@ impl Writer<'_> {
         progress: Option<&str>,
     ) -> Result<(), Failure> {
         self.st.put_pending.execute(params![lease.subscription, lease.sequence, due_us, deliveries, progress])?;
-        if let Some(subscription) = self.state.subscriptions.get_mut(&lease.subscription) {
+        if let Some(subscription) = self.state.touch(lease.subscription) {
             subscription.note_due(due_us);
             if !lease.has_row {
                 subscription.marks.pending += 1;
@@ -124,7 +124,7 @@ impl Writer<'_> {
     fn finish(&mut self, lease: &Lease) -> Result<(), Failure> {
         if lease.has_row {
             self.st.delete_pending.execute([lease.subscription, lease.sequence])?;
-            if let Some(subscription) = self.state.subscriptions.get_mut(&lease.subscription) {
+            if let Some(subscription) = self.state.touch(lease.subscription) {
                 subscription.marks.pending -= 1;
             }
         }
@@ -134,7 +134,7 @@ impl Writer<'_> {
             self.state.totals.bytes -= lease.bytes;
             return Ok(());
         }
-        if let Some(subscription) = self.state.subscriptions.get_mut(&lease.subscription)
+        if let Some(subscription) = self.state.touch(lease.subscription)
             && lease.sequence >= subscription.floor_now()
         {
             subscription.marks.has_settled = true;
@@ -147,8 +147,10 @@ impl Writer<'_> {
         if lease.targeted || self.state.subscriptions.len() == 1 {
             return Ok(false);
         }
-        for other in self.state.subscriptions.values().filter(|other| other.id != lease.subscription) {
-            if other.filters.want(&lease.subject) && unsettled(&mut self.st, other, lease.sequence)? {
+        let wanted_by = self.state.wanted_by(&lease.subject);
+        for id in wanted_by.into_iter().filter(|id| *id != lease.subscription) {
+            let Some(other) = self.state.subscriptions.get(&id) else { continue };
+            if unsettled(&mut self.st, other, lease.sequence)? {
                 return Ok(true);
             }
         }
@@ -178,7 +180,7 @@ impl Writer<'_> {
             let Some(lease) = self.state.end_lease(*token) else { continue };
             if lease.has_row {
                 self.st.give_back.execute([lease.subscription, lease.sequence, self.now_us])?;
-                if let Some(subscription) = self.state.subscriptions.get_mut(&lease.subscription) {
+                if let Some(subscription) = self.state.touch(lease.subscription) {
                     subscription.note_due(self.now_us);
                 }
             } else {
@@ -190,7 +192,7 @@ impl Writer<'_> {
 
     fn make_due(&mut self, lease: &Lease) -> Result<(), Failure> {
         self.st.make_due.execute([lease.subscription, lease.sequence, self.now_us])?;
-        if let Some(subscription) = self.state.subscriptions.get_mut(&lease.subscription) {
+        if let Some(subscription) = self.state.touch(lease.subscription) {
             subscription.note_due(self.now_us);
         }
         Ok(())
@@ -203,7 +205,8 @@ pub(super) fn unsettled(
     subscription: &super::state::Subscription,
     sequence: i64,
 ) -> Result<bool, Failure> {
-    if sequence > subscription.marks.cursor || subscription.is_first_run(sequence) {
+    let unseen = !subscription.marks.caught_up && sequence > subscription.marks.cursor;
+    if unseen || subscription.is_first_run(sequence) {
         return Ok(true);
     }
     if subscription.marks.pending == 0 {

@@ -1,5 +1,7 @@
 //! What the writer keeps in memory: leases, where each subscription stands, and the totals. A group that fails is
 //! rolled back here as it is in the store.
+//!
+//! Invariant: a subscription to which nothing happens in a group is not looked at in it, neither to save nor to show it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -9,12 +11,20 @@ use tokio::time::Instant;
 use super::Gauge;
 use super::filters::Filters;
 use super::inbox::Waiter;
+pub(super) use super::marks::Marks;
+use super::wake::Agenda;
+use super::wanted::Wanted;
 use super::window::Window;
 
 pub(super) struct State {
     pub(super) totals: Totals,
     pub(super) subscriptions: BTreeMap<i64, Subscription>,
     pub(super) window: Window,
+    pub(super) agenda: Agenda,
+    /// Those to which something happened in this group.
+    touched: Vec<i64>,
+    /// `None`: the filters have changed since it was made.
+    wanted: Option<Wanted>,
     leases: HashMap<u64, Lease>,
     ends: BTreeSet<(Instant, u64)>,
     last_token: u64,
@@ -39,28 +49,15 @@ pub(super) struct Subscription {
     pub(super) filters: Filters,
     pub(super) marks: Marks,
     saved_marks: Marks,
+    /// Something has happened to it in this group.
+    is_touched: bool,
     /// Handed out for the first time and without a row in `pending`.
     first_runs: BTreeSet<i64>,
     pub(super) waiters: VecDeque<Waiter>,
+    /// The last sequence that passed by while it had caught up and somebody waited: as good as looked at.
+    pub(super) passed: i64,
     pub(super) bound: bool,
     pub(super) gauge: Arc<Gauge>,
-}
-
-/// Where a subscription stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Marks {
-    /// The last sequence that was looked at.
-    pub(super) cursor: i64,
-    /// Below it, only rows in `pending` are unsettled.
-    pub(super) floor: i64,
-    /// Wanted messages above the cursor.
-    pub(super) ready: i64,
-    /// Rows in `pending`.
-    pub(super) pending: i64,
-    /// No row of `pending` is due before this; `None`: none waits.
-    pub(super) next_due_us: Option<i64>,
-    /// Whether there may be rows in `settled`.
-    pub(super) has_settled: bool,
 }
 
 /// A delivery that was handed out.
@@ -95,6 +92,9 @@ impl State {
             totals,
             subscriptions: BTreeMap::new(),
             window,
+            agenda: Agenda::default(),
+            touched: Vec::new(),
+            wanted: None,
             leases: HashMap::new(),
             ends: BTreeSet::new(),
             last_token: 0,
@@ -105,14 +105,58 @@ impl State {
 
     pub(super) fn begin(&mut self) {
         self.saved_totals = self.totals;
-        for subscription in self.subscriptions.values_mut() {
-            subscription.saved_marks = subscription.marks;
-        }
     }
 
     pub(super) fn commit(&mut self) {
         self.journal.clear();
         self.window.commit();
+        for id in self.touched.drain(..) {
+            if let Some(subscription) = self.subscriptions.get_mut(&id) {
+                subscription.is_touched = false;
+            }
+        }
+    }
+
+    /// A subscription to which something happens: what it is before can be restored, and it is saved, shown and looked at.
+    pub(super) fn touch(&mut self, id: i64) -> Option<&mut Subscription> {
+        let subscription = self.subscriptions.get_mut(&id)?;
+        self.agenda.tell(id);
+        if !subscription.is_touched {
+            subscription.is_touched = true;
+            subscription.saved_marks = subscription.marks;
+            self.touched.push(id);
+        }
+        Some(subscription)
+    }
+
+    /// Those to which something happened in this group.
+    pub(super) fn touched(&self) -> impl Iterator<Item = &Subscription> {
+        self.touched.iter().filter_map(|id| self.subscriptions.get(id))
+    }
+
+    /// The ids of those to which something happened in this group.
+    pub(super) fn touched_ids(&self) -> Vec<i64> {
+        self.touched.clone()
+    }
+
+    /// The last sequence there is.
+    pub(super) const fn last(&self) -> i64 {
+        self.totals.next_seq - 1
+    }
+
+    /// The ids of the subscriptions that want a subject.
+    pub(super) fn wanted_by(&mut self, subject: &str) -> Vec<i64> {
+        let wanted = self.wanted.get_or_insert_with(|| {
+            let mut wanted = Wanted::default();
+            self.subscriptions.values().for_each(|own| wanted.add(own.id, &own.filters));
+            wanted
+        });
+        wanted.by(subject)
+    }
+
+    /// The filters of a subscription have changed, or it has come or gone.
+    pub(super) fn filters_changed(&mut self) {
+        self.wanted = None;
     }
 
     pub(super) fn rollback(&mut self) {
@@ -147,9 +191,13 @@ impl State {
                 }
             }
         }
-        for subscription in self.subscriptions.values_mut() {
-            subscription.marks = subscription.saved_marks;
+        for id in self.touched.drain(..) {
+            if let Some(subscription) = self.subscriptions.get_mut(&id) {
+                subscription.marks = subscription.saved_marks;
+                subscription.is_touched = false;
+            }
         }
+        self.filters_changed();
     }
 
     pub(super) fn totals_changed(&self) -> bool {
@@ -159,11 +207,13 @@ impl State {
     pub(super) fn add_subscription(&mut self, subscription: Subscription) {
         self.journal.push(Change::SubscriptionAdded(subscription.id));
         self.subscriptions.insert(subscription.id, subscription);
+        self.filters_changed();
     }
 
     pub(super) fn forget_subscription(&mut self, id: i64) {
         if let Some(subscription) = self.subscriptions.remove(&id) {
             self.journal.push(Change::SubscriptionForgotten(Box::new(subscription)));
+            self.filters_changed();
         }
     }
 
@@ -172,7 +222,7 @@ impl State {
         self.last_token += 1;
         let token = self.last_token;
         if !lease.has_row
-            && let Some(subscription) = self.subscriptions.get_mut(&lease.subscription)
+            && let Some(subscription) = self.touch(lease.subscription)
         {
             subscription.first_runs.insert(lease.sequence);
             self.journal.push(Change::FirstRunAdded(lease.subscription, lease.sequence));
@@ -194,7 +244,7 @@ impl State {
         self.ends.remove(&(lease.ends, token));
         self.journal.push(Change::LeaseTaken(token, lease.clone()));
         if !lease.has_row
-            && let Some(subscription) = self.subscriptions.get_mut(&lease.subscription)
+            && let Some(subscription) = self.touch(lease.subscription)
         {
             subscription.first_runs.remove(&lease.sequence);
             self.journal.push(Change::FirstRunEnded(lease.subscription, lease.sequence));
@@ -258,8 +308,10 @@ impl Subscription {
             filters,
             marks,
             saved_marks: marks,
+            is_touched: false,
             first_runs: BTreeSet::new(),
             waiters: VecDeque::new(),
+            passed: 0,
             bound: false,
             gauge,
         };
@@ -269,7 +321,7 @@ impl Subscription {
 
     /// Whether what is stored of its marks must be stored anew.
     pub(super) fn is_dirty(&self) -> bool {
-        let stored = |marks: &Marks| (marks.cursor, marks.floor, marks.ready);
+        let stored = |marks: &Marks| (marks.cursor, marks.floor, marks.stored_ready());
         stored(&self.marks) != stored(&self.saved_marks)
     }
 
@@ -281,6 +333,11 @@ impl Subscription {
     /// The lowest sequence that is not known to be settled or to have a row.
     pub(super) fn floor_now(&self) -> i64 {
         self.first_runs.first().copied().unwrap_or(self.marks.cursor.saturating_add(1))
+    }
+
+    /// Whether anything of it is handed out or waits for another delivery.
+    pub(super) fn holds_some(&self) -> bool {
+        self.marks.pending > 0 || !self.first_runs.is_empty()
     }
 
     pub(super) fn is_first_run(&self, sequence: i64) -> bool {
@@ -297,9 +354,27 @@ impl Subscription {
         self.marks.next_due_us = Some(self.marks.next_due_us.map_or(due_us, |next| next.min(due_us)));
     }
 
+    /// A message that it wants is stored under this sequence.
+    pub(super) fn note_wanted(&mut self, sequence: i64) {
+        if std::mem::take(&mut self.marks.caught_up) {
+            // What came while nobody waited was not looked at, and filters that change may want it.
+            let passed = if self.waiters.is_empty() { self.passed.min(sequence - 1) } else { sequence - 1 };
+            self.marks.cursor = self.marks.cursor.max(passed);
+        }
+        self.marks.ready += 1;
+    }
+
+    /// Whether there may be something for it that was never handed out; `last` is the last sequence there is.
+    pub(super) const fn has_unseen(&self, last: i64) -> bool {
+        !self.marks.caught_up && self.marks.cursor < last
+    }
+
     /// Shows the counts to whoever asks.
     pub(super) fn publish_gauge(&self) {
         let first_runs = i64::try_from(self.first_runs.len()).unwrap_or(i64::MAX);
-        self.gauge.set(self.marks.ready, self.marks.pending.saturating_add(first_runs), self.floor_now());
+        // Whoever looks for what is unsettled from there on looks at nothing when there is nothing.
+        let is_done = self.marks.caught_up && self.first_runs.is_empty();
+        let floor = if is_done { i64::MAX } else { self.floor_now() };
+        self.gauge.set(self.marks.ready, self.marks.pending.saturating_add(first_runs), floor);
     }
 }

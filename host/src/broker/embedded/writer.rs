@@ -24,6 +24,7 @@ use super::retain::{Room, Sweep};
 use super::shared::{Epoch, Shared, Stats};
 use super::state::State;
 use super::statements::Statements;
+use super::wake::Look;
 use crate::broker::ReceiveError;
 
 /// How many operations share a commit. Measured: beyond some hundreds the fsync is a small part of the cost, and every
@@ -210,9 +211,9 @@ impl<'c> Writer<'c> {
         self.st.begin.execute([])?;
         let done = self.work(group, serve).and_then(|()| Ok(self.st.commit.execute([]).map(|_| ())?));
         if done.is_ok() {
-            self.state.commit();
             self.stats.commits += 1;
             self.show();
+            self.state.commit();
         } else {
             self.state.rollback();
             // SQLite rolls back by itself on some errors; then there is nothing left to roll back.
@@ -278,7 +279,8 @@ impl<'c> Writer<'c> {
     }
 
     fn save_subscriptions(&mut self) -> Result<(), Failure> {
-        for subscription in self.state.subscriptions.values_mut() {
+        for id in self.state.touched_ids() {
+            let Some(subscription) = self.state.subscriptions.get_mut(&id) else { continue };
             subscription.marks.floor = subscription.floor_now();
             if subscription.floor_rose() && subscription.marks.has_settled {
                 self.st.trim_settled.execute([subscription.id, subscription.marks.floor])?;
@@ -289,7 +291,7 @@ impl<'c> Writer<'c> {
                     subscription.id,
                     marks.cursor,
                     marks.floor,
-                    marks.ready,
+                    marks.stored_ready(),
                     self.wall_us,
                 ])?;
             }
@@ -317,7 +319,10 @@ impl<'c> Writer<'c> {
 
     fn enqueue(&mut self, waiter: super::inbox::Waiter) {
         match self.state.subscriptions.get_mut(&waiter.subscription) {
-            Some(subscription) => subscription.waiters.push_back(waiter),
+            Some(subscription) => {
+                self.state.agenda.tell(subscription.id);
+                subscription.waiters.push_back(waiter);
+            }
             None => {
                 let gone = ReceiveError::Gone("the subscription was forgotten".to_owned());
                 let _gone = waiter.reply.send(Err(gone));
@@ -328,28 +333,16 @@ impl<'c> Writer<'c> {
     /// When there is something to do without being asked.
     fn next_wake(&mut self) -> Instant {
         let now = Instant::now();
-        let mut wake = now + IDLE;
-        let last = self.state.totals.next_seq - 1;
         let now_us = self.clock.now_us();
-        let mut someone_waits = false;
-        for subscription in self.state.subscriptions.values() {
-            for waiter in &subscription.waiters {
-                someone_waits = true;
-                wake = wake.min(waiter.until.into_std());
-            }
-            if subscription.waiters.is_empty() {
-                continue;
-            }
-            if subscription.marks.cursor < last {
-                wake = now;
-            }
-            if let Some(due_us) = subscription.marks.next_due_us {
-                let wait = u64::try_from(due_us.saturating_sub(now_us)).unwrap_or(0);
-                wake = wake.min(now + Duration::from_micros(wait).min(IDLE));
-            }
+        for id in self.state.agenda.take_told() {
+            let look = self.next_look(id, now, now_us);
+            self.state.agenda.plan(id, look);
         }
-        if someone_waits && let Some(end) = self.state.next_end() {
-            wake = wake.min(end.into_std());
+        let mut wake = now + IDLE;
+        if let Some(look) = self.state.agenda.next(now) {
+            wake = wake.min(look);
+            // A lease that ends is something for one who waits.
+            wake = self.state.next_end().map_or(wake, |end| wake.min(end.into_std()));
         }
         if self.state.totals.messages > 0 {
             wake = wake.min(self.sweep.next);
@@ -357,9 +350,26 @@ impl<'c> Writer<'c> {
         self.unbound_due().map_or(wake, |due| wake.min(due))
     }
 
+    /// When a subscription is to be looked at next, when nothing happens to it.
+    fn next_look(&self, id: i64, now: Instant, now_us: i64) -> Look {
+        let Some(subscription) = self.state.subscriptions.get(&id) else { return Look::WhenTold };
+        let Some(until) = subscription.waiters.iter().map(|waiter| waiter.until.into_std()).min() else {
+            return Look::WhenTold;
+        };
+        if subscription.has_unseen(self.state.last()) {
+            return Look::Again;
+        }
+        let due = subscription.marks.next_due_us.map(|due_us| {
+            let wait = u64::try_from(due_us.saturating_sub(now_us)).unwrap_or(0);
+            // Not later than this: the clock by which it is due may jump forward.
+            now + Duration::from_micros(wait).min(IDLE)
+        });
+        Look::At(due.map_or(until, |due| until.min(due)))
+    }
+
     /// Shows the counts to whoever looks.
     fn show(&self) {
-        for subscription in self.state.subscriptions.values() {
+        for subscription in self.state.touched() {
             subscription.publish_gauge();
         }
         self.shared.show(&self.state.totals, &self.stats);

@@ -1,0 +1,35 @@
+//! Where a subscription stands among the messages, as it is kept in memory and in the store.
+
+/// Where a subscription stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// The last sequence that was looked at.
+    pub(super) cursor: i64,
+    /// Nothing above the cursor is wanted: all of it counts as looked at. What comes and is wanted ends that.
+    pub(super) caught_up: bool,
+    /// Below it, only rows in `pending` are unsettled.
+    pub(super) floor: i64,
+    /// Wanted messages above the cursor.
+    pub(super) ready: i64,
+    /// Rows in `pending`.
+    pub(super) pending: i64,
+    /// No row of `pending` is due before this; `None`: none waits.
+    pub(super) next_due_us: Option<i64>,
+    /// Whether there may be rows in `settled`.
+    pub(super) has_settled: bool,
+}
+
+impl Marks {
+    /// What stands for the count of what is ready where nothing above the cursor is wanted.
+    const CAUGHT_UP: i64 = -1;
+
+    /// The count of what is ready, as it is stored.
+    pub(super) const fn stored_ready(&self) -> i64 {
+        if self.caught_up { Self::CAUGHT_UP } else { self.ready }
+    }
+
+    /// Takes up what is stored.
+    pub(super) fn stored(cursor: i64, floor: i64, ready: i64) -> Self {
+        Self { cursor, floor, ready: ready.max(0), caught_up: ready == Self::CAUGHT_UP, ..Self::default() }
+    }
+}
