@@ -256,8 +256,8 @@ pub(super) fn fail(error: &DeployError) -> Fail {
         | DeployError::Unloadable { .. }
         | DeployError::Unreadable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         DeployError::Cluster(_) => match code {
-            "conflict" => StatusCode::CONFLICT,
-            "no-rollout-in-cluster" => StatusCode::BAD_REQUEST,
+            "conflict" | "not-current" => StatusCode::CONFLICT,
+            "no-shadow-in-cluster" => StatusCode::BAD_REQUEST,
             "module-damaged" => StatusCode::UNPROCESSABLE_ENTITY,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         },

@@ -10,6 +10,7 @@ use super::exit::{Exit, Failure};
 use super::{say, table};
 use crate::cluster::report::{ClusterView, HostView, OnHost, Presence, Standing};
 use crate::config::parse_duration;
+use crate::deploy::report::HandlerView;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -19,6 +20,15 @@ pub(super) struct WaitArgument {
     /// In a cluster, how long to wait until every host runs it; 0s: not at all
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     wait: Duration,
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    /// A version is the active one on every host.
+    Run,
+    /// It is tried on every host.
+    Try,
 }
 
 /// How the hosts of a cluster stand to a version.
@@ -34,11 +44,27 @@ struct Stand {
 impl WaitArgument {
     /// Waits until every host that is there runs a version or has refused it, and tells.
     pub(super) fn all_run(&self, client: &Client, handler: &str, version: u64) -> Result<Exit, Failure> {
+        self.all(client, handler, version, Goal::Run)
+    }
+
+    /// Waits until every host that is there tries a version, and tells; or why it is not tried any more.
+    pub(super) fn all_try(&self, client: &Client, handler: &str, version: u64) -> Result<Exit, Failure> {
+        self.all(client, handler, version, Goal::Try)
+    }
+
+    fn all(&self, client: &Client, handler: &str, version: u64, goal: Goal) -> Result<Exit, Failure> {
         let until = Instant::now() + self.wait;
         let mut last = None;
         while !self.wait.is_zero() {
-            let Some(cluster) = client.handler(handler)?.cluster else { return Ok(Exit::Done) };
-            let now = stand(&cluster, handler, version);
+            let view = client.handler(handler)?;
+            if goal == Goal::Try
+                && let Some(why) = ended(&view, version)
+            {
+                say::talk(&why);
+                return Ok(Exit::Partly);
+            }
+            let Some(cluster) = view.cluster else { return Ok(Exit::Done) };
+            let now = stand(&cluster, handler, version, goal);
             let settled = now.take.is_empty() && !now.run.is_empty();
             last = Some(now);
             if settled || Instant::now() >= until {
@@ -47,19 +73,33 @@ impl WaitArgument {
             std::thread::park_timeout(LOOK_EVERY);
         }
         let Some(stand) = last else { return Ok(Exit::Done) };
-        say::talk(&stand.told(self.wait));
+        say::talk(&stand.told(self.wait, goal));
         Ok(if stand.refuse.is_empty() && stand.take.is_empty() { Exit::Done } else { Exit::Partly })
     }
 }
 
-fn stand(cluster: &ClusterView, handler: &str, version: u64) -> Stand {
+/// Why a version is not tried any more; `None`: it is, or it is the active one by now, or this host is in no cluster.
+fn ended(view: &HandlerView, version: u64) -> Option<String> {
+    view.cluster.as_ref()?;
+    let is_on = view.rollout.is_some() || view.active == Some(version);
+    let last = view.history.iter().find(|one| one.version == Some(version))?;
+    let is_over = !is_on && last.event == "aborted";
+    is_over.then(|| format!("version {version} is not tried any more: {}", table::harmless(&last.detail)))
+}
+
+fn stand(cluster: &ClusterView, handler: &str, version: u64, goal: Goal) -> Stand {
     let mut stand = Stand::default();
     for HostView { name, presence, handlers, .. } in &cluster.hosts {
         // A host whose configuration does not have the handler has no part in it.
         let Some(on) = handlers.get(handler) else { continue };
+        let is_there = match goal {
+            Goal::Run => on.version == Some(version),
+            // One that was tried well is the active one soon.
+            Goal::Try => on.tries == Some(version) || on.version == Some(version),
+        };
         match (presence, on.standing) {
             (Presence::Gone | Presence::Stopped, _) => stand.away.push(name.clone()),
-            (Presence::Here, Standing::Current) if on.version == Some(version) => stand.run.push(name.clone()),
+            (Presence::Here, Standing::Current) if is_there => stand.run.push(name.clone()),
             (Presence::Here, Standing::Refused) if on.wants == Some(version) => {
                 stand.refuse.push((name.clone(), on.why.clone().unwrap_or_default()));
             }
@@ -70,22 +110,32 @@ fn stand(cluster: &ClusterView, handler: &str, version: u64) -> Stand {
 }
 
 impl Stand {
-    fn told(&self, waited: Duration) -> String {
+    fn told(&self, waited: Duration, goal: Goal) -> String {
+        let (one, several) = match goal {
+            Goal::Run => ("runs", "run"),
+            Goal::Try => ("tries", "try"),
+        };
         let mut lines = Vec::new();
         if self.refuse.is_empty() && self.take.is_empty() {
             lines.push(match self.run.len() {
-                1 => format!("the only host that is there runs it: {}", self.run.join(", ")),
-                count => format!("all {count} hosts run it: {}", self.run.join(", ")),
+                1 => format!("the only host that is there {one} it: {}", self.run.join(", ")),
+                count => format!("all {count} hosts {several} it: {}", self.run.join(", ")),
             });
         } else if !self.run.is_empty() {
-            lines.push(format!("it runs on {}", self.run.join(", ")));
+            lines.push(match goal {
+                Goal::Run => format!("it runs on {}", self.run.join(", ")),
+                Goal::Try => format!("it is tried on {}", self.run.join(", ")),
+            });
         }
         for (name, why) in &self.refuse {
             lines.push(format!("{name} refuses it and goes on with what it ran: {}", table::harmless(why)));
         }
         if !self.take.is_empty() {
             let waited = humantime::format_duration(waited);
-            lines.push(format!("after {waited} it did not run yet on {}", self.take.join(", ")));
+            lines.push(match goal {
+                Goal::Run => format!("after {waited} it did not run yet on {}", self.take.join(", ")),
+                Goal::Try => format!("after {waited} it was not tried yet on {}", self.take.join(", ")),
+            });
         }
         if !self.away.is_empty() {
             lines.push(format!("not there: {}; they take it when they are back", self.away.join(", ")));
@@ -140,7 +190,7 @@ pub(super) fn of_handler(cluster: &ClusterView, handler: &str) -> String {
             digest,
             standing.to_owned(),
             host.last_word.clone(),
-            host.address.clone(),
+            table::cut(&host.address, 60),
             table::cut(on.why.as_deref().unwrap_or_default(), 200),
         ]);
     }
@@ -156,10 +206,11 @@ fn header(cluster: &ClusterView) -> String {
 
 fn cell(on: &OnHost) -> String {
     let version = on.version.map_or_else(|| "-".to_owned(), |version| version.to_string());
-    match (on.standing, on.wants) {
-        (Standing::Refused, Some(wants)) => format!("{version} (refuses {wants})"),
-        (Standing::Taking, Some(wants)) => format!("{version} (takes {wants})"),
-        (Standing::Refused | Standing::Taking | Standing::Current | Standing::Waiting, _) => version,
+    match (on.standing, on.wants, on.tries) {
+        (Standing::Refused, Some(wants), _) => format!("{version} (refuses {wants})"),
+        (Standing::Taking, Some(wants), _) => format!("{version} (takes {wants})"),
+        (_, _, Some(tries)) => format!("{version} (tries {tries})"),
+        (Standing::Refused | Standing::Taking | Standing::Current | Standing::Waiting, _, None) => version,
     }
 }
 
@@ -182,7 +233,7 @@ mod tests {
 
     fn on(version: u64, standing: Standing, wants: Option<u64>, why: Option<&str>) -> OnHost {
         let why = why.map(str::to_owned);
-        OnHost { version: Some(version), digest: Some(Digest::of(b"")), standing, wants, why }
+        OnHost { version: Some(version), digest: Some(Digest::of(b"")), tries: None, standing, wants, why }
     }
 
     fn cluster() -> ClusterView {
@@ -223,12 +274,34 @@ mod tests {
             b refuses it and goes on with what it ran: it does not start
             after 30s it did not run yet on d
             not there: c; they take it when they are back"]]
-        .assert_eq(&stand(&cluster, "invoice", 8).told(Duration::from_secs(30)));
+        .assert_eq(&stand(&cluster, "invoice", 8, Goal::Run).told(Duration::from_secs(30), Goal::Run));
         cluster.hosts.retain(|host| host.name == "a" || host.name == "c");
         expect_test::expect![[r"
             the only host that is there runs it: a
             not there: c; they take it when they are back"]]
-        .assert_eq(&stand(&cluster, "invoice", 8).told(Duration::from_secs(30)));
-        assert_eq!(stand(&cluster, "other", 8), Stand::default());
+        .assert_eq(&stand(&cluster, "invoice", 8, Goal::Run).told(Duration::from_secs(30), Goal::Run));
+        assert_eq!(stand(&cluster, "other", 8, Goal::Run), Stand::default());
+    }
+
+    #[test]
+    fn who_tries_it_is_told() {
+        let tries = OnHost { tries: Some(9), ..on(8, Standing::Current, None, None) };
+        let mut cluster = cluster();
+        cluster.hosts = vec![
+            host("a", Presence::Here, tries.clone()),
+            host("b", Presence::Here, on(8, Standing::Taking, Some(9), None)),
+        ];
+        expect_test::expect![[r"
+            cluster main, asked a
+            HANDLER  a            b
+            invoice  8 (tries 9)  8 (takes 9)
+        "]]
+        .assert_eq(&by_host(&cluster));
+        let told =
+            |cluster: &ClusterView| stand(cluster, "invoice", 9, Goal::Try).told(Duration::from_secs(30), Goal::Try);
+        assert_eq!(told(&cluster), "it is tried on a\nafter 30s it was not tried yet on b");
+        cluster.hosts.push(host("c", Presence::Here, on(9, Standing::Current, None, None)));
+        cluster.hosts.remove(1);
+        assert_eq!(told(&cluster), "all 2 hosts try it: a, c");
     }
 }

@@ -162,7 +162,10 @@ pub(super) fn deploy(arguments: &Arguments) -> Ended {
             } else {
                 say::data(&for_people(&done))?
             }
-            arguments.wait.all_run(&client, &arguments.handler, done.version)
+            match done.rollout {
+                Some(_) => arguments.wait.all_try(&client, &arguments.handler, done.version),
+                None => arguments.wait.all_run(&client, &arguments.handler, done.version),
+            }
         }
         Some(Line::Failed(failed)) => {
             if arguments.json {

@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::exit::{Ended, Exit};
+use super::cluster::WaitArgument;
+use super::exit::Ended;
 use super::host::HostArguments;
 use super::{client, say, table};
-use crate::deploy::report::{DidView, DifferenceView, Kind, Plan, RolloutView, ShadowView, SideView};
+use crate::deploy::report::{DidView, DifferenceView, Kind, OnAllHosts, Plan, RolloutView, ShadowView, SideView};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// The handler
     #[arg(value_name = "NAME")]
     handler: String,
+    #[command(flatten)]
+    wait: WaitArgument,
     #[command(flatten)]
     host: HostArguments,
     /// Print JSON
@@ -22,25 +25,27 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn promote(arguments: &Arguments) -> Ended {
-    let promoted = client::of(&arguments.host)?.promote(&arguments.handler)?;
+    let client = client::of(&arguments.host)?;
+    let promoted = client.promote(&arguments.handler)?;
     if arguments.json {
         say::json(&promoted)?;
     } else {
         let (handler, to, digest, from) = (&promoted.handler, promoted.to, &promoted.digest, promoted.from);
         say::data(&format!("{handler}@{to} sha256:{digest} runs instead of {from}"))?;
     }
-    Ok(Exit::Done)
+    arguments.wait.all_run(&client, &arguments.handler, promoted.to)
 }
 
 pub(super) fn abort(arguments: &Arguments) -> Ended {
-    let aborted = client::of(&arguments.host)?.abort(&arguments.handler)?;
+    let client = client::of(&arguments.host)?;
+    let aborted = client.abort(&arguments.handler)?;
     if arguments.json {
         say::json(&aborted)?;
     } else {
         let (handler, version, active) = (&aborted.handler, aborted.version, aborted.active);
         say::data(&format!("{handler}@{version} is not tried any more; all messages run on {handler}@{active}"))?;
     }
-    Ok(Exit::Done)
+    arguments.wait.all_run(&client, &arguments.handler, aborted.active)
 }
 
 /// How a version is tried, in a few words: `5% canary`.
@@ -89,7 +94,32 @@ pub(super) fn shown(rollout: &RolloutView) -> String {
     for (name, side) in [("stable", &rollout.stable), ("candidate", &rollout.candidate)] {
         rows.add_row(row(name, side));
     }
-    text + &table::rendered(&rows)
+    text += &table::rendered(&rows);
+    if let Some(all) = &rollout.cluster {
+        text += &format!("\n{}", on_all_hosts(all, rollout));
+    }
+    text
+}
+
+/// What both versions came to on each host of a cluster, and on all of them together.
+fn on_all_hosts(all: &OnAllHosts, rollout: &RolloutView) -> String {
+    let mut rows = table::table(&["HOST", "VERSION", "MESSAGES", "FAULTS", "FAILED", "ENDED", "DEAD"]);
+    let versions = [rollout.stable.version, rollout.candidate.version];
+    let hosts = all.hosts.iter().map(|host| (host.host.as_str(), [&host.stable, &host.candidate]));
+    for (host, sides) in std::iter::once(("all", [&all.stable, &all.candidate])).chain(hosts) {
+        for (version, tally) in versions.iter().zip(sides) {
+            rows.add_row(vec![
+                host.to_owned(),
+                version.to_string(),
+                table::number(tally.messages),
+                part(tally.faults, tally.messages),
+                part(tally.failures, tally.messages),
+                table::number(tally.ended),
+                part(tally.dead_letters, tally.ended),
+            ]);
+        }
+    }
+    table::rendered(&rows)
 }
 
 fn row(name: &str, side: &SideView) -> Vec<String> {
@@ -193,7 +223,7 @@ fn part(count: u64, of: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deploy::report::WouldSendView;
+    use crate::deploy::report::{HostSides, Tally, WouldSendView};
     use crate::registry::Digest;
     use crate::telemetry::{ShadowCounts, VersionCounts};
 
@@ -228,6 +258,7 @@ mod tests {
             stable: side(7, 19_000, 24),
             candidate: side(8, 1000, 3),
             shadow: None,
+            cluster: None,
         };
         expect_test::expect![[r"
             canary: version 8 gets 5% of the messages as a canary; promoted by itself after 10m when nothing speaks against it
@@ -238,6 +269,31 @@ mod tests {
             candidate   8        1,000     0       3 (0.3%)   1,000   1 (0.1%)   1,001   40.0 us  2.00 ms  8,123
         "]]
         .assert_eq(&shown(&view));
+        let tally = |messages, failures| Tally { messages, failures, ended: messages, ..Tally::default() };
+        let sides = |host: &str, stable, candidate| HostSides { host: host.to_owned(), stable, candidate };
+        let view = RolloutView {
+            cluster: Some(OnAllHosts {
+                stable: tally(39_000, 48),
+                candidate: tally(2000, 6),
+                hosts: vec![
+                    sides("a", tally(19_000, 24), tally(1000, 3)),
+                    sides("b", tally(20_000, 24), tally(1000, 3)),
+                ],
+            }),
+            ..view
+        };
+        let text = shown(&view);
+        let (_, hosts) = text.split_once("HOST").unwrap_or_default();
+        expect_test::expect![[r"
+              VERSION  MESSAGES  FAULTS  FAILED     ENDED   DEAD
+            all   7        39,000    0       48 (0.1%)  39,000  0
+            all   8        2,000     0       6 (0.3%)   2,000   0
+            a     7        19,000    0       24 (0.1%)  19,000  0
+            a     8        1,000     0       3 (0.3%)   1,000   0
+            b     7        20,000    0       24 (0.1%)  20,000  0
+            b     8        1,000     0       3 (0.3%)   1,000   0
+        "]]
+        .assert_eq(hosts);
     }
 
     fn shadow() -> RolloutView {
@@ -297,6 +353,7 @@ mod tests {
                     difference("otherwise", sent(one), did("handler-rejected", Some("no: too late"), Vec::new())),
                 ],
             }),
+            cluster: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Why a cluster did not do what it was asked.
 
-use super::record::Desired;
+use super::record::{Changed, Desired, What};
 use crate::broker::jetstream::BucketError;
 use crate::registry::{Digest, RegistryError};
 
@@ -12,9 +12,8 @@ pub enum ClusterError {
     Bucket(#[source] BucketError),
     /// Somebody else was first.
     #[error(
-        "meanwhile `{}` made version {} of handler `{}` the active one on host `{}` (sha256:{}, {}), and this came second: \
-         look at it, then try again",
-        .0.by, .0.number, .0.handler, .0.host, .0.digest, .0.at
+        "meanwhile `{}` {} on host `{}` (sha256:{}, {}), and this came second: look at it, then try again",
+        .0.by, .0.did(), .0.host, .0.digest, .0.at
     )]
     Conflict(Box<First>),
     /// What is to run was removed meanwhile.
@@ -60,12 +59,23 @@ pub enum ClusterError {
         /// Why.
         source: Box<RegistryError>,
     },
-    /// Versions are not tried in a cluster.
+    /// Shadows are not run in a cluster.
     #[error(
-        "a version cannot be tried in a cluster yet: each host would judge it by its own messages alone; deploy it without, \
-         or try it on a host that is in no cluster"
+        "a shadow cannot be run in a cluster yet: each host would compare by its own messages alone; try it as a canary, or \
+         on a host that is in no cluster"
     )]
-    NoRollout,
+    NoShadow,
+    /// What runs here is not what is to run: a version would be tried beside another one than on the other hosts.
+    #[error(
+        "this host does not run version {number} of handler `{handler}`, which is to run in the cluster: begin on a host that \
+         does, or look with `tidegate handlers show {handler}` why this one does not"
+    )]
+    NotCurrent {
+        /// The handler.
+        handler: String,
+        /// The version that is to run.
+        number: u64,
+    },
 }
 
 /// Who was first.
@@ -73,7 +83,9 @@ pub enum ClusterError {
 pub struct First {
     /// The handler.
     pub handler: String,
-    /// The version that is to run now.
+    /// What became of it.
+    pub what: What,
+    /// The version that is to run now, or that is tried now.
     pub number: u64,
     /// Its module.
     pub digest: String,
@@ -96,13 +108,30 @@ pub enum CopyError {
     Registry(RegistryError),
 }
 
+impl First {
+    /// What it was, in words.
+    fn did(&self) -> String {
+        let Self { handler, number, .. } = self;
+        match self.what {
+            What::Deployed | What::RolledBack | What::Brought | What::Promoted => {
+                format!("made version {number} of handler `{handler}` the active one")
+            }
+            What::CanaryStarted => format!("began to try version {number} of handler `{handler}`"),
+            What::Aborted => {
+                format!("ended the trial of a version of handler `{handler}`, so that {number} runs alone")
+            }
+        }
+    }
+}
+
 impl ClusterError {
     /// Who was first.
     pub(super) fn conflict(handler: &str, found: &Desired) -> Self {
-        let digest = found.active_version().map(|version| version.digest.to_string()).unwrap_or_default();
-        let change = found.change.clone();
-        let (handler, number) = (handler.to_owned(), found.active);
-        Self::Conflict(Box::new(First { handler, number, digest, by: change.by, host: change.host, at: change.at }))
+        let version = found.tried_version().or_else(|| found.active_version());
+        let digest = version.map(|version| version.digest.to_string()).unwrap_or_default();
+        let number = version.map_or(found.active, |version| version.number);
+        let Changed { what, by, host, at, .. } = found.change.clone();
+        Self::Conflict(Box::new(First { handler: handler.to_owned(), what, number, digest, by, host, at }))
     }
 
     /// A stable word for programs.
@@ -115,7 +144,8 @@ impl ClusterError {
             Self::Record { .. } => "record-unreadable",
             Self::Copy { .. } => "module-damaged",
             Self::NotRecorded { .. } => "not-recorded",
-            Self::NoRollout => "no-rollout-in-cluster",
+            Self::NoShadow => "no-shadow-in-cluster",
+            Self::NotCurrent { .. } => "not-current",
         }
     }
 
@@ -131,7 +161,7 @@ impl ClusterError {
         match self {
             Self::Bucket(_) | Self::Unconfirmed { .. } | Self::Copy { .. } | Self::NotRecorded { .. } => true,
             Self::Conflict(_) | Self::Removed { .. } => true,
-            Self::Record { .. } | Self::NoRollout => false,
+            Self::Record { .. } | Self::NoShadow | Self::NotCurrent { .. } => false,
         }
     }
 }

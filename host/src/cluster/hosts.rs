@@ -6,15 +6,19 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Member;
 use super::record::Desired;
 use super::report::{ClusterView, HostView, OnHost, Presence, Standing};
 use super::word::Word;
+use super::{Counts, Member};
 use crate::broker::jetstream::{Changed, HOST_REMEMBERED};
 use crate::registry::Digest;
 
 /// Between two words of a host that has nothing new to say.
 pub(crate) const SAYS_EVERY: Duration = Duration::from_secs(5);
+/// The same while a version is tried: a version that fails everywhere is noticed within this and a look.
+pub(crate) const COUNTS_EVERY: Duration = Duration::from_secs(1);
+/// Between two words whatever happens: a hundred hosts say a few hundred words a second at the most.
+pub(crate) const SAYS_AT_MOST_EVERY: Duration = Duration::from_millis(100);
 /// A host that missed three words is gone.
 const GONE_AFTER: Duration = Duration::from_secs(16);
 
@@ -47,6 +51,7 @@ struct State {
 struct Wanted {
     number: u64,
     digest: Option<Digest>,
+    tries: Option<u64>,
 }
 
 impl Hosts {
@@ -56,7 +61,8 @@ impl Hosts {
         match desired {
             Some(desired) => {
                 let digest = desired.active_version().map(|version| version.digest.clone());
-                let wanted = Wanted { number: desired.active, digest };
+                let tries = desired.rollout.as_ref().map(|rollout| rollout.version);
+                let wanted = Wanted { number: desired.active, digest, tries };
                 if state.wanted.insert(handler.to_owned(), wanted.clone()).is_some_and(|before| before != wanted) {
                     state.troubles.remove(handler);
                 }
@@ -111,15 +117,17 @@ impl Hosts {
         state.words.insert(changed.key.clone(), (word, changed.at));
     }
 
-    /// How a handler of this host stands to what is to run. `runs` is the version's number and module.
-    pub(crate) fn standing(&self, handler: &str, runs: Option<(u64, Digest)>) -> OnHost {
+    /// How a handler of this host stands to what is to run. `runs` is the version's number and module; `tries` is the
+    /// version that is tried beside it.
+    pub(crate) fn standing(&self, handler: &str, runs: Option<(u64, Digest)>, tries: Option<u64>) -> OnHost {
         let state = self.lock();
         let wanted = state.wanted.get(handler);
-        let is_wanted = wanted.is_some_and(|wanted| {
+        let runs_it = wanted.is_some_and(|wanted| {
             runs.as_ref().is_some_and(|(number, digest)| {
                 *number == wanted.number && wanted.digest.as_ref().is_none_or(|wanted| wanted == digest)
             })
         });
+        let is_wanted = runs_it && wanted.is_some_and(|wanted| wanted.tries == tries);
         let why = state.troubles.get(handler).cloned();
         let standing = match (wanted, is_wanted, &why) {
             (_, _, Some(_)) => Standing::Refused,
@@ -128,8 +136,18 @@ impl Hosts {
             (None, _, None) => Standing::Waiting,
         };
         let (version, digest) = runs.unzip();
-        let wants = wanted.filter(|_| !is_wanted).map(|wanted| wanted.number);
-        OnHost { version, digest, standing, wants, why }
+        let wants = wanted.filter(|_| !is_wanted);
+        let wants = wants.map(|wanted| wanted.tries.filter(|_| runs_it).unwrap_or(wanted.number));
+        OnHost { version, digest, tries, standing, wants, why }
+    }
+
+    /// What the two versions of a rollout came to on the other hosts, as far as they have said it; also on those that said
+    /// it and are gone. By the hosts' names.
+    pub(crate) fn counts(&self, me: &Member, handler: &str, version: u64, beside: u64) -> BTreeMap<String, Counts> {
+        let state = self.lock();
+        let others = state.words.iter().filter(|(name, _)| **name != me.host);
+        let counts = others.filter_map(|(name, (word, _))| Some((name.clone(), word.counts.get(handler)?.clone())));
+        counts.filter(|(_, counts)| counts.are_of(version, beside)).collect()
     }
 
     /// The server's clock; `None`: it was not seen yet.
@@ -183,17 +201,22 @@ fn presence(stopped: bool, silent: Duration) -> Presence {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
-    use super::super::record::tests::deployed;
+    use super::super::record::tests::{deployed, new};
+    use super::super::record::{Changed, What};
     use super::*;
+    use crate::broker::jetstream as bucket;
+    use crate::dispatch::Share;
+    use crate::registry::RolloutPlan;
+    use crate::telemetry::Evidence;
 
     fn me(host: &str, life: &str) -> Member {
         Member { cluster: "c".into(), host: host.into(), life: life.into(), address: "127.0.0.1:1".into() }
     }
 
-    fn said(by: &Member, at: u64, stopped: bool) -> Changed {
-        let word = Word { stopped, ..Word::of(by, BTreeMap::new()) };
+    fn said(by: &Member, at: u64, stopped: bool) -> bucket::Changed {
+        let word = Word { stopped, ..Word::of(by, BTreeMap::new(), BTreeMap::new()) };
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
-        Changed { key: by.host.clone(), value: Some(word.to_json().into()), at }
+        bucket::Changed { key: by.host.clone(), value: Some(word.to_json().into()), at }
     }
 
     #[test]
@@ -210,7 +233,7 @@ mod tests {
         assert_eq!(shown, ["gone gone", "one here", "stopped stopped", "two here"]);
         hosts.heard(&one, &said(&one, 1_000 + 24 * 3600, false));
         assert_eq!(hosts.view(&one).hosts.len(), 3, "one said its last word a day ago");
-        hosts.heard(&one, &Changed { value: None, ..said(&me("two", "2"), 1_000 + 24 * 3600, false) });
+        hosts.heard(&one, &bucket::Changed { value: None, ..said(&me("two", "2"), 1_000 + 24 * 3600, false) });
         assert_eq!(hosts.view(&one).hosts.len(), 2, "the key of another one is gone");
     }
 
@@ -232,20 +255,63 @@ mod tests {
         let hosts = Hosts::default();
         let (first, desired) = (deployed(None, "a"), deployed(Some(&deployed(None, "a")), "b"));
         let runs = |desired: &Desired| Some((desired.active, desired.active_version().unwrap().digest.clone()));
-        assert_eq!(hosts.standing("h", None).standing, Standing::Waiting);
+        assert_eq!(hosts.standing("h", None, None).standing, Standing::Waiting);
         hosts.wanted("h", Some(&first));
-        assert_eq!(hosts.standing("h", runs(&first)).standing, Standing::Current);
+        assert_eq!(hosts.standing("h", runs(&first), None).standing, Standing::Current);
         hosts.wanted("h", Some(&desired));
-        let on = hosts.standing("h", runs(&first));
+        let on = hosts.standing("h", runs(&first), None);
         assert_eq!((on.standing, on.version, on.wants), (Standing::Taking, Some(1), Some(2)));
         hosts.trouble("h", Some("it cannot".to_owned()));
-        let on = hosts.standing("h", runs(&first));
+        let on = hosts.standing("h", runs(&first), None);
         assert_eq!((on.standing, on.wants, on.why.as_deref()), (Standing::Refused, Some(2), Some("it cannot")));
         // Another version is another question; and the same number with another module is another version.
         let next = deployed(Some(&desired), "c");
         hosts.wanted("h", Some(&next));
-        assert_eq!(hosts.standing("h", runs(&first)).standing, Standing::Taking);
-        assert_eq!(hosts.standing("h", Some((3, Digest::of(b"x")))).standing, Standing::Taking);
-        assert_eq!(hosts.standing("h", runs(&next)).wants, None);
+        assert_eq!(hosts.standing("h", runs(&first), None).standing, Standing::Taking);
+        assert_eq!(hosts.standing("h", Some((3, Digest::of(b"x"))), None).standing, Standing::Taking);
+        assert_eq!(hosts.standing("h", runs(&next), None).wants, None);
+        // One that is to be tried is wanted too, and one that is not is not.
+        let tried = Some(next.next);
+        let on = hosts.standing("h", runs(&next), tried);
+        assert_eq!((on.standing, on.tries, on.wants), (Standing::Taking, tried, Some(3)));
+        let plan = RolloutPlan::Canary { share: Share::ALL, promote_after: None };
+        let change = Changed::now(What::CanaryStarted, "ann", "a");
+        hosts.wanted("h", Some(&next.tried(&new("d"), None, &plan, 3, change)));
+        let on = hosts.standing("h", runs(&next), None);
+        assert_eq!((on.standing, on.version, on.wants), (Standing::Taking, Some(3), tried));
+        assert_eq!(hosts.standing("h", runs(&next), tried).standing, Standing::Current);
+        assert_eq!(hosts.standing("h", runs(&first), None).wants, Some(3));
+    }
+
+    #[test]
+    fn counts_are_those_of_the_others_about_the_same_two_versions() {
+        let (hosts, one, two) = (Hosts::default(), me("one", "1"), me("two", "2"));
+        let counts = |version, sampled| Counts {
+            version,
+            beside: 1,
+            stable: Evidence::default(),
+            candidate: Evidence { sampled, ..Evidence::default() },
+        };
+        let say = |by: &Member, counts: Counts, at: u64| {
+            let word = Word::of(by, BTreeMap::new(), BTreeMap::from([("h".to_owned(), counts)]));
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
+            hosts.heard(&one, &bucket::Changed { key: by.host.clone(), value: Some(word.to_json().into()), at });
+        };
+        say(&one, counts(2, 1), 1);
+        say(&two, counts(2, 10), 2);
+        say(&me("three", "3"), counts(3, 100), 3);
+        let found = |version, beside| -> Vec<(String, u64)> {
+            let found = hosts.counts(&one, "h", version, beside).into_iter();
+            found.map(|(name, counts)| (name, counts.candidate.sampled)).collect()
+        };
+        assert_eq!(found(2, 1), [("two".to_owned(), 10)]);
+        assert_eq!(found(3, 1), [("three".to_owned(), 100)]);
+        assert_eq!((found(2, 2), found(4, 1)), (Vec::new(), Vec::new()));
+        // Said again, it counts once; and when a host begins anew, so do its counts.
+        say(&two, counts(2, 12), 4);
+        assert_eq!(found(2, 1), [("two".to_owned(), 12)]);
+        // One that is gone has said it all the same.
+        say(&one, counts(2, 1), 1_000);
+        assert_eq!(found(2, 1), [("two".to_owned(), 12)]);
     }
 }

@@ -5,6 +5,9 @@
 //! every other host:       sees that it changed -> module from the object store, verified -> every step there -> there
 //! ```
 //!
+//! A version that is tried is a part of what is to run: each host tries it on the same messages, says what both versions came
+//! to there, and adds up what all say. Whoever sees enough ends it by a change like every other.
+//!
 //! Invariants:
 //! - What is to run ([`record::Desired`]) changes by compare-and-set alone: of two who change it at once one is told who was
 //!   first, and nothing of its change stays.
@@ -22,6 +25,7 @@ use tokio::sync::Notify;
 use crate::broker::Broker;
 use crate::broker::jetstream::{BucketError, Buckets, Held, Keys, SwapError, Watch};
 
+mod counts;
 mod decide;
 mod error;
 mod hosts;
@@ -30,9 +34,10 @@ pub mod record;
 pub mod report;
 mod word;
 
+pub use counts::Counts;
 pub use decide::{Next, next};
 pub use error::{ClusterError, CopyError, First};
-pub(crate) use hosts::SAYS_EVERY;
+pub(crate) use hosts::{COUNTS_EVERY, SAYS_AT_MOST_EVERY, SAYS_EVERY};
 pub use identity::IdentityError;
 pub use word::Word;
 

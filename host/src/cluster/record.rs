@@ -9,8 +9,12 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::ClusterError;
-use crate::registry::{Digest, NewVersion, Settings, VersionRecord, forgotten};
+use crate::registry::{Digest, NewVersion, RolloutRecord, Settings, VersionRecord, forgotten};
 use crate::signature::Signature;
+
+mod rollout;
+
+pub use rollout::{DesiredRollout, Kind};
 
 /// The layout of the JSON. A host that finds a later one leaves it alone.
 const LAYOUT: u32 = 1;
@@ -25,6 +29,9 @@ pub struct Desired {
     pub next: u64,
     /// The versions that are kept, the newest first; the active one is among them.
     pub versions: Vec<DesiredVersion>,
+    /// The version that is tried beside the active one; nothing: none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<DesiredRollout>,
     /// The last change.
     pub change: Changed,
 }
@@ -71,6 +78,12 @@ pub struct Changed {
     pub host: String,
     /// When, by that host's clock.
     pub at: String,
+    /// The version that is not tried any more, where it ended that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<u64>,
+    /// Why, where that is to be told.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
 }
 
 /// The ways in which what is to run changes.
@@ -83,6 +96,12 @@ pub enum What {
     RolledBack,
     /// A host brought what it ran before it was in the cluster.
     Brought,
+    /// A version is tried on a share of the messages.
+    CanaryStarted,
+    /// The version that was tried was made the active one.
+    Promoted,
+    /// The version that was tried is not tried any more.
+    Aborted,
 }
 
 impl What {
@@ -93,6 +112,9 @@ impl What {
             Self::Deployed => "deployed",
             Self::RolledBack => "rolled back",
             Self::Brought => "brought",
+            Self::CanaryStarted => "begun",
+            Self::Promoted => "promoted",
+            Self::Aborted => "aborted",
         }
     }
 }
@@ -102,7 +124,13 @@ impl Changed {
     #[must_use]
     pub fn now(what: What, by: &str, host: &str) -> Self {
         let (id, at) = (ulid::Ulid::generate().to_string(), spelled(SystemTime::now()));
-        Self { id, what, by: by.to_owned(), host: host.to_owned(), at }
+        Self { id, what, by: by.to_owned(), host: host.to_owned(), at, ended: None, why: String::new() }
+    }
+
+    /// With why it is made.
+    #[must_use]
+    pub fn because(self, why: &str) -> Self {
+        Self { why: why.to_owned(), ..self }
     }
 }
 
@@ -120,6 +148,11 @@ impl Desired {
         let desired: Self = serde_json::from_slice(json).map_err(|error| unreadable(error.to_string()))?;
         if desired.active_version().is_none() {
             return Err(unreadable(format!("it does not have the version {} that it says is active", desired.active)));
+        }
+        let tried = desired.rollout.as_ref().map(|rollout| rollout.version);
+        if let Some(tried) = tried.filter(|tried| desired.version(*tried).is_none() || *tried == desired.active) {
+            let wrong = format!("it does not have the version {tried} that it says is tried, beside the active one");
+            return Err(unreadable(wrong));
         }
         Ok(desired)
     }
@@ -159,31 +192,17 @@ impl Desired {
         change: Changed,
     ) -> Self {
         let number = before.map_or(1, |before| before.next);
-        let version = DesiredVersion {
-            number,
-            digest: new.digest.clone(),
-            settings: new.settings.clone(),
-            size: new.size,
-            contract: new.contract.clone(),
-            source: new.source.clone(),
-            deployed_by: new.deployed_by.clone(),
-            host: change.host.clone(),
-            deployed_at: change.at.clone(),
-            signature: signature.map(|signature| signature.as_str().to_owned()),
-            activated_at: Some(change.at.clone()),
-        };
-        let kept = before.iter().flat_map(|before| &before.versions).cloned();
-        let mut versions: Vec<DesiredVersion> = std::iter::once(version).chain(kept).collect();
-        let numbers: Vec<u64> = versions.iter().map(|version| version.number).collect();
-        let forgotten = forgotten(&numbers, &[Some(number)], keep);
-        versions.retain(|version| !forgotten.contains(&version.number));
-        Self { layout: LAYOUT, active: number, next: number + 1, versions, change }
+        let mut versions = add(before, new, signature, &[number], keep, &change);
+        if let Some(version) = versions.first_mut() {
+            version.activated_at = Some(change.at.clone());
+        }
+        Self { layout: LAYOUT, active: number, next: number + 1, versions, rollout: None, change }
     }
 
-    /// With another one of its versions as the active one.
+    /// With another one of its versions as the active one. A rollout that was on is over.
     #[must_use]
     pub fn rolled_back(&self, to: u64, change: Changed) -> Self {
-        let mut after = Self { active: to, change, ..self.clone() };
+        let mut after = Self { active: to, rollout: None, change, ..self.clone() };
         if let Some(version) = after.versions.iter_mut().find(|version| version.number == to) {
             version.activated_at = Some(after.change.at.clone());
         }
@@ -197,6 +216,7 @@ impl Desired {
         active: u64,
         next: u64,
         versions: &[(VersionRecord, Option<Signature>)],
+        rollout: Option<&RolloutRecord>,
         change: Changed,
     ) -> Option<Self> {
         let version = |(version, signature): &(VersionRecord, Option<Signature>)| DesiredVersion {
@@ -213,8 +233,17 @@ impl Desired {
             activated_at: version.activated_at.map(spelled),
         };
         let versions = versions.iter().map(version).collect();
-        let brought = Self { layout: LAYOUT, active, next, versions, change };
+        let mut brought = Self { layout: LAYOUT, active, next, versions, rollout: None, change };
+        // One whose module is gone was not brought, and is not tried any more.
+        let rollout = rollout.filter(|rollout| brought.version(rollout.number).is_some());
+        brought.rollout = rollout.and_then(DesiredRollout::brought);
         brought.active_version().is_some().then_some(brought)
+    }
+
+    /// The version that is tried.
+    #[must_use]
+    pub fn tried_version(&self) -> Option<&DesiredVersion> {
+        self.version(self.rollout.as_ref()?.version)
     }
 
     /// Its versions as a host records them.
@@ -246,6 +275,37 @@ impl DesiredVersion {
             activated_at: self.activated_at.as_deref().map(read),
         }
     }
+}
+
+/// The versions with a new one before them, under the next number; of the others those in use and the newest `keep` stay.
+fn add(
+    before: Option<&Desired>,
+    new: &NewVersion,
+    signature: Option<&Signature>,
+    used: &[u64],
+    keep: usize,
+    change: &Changed,
+) -> Vec<DesiredVersion> {
+    let version = DesiredVersion {
+        number: before.map_or(1, |before| before.next),
+        digest: new.digest.clone(),
+        settings: new.settings.clone(),
+        size: new.size,
+        contract: new.contract.clone(),
+        source: new.source.clone(),
+        deployed_by: new.deployed_by.clone(),
+        host: change.host.clone(),
+        deployed_at: change.at.clone(),
+        signature: signature.map(|signature| signature.as_str().to_owned()),
+        activated_at: None,
+    };
+    let kept = before.iter().flat_map(|before| &before.versions).cloned();
+    let mut versions: Vec<DesiredVersion> = std::iter::once(version).chain(kept).collect();
+    let numbers: Vec<u64> = versions.iter().map(|version| version.number).collect();
+    let used: Vec<Option<u64>> = used.iter().copied().map(Some).collect();
+    let forgotten = forgotten(&numbers, &used, keep);
+    versions.retain(|version| !forgotten.contains(&version.number));
+    versions
 }
 
 #[derive(Deserialize)]
@@ -330,10 +390,10 @@ pub(super) mod tests {
         let records = deployed(Some(&deployed(None, "a")), "b").records();
         let unsigned: Vec<_> = records.iter().cloned().map(|record| (record, None)).collect();
         let change = || Changed::now(What::Brought, "host", "a");
-        let brought = Desired::brought(1, 7, &unsigned, change()).unwrap();
+        let brought = Desired::brought(1, 7, &unsigned, None, change()).unwrap();
         assert_eq!((brought.active, brought.next, numbers(&brought)), (1, 7, vec![2, 1]));
         assert_eq!(brought.records(), records);
-        assert!(Desired::brought(3, 7, &unsigned, change()).is_none());
-        assert!(Desired::brought(1, 7, &[], change()).is_none());
+        assert!(Desired::brought(3, 7, &unsigned, None, change()).is_none());
+        assert!(Desired::brought(1, 7, &[], None, change()).is_none());
     }
 }

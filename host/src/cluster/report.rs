@@ -55,9 +55,12 @@ pub struct OnHost {
     pub version: Option<u64>,
     /// Its module.
     pub digest: Option<Digest>,
+    /// The version that is tried there on a share of the messages; nothing: none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tries: Option<u64>,
     /// How that stands to what is to run.
     pub standing: Standing,
-    /// The version that is to run, where it is another one.
+    /// The version that is to run or to be tried, and does not or is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wants: Option<u64>,
     /// Why it does not run.

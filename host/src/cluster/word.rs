@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Member;
 use super::report::OnHost;
+use super::{Counts, Member};
 
 /// What a host says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,14 +21,17 @@ pub struct Word {
     pub stopped: bool,
     /// Its handlers.
     pub handlers: BTreeMap<String, OnHost>,
+    /// What the versions of those came to of which one is tried there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counts: BTreeMap<String, Counts>,
 }
 
 impl Word {
     /// What a host says that runs these handlers.
     #[must_use]
-    pub fn of(me: &Member, handlers: BTreeMap<String, OnHost>) -> Self {
+    pub fn of(me: &Member, handlers: BTreeMap<String, OnHost>, counts: BTreeMap<String, Counts>) -> Self {
         let program = env!("CARGO_PKG_VERSION").to_owned();
-        Self { life: me.life.clone(), address: me.address.clone(), program, stopped: false, handlers }
+        Self { life: me.life.clone(), address: me.address.clone(), program, stopped: false, handlers, counts }
     }
 
     /// As it stands under the key.

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 
 use super::DeployError;
-use super::rollout::OnTrial;
+use super::cluster::CLUSTER;
+use super::rollout::{HOST, OnTrial};
 use crate::config::HandlerConfig;
 use crate::dispatch::{Deployed, Slot};
 use crate::registry::Settings;
@@ -19,6 +20,11 @@ use crate::telemetry::{Metrics, VersionFigures};
 /// code, mapped from the cache and shared with it (400 KB for Rust, 40 MB for Python, given back under pressure), and some
 /// tens of KB of our own: two of them on each of 1,000 handlers are under 100 MB.
 const LOADED_BEFORE: usize = 2;
+
+/// How long the host's own work on a handler is waited for: a module is fetched and compiled in seconds.
+const OWN_WORK: Duration = Duration::from_secs(10);
+/// Between two looks whether it is over.
+const OWN_WORK_LOOK: Duration = Duration::from_millis(20);
 
 /// One handler.
 pub(super) struct Entry {
@@ -101,6 +107,11 @@ impl Drop for Busy {
     }
 }
 
+/// Whether it is the host that does something by itself.
+fn is_own(by: &str) -> bool {
+    by == HOST || by == CLUSTER
+}
+
 impl Entry {
     pub(super) fn new(name: &str, terms: Terms) -> Self {
         let (slot, terms) = (Slot::empty(), ArcSwap::from_pointee(terms));
@@ -125,6 +136,20 @@ impl Entry {
         }
         state.deploying = Some(Deploying { by: by.to_owned(), since: SystemTime::now() });
         Ok(Busy { entry: Arc::clone(self) })
+    }
+
+    /// Takes the handler for somebody. What the host does with it by itself, to follow its cluster or to end what is tried, is
+    /// waited for: that is over soon, and nobody asked for it.
+    pub(super) async fn busy_soon(self: &Arc<Self>, by: &str) -> Result<Busy, DeployError> {
+        let until = Instant::now() + OWN_WORK;
+        loop {
+            match self.busy(by) {
+                Err(DeployError::Busy { by, .. }) if is_own(&by) && Instant::now() < until => {
+                    tokio::time::sleep(OWN_WORK_LOOK).await;
+                }
+                taken => return taken,
+            }
+        }
     }
 
     pub(super) fn deploying(&self) -> Option<Deploying> {

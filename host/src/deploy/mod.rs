@@ -36,7 +36,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
-use crate::cluster::{Basis, Cluster, ClusterError};
+use crate::cluster::{Basis, Cluster};
 use crate::config::Config;
 use crate::dispatch::{Slot, Turns};
 use crate::registry::{Digest, Event, HandlerRecord, Incoming, Kept, Registry, RolloutPlan, Settings, VersionRecord};
@@ -179,8 +179,10 @@ impl Deployments {
         announced: Option<u64>,
     ) -> Result<Upload, DeployError> {
         let entry = self.entry(handler)?;
-        let busy = entry.busy(by)?;
-        rollout::check_none(&entry)?;
+        let busy = entry.busy_soon(by).await?;
+        if self.cluster.is_none() {
+            rollout::check_none(&entry)?;
+        }
         let limit = u64::try_from(entry.terms().settings.limits.module_size).unwrap_or(u64::MAX);
         if announced.is_some_and(|size| size > limit) {
             return Err(crate::registry::RegistryError::TooLarge { limit }.into());
@@ -189,6 +191,9 @@ impl Deployments {
             Some(cluster) => Some(Box::pin(self.basis(cluster, handler)).await?),
             None => None,
         };
+        if let Some(basis) = &basis {
+            cluster::check_none_in(handler, basis)?;
+        }
         let incoming = self.registry.receive(limit).await?;
         let (begun, deployments) = (Instant::now(), Arc::clone(self));
         Ok(Upload { incoming, begun, busy, signature: None, plan: None, basis, deployments })
@@ -202,11 +207,11 @@ impl Deployments {
     pub async fn rollback(&self, handler: &str, to: Option<u64>, by: &str) -> Result<RolledBack, DeployError> {
         let begun = Instant::now();
         let entry = self.entry(handler)?;
-        let _busy = entry.busy(by)?;
-        rollout::check_none(&entry)?;
+        let _busy = entry.busy_soon(by).await?;
         if let Some(cluster) = &self.cluster {
             return self.roll_back_in(cluster, &entry, to, by).await;
         }
+        rollout::check_none(&entry)?;
         let record = self.registry.handler(handler).await?;
         let found = match to {
             Some(number) => record.version(number),
@@ -256,7 +261,11 @@ impl Deployments {
         for entry in self.handlers.load_full().values() {
             let record = records.get(&entry.name);
             let signers = self.signers(record.and_then(HandlerRecord::active_version)).await?;
-            shown.push(view::summary(entry, record, &signers));
+            let mut summary = view::summary(entry, record, &signers);
+            if let Some(rollout) = &mut summary.rollout {
+                self.shown_on_all_hosts(entry, rollout);
+            }
+            shown.push(summary);
         }
         Ok(shown)
     }
@@ -280,6 +289,9 @@ impl Deployments {
         let shadow = view.rollout.as_mut().and_then(|rollout| rollout.shadow.as_mut());
         if let (Some(shadow), Some(on)) = (shadow, entry.on_trial()) {
             shadow.differences = on.differences();
+        }
+        if let Some(rollout) = &mut view.rollout {
+            self.shown_on_all_hosts(&entry, rollout);
         }
         Ok(HandlerView { cluster, ..view })
     }
@@ -313,12 +325,13 @@ impl Upload {
     /// Tries the module beside the active version, instead of putting it in its place.
     ///
     /// # Errors
-    /// When there is no active version, the plan cannot be carried out, or the host is in a cluster.
+    /// When there is no active version, the plan cannot be carried out, or this host does not run what is to run in its
+    /// cluster.
     pub fn tried(self, plan: RolloutPlan) -> Result<Self, DeployError> {
-        if self.basis.is_some() {
-            return Err(ClusterError::NoRollout.into());
-        }
         rollout::check(&self.busy.entry, &plan)?;
+        if let Some(basis) = &self.basis {
+            cluster::check_tried_in(&self.busy.entry, basis, &plan)?;
+        }
         Ok(Self { plan: Some(plan), ..self })
     }
 

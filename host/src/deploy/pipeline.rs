@@ -13,6 +13,7 @@ use super::say::Say;
 use super::signed::Admitted;
 use super::{DeployError, Deployments, Provenance, golden};
 use crate::cluster::Basis;
+use crate::cluster::record::DesiredRollout;
 use crate::registry::{Kept, NewVersion, RolloutPlan, Settings};
 use crate::sandbox::{Stage, Version};
 use crate::signature::Signature;
@@ -154,16 +155,16 @@ async fn deploy(
     };
     crate::failpoint::reached("checked");
     if let Some(plan) = uploaded.plan {
-        return begin_trial(deployments, entry, *passed, plan, say).await;
+        return begin_trial(deployments, entry, *passed, plan, uploaded.basis.as_ref(), say).await;
     }
     let number = match (&deployments.cluster, &uploaded.basis) {
         (Some(cluster), Some(basis)) => {
             say.begin(Step::Cluster);
-            let changed = deployments.propose(cluster, basis, &passed.new).await;
+            let changed = deployments.propose(cluster, basis, &passed.new, None).await;
             let desired = changed.map_err(|error| Stopped::at(Step::Cluster, error))?;
             say.done(format!("version {} is to run on every host", desired.active));
             say.begin(Step::Switch);
-            let recorded = deployments.take_over(&entry.name, &desired, None).await;
+            let recorded = deployments.take_over(&entry.name, &desired, false, None).await;
             recorded.map_err(|error| Stopped::at(Step::Switch, error))?;
             desired.active
         }
@@ -186,24 +187,45 @@ async fn begin_trial(
     entry: &Entry,
     passed: Passed,
     plan: RolloutPlan,
+    basis: Option<&Basis>,
     say: &Arc<Say>,
 ) -> Result<Done, Stopped> {
     let step = match plan {
         RolloutPlan::Canary { .. } => Step::Canary,
         RolloutPlan::Shadow { .. } => Step::Shadow,
     };
-    say.begin(step);
-    let recorded = deployments.registry.begin_rollout(passed.new.clone(), plan).await;
-    let (recorded, rollout) = recorded.map_err(|error| Stopped::at(step, error.into()))?;
+    let rollout = match (&deployments.cluster, basis) {
+        (Some(cluster), Some(basis)) => {
+            say.begin(Step::Cluster);
+            let changed = deployments.propose(cluster, basis, &passed.new, Some(&plan)).await;
+            let desired = changed.map_err(|error| Stopped::at(Step::Cluster, error))?;
+            let rollout = desired.rollout.as_ref().map(DesiredRollout::record);
+            let rollout = rollout.ok_or_else(|| {
+                let handler = entry.name.clone();
+                Stopped::at(Step::Cluster, DeployError::NoRollout { handler })
+            })?;
+            say.done(format!("version {} is to be tried on every host", rollout.number));
+            say.begin(step);
+            let recorded = deployments.take_over(&entry.name, &desired, true, None).await;
+            recorded.map_err(|error| Stopped::at(step, error))?;
+            rollout
+        }
+        (_, _) => {
+            say.begin(step);
+            let recorded = deployments.registry.begin_rollout(passed.new.clone(), plan).await;
+            recorded.map_err(|error| Stopped::at(step, error.into()))?.1
+        }
+    };
     crate::failpoint::reached("recorded");
-    let (loaded, done) = passed.loaded(&deployments.metrics, entry, recorded.number);
-    deployments.begin_trial(entry, loaded, recorded.digest, rollout);
+    let (number, digest) = (rollout.number, passed.new.digest.clone());
+    let (loaded, done) = passed.loaded(&deployments.metrics, entry, number);
+    deployments.begin_trial(entry, loaded, digest, rollout);
     crate::failpoint::reached("switched");
     let sees = match plan {
         RolloutPlan::Canary { .. } => "gets",
         RolloutPlan::Shadow { .. } => "sees copies of",
     };
-    say.done(format!("version {} {sees} {} of the messages", recorded.number, plan.share()));
+    say.done(format!("version {number} {sees} {} of the messages", plan.share()));
     Ok(Done { rollout: Some(super::rollout::plan_view(&plan)), ..done })
 }
 

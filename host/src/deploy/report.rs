@@ -11,7 +11,7 @@ use crate::telemetry::VersionCounts;
 mod rollout;
 mod shadow;
 
-pub use rollout::{Aborted, Kind, Plan, Promoted, RolloutView, SideView};
+pub use rollout::{Aborted, HostSides, Kind, OnAllHosts, Plan, Promoted, RolloutView, SideView, Tally};
 pub use shadow::{DidView, DifferenceView, ShadowView, WouldSendView};
 
 /// The steps of a deploy, in their order.

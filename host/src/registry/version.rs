@@ -79,14 +79,22 @@ pub struct Followed {
     pub active: u64,
     /// The number of the next version.
     pub next: u64,
-    /// All of them; the active one among them.
+    /// All of them; the active one among them, and the one that is tried.
     pub versions: Vec<VersionRecord>,
-    /// What it is told as in the history.
+    /// The one that is tried beside the active one.
+    pub rollout: Option<RolloutRecord>,
+    /// Whether it is tried on this host. Until it is, that is not recorded, and not taken back if it was.
+    pub tries: bool,
+    /// What another active version is told as in the history.
     pub event: Event,
     /// Who did it.
     pub by: String,
     /// More, for people.
     pub detail: String,
+    /// The version that is not tried any more, where that is what happened: it is told also where it was never tried.
+    pub ended: Option<u64>,
+    /// Why what was tried until now is not tried any more, if it is not; for people.
+    pub why_ended: String,
     /// What the configuration says of the handler, where that is to be noted with it.
     pub configured: Option<Configured>,
 }

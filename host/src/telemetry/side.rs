@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 use super::subscription::Ending;
 use super::version::{VersionCounts, VersionFigures, VersionSums};
 use crate::outcome::{FaultKind, Outcome, Usage};
@@ -85,7 +87,7 @@ pub struct SideFigures {
 }
 
 /// What one side came to at one moment, as far as sides are compared by it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Messages that it ran on their first delivery.
     pub sampled: u64,
@@ -94,13 +96,62 @@ pub struct Evidence {
     /// Of those, the ones that it did not finish: faults, and what it returned, put off or rejected.
     pub failures: u64,
     /// How long those runs took, counted in buckets: see [`seconds_of_bucket`].
+    #[serde(with = "sparse")]
     pub seconds: Vec<u64>,
     /// What fuel they took, counted in buckets: see [`fuel_of_bucket`].
+    #[serde(with = "sparse")]
     pub fuel: Vec<u64>,
     /// Messages that ended on it, whichever way.
     pub ended: u64,
     /// Of those, the ones that went to the dead-letter queue.
     pub dead_letters: u64,
+}
+
+impl Evidence {
+    /// Adds what the same side came to elsewhere.
+    pub fn add(&mut self, other: &Self) {
+        let Self { sampled, faults, failures, seconds, fuel, ended, dead_letters } = self;
+        let counts = [
+            (sampled, other.sampled),
+            (faults, other.faults),
+            (failures, other.failures),
+            (ended, other.ended),
+            (dead_letters, other.dead_letters),
+        ];
+        // What others say may be anything.
+        let more = |to: &mut u64, count: u64| *to = to.saturating_add(count).min(MOST);
+        counts.into_iter().for_each(|(to, count)| more(to, count));
+        for (to, from) in [(seconds, &other.seconds), (fuel, &other.fuel)] {
+            if to.len() < from.len() {
+                to.resize(from.len(), 0);
+            }
+            to.iter_mut().zip(from).for_each(|(to, count)| more(to, *count));
+        }
+    }
+}
+
+/// More messages than anybody counts: sums of a few of these are still numbers.
+const MOST: u64 = 1 << 53;
+
+/// Buckets as pairs of a bucket and its count: most are empty.
+mod sparse {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use super::BUCKETS;
+
+    pub(super) fn serialize<S: Serializer>(counts: &[u64], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(counts.iter().enumerate().filter(|(_, count)| **count > 0))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u64>, D::Error> {
+        let mut counts = vec![0; BUCKETS];
+        for (bucket, count) in Vec::<(usize, u64)>::deserialize(deserializer)? {
+            if let Some(place) = counts.get_mut(bucket) {
+                *place = count;
+            }
+        }
+        Ok(counts)
+    }
 }
 
 /// How a run ended, as far as it speaks for or against a version.
@@ -242,6 +293,32 @@ mod tests {
         assert_eq!((evidence.ended, evidence.dead_letters), (3, 1));
         assert_eq!((evidence.seconds.iter().sum::<u64>(), evidence.fuel.iter().sum::<u64>()), (4, 4));
         assert_eq!(side.counts().runs, 7, "people see all of them");
+    }
+
+    #[test]
+    fn evidence_is_said_in_a_few_words_and_adds_up() {
+        let side = SideFigures::default();
+        for millis in [1, 1, 30, 4_000] {
+            let usage = Usage { fuel: 8_000, duration: Duration::from_millis(millis), ..Usage::default() };
+            side.ran(true, &Outcome::Completed(Vec::new()), &usage);
+            side.settled(Ending::Completed);
+        }
+        let evidence = side.evidence();
+        let text = serde_json::to_string(&evidence).unwrap_or_default();
+        assert!(text.len() < 200, "{text}");
+        let read: Evidence = serde_json::from_str(&text).unwrap_or_default();
+        assert_eq!(read, evidence);
+        let mut sum = Evidence::default();
+        sum.add(&read);
+        sum.add(&read);
+        assert_eq!((sum.sampled, sum.ended, sum.seconds.iter().sum::<u64>()), (8, 8, 8));
+        // Whatever a stranger says is a number, and there are no more buckets than there are.
+        let wild = text.replace("\"sampled\":4", &format!("\"sampled\":{}", u64::MAX)).replace("[[", "[[9999999,1],[");
+        let wild: Evidence = serde_json::from_str(&wild).unwrap_or_default();
+        sum.add(&wild);
+        sum.add(&wild);
+        assert_eq!((sum.sampled, sum.ended, sum.seconds.len()), (MOST, 16, BUCKETS));
+        assert_eq!(sum.seconds.iter().sum::<u64>(), 16);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{CONFIGURATION, Candidate, Change, Deployed, Fate, Made, NamedModule, Plan};
-use crate::cluster::{Basis, Cluster, ClusterError};
+use crate::cluster::{Basis, Cluster};
 use crate::deploy::entry::{Entry, Terms};
 use crate::deploy::{DeployError, Deployments};
 use crate::registry::{Configured, HandlerRecord};
@@ -118,8 +118,8 @@ impl Deployments {
         let candidate = Candidate { bytes, signature, source, what, basis: Some(basis.clone()) };
         match self.check(entry, candidate, &terms).await? {
             Fate::Passed(passed, _held) => {
-                let desired = self.propose(cluster, basis, &passed.new).await?;
-                self.take_over(name, &desired, Some(looked.configured)).await?;
+                let desired = self.propose(cluster, basis, &passed.new, None).await?;
+                self.take_over(name, &desired, false, Some(looked.configured)).await?;
                 passed.switch(&self.metrics, entry, desired.active);
                 let (version, digest) = (desired.active, passed_digest(&desired));
                 tracing::info!(handler = name, version, digest, by = CONFIGURATION, "deployed to the cluster");
@@ -128,15 +128,6 @@ impl Deployments {
         }
         entry.set_unplanned(false);
         Ok(true)
-    }
-
-    /// Ends a rollout from before the host was in a cluster.
-    pub(in crate::deploy) async fn abort_in_cluster(&self, handler: &str, number: u64) {
-        let why = ClusterError::NoRollout.to_string();
-        tracing::warn!(handler, version = number, why, "what was tried is aborted");
-        if let Err(error) = self.registry.abort(handler, number, "host", &why).await {
-            tracing::error!(handler, %error, "that could not be recorded");
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::cluster::record::Desired;
 use crate::cluster::report::OnHost;
-use crate::cluster::{Cluster, SAYS_EVERY, Word};
+use crate::cluster::{COUNTS_EVERY, Cluster, SAYS_AT_MOST_EVERY, SAYS_EVERY, Word};
 use crate::deploy::{DeployError, Deployments};
 use crate::registry::Digest;
 
@@ -93,12 +93,14 @@ impl Deployments {
                 let digest = active.deployed.handler.digest().parse::<Digest>().ok()?;
                 Some((active.deployed.number, digest))
             });
-            let on = cluster.hosts().standing(&entry.name, runs);
+            let tries = entry.on_trial().map(|on| on.record.number);
+            let on = cluster.hosts().standing(&entry.name, runs, tries);
             self.metrics.cluster_behind(&entry.name, on.wants.is_some());
             on
         };
         let handlers = self.handlers.load();
-        Word::of(cluster.me(), handlers.iter().map(|(name, entry)| (name.clone(), on(entry))).collect())
+        let counts = handlers.iter().filter_map(|(name, entry)| Some((name.clone(), Self::counts(entry)?))).collect();
+        Word::of(cluster.me(), handlers.iter().map(|(name, entry)| (name.clone(), on(entry))).collect(), counts)
     }
 }
 
@@ -147,14 +149,16 @@ async fn watch_hosts(cluster: Arc<Cluster>) {
     }
 }
 
-/// Says what runs here, whenever that changes and every few seconds.
+/// Says what runs here, whenever that changes and every few seconds; while a version is tried, what both came to too.
 async fn speak(deployments: Weak<Deployments>, cluster: Arc<Cluster>) {
     loop {
         let Some(word) = deployments.upgrade().map(|deployments| deployments.word(&cluster)) else { return };
+        let pause = if word.counts.is_empty() { SAYS_EVERY } else { COUNTS_EVERY };
         if let Err(error) = cluster.say(&word).await {
             tracing::debug!(%error, "the cluster could not be told what runs here");
         }
-        let _ = tokio::time::timeout(SAYS_EVERY, cluster.touched()).await;
+        tokio::time::sleep(SAYS_AT_MOST_EVERY).await;
+        let _ = tokio::time::timeout(pause, cluster.touched()).await;
     }
 }
 

@@ -5,12 +5,15 @@
 //! reconcile: what is to run, against what runs -> fetch, every step of a deploy -> take over -> switch
 //! ```
 //!
+//! What is tried is a part of what is to run, and goes the same way.
+//!
 //! Invariants:
 //! - The records of a host are those of the cluster, under its numbers, once the host has taken them over.
 //! - Killed at any step, the host runs the old or the new version whole, and takes what is to run at its next start.
 
 mod member;
 mod reconcile;
+mod rollout;
 mod share;
 
 use std::sync::Arc;
@@ -20,10 +23,13 @@ use std::time::Instant;
 use super::entry::{Entry, Loaded};
 use super::report::RolledBack;
 use super::{DeployError, Deployments, check_granted};
-use crate::cluster::record::{Changed, Desired, What};
+use crate::cluster::record::{Changed, Desired, DesiredRollout, What};
 use crate::cluster::report::ClusterView;
 use crate::cluster::{Basis, Cluster, ClusterError};
-use crate::registry::{Configured, Event, Followed, NewVersion};
+use crate::registry::{Configured, Event, Followed, NewVersion, RolloutPlan};
+
+pub(super) use reconcile::CLUSTER;
+pub(super) use rollout::{End, check_none_in, check_tried_in};
 
 impl Deployments {
     /// The cluster as this host sees it; `None`: it is in none.
@@ -32,29 +38,41 @@ impl Deployments {
         self.cluster.as_ref().map(|cluster| cluster.hosts().view(cluster.me()))
     }
 
-    /// Makes a version that has passed every step here the one that is to run on every host.
+    /// Makes a version that has passed every step here the one that is to run on every host; or that is to be tried there, by
+    /// a plan.
     pub(super) async fn propose(
         &self,
         cluster: &Cluster,
         basis: &Basis,
         new: &NewVersion,
+        plan: Option<&RolloutPlan>,
     ) -> Result<Desired, DeployError> {
         self.share(cluster, &new.digest).await?;
         crate::failpoint::reached("shared");
         let signature = self.registry.signature(&new.digest).await?;
-        let change = Changed::now(What::Deployed, &new.deployed_by, &cluster.me().host);
+        let change = |what| Changed::now(what, &new.deployed_by, &cluster.me().host);
+        let (before, signature) = (basis.desired.as_ref(), signature.as_ref());
         let keep = self.keep_versions.load(Ordering::Relaxed);
-        let desired = Desired::deployed(basis.desired.as_ref(), new, signature.as_ref(), keep, change);
+        let desired = match plan {
+            Some(RolloutPlan::Shadow { .. }) => return Err(ClusterError::NoShadow.into()),
+            None => Desired::deployed(before, new, signature, keep, change(What::Deployed)),
+            Some(plan @ RolloutPlan::Canary { .. }) => {
+                let before = before.ok_or_else(|| ClusterError::Removed { handler: new.handler.clone() })?;
+                let why = format!("{} of the messages; {}", plan.share(), new.source);
+                before.tried(new, signature, plan, keep, change(What::CanaryStarted).because(&why))
+            }
+        };
         cluster.change(&new.handler, basis, &desired).await?;
         crate::failpoint::reached("proposed");
         Ok(desired)
     }
 
-    /// Records what is to run as what this host has.
+    /// Records what is to run as what this host has; `tries`: what is tried is tried here too, from now on.
     pub(super) async fn take_over(
         &self,
         handler: &str,
         desired: &Desired,
+        tries: bool,
         configured: Option<Configured>,
     ) -> Result<(), DeployError> {
         let change = &desired.change;
@@ -62,16 +80,29 @@ impl Deployments {
         let event = match change.what {
             What::Deployed if is_ours => Event::Deployed,
             What::RolledBack if is_ours => Event::RolledBack,
-            What::Deployed | What::RolledBack | What::Brought => Event::Followed,
+            What::Promoted => Event::Promoted,
+            What::Deployed | What::RolledBack | What::Brought | What::CanaryStarted | What::Aborted => Event::Followed,
+        };
+        let colon = if change.why.is_empty() { "" } else { ": " };
+        let detail = format!("{} on host {}{colon}{}", change.what.name(), change.host, change.why);
+        let why_ended = match change.what {
+            What::Aborted => detail.clone(),
+            What::Deployed | What::RolledBack | What::Brought | What::CanaryStarted | What::Promoted => {
+                format!("version {} was made the active one", desired.active)
+            }
         };
         let followed = Followed {
             name: handler.to_owned(),
             active: desired.active,
             next: desired.next,
             versions: desired.records(),
+            rollout: desired.rollout.as_ref().map(DesiredRollout::record),
+            tries,
             event,
             by: change.by.clone(),
-            detail: format!("{} on host {}", change.what.name(), change.host),
+            detail,
+            ended: change.ended,
+            why_ended,
             configured,
         };
         let recorded = self.registry.follow(followed).await;
@@ -98,6 +129,7 @@ impl Deployments {
         let basis = self.basis(cluster, &handler).await?;
         let no_version = || DeployError::NoVersion { handler: handler.clone(), number: to };
         let desired = basis.desired.as_ref().ok_or_else(no_version)?;
+        check_none_in(&handler, &basis)?;
         let found = match to {
             Some(number) => desired.version(number),
             None => desired.previous(),
@@ -116,7 +148,7 @@ impl Deployments {
             crate::failpoint::reached("shared");
             cluster.change(&handler, &basis, &after).await?;
             crate::failpoint::reached("proposed");
-            self.take_over(&handler, &after, None).await
+            self.take_over(&handler, &after, false, None).await
         };
         if let Err(error) = changed.await {
             entry.keep_loaded(loaded);

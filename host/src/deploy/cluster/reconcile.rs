@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Ready;
+use super::rollout::end_what_is_over;
 use crate::cluster::record::{Changed, Desired, DesiredVersion, What};
 use crate::cluster::{Basis, Cluster, ClusterError, Next, next};
 use crate::deploy::entry::{Entry, Loaded, Terms};
 use crate::deploy::pipeline::{self, Checked, Uploaded};
 use crate::deploy::say::Say;
 use crate::deploy::{DeployError, Deployments, Provenance, check_granted};
-use crate::registry::{Digest, RegistryError};
+use crate::registry::{Digest, Event, RegistryError};
 
 /// Who deploys what others deployed.
-pub(super) const CLUSTER: &str = "cluster";
+pub(in crate::deploy) const CLUSTER: &str = "cluster";
+/// How far back the history is looked at for the end of a rollout, which is the last that happened in the cluster.
+const RECENT: u32 = 50;
 /// How often somebody else may be first before this is tried again later: each time something has changed for all.
 const TRIES: u32 = 5;
 
@@ -74,11 +77,17 @@ impl Deployments {
         let digest = active.as_ref().and_then(|active| active.deployed.handler.digest().parse::<Digest>().ok());
         let runs = active.as_ref().zip(digest.as_ref());
         let runs = runs.map(|(active, digest)| (active.deployed.number, digest, &active.settings));
+        if let Some(desired) = &basis.desired {
+            end_what_is_over(entry, desired);
+        }
         match (next(basis.desired.as_ref(), runs), &basis.desired) {
             (Next::Runs, Some(desired)) => self.mirror(&entry.name, desired).await?,
             (Next::Take, Some(desired)) => Box::pin(self.take(cluster, entry, desired)).await?,
             // What could be brought was: of this one the module is gone.
             (Next::Bring | Next::Wait | Next::Runs | Next::Take, _) => {}
+        }
+        if let Some(desired) = &basis.desired {
+            Box::pin(self.try_what_is_tried(cluster, entry, &basis, desired)).await?;
         }
         refused
     }
@@ -91,10 +100,22 @@ impl Deployments {
         };
         let is_same = record.versions.len() == desired.versions.len()
             && record.versions.iter().zip(&desired.versions).all(|(ours, theirs)| same(ours, theirs));
-        if is_same && record.active == Some(desired.active) {
+        // What is tried is recorded when it is tried here.
+        let is_over = record.rollout.as_ref().map(|rollout| rollout.number)
+            != desired.rollout.as_ref().map(|rollout| rollout.version)
+            && record.rollout.is_some();
+        // That it ended is told here too where it was never tried.
+        let is_untold = match desired.change.ended {
+            Some(ended) => {
+                let history = self.registry.history(handler, RECENT).await?;
+                !history.iter().any(|one| one.number == Some(ended) && one.event == Event::Aborted.name())
+            }
+            None => false,
+        };
+        if is_same && record.active == Some(desired.active) && !is_over && !is_untold {
             return Ok(());
         }
-        self.take_over(handler, desired, None).await
+        self.take_over(handler, desired, false, None).await
     }
 
     /// Takes the version that is to run through every step of a deploy, and makes it the active one here.
@@ -105,7 +126,7 @@ impl Deployments {
         check_granted(entry, version.number, &version.settings)?;
         let Ready { loaded, .. } = self.ready(cluster, entry, version).await?;
         crate::failpoint::reached("follower-checked");
-        if let Err(error) = self.take_over(&entry.name, desired, None).await {
+        if let Err(error) = self.take_over(&entry.name, desired, false, None).await {
             entry.keep_loaded(loaded);
             return Err(error);
         }
@@ -134,6 +155,10 @@ impl Deployments {
         let again = |loaded: &Loaded| {
             Loaded::new(version.number, Arc::clone(&loaded.version), &version.settings, &self.metrics)
         };
+        let tried = entry.on_trial().filter(|on| on.record.number == version.number).map(|on| on.loaded);
+        if let Some(loaded) = tried.filter(is_it) {
+            return Ok(Ready { loaded, was_loaded: true });
+        }
         if let Some(active) = entry.active().filter(is_it) {
             return Ok(Ready { loaded: again(&active), was_loaded: true });
         }
@@ -177,9 +202,10 @@ impl Deployments {
             }
         }
         let change = Changed::now(What::Brought, CLUSTER, &cluster.me().host);
-        let Some(desired) = Desired::brought(active, next, &versions, change) else { return Ok(()) };
+        let rollout = record.rollout.as_ref();
+        let Some(desired) = Desired::brought(active, next, &versions, rollout, change) else { return Ok(()) };
         cluster.change(handler, basis, &desired).await?;
         tracing::info!(handler, version = active, "the cluster runs what this host ran");
-        self.take_over(handler, &desired, None).await
+        self.take_over(handler, &desired, false, None).await
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::ShadowView;
 use crate::dispatch::Share;
 use crate::registry::Digest;
-use crate::telemetry::VersionCounts;
+use crate::telemetry::{Evidence, VersionCounts};
 
 /// The ways in which a version is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +66,56 @@ pub struct RolloutView {
     /// How the two compare, when it is a shadow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<ShadowView>,
+    /// What both came to on all hosts of the cluster; nothing: this host is in none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<OnAllHosts>,
+}
+
+/// What both versions of a rollout came to on all hosts of a cluster. What is decided follows from these sums.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnAllHosts {
+    /// The active version, on all hosts together.
+    pub stable: Tally,
+    /// The version that is tried, on all hosts together.
+    pub candidate: Tally,
+    /// Each host that tries it or did, by name; as it said last, within a second or so.
+    pub hosts: Vec<HostSides>,
+}
+
+/// What both versions came to on one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostSides {
+    /// The host's name in the cluster.
+    pub host: String,
+    /// The active version.
+    pub stable: Tally,
+    /// The version that is tried.
+    pub candidate: Tally,
+}
+
+/// What one of the two versions came to. A message counts once, by its first delivery and by its end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Messages that it ran on their first delivery.
+    pub messages: u64,
+    /// Of those, the ones whose run a fault stopped.
+    pub faults: u64,
+    /// Of those, the ones that it did not finish: faults, and what it retried, deferred or rejected.
+    pub failures: u64,
+    /// Messages that ended on it.
+    pub ended: u64,
+    /// Of those, the ones that went to the dead-letter queue.
+    pub dead_letters: u64,
+}
+
+impl Tally {
+    /// What a side came to, without its times.
+    #[must_use]
+    pub const fn of(evidence: &Evidence) -> Self {
+        let Evidence { sampled, faults, failures, ended, dead_letters, seconds: _, fuel: _ } = evidence;
+        let (messages, faults, failures) = (*sampled, *faults, *failures);
+        Self { messages, faults, failures, ended: *ended, dead_letters: *dead_letters }
+    }
 }
 
 /// What one of the two versions came to. A message counts once, by its first delivery and by its end; `figures` are of

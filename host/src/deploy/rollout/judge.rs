@@ -24,7 +24,8 @@
 //! be wrong with a probability that is chosen so that over a whole canary, with all measures, all bounds and all looks,
 //! a version that is as good as the other is aborted once in [`LEVEL`] at the most: a look at the counts gets a share of
 //! that level, the first one half of it, the next a sixth, a twelfth, and so on, which add up to the whole. So it may be
-//! looked at for ever. Looks are taken when there is a quarter more to see than at the last one, because each costs.
+//! looked at for ever. Looks are taken when there is a quarter more to see than at the last one, because each costs. Where
+//! several hosts judge by the sums of all, each by itself, they share the level.
 //!
 //! And never by fewer than three messages: one unlucky message, or two, abort nothing.
 
@@ -56,6 +57,8 @@ const SLOW_MARGIN: f64 = 0.01;
 pub(super) struct Situation<'a> {
     pub(super) stable: &'a Evidence,
     pub(super) candidate: &'a Evidence,
+    /// How many judge by these counts, each by itself: as many hosts as count.
+    pub(super) judges: u32,
     /// How long both have been compared.
     pub(super) elapsed: Duration,
     /// When it is to be promoted; `None`: not by itself.
@@ -132,7 +135,7 @@ impl fmt::Display for Waits {
 
 /// Decides, and says which looks were taken by then.
 pub(super) fn decide(situation: &Situation<'_>) -> (Next, Looks) {
-    let Situation { stable, candidate, elapsed, promote_after, looks } = situation;
+    let Situation { stable, candidate, judges, elapsed, promote_after, looks } = situation;
     let seen = candidate.sampled + candidate.ended;
     let waits = waits(stable, candidate, *elapsed, *promote_after);
     if let Some(waits) = waits
@@ -140,7 +143,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> (Next, Looks) {
     {
         return (Next::Wait(waits), *looks);
     }
-    let objection = objection(stable, candidate, looks.taken);
+    let objection = objection(stable, candidate, looks.taken, *judges);
     let after = Looks { taken: looks.taken.saturating_add(1), next_at: seen + (seen / 4).max(1) };
     let next = match (objection, waits) {
         (Some(objection), _) => Next::Abort(objection),
@@ -214,9 +217,9 @@ impl fmt::Display for Objection {
 }
 
 /// What speaks against the candidate at this look, if anything does; the worst thing first.
-fn objection(stable: &Evidence, candidate: &Evidence, look: u32) -> Option<Objection> {
+fn objection(stable: &Evidence, candidate: &Evidence, look: u32, judges: u32) -> Option<Objection> {
     // 1/2 + 1/6 + 1/12 + ... = 1.
-    let level = LEVEL / (f64::from(look) + 1.0) / (f64::from(look) + 2.0) / MEASURES;
+    let level = LEVEL / (f64::from(look) + 1.0) / (f64::from(look) + 2.0) / MEASURES / f64::from(judges.max(1));
     let rates = [
         (Measure::Faults, (candidate.faults, candidate.sampled), (stable.faults, stable.sampled)),
         (Measure::Failures, (candidate.failures, candidate.sampled), (stable.failures, stable.sampled)),

@@ -63,8 +63,14 @@ fn live(stable: Nature, candidate: Nature, share: f64, most: u64, seed: u64) -> 
             continue;
         }
         let (stable, candidate) = (sides.0.evidence(), sides.1.evidence());
-        let situation =
-            Situation { stable: &stable, candidate: &candidate, elapsed: Duration::ZERO, promote_after: None, looks };
+        let situation = Situation {
+            stable: &stable,
+            candidate: &candidate,
+            judges: 1,
+            elapsed: Duration::ZERO,
+            promote_after: None,
+            looks,
+        };
         let (next, after) = decide(&situation);
         looks = after;
         match next {
@@ -162,7 +168,7 @@ fn one_unlucky_message_never_aborts_and_neither_do_two() {
         for (bad, others) in [(1, 19), (2, 19), (1, 1), (2, 100_000)] {
             for taken in [0, 1, 40] {
                 let (stable, candidate) = (evidence(sampled * others, 0), evidence(sampled, bad));
-                assert_eq!(objection(&stable, &candidate, taken), None, "{bad} of {sampled}");
+                assert_eq!(objection(&stable, &candidate, taken, 1), None, "{bad} of {sampled}");
             }
         }
     }
@@ -185,7 +191,7 @@ fn it_is_promoted_when_it_has_had_its_time_and_enough_messages() {
         let (stable, candidate) = (evidence(other, 0), evidence(tried, 0));
         // No look is due by the counts; promoting takes one all the same.
         let looks = Looks { taken: 3, next_at: u64::MAX };
-        let situation = Situation { stable: &stable, candidate: &candidate, elapsed, promote_after, looks };
+        let situation = Situation { stable: &stable, candidate: &candidate, judges: 1, elapsed, promote_after, looks };
         assert_eq!(decide(&situation).0, expected, "{elapsed:?} {tried} {other}");
         let bad = evidence(tried, tried / 2);
         let next = decide(&Situation { candidate: &bad, ..situation }).0;
@@ -200,12 +206,20 @@ fn it_is_promoted_when_it_has_had_its_time_and_enough_messages() {
 #[test]
 fn a_reason_to_abort_tells_both_sides() {
     let (stable, candidate) = (evidence(1900, 2), evidence(100, 12));
-    let told = objection(&stable, &candidate, 0).unwrap().to_string();
+    let told = objection(&stable, &candidate, 0, 1).unwrap().to_string();
     assert_eq!(told, "too many faults: 12 of 100 (12.0%) messages, against 2 of 1900 (0.1%)");
     let mut slow = evidence(100, 0);
     slow.seconds.rotate_right(10);
-    let told = objection(&evidence(1900, 0), &slow, 0).unwrap().to_string();
+    let told = objection(&evidence(1900, 0), &slow, 0, 1).unwrap().to_string();
     assert!(told.starts_with("too slow: 100 of 100 (100.0%) runs took more than 1.8 ms, and 0 of 1900"), "{told}");
+}
+
+#[test]
+fn several_who_judge_by_the_same_counts_share_the_level() {
+    for (bad, judges, is_aborted) in [(4, 1, true), (4, 3, false), (5, 3, true), (5, 100, false), (7, 100, true)] {
+        let found = objection(&evidence(1900, 2), &evidence(100, bad), 0, judges);
+        assert_eq!(found.is_some(), is_aborted, "{bad} bad ones, {judges} who judge");
+    }
 }
 
 /// Counts of a version, in any relation.
@@ -245,7 +259,7 @@ proptest! {
         let promote_after = after.map(Duration::from_secs);
         let looks = Looks { taken, next_at };
         let situation = Situation {
-            stable: &stable, candidate: &candidate, elapsed: Duration::from_secs(elapsed), promote_after, looks,
+            stable: &stable, candidate: &candidate, judges: 3, elapsed: Duration::from_secs(elapsed), promote_after, looks,
         };
         let (next, later) = decide(&situation);
         prop_assert_eq!(decide(&situation), (next.clone(), later));
@@ -253,12 +267,12 @@ proptest! {
             Next::Abort(Objection { candidate: tried, stable: other, .. }) => {
                 prop_assert!(tried.count >= 3 && tried.rate() > other.rate());
                 // A version is never aborted for being what the other is.
-                prop_assert_eq!(objection(&candidate, &candidate, taken), None);
+                prop_assert_eq!(objection(&candidate, &candidate, taken, 3), None);
             }
             Next::Promote => {
                 prop_assert!(after.is_some_and(|after| elapsed >= after));
                 prop_assert!(candidate.sampled >= ENOUGH && stable.sampled >= ENOUGH);
-                prop_assert_eq!(objection(&stable, &candidate, taken), None);
+                prop_assert_eq!(objection(&stable, &candidate, taken, 3), None);
             }
             Next::Wait(_) => {}
         }

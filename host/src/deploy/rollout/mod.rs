@@ -8,19 +8,23 @@
 //! - What is decided of a canary follows from counts alone ([`judge`]), and of a shadow from the time ([`shadow`]); what carries
 //!   it out ([`mod@watch`]) decides nothing.
 //! - Promoting and aborting change the records before the slot, as every switch does.
+//! - In a cluster all of it goes through what is to run there, and the counts are those of all hosts (`deploy/cluster`).
 
 mod exact;
 mod judge;
 mod shadow;
+mod sums;
 mod view;
 mod watch;
 
 use std::sync::{Arc, PoisonError};
 
+pub(super) use sums::Sums;
 pub(super) use view::plan_view;
 use watch::Watched;
 pub(super) use watch::watch;
 
+use super::cluster::End;
 use super::entry::{Entry, Loaded};
 use super::report::{Aborted, Promoted};
 use super::{DeployError, Deployments};
@@ -29,7 +33,7 @@ use crate::registry::{Digest, HandlerRecord, RegistryError, RolloutPlan, Rollout
 use crate::telemetry::{Metrics, RolloutSide, ShownRollout, SideFigures};
 
 /// Who promotes and aborts by itself.
-const HOST: &str = "host";
+pub(super) const HOST: &str = "host";
 
 /// A version that is tried on this host.
 #[derive(Clone)]
@@ -105,9 +109,13 @@ impl Deployments {
     /// When there is no such handler, no version of it is tried, somebody deploys to it, or it cannot be recorded.
     pub async fn promote(&self, handler: &str, by: &str) -> Result<Promoted, DeployError> {
         let entry = self.entry(handler)?;
-        let _busy = entry.busy(by)?;
+        let _busy = entry.busy_soon(by).await?;
+        if let Some(cluster) = &self.cluster {
+            let (from, to, digest) = self.end_in_cluster(cluster, &entry, End::Promote, None, by, None).await?;
+            return Ok(Promoted { handler: handler.to_owned(), from, to, digest });
+        }
         let (on, active) = tried(&entry)?;
-        self.promote_now(&entry, &on, by, &on.told(&active)).await?;
+        self.promote_now(&entry, &on, by, &on.told(&active, &on.sums())).await?;
         let (from, to) = (active.deployed.number, on.record.number);
         Ok(Promoted { handler: handler.to_owned(), from, to, digest: on.digest })
     }
@@ -118,9 +126,13 @@ impl Deployments {
     /// As for [`Deployments::promote`].
     pub async fn abort(&self, handler: &str, by: &str) -> Result<Aborted, DeployError> {
         let entry = self.entry(handler)?;
-        let _busy = entry.busy(by)?;
+        let _busy = entry.busy_soon(by).await?;
+        if let Some(cluster) = &self.cluster {
+            let (active, version, _) = self.end_in_cluster(cluster, &entry, End::Abort, None, by, None).await?;
+            return Ok(Aborted { handler: handler.to_owned(), version, active });
+        }
         let (on, active) = tried(&entry)?;
-        self.abort_now(&entry, &on, by, &on.told(&active)).await?;
+        self.abort_now(&entry, &on, by, &on.told(&active, &on.sums())).await?;
         Ok(Aborted { handler: handler.to_owned(), version: on.record.number, active: active.deployed.number })
     }
 
@@ -155,14 +167,19 @@ impl Deployments {
                 continue;
             }
             let (handler, number) = (&record.name, rollout.number);
-            if self.cluster.is_some() {
-                self.abort_in_cluster(handler, number).await;
-                continue;
-            }
             match self.load_tried(&record, number).await {
                 Ok((loaded, digest)) => {
                     tracing::info!(handler, version = number, kind = rollout.plan.name(), "the rollout goes on");
                     self.begin_trial(&entry, loaded, digest, rollout);
+                }
+                Err(error) if self.cluster.is_some() => {
+                    let why = error.chain();
+                    tracing::error!(
+                        handler,
+                        version = number,
+                        why,
+                        "what is tried cannot be loaded; the cluster is asked"
+                    );
                 }
                 Err(error) => {
                     let why = error.chain();
@@ -181,7 +198,7 @@ impl Deployments {
         Ok((self.load(&record.name, version).await?, version.digest.clone()))
     }
 
-    fn count_end(&self, entry: &Entry, result: &'static str, by: &str) {
+    pub(super) fn count_end(&self, entry: &Entry, result: &'static str, by: &str) {
         self.metrics.rollout_ended(&entry.name, result, if by == HOST { "host" } else { "person" });
     }
 

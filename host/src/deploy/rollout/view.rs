@@ -1,12 +1,12 @@
 //! What can be seen of a rollout.
 
-use super::{OnTrial, shadow};
+use super::{OnTrial, Sums, shadow};
 use crate::deploy::entry::Loaded;
 use crate::deploy::report::{DidView, DifferenceView, Kind, Plan, RolloutView, ShadowView, SideView, WouldSendView};
 use crate::deploy::spelled;
 use crate::dispatch::{Did, Difference, Way, WouldSend};
 use crate::registry::RolloutPlan;
-use crate::telemetry::SideFigures;
+use crate::telemetry::{Evidence, SideFigures};
 
 /// How a version is tried, for the API.
 pub(in crate::deploy) fn plan_view(plan: &RolloutPlan) -> Plan {
@@ -31,10 +31,11 @@ impl OnTrial {
             digest: self.digest.clone(),
             started_at: spelled(self.record.started_at),
             started_by: self.record.started_by.clone(),
-            note: self.note(),
+            note: self.note(&self.sums()),
             stable: side(active, &self.trial.stable),
             candidate: side(&self.loaded, &self.trial.tried),
             shadow: self.shadow_view(),
+            cluster: None,
         }
     }
 
@@ -60,15 +61,19 @@ impl OnTrial {
     }
 
     /// What both came to, on one line for the history.
-    pub(super) fn told(&self, active: &Loaded) -> String {
+    pub(in crate::deploy) fn told(&self, active: &Loaded, sums: &Sums) -> String {
         if let Way::Shadow(shadow) = &self.trial.way {
             return shadow::summed_up(&shadow.books().counts());
         }
-        let told = |loaded: &Loaded, figures: &SideFigures| {
-            let (number, evidence) = (loaded.deployed.number, figures.evidence());
+        let told = |loaded: &Loaded, evidence: &Evidence| {
+            let number = loaded.deployed.number;
             format!("{} messages on version {number}, {} of them failed", evidence.sampled, evidence.failures)
         };
-        format!("{}; {}", told(&self.loaded, &self.trial.tried), told(active, &self.trial.stable))
+        let both = format!("{}; {}", told(&self.loaded, &sums.candidate), told(active, &sums.stable));
+        match sums.hosts {
+            0 | 1 => both,
+            hosts => format!("{both}; on {hosts} hosts"),
+        }
     }
 }
 

@@ -7,7 +7,9 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use super::judge::{Looks, Next, Situation, Waits, decide, waits};
-use super::{HOST, OnTrial, shadow, tried};
+use super::{HOST, OnTrial, Sums, shadow, tried};
+use crate::cluster::ClusterError;
+use crate::deploy::cluster::End;
 use crate::deploy::entry::{Entry, Loaded};
 use crate::deploy::{DeployError, Deployments};
 use crate::dispatch::Way;
@@ -91,12 +93,27 @@ impl Deployments {
             return Ok(());
         }
         let due = match on.record.plan {
-            RolloutPlan::Canary { promote_after, .. } => on.judged(&entry.name, active, promote_after, now),
+            RolloutPlan::Canary { promote_after, .. } => {
+                let sums = self.sums(entry, on, active);
+                on.judged(&entry.name, active, promote_after, now, &sums)
+            }
             RolloutPlan::Shadow { .. } => on.timed(active),
         };
         let Some((due, why)) = due else { return Ok(()) };
         // Somebody who ends it by hand has it; what was seen now is seen the next time too.
         let Ok(_busy) = entry.busy(HOST) else { return Ok(()) };
+        if let Some(cluster) = &self.cluster {
+            let end = match due {
+                Due::Promote => End::Promote,
+                Due::Abort | Due::End => End::Abort,
+            };
+            let ended = self.end_in_cluster(cluster, entry, end, Some(on.record.number), HOST, Some(&why)).await;
+            return match ended {
+                // Another host saw it first.
+                Ok(_) | Err(DeployError::NoRollout { .. } | DeployError::Cluster(ClusterError::Conflict(_))) => Ok(()),
+                Err(error) => Err(error),
+            };
+        }
         match due {
             Due::Promote => self.promote_now(entry, on, HOST, &why).await,
             Due::Abort => self.abort_now(entry, on, HOST, &why).await,
@@ -113,11 +130,12 @@ impl OnTrial {
         active: &Loaded,
         promote_after: Option<Duration>,
         now: Instant,
+        sums: &Sums,
     ) -> Option<(Due, String)> {
-        let (stable, candidate) = (self.trial.stable.evidence(), self.trial.tried.evidence());
         let (next, looks) = decide(&Situation {
-            stable: &stable,
-            candidate: &candidate,
+            stable: &sums.stable,
+            candidate: &sums.candidate,
+            judges: sums.hosts,
             elapsed: now.saturating_duration_since(self.watched.since),
             promote_after,
             looks: self.watched.lock().looks,
@@ -128,14 +146,14 @@ impl OnTrial {
                 None
             }
             Next::Abort(objection) => Some((Due::Abort, objection.to_string())),
-            Next::Promote => Some((Due::Promote, format!("nothing spoke against it: {}", self.told(active)))),
+            Next::Promote => Some((Due::Promote, format!("nothing spoke against it: {}", self.told(active, sums)))),
         }
     }
 
     /// What is due for a shadow, by the wall clock.
     fn timed(&self, active: &Loaded) -> Option<(Due, String)> {
         let left = shadow::left(self.record.ends_at(), SystemTime::now())?;
-        left.is_zero().then(|| (Due::End, format!("it had its time: {}", self.told(active))))
+        left.is_zero().then(|| (Due::End, format!("it had its time: {}", self.told(active, &self.sums()))))
     }
 
     fn wait(&self, handler: &str, waits: Waits, looks: Looks) {
@@ -148,13 +166,12 @@ impl OnTrial {
     }
 
     /// What it waits for, in words.
-    pub(super) fn note(&self) -> String {
+    pub(in crate::deploy) fn note(&self, sums: &Sums) -> String {
         if let Way::Shadow(shadow) = &self.trial.way {
             let left = shadow::left(self.record.ends_at(), SystemTime::now());
             return shadow::note(&shadow.books().counts(), left);
         }
-        let (stable, candidate) = (self.trial.stable.evidence(), self.trial.tried.evidence());
-        let waits = waits(&stable, &candidate, self.watched.since.elapsed(), self.record.plan.after());
+        let waits = waits(&sums.stable, &sums.candidate, self.watched.since.elapsed(), self.record.plan.after());
         waits.map_or_else(|| "is about to be promoted".to_owned(), |waits| waits.to_string())
     }
 }

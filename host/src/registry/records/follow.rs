@@ -4,16 +4,18 @@ use rusqlite::{Transaction, params};
 
 use super::{Records, add_handler, happened, millis, note_configured, rollout};
 use crate::registry::RegistryError;
-use crate::registry::version::{Followed, VersionRecord};
+use crate::registry::version::{Event, Followed, VersionRecord};
 
 impl Records {
     /// Takes over what a cluster has of a handler.
     pub(in crate::registry) fn follow(&mut self, followed: &Followed) -> Result<(), RegistryError> {
-        let Followed { name, active, next, versions, event, by, detail, configured } = followed;
+        let Followed { name, active, next, versions, rollout, tries, event, by, detail, ended, why_ended, configured } =
+            followed;
         self.change(|transaction| {
             add_handler(transaction, name)?;
             let before: Option<i64> =
                 transaction.query_row("SELECT active FROM handler WHERE name = ?1", params![name], |row| row.get(0))?;
+            let tried_before = rollout::rollout(transaction, name)?.map(|rollout| rollout.number);
             transaction.execute("DELETE FROM version WHERE handler = ?1", params![name])?;
             for version in versions {
                 insert(transaction, name, version)?;
@@ -30,9 +32,34 @@ impl Records {
             if before != Some(active.cast_signed()) {
                 happened(transaction, name, Some(active.cast_signed()), *event, by, detail)?;
             }
-            rollout::replaced(transaction, name, active.cast_signed(), by)
+            let rollout = rollout.as_ref().filter(|rollout| *tries || tried_before == Some(rollout.number));
+            let tried = rollout.map(|rollout| rollout.number);
+            if let Some(over) = tried_before.filter(|over| tried != Some(*over)) {
+                rollout::remove(transaction, name)?;
+                if over != *active {
+                    happened(transaction, name, Some(over.cast_signed()), Event::Aborted, by, why_ended)?;
+                }
+            }
+            if let Some(ended) = ended.filter(|ended| tried_before != Some(*ended))
+                && !is_told(transaction, name, ended, Event::Aborted)?
+            {
+                happened(transaction, name, Some(ended.cast_signed()), Event::Aborted, by, why_ended)?;
+            }
+            match rollout.filter(|_| tried != tried_before) {
+                Some(rollout) => rollout::begin(transaction, name, rollout, detail),
+                None => Ok(()),
+            }
         })
     }
+}
+
+/// Whether the history has an event of a version.
+fn is_told(transaction: &Transaction<'_>, name: &str, number: u64, event: Event) -> rusqlite::Result<bool> {
+    transaction.query_row(
+        "SELECT EXISTS (SELECT 1 FROM history WHERE handler = ?1 AND number = ?2 AND event = ?3)",
+        params![name, number.cast_signed(), event.name()],
+        |row| row.get(0),
+    )
 }
 
 fn insert(transaction: &Transaction<'_>, name: &str, version: &VersionRecord) -> rusqlite::Result<()> {

@@ -30,22 +30,14 @@ impl Records {
         new: &NewVersion,
         plan: &RolloutPlan,
     ) -> Result<(VersionRecord, RolloutRecord), RegistryError> {
-        let now = millis(SystemTime::now());
-        let after = plan.after().map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+        let started_at = SystemTime::now();
         self.change(|transaction| {
             let (name, by) = (&new.handler, &new.deployed_by);
-            let number = insert(transaction, new, now)?;
-            transaction.execute(
-                "INSERT INTO rollout (handler, number, kind, share, promote_after_ms, started_ms, started_by)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                params![name, number, plan.name(), plan.share().hundredths(), after, now, by],
-            )?;
-            let event = match plan {
-                RolloutPlan::Canary { .. } => Event::CanaryStarted,
-                RolloutPlan::Shadow { .. } => Event::ShadowStarted,
-            };
+            let number = insert(transaction, new, millis(started_at))?;
+            let (tried, started_by) = (number.cast_unsigned(), by.clone());
+            let record = RolloutRecord { number: tried, plan: *plan, started_at, started_by };
             let detail = format!("{} of the messages; {}", plan.share(), new.source);
-            happened(transaction, name, Some(number), event, by, &detail)?;
+            begin(transaction, name, &record, &detail)?;
             let rollout = rollout(transaction, name)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
             Ok((version_of(transaction, name, number)?, rollout))
         })
@@ -98,6 +90,34 @@ impl Records {
         })?;
         if found { Ok(()) } else { Err(RegistryError::NoVersion { handler: name.to_owned(), number }) }
     }
+}
+
+/// Notes that a version which is recorded is tried from now on.
+pub(super) fn begin(
+    transaction: &Transaction<'_>,
+    name: &str,
+    rollout: &RolloutRecord,
+    detail: &str,
+) -> rusqlite::Result<()> {
+    let RolloutRecord { number, plan, started_at, started_by } = rollout;
+    let event = match plan {
+        RolloutPlan::Canary { .. } => Event::CanaryStarted,
+        RolloutPlan::Shadow { .. } => Event::ShadowStarted,
+    };
+    let after = plan.after().map(|time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
+    let (number, share, started) = (number.cast_signed(), plan.share().hundredths(), millis(*started_at));
+    transaction.execute(
+        "INSERT INTO rollout (handler, number, kind, share, promote_after_ms, started_ms, started_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![name, number, plan.name(), share, after, started, started_by],
+    )?;
+    happened(transaction, name, Some(number), event, started_by, detail)
+}
+
+/// Forgets the rollout of a handler.
+pub(super) fn remove(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<()> {
+    transaction.execute("DELETE FROM rollout WHERE handler = ?1", params![name])?;
+    Ok(())
 }
 
 /// Ends a rollout because another version becomes the active one, as part of that.

@@ -7,6 +7,7 @@ mod apply;
 mod audit;
 mod books;
 mod cluster;
+mod cluster_rollouts;
 mod cluster_trouble;
 mod deploys;
 mod embedded;

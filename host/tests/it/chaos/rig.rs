@@ -279,8 +279,13 @@ impl Publisher {
     /// Publishes messages by their ids and waits until all are confirmed, again and again while the host is away. The
     /// ids make that safe.
     pub fn publish(&self, ids: &[String]) {
-        let lines: String =
-            ids.iter().map(|id| format!("{{\"subject\":\"in.x\",\"id\":\"{id}\",\"body\":\"{id}\"}}\n")).collect();
+        self.publish_to("in.x", ids);
+    }
+
+    /// The same on another subject.
+    pub fn publish_to(&self, subject: &str, ids: &[String]) {
+        let line = |id: &String| format!("{{\"subject\":\"{subject}\",\"id\":\"{id}\",\"body\":\"{id}\"}}\n");
+        let lines: String = ids.iter().map(line).collect();
         until("the host takes the messages", Duration::from_secs(120), || {
             let sent = agent().post(&self.url).header("content-type", "application/x-ndjson").send(lines.as_str());
             let Ok(mut answer) = sent else { return false };
