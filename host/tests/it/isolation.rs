@@ -46,7 +46,8 @@ async fn a_spinning_guest_does_not_hold_its_worker() {
     });
     let (ticks, said) = other.await.unwrap();
     assert!(said.starts_with("timeout"), "{said}");
-    assert!(ticks > 20, "{ticks} ticks in 400 ms");
+    // A worker that is held lets one through, before the guest begins; a busy machine lets fewer through than 200.
+    assert!(ticks > 5, "{ticks} ticks in 400 ms");
 }
 
 #[tokio::test]

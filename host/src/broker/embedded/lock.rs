@@ -3,11 +3,18 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::error::OpenError;
 
 /// The name of the lock file in the queue's directory.
 const LOCK_FILE: &str = "queue.lock";
+
+/// How long a lock that somebody holds is asked for again. Each program that this process starts has the lock's file for
+/// the moment from its fork to its exec, so a queue that is closed and opened anew right then meets its own lock.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is asked for meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(5);
 
 /// Holds the directory until it is dropped. The system lets the lock go when the process ends, however it ends.
 #[derive(Debug)]
@@ -21,7 +28,7 @@ impl Lock {
         let failed = |source| OpenError::Io { path: path.clone(), source };
         let mut file =
             OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(failed)?;
-        match file.try_lock() {
+        match try_for(&file, PATIENCE) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut owner = String::new();
@@ -42,6 +49,16 @@ impl Lock {
     }
 }
 
+fn try_for(file: &File, patience: Duration) -> Result<(), TryLockError> {
+    let asked = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if asked.elapsed() < patience => std::thread::sleep(ASK_EVERY),
+            answer => return answer,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
@@ -55,5 +72,20 @@ mod tests {
         assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
         drop(first);
         Lock::take(directory.path()).unwrap();
+    }
+
+    #[test]
+    fn what_is_held_for_a_moment_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = Lock::take(directory.path()).unwrap();
+        // As a program that is being started does.
+        let copy = first._file.try_clone().unwrap();
+        drop(first);
+        let ends = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(copy);
+        });
+        Lock::take(directory.path()).unwrap();
+        ends.join().unwrap();
     }
 }
