@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -35,15 +36,20 @@ pub(super) struct Gate {
 pub(super) async fn gate(
     State(gate): State<Gate>,
     Extension(peer): Extension<Peer>,
-    parameters: RawPathParams,
+    parameters: Result<RawPathParams, RawPathParamsRejection>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let needs = gate.endpoint.needs();
     let Some(role) = needs.role() else { return next.run(request).await };
-    let handler = parameters.iter().find(|(name, _)| *name == "handler").map(|(_, value)| value);
     let caller = gate.door.caller(request.headers(), role, SystemTime::now());
-    match caller.and_then(|caller| allowed(&caller, needs, handler).map(|()| caller)) {
+    let admitted = caller.and_then(|caller| {
+        // After the question who asks: a stranger learns nothing of paths.
+        let parameters = parameters.map_err(|rejection| Fail::bad_request("invalid-path", rejection.body_text()))?;
+        let handler = parameters.iter().find(|(name, _)| *name == "handler").map(|(_, value)| value);
+        allowed(&caller, needs, handler).map(|()| caller)
+    });
+    match admitted {
         Ok(caller) => {
             request.extensions_mut().insert(caller.clone());
             match gate.endpoint.audited() {

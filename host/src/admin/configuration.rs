@@ -9,6 +9,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fail::Fail;
@@ -18,7 +19,7 @@ use crate::access::Caller;
 use crate::apply::report::{Applied, Changes};
 use crate::apply::{ApplyError, Configuration};
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ApplyQuery {
     /// The digest of the changes that were shown.

@@ -10,6 +10,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fail::Fail;
@@ -24,23 +25,31 @@ const LONGEST_PAGE: usize = 1000;
 /// A page of this many fits a screen or two.
 const PAGE: usize = 100;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
+    /// Only those that this broker keeps.
     broker: Option<String>,
+    /// Only those that this subscription gave up.
     subscription: Option<String>,
+    /// Only those with this reason code.
     reason: Option<String>,
+    /// Those that were sent back, too.
     #[serde(default)]
     include_redriven: bool,
-    /// `broker/id`, as the page before gave it.
+    /// What the page before gave as `next`: `broker/id`.
+    #[schemars(extend("pattern" = "/"))]
     after: Option<String>,
+    /// How many at the most: 100 when it is not said, and never more than 1,000.
     limit: Option<usize>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OneQuery {
+    /// The broker that keeps it; all are asked when it is not said.
     broker: Option<String>,
+    /// Sends it back even if it was before, or came back too often.
     #[serde(default)]
     force: bool,
 }

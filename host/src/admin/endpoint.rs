@@ -1,14 +1,55 @@
-//! Every route of the listener, in one closed list: its path, what it needs, and who answers it. The router is built
-//! from this list and from nothing else, so a route that does not say what it needs cannot exist.
+//! Every route of the listener, in one closed list: its path, what it needs, who answers it, and what is said of it. The
+//! router and the OpenAPI document are built from this list and from nothing else, so a route that does not say what it
+//! needs, or that is not described, cannot exist.
 
-use std::sync::Arc;
+use std::fmt;
 
-use axum::http::Method;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::MethodFilter;
 
-use super::state::HostState;
+use super::openapi::{self, Served, said, serve};
 use super::{access, audit, configuration, dead_letters, handlers, health, live, publish, status};
 use crate::access::Role;
+
+/// A method of HTTP that routes have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Verb {
+    Get,
+    Post,
+    Delete,
+}
+
+impl Verb {
+    /// The word for it.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    pub(super) const fn filter(self) -> MethodFilter {
+        match self {
+            Self::Get => MethodFilter::GET,
+            Self::Post => MethodFilter::POST,
+            Self::Delete => MethodFilter::DELETE,
+        }
+    }
+
+    /// Whether it changes something.
+    pub(super) const fn changes(self) -> bool {
+        match self {
+            Self::Get => false,
+            Self::Post | Self::Delete => true,
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
 
 /// One route: a method on a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +74,7 @@ pub(super) enum Endpoint {
     Apply,
     Audit,
     Happening,
+    OpenApi,
 }
 
 /// What a caller needs for a route.
@@ -60,7 +102,7 @@ impl Needs {
 
 impl Endpoint {
     /// All of them, in the order in which the documentation shows them.
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::Live,
         Self::Ready,
         Self::Metrics,
@@ -81,31 +123,33 @@ impl Endpoint {
         Self::Apply,
         Self::Audit,
         Self::Happening,
+        Self::OpenApi,
     ];
 
     /// The method and the path, as axum writes it.
-    pub(super) const fn route(self) -> (Method, &'static str) {
+    pub(super) const fn route(self) -> (Verb, &'static str) {
         match self {
-            Self::Live => (Method::GET, "/live"),
-            Self::Ready => (Method::GET, "/ready"),
-            Self::Metrics => (Method::GET, "/metrics"),
-            Self::Whoami => (Method::GET, "/v1/whoami"),
-            Self::Status => (Method::GET, "/v1/status"),
-            Self::Publish => (Method::POST, "/v1/publish"),
-            Self::DeadLetters => (Method::GET, "/v1/dead-letters"),
-            Self::DeadLetter => (Method::GET, "/v1/dead-letters/{id}"),
-            Self::Discard => (Method::DELETE, "/v1/dead-letters/{id}"),
-            Self::Redrive => (Method::POST, "/v1/dead-letters/{id}/redrive"),
-            Self::Handlers => (Method::GET, "/v1/handlers"),
-            Self::Handler => (Method::GET, "/v1/handlers/{handler}"),
-            Self::Deploy => (Method::POST, "/v1/handlers/{handler}/versions"),
-            Self::Rollback => (Method::POST, "/v1/handlers/{handler}/rollback"),
-            Self::Changes => (Method::GET, "/v1/configuration/changes"),
-            Self::Apply => (Method::POST, "/v1/configuration/apply"),
-            Self::Promote => (Method::POST, "/v1/handlers/{handler}/promote"),
-            Self::Abort => (Method::POST, "/v1/handlers/{handler}/abort"),
-            Self::Audit => (Method::GET, "/v1/audit"),
-            Self::Happening => (Method::GET, "/v1/live"),
+            Self::Live => (Verb::Get, "/live"),
+            Self::Ready => (Verb::Get, "/ready"),
+            Self::Metrics => (Verb::Get, "/metrics"),
+            Self::Whoami => (Verb::Get, "/v1/whoami"),
+            Self::Status => (Verb::Get, "/v1/status"),
+            Self::Publish => (Verb::Post, "/v1/publish"),
+            Self::DeadLetters => (Verb::Get, "/v1/dead-letters"),
+            Self::DeadLetter => (Verb::Get, "/v1/dead-letters/{id}"),
+            Self::Discard => (Verb::Delete, "/v1/dead-letters/{id}"),
+            Self::Redrive => (Verb::Post, "/v1/dead-letters/{id}/redrive"),
+            Self::Handlers => (Verb::Get, "/v1/handlers"),
+            Self::Handler => (Verb::Get, "/v1/handlers/{handler}"),
+            Self::Deploy => (Verb::Post, "/v1/handlers/{handler}/versions"),
+            Self::Rollback => (Verb::Post, "/v1/handlers/{handler}/rollback"),
+            Self::Changes => (Verb::Get, "/v1/configuration/changes"),
+            Self::Apply => (Verb::Post, "/v1/configuration/apply"),
+            Self::Promote => (Verb::Post, "/v1/handlers/{handler}/promote"),
+            Self::Abort => (Verb::Post, "/v1/handlers/{handler}/abort"),
+            Self::Audit => (Verb::Get, "/v1/audit"),
+            Self::Happening => (Verb::Get, "/v1/live"),
+            Self::OpenApi => (Verb::Get, "/v1/openapi.json"),
         }
     }
 
@@ -129,6 +173,8 @@ impl Endpoint {
             Self::Audit => Needs::WholeHost(Role::Operate),
             // It shows the handlers that the caller covers, and looks at the role for payloads.
             Self::Happening => Needs::Role(Role::Read),
+            // It holds no secret; but a stranger has no need to know which version runs here.
+            Self::OpenApi => Needs::Role(Role::Read),
         }
     }
 
@@ -136,7 +182,7 @@ impl Endpoint {
     pub(super) const fn audited(self) -> Option<&'static str> {
         match self {
             Self::Live | Self::Ready | Self::Metrics | Self::Whoami | Self::Status => None,
-            Self::Audit | Self::Happening => None,
+            Self::Audit | Self::Happening | Self::OpenApi => None,
             // Messages are the traffic: the queue has each with its time, and the metrics count them.
             Self::Publish => None,
             Self::DeadLetters | Self::DeadLetter | Self::Handlers | Self::Handler | Self::Changes => None,
@@ -150,29 +196,31 @@ impl Endpoint {
         }
     }
 
-    /// What answers it.
-    pub(super) fn answer(self) -> MethodRouter<Arc<HostState>> {
+    /// What answers it, and what is said of it.
+    pub(super) fn served(self) -> Served {
+        let (verb, _) = self.route();
         match self {
-            Self::Live => get(health::live),
-            Self::Ready => get(health::ready),
-            Self::Metrics => get(health::metrics),
-            Self::Whoami => get(access::whoami),
-            Self::Status => get(status::status),
-            Self::Publish => post(publish::publish),
-            Self::DeadLetters => get(dead_letters::list),
-            Self::DeadLetter => get(dead_letters::show),
-            Self::Discard => delete(dead_letters::discard),
-            Self::Redrive => post(dead_letters::redrive),
-            Self::Handlers => get(handlers::list),
-            Self::Handler => get(handlers::show),
-            Self::Deploy => post(handlers::deploy),
-            Self::Rollback => post(handlers::rollback),
-            Self::Changes => get(configuration::changes),
-            Self::Apply => post(configuration::apply),
-            Self::Promote => post(handlers::promote),
-            Self::Abort => post(handlers::abort),
-            Self::Audit => get(audit::list),
-            Self::Happening => get(live::live),
+            Self::Live => serve(verb, health::live, said::health::live()),
+            Self::Ready => serve(verb, health::ready, said::health::ready()),
+            Self::Metrics => serve(verb, health::metrics, said::health::metrics()),
+            Self::Whoami => serve(verb, access::whoami, said::access::whoami()),
+            Self::Status => serve(verb, status::status, said::health::status()),
+            Self::Publish => serve(verb, publish::publish, said::messages::publish()),
+            Self::DeadLetters => serve(verb, dead_letters::list, said::dead_letters::list()),
+            Self::DeadLetter => serve(verb, dead_letters::show, said::dead_letters::show()),
+            Self::Discard => serve(verb, dead_letters::discard, said::dead_letters::discard()),
+            Self::Redrive => serve(verb, dead_letters::redrive, said::dead_letters::redrive()),
+            Self::Handlers => serve(verb, handlers::list, said::handlers::list()),
+            Self::Handler => serve(verb, handlers::show, said::handlers::show()),
+            Self::Deploy => serve(verb, handlers::deploy, said::handlers::deploy()),
+            Self::Rollback => serve(verb, handlers::rollback, said::handlers::rollback()),
+            Self::Changes => serve(verb, configuration::changes, said::configuration::changes()),
+            Self::Apply => serve(verb, configuration::apply, said::configuration::apply()),
+            Self::Promote => serve(verb, handlers::promote, said::handlers::promote()),
+            Self::Abort => serve(verb, handlers::abort, said::handlers::abort()),
+            Self::Audit => serve(verb, audit::list, said::access::audit()),
+            Self::Happening => serve(verb, live::live, said::messages::happening()),
+            Self::OpenApi => serve(verb, openapi::show, said::access::openapi()),
         }
     }
 }
@@ -187,16 +235,15 @@ mod tests {
         for (index, endpoint) in Endpoint::ALL.into_iter().enumerate() {
             // One that is missing at the end is never constructed, and the compiler says so.
             assert_eq!(endpoint as usize, index, "{endpoint:?} is not where the enum has it, or one is missing");
-            let (method, path) = endpoint.route();
-            assert!(seen.insert((method.to_string(), path)), "{method} {path} stands twice");
+            let (verb, path) = endpoint.route();
+            assert!(seen.insert((verb, path)), "{verb} {path} stands twice");
             let names_handler = path.contains("{handler}");
             assert_eq!(matches!(endpoint.needs(), Needs::Handler(_)), names_handler, "{path}");
             let open = endpoint.needs() == Needs::Nothing;
             assert_eq!(open, matches!(endpoint, Endpoint::Live | Endpoint::Ready), "{path} is open to all");
-            let changes = method != Method::GET;
             assert!(
-                !changes || endpoint.needs().role() >= Some(Role::Operate),
-                "{method} {path} changes something for readers"
+                !verb.changes() || endpoint.needs().role() >= Some(Role::Operate),
+                "{verb} {path} changes something for readers"
             );
         }
     }

@@ -16,6 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -40,18 +41,21 @@ const ROLLOUT_TIME: std::ops::RangeInclusive<Duration> = Duration::from_secs(1).
 /// How much of where a module came from is kept.
 const SOURCE_CHARS: usize = 200;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeployQuery {
+    /// The sha256 that the module has to have, in hex.
+    #[schemars(extend("pattern" = "^(sha256:)?[0-9a-fA-F]{64}$"))]
     digest: Option<String>,
+    /// Where the module comes from, for people; 200 characters of it are kept.
     source: Option<String>,
-    /// The share of the messages that a canary gets: `5%`.
+    /// The share of the messages that a canary gets: `5%`, or `0.25%`; more than nothing, and less than all.
     canary: Option<Share>,
-    /// How long until the canary is promoted by itself: `10m`.
+    /// How long until the canary is promoted by itself: `10m`; between a second and 30 days.
     promote_after: Option<String>,
-    /// The share of the messages that a shadow sees copies of: `100%`.
+    /// The share of the messages that a shadow sees copies of: `100%`; not together with `canary`.
     shadow: Option<Share>,
-    /// How long until the shadow ends by itself: `10m`.
+    /// How long until the shadow ends by itself: `10m`; between a second and 30 days.
     #[serde(rename = "for")]
     ends_after: Option<String>,
 }
@@ -83,9 +87,10 @@ fn time(key: &str, text: Option<&str>) -> Result<Option<Duration>, Fail> {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RollbackQuery {
+    /// The number of the version; the one that was active before when it is not said.
     to: Option<u64>,
 }
 

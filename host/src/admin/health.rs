@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 
 use super::state::HostState;
 use super::wire::{Readiness, Trouble};
@@ -19,7 +19,7 @@ pub(super) async fn live() -> &'static str {
     "live\n"
 }
 
-pub(super) async fn ready(State(state): State<Arc<HostState>>) -> impl IntoResponse {
+pub(super) async fn ready(State(state): State<Arc<HostState>>) -> (StatusCode, Json<Readiness>) {
     let readiness = readiness(&state).await;
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness))
@@ -48,7 +48,7 @@ async fn readiness(state: &HostState) -> Readiness {
     Readiness { ready: troubles.is_empty(), troubles }
 }
 
-pub(super) async fn metrics(State(state): State<Arc<HostState>>) -> impl IntoResponse {
+pub(super) async fn metrics(State(state): State<Arc<HostState>>) -> Response {
     for (name, entry) in state.brokers.all().iter() {
         let metrics = state.metrics.broker(name, entry.kind);
         metrics.set_connected(entry.broker.status() == Status::Connected);
@@ -57,7 +57,7 @@ pub(super) async fn metrics(State(state): State<Arc<HostState>>) -> impl IntoRes
             metrics.set_dead_letters(depth);
         }
     }
-    ([(header::CONTENT_TYPE, crate::telemetry::Metrics::CONTENT_TYPE)], state.metrics.render())
+    ([(header::CONTENT_TYPE, crate::telemetry::Metrics::CONTENT_TYPE)], state.metrics.render()).into_response()
 }
 
 /// How many dead letters wait, when that can be learnt soon.

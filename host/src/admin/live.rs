@@ -12,6 +12,7 @@ use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fail::Fail;
@@ -24,11 +25,14 @@ use crate::dispatch::{Glimpse, Look, Seen};
 /// whoever reads knows that the host is there.
 const QUIET: Duration = Duration::from_secs(10);
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LiveQuery {
+    /// Only messages of this broker.
     broker: Option<String>,
+    /// Only those of this subscription.
     subscription: Option<String>,
+    /// Only those of this handler.
     handler: Option<String>,
     /// With what the runs logged and published, and with their messages.
     #[serde(default)]

@@ -20,8 +20,10 @@
 //! | `POST /v1/handlers/{handler}/promote`, `/abort` | makes the version that is tried the active one; ends that |
 //! | `GET /v1/audit` | who changed what, the newest first |
 //! | `GET /v1/live` | what becomes of messages, a line of JSON each, as it happens |
+//! | `GET /v1/openapi.json` | all of this as an OpenAPI document |
 //!
-//! What each route needs of its caller stands in [`endpoint`], a closed list from which the router is built.
+//! What each route needs of its caller, and what is said of it, stands in [`endpoint`], a closed list from which the router
+//! and the document are built.
 //!
 //! Invariants:
 //! - Without tokens it listens on loopback only, and answers whoever speaks to it by a loopback name: see [`guard`].
@@ -50,6 +52,7 @@ mod handshakes;
 mod health;
 mod lines;
 mod live;
+mod openapi;
 mod publish;
 mod seldom;
 mod state;
@@ -134,7 +137,7 @@ fn router(state: Arc<HostState>, door: &Door) -> Router {
     let mut router = Router::new();
     for endpoint in Endpoint::ALL {
         let gate = access::Gate { endpoint, door: door.clone(), audit: Arc::clone(&state.audit) };
-        let answer = endpoint.answer().route_layer(middleware::from_fn_with_state(gate, access::gate));
+        let answer = endpoint.served().router.route_layer(middleware::from_fn_with_state(gate, access::gate));
         router = router.route(endpoint.route().1, answer);
     }
     router

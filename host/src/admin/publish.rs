@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::dead_letters::named;
@@ -37,11 +38,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Headers of a raw message: `Tidegate-Header-Name: value` becomes the header `Name`.
 const HEADER_PREFIX: &str = "tidegate-header-";
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PublishQuery {
+    /// The broker, by its name in the configuration; not needed where there is one alone, or one embedded queue alone.
     broker: Option<String>,
+    /// The subject of one message.
     subject: Option<String>,
+    /// The id of one message: with the same id it is stored once.
     id: Option<String>,
 }
 

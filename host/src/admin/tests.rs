@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::openapi::checker::{Answer, Document};
 use super::*;
 use crate::access::{HandlerPattern, Role, Scope, TokenHash};
 use crate::broker::{
@@ -227,7 +228,7 @@ fn served(room: usize, listening: Listening) -> Site {
 }
 
 impl Site {
-    /// Sends a request and gives back status and body.
+    /// Sends a request and gives back status and body, which are such as the document describes.
     async fn send(&self, line: &str, headers: &[&str], body: &[u8]) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let host = if headers.iter().any(|header| header.starts_with("Host:")) { "" } else { "Host: localhost\r\n" };
@@ -241,7 +242,9 @@ impl Site {
         let _ = stream.read_to_end(&mut answer).await;
         let answer = String::from_utf8(answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        is_described(line, status, head, body);
+        (status, body.to_owned())
     }
 
     async fn get(&self, path: &str) -> (u16, serde_json::Value) {
@@ -258,6 +261,18 @@ impl Site {
     fn subjects(&self) -> Vec<String> {
         self.local.taken.lock().unwrap().iter().map(|message| message.subject.clone()).collect()
     }
+}
+
+/// Fails when the document does not describe an answer.
+fn is_described(line: &str, status: u16, head: &str, body: &str) {
+    let (method, target) = line.split_once(' ').unwrap();
+    // A request may name its host in the line too.
+    let target = target.strip_prefix("http://").map_or(target, |rest| &rest[rest.find('/').unwrap()..]);
+    let named = head.lines().filter_map(|header| header.split_once(": "));
+    let mut kinds = named.filter(|(name, _)| name.eq_ignore_ascii_case("content-type")).map(|(_, value)| value);
+    let answer = Answer { status, content_type: kinds.next().unwrap_or_default(), body };
+    let document = Document(serde_json::from_str(openapi::text()).unwrap());
+    document.check(method, target, &answer).unwrap_or_else(|error| panic!("{error}\n{body}"));
 }
 
 #[tokio::test]
@@ -420,8 +435,8 @@ fn door(tokens: Vec<TokenConfig>) -> Door {
 async fn every_route_asks_for_its_role() {
     let site = guarded(10, door(Role::ALL.into_iter().map(|role| token(role, &[])).collect())).await;
     for endpoint in Endpoint::ALL {
-        let (method, path) = endpoint.route();
-        let line = format!("{method} {}", path.replace("{id}", "none"));
+        let (verb, path) = endpoint.route();
+        let line = format!("{verb} {}", path.replace("{id}", "none"));
         let with = async |token: &str| {
             let authorization = format!("Authorization: Bearer {token}");
             site.send(&line, &[&authorization], b"").await

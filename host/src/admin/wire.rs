@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::message::{Headers, Publish};
@@ -18,7 +19,7 @@ pub use dead_letter::{DeadLetterList, DeadLetterView, FailureView, Shown};
 pub use live::{Bytes, EndedView, LiveLine, LogView, MessageView, SentView};
 
 /// One message to publish: a line of a stream.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PublishLine {
     /// The subject.
@@ -34,6 +35,7 @@ pub struct PublishLine {
     pub body: Option<String>,
     /// A body that is JSON; it is sent as compact text, its keys and numbers as they were written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub json: Option<Box<serde_json::value::RawValue>>,
     /// A body of any bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,7 +83,7 @@ impl PublishLine {
 }
 
 /// The answer to one message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PublishedMessage {
     /// Its position in the stream; that of the earlier message when this one was there already.
     pub sequence: u64,
@@ -90,7 +92,7 @@ pub struct PublishedMessage {
 }
 
 /// The answer to a stream of messages: what was stored, and what was not.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PublishSummary {
     /// Messages that were stored.
     pub published: u64,
@@ -107,7 +109,7 @@ pub struct PublishSummary {
 }
 
 /// A line whose message was not stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LineFailure {
     /// The line, counted from 1.
     pub line: u64,
@@ -116,7 +118,7 @@ pub struct LineFailure {
 }
 
 /// What went wrong: a word for programs, a sentence for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorBody {
     /// Stable.
     pub code: String,
@@ -125,14 +127,14 @@ pub struct ErrorBody {
 }
 
 /// The body of every answer that is an error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorAnswer {
     /// What went wrong.
     pub error: ErrorBody,
 }
 
 /// The answer of `/ready`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Readiness {
     /// Whether messages are taken and given up ones can be stored.
     pub ready: bool,
@@ -142,7 +144,7 @@ pub struct Readiness {
 }
 
 /// Something that is not ready.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Trouble {
     /// Which: `host`, `broker NAME` or `subscription NAME`.
     pub what: String,
@@ -151,7 +153,7 @@ pub struct Trouble {
 }
 
 /// The answer of `/v1/status`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The host's name.
     pub host: String,
@@ -168,7 +170,7 @@ pub struct Status {
 }
 
 /// A broker now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BrokerView {
     /// Its name in the configuration.
     pub name: String,
@@ -185,7 +187,7 @@ pub struct BrokerView {
 }
 
 /// A subscription now.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SubscriptionView {
     /// Its name.
     pub name: String,

@@ -7,7 +7,7 @@ use crate::deploy::report::Change;
 use crate::registry::Digest;
 
 /// What a file changes against the configuration that runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Changes {
     /// The host's configuration file, where the host sees it.
     pub file: String,
@@ -24,7 +24,8 @@ pub struct Changes {
 }
 
 /// What becomes of a subscription or broker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ApplyStep")]
 pub struct Step {
     /// What: `subscription NAME`, `broker NAME`.
     pub what: String,
@@ -35,6 +36,7 @@ pub struct Step {
 /// What becomes of a part of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "ApplyHow")]
 pub enum How {
     /// It is started.
     Started,
@@ -60,7 +62,7 @@ impl How {
 }
 
 /// A configuration that was applied.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Applied {
     /// What was changed.
     pub changes: Vec<Change>,
@@ -78,7 +80,7 @@ pub struct Applied {
 }
 
 /// A handler that runs another version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NewVersion {
     /// The handler.
     pub handler: String,

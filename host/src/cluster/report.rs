@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::registry::Digest;
 
 /// A cluster, as one of its hosts sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClusterView {
     /// Its name.
     pub name: String,
@@ -22,7 +22,7 @@ pub struct ClusterView {
 }
 
 /// A host of a cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostView {
     /// Its name in the cluster.
     pub name: String,
@@ -49,7 +49,7 @@ pub enum Presence {
 }
 
 /// A handler on a host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OnHost {
     /// The version that runs there; nothing: none does.
     pub version: Option<u64>,

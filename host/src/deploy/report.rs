@@ -17,6 +17,7 @@ pub use shadow::{DidView, DifferenceView, ShadowView, WouldSendView};
 /// The steps of a deploy, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "DeployStep")]
 pub enum Step {
     /// The bytes arrive and are made durable.
     Upload,
@@ -63,8 +64,9 @@ impl Step {
 }
 
 /// One line of a deploy's answer: `{"step": ...}` for each step that went well, then `{"done": ...}` or `{"failed": ...}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "DeployLine")]
 pub enum Line {
     /// A step went well.
     Step(StepDone),
@@ -75,7 +77,8 @@ pub enum Line {
 }
 
 /// A step that went well.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeployStepDone")]
 pub struct StepDone {
     /// Which.
     pub name: Step,
@@ -86,7 +89,8 @@ pub struct StepDone {
 }
 
 /// A deploy that went well.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeployDone")]
 pub struct Done {
     /// The handler.
     pub handler: String,
@@ -108,7 +112,7 @@ pub struct Done {
 }
 
 /// Something that differs between two versions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// What: `size`, `imports`, `limits.memory`.
     pub what: String,
@@ -119,7 +123,7 @@ pub struct Change {
 }
 
 /// What became of a golden message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GoldenRun {
     /// The file, and the message's number in it.
     pub place: String,
@@ -139,7 +143,8 @@ pub struct GoldenRun {
 }
 
 /// A deploy that did not go well.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeployFailed")]
 pub struct Failed {
     /// At which step.
     pub step: Step,
@@ -153,7 +158,7 @@ pub struct Failed {
 }
 
 /// A rollback that went well.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RolledBack {
     /// The handler.
     pub handler: String,
@@ -170,7 +175,7 @@ pub struct RolledBack {
 }
 
 /// All handlers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HandlerList {
     /// By name.
     pub handlers: Vec<HandlerSummary>,
@@ -180,7 +185,7 @@ pub struct HandlerList {
 }
 
 /// A handler at a glance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HandlerSummary {
     /// Its name.
     pub name: String,
@@ -198,7 +203,7 @@ pub struct HandlerSummary {
 }
 
 /// A deploy under way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InProgress {
     /// By whom.
     pub by: String,
@@ -207,7 +212,7 @@ pub struct InProgress {
 }
 
 /// A handler, whole.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HandlerView {
     /// Its name.
     pub name: String,
@@ -266,7 +271,7 @@ impl VersionState {
 }
 
 /// A version.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionView {
     /// Its number.
     pub number: u64,
@@ -296,7 +301,7 @@ pub struct VersionView {
 }
 
 /// Something that happened to a handler.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryView {
     /// When.
     pub at: String,

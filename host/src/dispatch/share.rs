@@ -1,8 +1,10 @@
 //! A share of the messages: which of them are in it follows from their ids and from nothing else.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, de};
 use sha2::{Digest as _, Sha256};
 
@@ -58,6 +60,20 @@ impl fmt::Display for Share {
             (_, 0) => write!(f, "{whole}.{}%", rest / 10),
             (_, _) => write!(f, "{whole}.{rest:02}%"),
         }
+    }
+}
+
+impl JsonSchema for Share {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Share".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": r"^[0-9]{1,3}(\.[0-9]{1,2})?%$" })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -13,7 +14,7 @@ use crate::settle::outputs::{Grant, Grants};
 ///
 /// They are stored as JSON. A field that is added here later is left out where it has its default, so that a new host
 /// finds its versions of old unchanged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Settings {
     /// What one run may use.
     pub limits: Limits,
@@ -22,7 +23,7 @@ pub struct Settings {
 }
 
 /// Somewhere that a version may send messages to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutputGrant {
     /// The broker's name in the configuration.
     pub broker: String,

@@ -3,21 +3,24 @@
 use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The limits of one run, and of the module that runs.
 ///
 /// Versions are stored with them: the names of the fields are part of the registry's format.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
     /// Fuel a run, in wasmtime's units (about one a wasm instruction). `None`: unmetered, by the operator's own word;
     /// the wall clock still holds.
     pub fuel: Option<NonZeroU64>,
     /// Wall clock a run, spinning or waiting.
     #[serde(with = "spelled")]
+    #[schemars(with = "String")]
     pub timeout: Duration,
     /// The most that a run may ask for with `extend`, counted from its start.
     #[serde(with = "spelled")]
+    #[schemars(with = "String")]
     pub max_run: Duration,
     /// Linear memories and tables of a run together, in bytes.
     pub memory: usize,

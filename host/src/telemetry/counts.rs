@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Counts since the host started, and what holds now.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SubscriptionCounts {
     /// Deliveries by the broker.
     pub consumed: u64,
@@ -50,7 +51,7 @@ pub struct SubscriptionCounts {
 }
 
 /// How long runs took, in seconds, interpolated within the buckets of the metric.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Latency {
     /// Half took no longer.
     pub p50: f64,

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What became of a copy of a message.
@@ -45,7 +46,7 @@ impl CopyFate {
 pub struct ShadowFigures([AtomicU64; CopyFate::ALL.len()]);
 
 /// The counts at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShadowCounts {
     /// Messages that ran on both versions to the same end.
     pub same: u64,

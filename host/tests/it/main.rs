@@ -28,6 +28,7 @@ mod isolation;
 mod jetstream;
 mod loading;
 mod oci;
+mod openapi;
 mod outcomes;
 mod sandbox;
 mod signed;

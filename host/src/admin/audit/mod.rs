@@ -16,6 +16,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fail::Fail;
@@ -31,11 +32,12 @@ const LONGEST_PAGE: usize = 1000;
 /// A page of this many fits a screen or two.
 const PAGE: usize = 100;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    /// The id to go on before, as the page before gave it.
+    /// What the page before gave as `next`: the id to go on before.
     before: Option<String>,
+    /// How many at the most: 100 when it is not said, and never more than 1,000.
     limit: Option<usize>,
 }
 

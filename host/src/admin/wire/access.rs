@@ -1,11 +1,12 @@
 //! Who asks, and who changed what, as it goes over the wire.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::access::Role;
 
 /// The answer of `/v1/whoami`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Whoami {
     /// The name of the token or of the client certificate; `local` where none is asked for.
     pub name: String,
@@ -17,7 +18,7 @@ pub struct Whoami {
 }
 
 /// A page of the audit log.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditList {
     /// The newest first.
     pub entries: Vec<AuditEntry>,
@@ -27,7 +28,7 @@ pub struct AuditList {
 }
 
 /// An action that changed something, or was to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditEntry {
     /// Its id.
     pub id: String,
@@ -49,7 +50,7 @@ pub struct AuditEntry {
 }
 
 /// What came of an action.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditResult {
     /// When it was done.
     pub at: String,

@@ -4,12 +4,13 @@ use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::settle::dead_letter::StoredDeadLetter;
 
 /// A page of dead letters.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadLetterList {
     /// Broker by broker, the newest first.
     pub letters: Vec<DeadLetterView>,
@@ -19,7 +20,7 @@ pub struct DeadLetterList {
 }
 
 /// A dead letter.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadLetterView {
     /// Its id.
     pub id: String,
@@ -109,7 +110,7 @@ pub enum Shown {
 }
 
 /// One run that failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailureView {
     /// Which attempt it was.
     pub attempt: u32,

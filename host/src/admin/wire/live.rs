@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::dispatch::{Account, Seen, Sent};
@@ -12,7 +13,7 @@ use crate::message::{Headers, Message};
 use crate::settle::outputs::Routed;
 
 /// One line of `/v1/live`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum LiveLine {
     /// The first line: from here on nothing is missed without a word.
@@ -29,7 +30,7 @@ pub enum LiveLine {
 }
 
 /// What became of a delivery.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EndedView {
     /// When it ended.
     pub at: String,
@@ -80,7 +81,8 @@ pub struct EndedView {
 }
 
 /// A line of a handler's log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "LogLine")]
 pub struct LogView {
     /// How long after the run began.
     pub at_us: u64,
@@ -94,7 +96,7 @@ pub struct LogView {
 }
 
 /// Something that a run published.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SentView {
     /// The broker.
     pub broker: String,
@@ -107,7 +109,7 @@ pub struct SentView {
 }
 
 /// A message, whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MessageView {
     /// When it was published.
     pub published_at: String,
@@ -119,8 +121,9 @@ pub struct MessageView {
 }
 
 /// Bytes: as text where they are text, else as base64.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(rename = "TextOrBytes")]
 pub enum Bytes {
     /// Text.
     Text(String),

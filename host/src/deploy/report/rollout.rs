@@ -1,5 +1,6 @@
 //! What is told of a version that is tried beside the active one.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ShadowView;
@@ -8,8 +9,9 @@ use crate::registry::Digest;
 use crate::telemetry::{Evidence, VersionCounts};
 
 /// The ways in which a version is tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(rename = "RolloutKind")]
 pub enum Kind {
     /// It gets the messages of its share instead of the active version.
     Canary,
@@ -29,7 +31,8 @@ impl Kind {
 }
 
 /// How a version is tried.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "RolloutPlan")]
 pub struct Plan {
     /// In which way.
     pub kind: Kind,
@@ -43,7 +46,7 @@ pub struct Plan {
 }
 
 /// A version that is tried.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RolloutView {
     /// How.
     #[serde(flatten)]
@@ -72,7 +75,7 @@ pub struct RolloutView {
 }
 
 /// What both versions of a rollout came to on all hosts of a cluster. What is decided follows from these sums.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OnAllHosts {
     /// The active version, on all hosts together.
     pub stable: Tally,
@@ -83,7 +86,7 @@ pub struct OnAllHosts {
 }
 
 /// What both versions came to on one host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostSides {
     /// The host's name in the cluster.
     pub host: String,
@@ -94,7 +97,7 @@ pub struct HostSides {
 }
 
 /// What one of the two versions came to. A message counts once, by its first delivery and by its end.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tally {
     /// Messages that it ran on their first delivery.
     pub messages: u64,
@@ -120,7 +123,7 @@ impl Tally {
 
 /// What one of the two versions came to. A message counts once, by its first delivery and by its end; `figures` are of
 /// all runs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SideView {
     /// The version's number.
     pub version: u64,
@@ -139,7 +142,7 @@ pub struct SideView {
 }
 
 /// A version that was tried and is the active one now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Promoted {
     /// The handler.
     pub handler: String,
@@ -152,7 +155,7 @@ pub struct Promoted {
 }
 
 /// A version that is not tried any more.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Aborted {
     /// The handler.
     pub handler: String,

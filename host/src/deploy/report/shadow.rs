@@ -1,11 +1,12 @@
 //! What is told of a shadow: how often it did the same as the active version, and what it would have done otherwise.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::telemetry::ShadowCounts;
 
 /// How a shadow compares with the active version, on this host, since the later of its start and of the host's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ShadowView {
     /// When it ends by itself; nothing: when somebody promotes or aborts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -24,7 +25,7 @@ pub struct ShadowView {
 }
 
 /// A message on which the two versions differ.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DifferenceView {
     /// When it was seen.
     pub at: String,
@@ -50,7 +51,7 @@ pub struct DifferenceView {
 }
 
 /// What one version did with a message, or would have done.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DidView {
     /// The reason code of its outcome.
     pub outcome: String,
@@ -69,7 +70,7 @@ pub struct DidView {
 }
 
 /// An output, sent or not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WouldSendView {
     /// The broker.
     pub broker: String,

@@ -23,7 +23,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rig::{Publisher, Rig};
+use rig::Publisher;
+pub(crate) use rig::Rig;
 
 use crate::support::until;
 pub(crate) use swap::ledger;

@@ -3,6 +3,7 @@
 pub(crate) mod guests;
 pub(crate) mod modules;
 pub(crate) mod nats;
+pub(crate) mod openapi;
 pub(crate) mod ports;
 pub(crate) mod registry;
 
