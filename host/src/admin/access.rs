@@ -15,7 +15,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 
-use super::audit::{Action, Audit};
+use super::audit::{Action, Audit, EndsLater};
 use super::connections::Peer;
 use super::door::Door;
 use super::endpoint::{Endpoint, Needs};
@@ -68,19 +68,20 @@ pub(super) async fn gate(
 }
 
 /// Does what is asked for between two lines of the audit log. When the caller goes before the answer, the second line is
-/// missing, as it is when the host is killed: what came of the action is then not known.
+/// missing, as it is when the host is killed: what came of the action is then not known. A deploy writes its own second
+/// line, because it ends behind the beginning of its answer.
 async fn audited(
-    audit: &Audit,
+    audit: &Arc<Audit>,
     caller: &Caller,
     peer: Peer,
     action: &'static str,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
     let target = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
     let begun = audit.begin(&Action { caller, from: peer.0, action, target: &target }).await;
-    let id = match begun {
-        Ok(id) => id,
+    let begun = match begun {
+        Ok(begun) => begun,
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             tracing::error!(%error, cause, action, "an action was refused, because it could not be written down");
@@ -88,11 +89,11 @@ async fn audited(
             return Fail::new(StatusCode::SERVICE_UNAVAILABLE, "audit-unavailable", message).into_response();
         }
     };
+    request.extensions_mut().insert(begun.clone());
     let answer = next.run(request).await;
-    let code = answer.extensions().get::<FailCode>().map(|code| code.0.clone());
-    if let Err(error) = audit.end(id, answer.status().as_u16(), code).await {
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        tracing::error!(%error, cause, action, "what came of an action could not be written into the audit log");
+    if answer.extensions().get::<EndsLater>().is_none() {
+        let code = answer.extensions().get::<FailCode>().map(|code| code.0.clone());
+        begun.answered(answer.status().as_u16(), code).await;
     }
     answer
 }

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -21,6 +21,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::audit::{Begun, EndsLater};
 use super::fail::Fail;
 use super::state::HostState;
 use crate::access::Caller;
@@ -162,17 +163,36 @@ pub(super) async fn deploy(
     State(state): State<Arc<HostState>>,
     Path(handler): Path<String>,
     caller: Caller,
+    begun: Begun,
     query: Result<Query<DeployQuery>, QueryRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Fail> {
     let Query(query) = query.map_err(|rejection| Fail::bad_request("invalid-query", rejection.body_text()))?;
+    let unanswered = begun.clone().until_answered();
+    let begins = begin(&state, &handler, &caller, begun, &query, &headers, body).await;
+    unanswered.answered();
+    let lines = begins?;
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((Extension(EndsLater), kind, Body::from_stream(stream(lines))).into_response())
+}
+
+/// Takes the upload and lets the deploy go; it writes down its end itself from there on.
+async fn begin(
+    state: &HostState,
+    handler: &str,
+    caller: &Caller,
+    begun: Begun,
+    query: &DeployQuery,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<mpsc::Receiver<Line>, Fail> {
     let expected = query.digest.as_deref().map(str::parse::<Digest>).transpose();
     let expected = expected.map_err(|error| Fail::bad_request("invalid-digest", error.to_string()))?;
     let plan = query.plan()?;
-    let signature = signature_of(&headers)?;
+    let signature = signature_of(headers)?;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let upload = deployments(&state)?.upload(&handler, &caller.name, announced).await;
+    let upload = deployments(state)?.upload(handler, &caller.name, announced).await;
     let upload = upload.and_then(|upload| match plan {
         Some(plan) => upload.tried(plan),
         None => Ok(upload),
@@ -182,11 +202,11 @@ pub(super) async fn deploy(
         None => upload,
     });
     let upload = receive(upload.map_err(|error| fail(&error))?, body, announced).await?;
-    let source = query.source.unwrap_or_default();
+    let source = query.source.as_deref().unwrap_or_default();
     let source = source.chars().filter(|c| !c.is_control()).take(SOURCE_CHARS).collect();
     let provenance = Provenance { by: caller.name.to_string(), source };
-    let lines = upload.deploy(provenance, expected.as_ref()).await.map_err(|error| fail(&error))?;
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream(lines))).into_response())
+    let witnessed = upload.witnessed(Box::new(begun));
+    witnessed.deploy(provenance, expected.as_ref()).await.map_err(|error| fail(&error))
 }
 
 /// The signature of the module, when one came.

@@ -7,8 +7,9 @@ use clap::Args;
 use super::exit::{Ended, Exit};
 use super::host::HostArguments;
 use super::{client, say, table};
-use crate::admin::wire::{AuditEntry, AuditList};
+use crate::admin::wire::{AuditEntry, AuditList, AuditResult};
 use crate::config::parse_duration;
+use crate::deploy::report::End;
 
 /// The largest page of the listener.
 const PAGE: usize = 1000;
@@ -43,7 +44,7 @@ struct Filter {
     /// Only what was asked for within this time, such as 24h
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     since: Option<Duration>,
-    /// Only what was refused or failed, or whose end is not known
+    /// Only what was refused, failed or was cut off, or is unfinished
     #[arg(long)]
     failed: bool,
 }
@@ -56,7 +57,7 @@ impl Filter {
         self.who.as_ref().is_none_or(|who| *who == entry.who)
             && self.action.as_ref().is_none_or(action)
             && self.target.as_ref().is_none_or(|target| entry.target.contains(target.as_str()))
-            && (!self.failed || entry.result.as_ref().is_none_or(|result| result.status >= 400))
+            && (!self.failed || entry.result.as_ref().is_none_or(is_failed))
     }
 
     /// Whether what was asked for at a time is before all that is wanted.
@@ -107,13 +108,6 @@ fn gather<E>(
 fn listed(entries: &[AuditEntry]) -> String {
     let mut rows = table::table(&["AT", "WHO", "ROLE", "FROM", "ACTION", "TARGET", "RESULT"]);
     for entry in entries {
-        let result = match &entry.result {
-            None => "not known".to_owned(),
-            Some(result) => match &result.code {
-                None => result.status.to_string(),
-                Some(code) => format!("{} {code}", result.status),
-            },
-        };
         rows.add_row(vec![
             entry.at.clone(),
             entry.who.clone(),
@@ -121,24 +115,47 @@ fn listed(entries: &[AuditEntry]) -> String {
             entry.from.clone(),
             entry.action.clone(),
             table::cut(&entry.target, 100),
-            result,
+            told(entry.result.as_ref()),
         ]);
     }
     table::rendered(&rows)
+}
+
+/// Whether something did not come to a good end.
+fn is_failed(result: &AuditResult) -> bool {
+    result.code.is_some() || result.status.is_none_or(|status| status >= 400)
+}
+
+/// What came of an action. Without an end it is under way, or its host was killed or its caller went in the middle.
+fn told(result: Option<&AuditResult>) -> String {
+    const LONGEST: usize = 120;
+    let Some(AuditResult { at: _, status, code, deploy }) = result else { return "unfinished".to_owned() };
+    let code = code.as_deref().unwrap_or_default();
+    let ended = match deploy {
+        None => code.to_owned(),
+        Some(End::Live { version }) => format!("live: version {version}"),
+        Some(End::Tried { version }) => format!("tried: version {version}"),
+        Some(End::Unchanged { version }) => format!("unchanged: version {version}"),
+        Some(End::Failed { step, why }) => table::cut(&format!("failed at {} ({code}): {}", step.name(), why), LONGEST),
+        Some(End::CutOff { step }) => format!("cut off at {}", step.name()),
+    };
+    let status = status.map(|status| status.to_string()).unwrap_or_default();
+    format!("{status} {ended}").trim().to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::access::Role;
-    use crate::admin::wire::AuditResult;
+    use crate::deploy::report::Step;
 
     fn entry(number: u64, who: &str, action: &str, status: Option<u16>) -> AuditEntry {
         let at = humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + Duration::from_secs(number)).to_string();
         let result = status.map(|status| AuditResult {
             at: at.clone(),
-            status,
+            status: Some(status),
             code: (status >= 400).then(|| "no-such-handler".to_owned()),
+            deploy: None,
         });
         AuditEntry {
             id: number.to_string(),
@@ -195,8 +212,37 @@ mod tests {
         expect_test::expect![[r#"
             AT                        WHO  ROLE    FROM            ACTION               TARGET                      RESULT
             1970-01-01T00:00:40.000Z  bob  deploy  127.0.0.1:5000  handler.rollback     /v1/handlers/h-40/versions  404 no-such-handler
-            1970-01-01T00:00:30.000Z  ann  deploy  127.0.0.1:5000  dead-letter.redrive  /v1/handlers/h-30/versions  not known
+            1970-01-01T00:00:30.000Z  ann  deploy  127.0.0.1:5000  dead-letter.redrive  /v1/handlers/h-30/versions  unfinished
         "#]]
         .assert_eq(&listed(&[entry(40, "bob", "handler.rollback", Some(404)), entry(30, "ann", "dead-letter.redrive", None)]));
+    }
+
+    #[test]
+    fn a_deploy_is_told_by_its_end_and_one_without_is_not_fine() {
+        let of = |status, code: Option<&str>, deploy| AuditResult {
+            at: String::new(),
+            status,
+            code: code.map(str::to_owned),
+            deploy,
+        };
+        let why = "the module is empty".to_owned();
+        let rows = [
+            (of(Some(200), None, Some(End::Live { version: 7 })), "200 live: version 7", false),
+            (of(Some(200), None, Some(End::Tried { version: 8 })), "200 tried: version 8", false),
+            (of(Some(200), None, Some(End::Unchanged { version: 8 })), "200 unchanged: version 8", false),
+            (
+                of(Some(200), Some("module-refused"), Some(End::Failed { step: Step::Validate, why })),
+                "200 failed at validate (module-refused): the module is empty",
+                true,
+            ),
+            (of(Some(200), Some("cut-off"), Some(End::CutOff { step: Step::Init })), "200 cut off at init", true),
+            (of(None, Some("cut-off"), Some(End::CutOff { step: Step::Upload })), "cut off at upload", true),
+            (of(Some(409), Some("deploy-in-progress"), None), "409 deploy-in-progress", true),
+            (of(Some(200), None, None), "200", false),
+        ];
+        for (result, expected, failed) in rows {
+            assert_eq!((told(Some(&result)).as_str(), is_failed(&result)), (expected, failed));
+        }
+        assert_eq!(told(None), "unfinished");
     }
 }

@@ -25,7 +25,9 @@ pub mod report;
 mod rollout;
 mod say;
 mod signed;
+mod upload;
 mod view;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,24 +35,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::cluster::{Basis, Cluster};
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::dispatch::{Slot, Turns};
-use crate::registry::{Digest, Event, HandlerRecord, Incoming, Kept, Registry, RolloutPlan, Settings, VersionRecord};
+use crate::registry::{Event, HandlerRecord, Kept, Registry, Settings, VersionRecord};
 use crate::sandbox::Sandbox;
-use crate::signature::{Policy, Signature};
+use crate::signature::Policy;
 use crate::telemetry::Metrics;
 
 pub use change::{Change, Deployed, Outlook};
-use entry::{Busy, Entry, Loaded};
+use entry::{Entry, Loaded};
 pub use error::DeployError;
-use report::{HandlerSummary, HandlerView, Line, RolledBack};
-
-/// Progress lines that wait for a reader: a deploy has seven steps and an end.
-const LINES: usize = 32;
+use report::{HandlerSummary, HandlerView, RolledBack};
+pub use upload::Upload;
+pub use witness::Witness;
 
 /// The handlers of a host, their versions, and the ways from one to another.
 pub struct Deployments {
@@ -68,18 +69,6 @@ pub struct Deployments {
     trial_begun: Arc<Notify>,
     /// Those of the host: shadows get what messages leave of them.
     turns: Arc<Turns>,
-}
-
-/// A module that arrives for a handler. Until it is deployed, nobody else deploys to that handler.
-pub struct Upload {
-    incoming: Incoming,
-    begun: Instant,
-    busy: Busy,
-    signature: Option<Signature>,
-    plan: Option<RolloutPlan>,
-    /// What was to run in the cluster when it began.
-    basis: Option<Basis>,
-    deployments: Arc<Deployments>,
 }
 
 /// What is said of an upload.
@@ -196,7 +185,7 @@ impl Deployments {
         }
         let incoming = self.registry.receive(limit).await?;
         let (begun, deployments) = (Instant::now(), Arc::clone(self));
-        Ok(Upload { incoming, begun, busy, signature: None, plan: None, basis, deployments })
+        Ok(Upload { incoming, begun, busy, signature: None, plan: None, witness: None, basis, deployments })
     }
 
     /// Makes a version of before the active one again: the one before the active one, or the one that is named.
@@ -318,59 +307,6 @@ impl Deployments {
         let loaded = self.sandbox.load(admitted.bytes, handler, &version.settings.limits).await;
         let loaded = loaded.map_err(|source| DeployError::Unloadable { number: version.number, source })?;
         Ok(Loaded::new(version.number, loaded, &version.settings, &self.metrics))
-    }
-}
-
-impl Upload {
-    /// Tries the module beside the active version, instead of putting it in its place.
-    ///
-    /// # Errors
-    /// When there is no active version, the plan cannot be carried out, or this host does not run what is to run in its
-    /// cluster.
-    pub fn tried(self, plan: RolloutPlan) -> Result<Self, DeployError> {
-        rollout::check(&self.busy.entry, &plan)?;
-        if let Some(basis) = &self.basis {
-            cluster::check_tried_in(&self.busy.entry, basis, &plan)?;
-        }
-        Ok(Self { plan: Some(plan), ..self })
-    }
-
-    /// With a signature of the module.
-    #[must_use]
-    pub fn signed(self, signature: Signature) -> Self {
-        Self { signature: Some(signature), ..self }
-    }
-
-    /// Takes some bytes of the module.
-    ///
-    /// # Errors
-    /// When there are too many, or they cannot be written.
-    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), DeployError> {
-        Ok(self.incoming.write(bytes).await?)
-    }
-
-    /// Deploys what has arrived. What is left of the way goes on by itself, whether or not somebody reads the lines that
-    /// tell of it; the last one says how it ended.
-    ///
-    /// # Errors
-    /// When the bytes do not have the digest that was said, or cannot be kept. Nothing has changed then.
-    pub async fn deploy(
-        self,
-        provenance: Provenance,
-        expected: Option<&Digest>,
-    ) -> Result<mpsc::Receiver<Line>, DeployError> {
-        let Self { incoming, begun, busy, signature, plan, basis, deployments } = self;
-        crate::failpoint::reached("uploaded");
-        let kept = incoming.keep(expected).await?;
-        crate::failpoint::reached("kept");
-        let (lines, reader) = mpsc::channel(LINES);
-        let uploaded = pipeline::Uploaded { kept, took: begun.elapsed(), signature, provenance, plan, basis };
-        let work = pipeline::run(Arc::clone(&deployments), busy, uploaded, lines);
-        let mut running = deployments.running.lock().unwrap_or_else(PoisonError::into_inner);
-        while running.try_join_next().is_some() {}
-        running.spawn(work);
-        drop(running);
-        Ok(reader)
     }
 }
 

@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
 use super::compare::{Traits, changes};
 use super::entry::{Busy, Entry, Loaded, Terms};
 use super::report::{Done, Failed, GoldenRun, Line, Step};
 use super::say::Say;
 use super::signed::Admitted;
+use super::witness::Witnessed;
 use super::{DeployError, Deployments, Provenance, golden};
 use crate::cluster::Basis;
 use crate::cluster::record::DesiredRollout;
@@ -96,21 +95,26 @@ impl Passed {
 }
 
 /// Deploys what has arrived, and tells how it ended.
-pub(super) async fn run(deployments: Arc<Deployments>, busy: Busy, uploaded: Uploaded, lines: mpsc::Sender<Line>) {
+pub(super) async fn run(
+    deployments: Arc<Deployments>,
+    busy: Busy,
+    uploaded: Uploaded,
+    say: Arc<Say>,
+    witnessed: Witnessed,
+) {
     let entry = Arc::clone(&busy.entry);
-    let say = Say::to(lines);
     let begun = Instant::now().checked_sub(uploaded.took).unwrap_or_else(Instant::now);
     let deployed = deploy(&deployments, &entry, &uploaded, &say).await;
     // Whoever reads the last line may deploy again.
     drop(busy);
     let (handler, by) = (&entry.name, &uploaded.provenance.by);
-    match deployed {
+    let last = match deployed {
         Ok(mut done) => {
             done.ms = begun.elapsed().as_secs_f64() * 1e3;
             let (version, digest, unchanged) = (done.version, &done.digest, done.unchanged);
             let rollout = done.rollout.as_ref().map_or("none", |plan| plan.kind.name());
             tracing::info!(handler, version, %digest, unchanged, by, rollout, "deployed");
-            say.end(Line::Done(Box::new(done)));
+            Line::Done(Box::new(done))
         }
         Err(Stopped { step, error, golden }) => {
             let (code, message) = (error.code().to_owned(), error.chain());
@@ -125,9 +129,12 @@ pub(super) async fn run(deployments: Arc<Deployments>, busy: Busy, uploaded: Upl
             if let Err(error) = deployments.registry.note_refused(handler, by, &detail).await {
                 tracing::warn!(handler, %error, "the refusal could not be noted in the history");
             }
-            say.end(Line::Failed(Failed { step, code, message, golden }));
+            Line::Failed(Failed { step, code, message, golden })
         }
-    }
+    };
+    // On record before it is told: whoever reads the last line finds it there.
+    witnessed.ended(&last).await;
+    say.end(last);
     drop(uploaded);
     if let Err(error) = deployments.collect().await {
         tracing::warn!(%error, "old versions could not be removed; the next deploy tries again");

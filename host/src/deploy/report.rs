@@ -8,9 +8,11 @@ use crate::registry::{Digest, Settings};
 use crate::signature::Signer;
 use crate::telemetry::VersionCounts;
 
+mod end;
 mod rollout;
 mod shadow;
 
+pub use end::End;
 pub use rollout::{Aborted, HostSides, Kind, OnAllHosts, Plan, Promoted, RolloutView, SideView, Tally};
 pub use shadow::{DidView, DifferenceView, ShadowView, WouldSendView};
 

@@ -13,6 +13,7 @@
     reason = "a test says what went wrong by failing"
 )]
 
+mod audit_log;
 mod broker_contract;
 mod chaos;
 mod command_line;

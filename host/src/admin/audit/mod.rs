@@ -1,7 +1,8 @@
 //! The audit log: who changed what, when, from where, and what came of it.
 //!
 //! Each action has two lines in `audit.jsonl` of the data directory, with the same id: one that is on the disk before
-//! anything is done, and one with the result. Any tool that reads JSON lines reads it.
+//! anything is done, and one with the result. Any tool that reads JSON lines reads it. The result of a deploy is how it
+//! ended, which is after its answer began: the deploy itself writes it down, whether or not somebody reads the answer.
 //!
 //! Invariants:
 //! - What cannot be written down is not done: an action whose first line fails is refused.
@@ -23,9 +24,13 @@ use super::fail::Fail;
 use super::state::HostState;
 use super::wire::{AuditEntry, AuditList, AuditResult};
 use crate::access::{Caller, Role};
+use crate::deploy::report::End;
 
+mod begun;
 mod file;
 mod page;
+
+pub(super) use begun::{Begun, EndsLater};
 
 /// A page holds at most so many.
 const LONGEST_PAGE: usize = 1000;
@@ -59,6 +64,8 @@ use page::Page;
 
 /// The most characters of a target that are kept: ids and names are under 100.
 const LONGEST_TARGET: usize = 512;
+/// The most characters that are kept of why a deploy failed: the history of its handler has the rest.
+const LONGEST_WHY: usize = 512;
 
 /// Why the log could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +108,26 @@ enum Line {
     /// Before it is done.
     Begun { id: String, at: String, who: String, role: Role, from: String, action: String, target: String },
     /// After it.
-    Ended { id: String, at: String, status: u16, code: Option<String> },
+    Ended {
+        id: String,
+        at: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        code: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deploy: Option<End>,
+    },
+}
+
+impl Line {
+    fn ended(id: String, status: Option<u16>, code: Option<String>, deploy: Option<End>) -> Self {
+        let short = |text: String| text.chars().take(LONGEST_WHY).collect();
+        let deploy = deploy.map(|end| match end {
+            End::Failed { step, why } => End::Failed { step, why: short(why) },
+            End::Live { .. } | End::Tried { .. } | End::Unchanged { .. } | End::CutOff { .. } => end,
+        });
+        Self::Ended { id, at: now(), status, code, deploy }
+    }
 }
 
 impl Audit {
@@ -111,11 +137,11 @@ impl Audit {
         Self { files: Arc::new(file::Files::new(directory)), reading: tokio::sync::Mutex::default() }
     }
 
-    /// Writes down what is about to be done; gives back the id of the action.
+    /// Writes down what is about to be done.
     ///
     /// # Errors
     /// When it is not on the disk. Then nothing may be done.
-    pub(super) async fn begin(&self, action: &Action<'_>) -> Result<String, AuditError> {
+    pub(super) async fn begin(self: &Arc<Self>, action: &Action<'_>) -> Result<Begun, AuditError> {
         let id = ulid::Ulid::generate().to_string();
         let line = Line::Begun {
             id: id.clone(),
@@ -127,15 +153,7 @@ impl Audit {
             target: action.target.chars().take(LONGEST_TARGET).collect(),
         };
         self.write(line).await?;
-        Ok(id)
-    }
-
-    /// Writes down what came of an action.
-    ///
-    /// # Errors
-    /// When it is not on the disk. What was done is done.
-    pub(super) async fn end(&self, id: String, status: u16, code: Option<String>) -> Result<(), AuditError> {
-        self.write(Line::Ended { id, at: now(), status, code }).await
+        Ok(Begun { audit: Arc::clone(self), id, action: action.action })
     }
 
     /// A page of actions, the newest first: those before an id, or all.
@@ -146,6 +164,12 @@ impl Audit {
 
     async fn write(&self, line: Line) -> Result<(), AuditError> {
         self.blocking(move |files| files.append(&serde_json::to_vec(&line)?)).await
+    }
+
+    /// The same where nothing can be awaited: it waits for the disk.
+    fn append(&self, line: &Line) -> Result<(), AuditError> {
+        let written = serde_json::to_vec(line).map_err(std::io::Error::from).and_then(|text| self.files.append(&text));
+        written.map_err(|source| AuditError::File { directory: self.files.directory().to_owned(), source })
     }
 
     async fn blocking<T: Send + 'static>(

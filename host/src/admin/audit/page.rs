@@ -37,8 +37,8 @@ pub(super) fn read(files: &Files, before: Option<&str>, limit: usize) -> io::Res
                 continue;
             }
             match line {
-                Line::Ended { id, at, status, code } => {
-                    ended.insert(id, AuditResult { at, status, code });
+                Line::Ended { id, at, status, code, deploy } => {
+                    ended.insert(id, AuditResult { at, status, code, deploy });
                 }
                 Line::Begun { id, at, who, role, from, action, target } => {
                     if page.entries.len() >= limit {

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 
 use super::content::{Content, SchemaOf};
 use crate::access::Caller;
+use crate::admin::audit::Begun;
 use crate::admin::fail::Fail;
 use crate::admin::state::HostState;
 
@@ -72,12 +73,17 @@ tells!(A1, A2, A3);
 tells!(A1, A2, A3, A4);
 tells!(A1, A2, A3, A4, A5);
 tells!(A1, A2, A3, A4, A5, A6);
+tells!(A1, A2, A3, A4, A5, A6, A7);
 
 impl Reads for State<Arc<HostState>> {
     fn read(_: &mut Told) {}
 }
 
 impl Reads for Caller {
+    fn read(_: &mut Told) {}
+}
+
+impl Reads for Begun {
     fn read(_: &mut Told) {}
 }
 

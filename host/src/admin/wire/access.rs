@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::access::Role;
+use crate::deploy::report::End;
 
 /// The answer of `/v1/whoami`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -44,7 +45,8 @@ pub struct AuditEntry {
     pub action: String,
     /// To what: the path and the query of the request.
     pub target: String,
-    /// What came of it; nothing while it is being done, and when the host or the caller went before its end.
+    /// What came of it; nothing while it is being done, and when the host or the caller went before its end: it is unfinished
+    /// then, and what came of it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<AuditResult>,
 }
@@ -54,9 +56,13 @@ pub struct AuditEntry {
 pub struct AuditResult {
     /// When it was done.
     pub at: String,
-    /// The HTTP status of the answer.
-    pub status: u16,
-    /// The word of the error, where it was one.
+    /// The HTTP status of the answer; nothing when the caller went before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The word of the error, where it was one: of the answer, or of the step at which a deploy failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    /// How a deploy ended, which it does behind the beginning of its answer; nothing when it did not begin, and for all else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deploy: Option<End>,
 }

@@ -30,9 +30,9 @@ pub(in crate::admin) fn audit() -> Said {
             "who": "ci",
             "role": "deploy",
             "from": "10.0.0.7:51234",
-            "action": "handler.rollback",
-            "target": "/v1/handlers/invoice/rollback?to=3",
-            "result": { "at": "2026-11-29T10:00:00.012Z", "status": 200 },
+            "action": "handler.deploy",
+            "target": "/v1/handlers/invoice/versions",
+            "result": { "at": "2026-11-29T10:00:00.412Z", "status": 200, "deploy": { "ended": "live", "version": 7 } },
         }],
         "next": "01KB6ZQ0V4Y8T2J5M9N3C7D1FG",
     }))
