@@ -81,11 +81,13 @@ mod tests {
         // As a program that is being started does.
         let copy = first._file.try_clone().unwrap();
         drop(first);
-        let ends = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(50));
-            drop(copy);
+        let asking = File::open(directory.path().join(LOCK_FILE)).unwrap();
+        assert!(matches!(try_for(&asking, Duration::ZERO), Err(TryLockError::WouldBlock)));
+        let takes = std::thread::spawn({
+            let path = directory.path().to_owned();
+            move || Lock::take(&path).map(drop)
         });
-        Lock::take(directory.path()).unwrap();
-        ends.join().unwrap();
+        drop(copy);
+        takes.join().unwrap().unwrap();
     }
 }
