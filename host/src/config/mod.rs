@@ -31,7 +31,7 @@ mod raw_cluster;
 mod raw_trust;
 mod raw_values;
 mod reader;
-mod schema;
+pub(crate) mod schema;
 mod secret;
 mod signatures;
 mod subscription;

@@ -37,7 +37,8 @@ fn in_words_of_toml(value: &mut Value) {
     }
 }
 
-fn without_null(object: &mut Map<String, Value>) {
+/// Takes `null` out of what a schema allows.
+pub(crate) fn without_null(object: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = object.get_mut("type") {
         types.retain(|name| name != "null");
         if let [only] = types.as_slice() {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::broker::Standing;
 use crate::dispatch::decided::{Decided, Verdict};
 use crate::dispatch::in_flight::InFlight;
-use crate::dispatch::shadow::{Copied, Ran, says_something};
+use crate::dispatch::shadow::{Copied, Ran};
 use crate::dispatch::shared::Shared;
 use crate::dispatch::trial::Pick;
 use crate::dispatch::turns::Place;
@@ -18,7 +18,7 @@ use crate::handler::{Call, Run};
 use crate::outcome::{Fault, FaultKind, Outcome, ReasonCode, Usage};
 use crate::settle::decide::{Admission, Decision, Situation, admit, decide};
 use crate::settle::outputs::{Routed, resolve};
-use crate::telemetry::{Ending, logs};
+use crate::telemetry::{Ending, logs, says_something};
 
 /// Runs one message after the other until the line is closed and empty, or there are more workers than are wanted. As
 /// many of these run as handlers may run at once. When it is dropped in mid-run, the message stands in the table undecided, and the drain returns it.

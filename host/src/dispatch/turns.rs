@@ -465,15 +465,21 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_turn_comes_back_whatever_is_dropped() {
         let turns = Turns::new(2);
-        let seats: Vec<Seat> = (0..3).map(|_| turns.seat()).collect();
-        let mut tasks = tokio::task::JoinSet::new();
-        for index in 0..90usize {
+        runs_and_drops(&[turns.seat(), turns.seat(), turns.seat()], 90).await;
+        let state = turns.lock();
+        assert_eq!((state.free, state.round.len()), (2, 0));
+    }
+
+    /// Calls at these seats by so many tasks, of which every fifth is dropped while it waits, holds a turn, or was never
+    /// polled.
+    async fn runs_and_drops(seats: &[Seat; 3], tasks: usize) {
+        let mut running = tokio::task::JoinSet::new();
+        for index in 0..tasks {
             let mut place = seats.get(index % 3).unwrap().place();
-            tasks.spawn(async move {
+            running.spawn(async move {
                 for call in 0..20usize {
                     let mut run = place.run(slices(10, || {}));
                     if (index + call) % 5 == 0 {
-                        // Dropped while it waits, holds a turn, or was never polled.
                         for _ in 0..call % 4 {
                             let _ = futures_util::poll!(&mut run);
                         }
@@ -483,9 +489,7 @@ mod tests {
                 }
             });
         }
-        tasks.join_all().await;
-        let state = turns.lock();
-        assert_eq!((state.free, state.round.len()), (2, 0));
+        running.join_all().await;
     }
 
     /// Runs slices at a place until it is told to stop, and counts them.
@@ -560,24 +564,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_turn_comes_back_from_behind_whatever_is_dropped() {
         let turns = Turns::new(2);
-        let seats = [turns.seat(), turns.seat_behind(), turns.seat_behind()];
-        let mut tasks = tokio::task::JoinSet::new();
-        for index in 0..60usize {
-            let mut place = seats.get(index % 3).unwrap().place();
-            tasks.spawn(async move {
-                for call in 0..20usize {
-                    let mut run = place.run(slices(10, || {}));
-                    if (index + call) % 5 == 0 {
-                        for _ in 0..call % 4 {
-                            let _ = futures_util::poll!(&mut run);
-                        }
-                    } else {
-                        run.await;
-                    }
-                }
-            });
-        }
-        tasks.join_all().await;
+        runs_and_drops(&[turns.seat(), turns.seat_behind(), turns.seat_behind()], 60).await;
         let state = turns.lock();
         assert_eq!((state.free, state.round.len(), state.behind.len(), state.behind_has_one), (2, 0, 0, false));
     }

@@ -174,9 +174,10 @@ impl Sandbox {
         }
     }
 
-    /// Makes a version ready for its first messages: the pool has slots for it on every core. When its instances are reused, as many wait for messages afterwards as the version that it is to replace has now, at the
-    /// most. This gives way to what runs, takes half a second at the most, and is no check: what a module cannot do here
-    /// its messages will meet, as far as [`Version::init`] has not.
+    /// Makes a version ready for its first messages: the pool has slots for it on every core. When its instances are
+    /// reused, as many wait for messages afterwards as the version that it is to replace has now, at the most. This
+    /// gives way to what runs, takes half a second at the most, and is no check: what a module cannot do here its messages
+    /// will meet, as far as [`Version::init`] has not.
     pub async fn warm(&self, version: &Arc<Version>, replaced: Option<&Version>) {
         let (version, runtime) = (Arc::clone(version), tokio::runtime::Handle::current());
         let keep = replaced.map_or(0, Version::kept);

@@ -25,6 +25,7 @@ pub use guest::HandlerMetrics;
 pub use metrics::Metrics;
 pub use rollouts::{RolloutSide, ShownRollout};
 pub use shadow::{CopyFate, ShadowCounts, ShadowFigures};
+pub(crate) use side::says_something;
 pub use side::{Evidence, SideFigures};
 pub use subscription::{Ending, SubscriptionMetrics};
 pub use version::{VersionCounts, VersionFigures};

@@ -164,6 +164,11 @@ enum Spoken {
     Nothing,
 }
 
+/// Whether a run says something of its version: not when it ended for reasons of the host's.
+pub(crate) const fn says_something(outcome: &Outcome) -> bool {
+    !matches!(spoken(outcome), Spoken::Nothing)
+}
+
 const fn spoken(outcome: &Outcome) -> Spoken {
     match outcome {
         Outcome::Completed(_) | Outcome::Skipped(_) => Spoken::Well,

@@ -10,6 +10,7 @@ use super::content::{Content, SchemaOf, Tag};
 use super::{Served, codes};
 use crate::admin::endpoint::{Endpoint, Needs};
 use crate::admin::wire::ErrorAnswer;
+use crate::config::schema::without_null;
 
 /// What is said of the listener as a whole.
 const ABOUT: &str = "The HTTP listener of a Tidegate host.
@@ -293,28 +294,10 @@ fn in_query(object: &Value) -> Vec<Value> {
         let mut says = Value::Null;
         if let Some(schema) = schema.as_object_mut() {
             says = schema.remove("description").unwrap_or_default();
-            not_null(schema);
+            // A query has no null: what may be left out is left out.
+            without_null(schema);
         }
         json!({ "name": name, "in": "query", "required": required(name), "description": says, "schema": schema })
     };
     fields.into_iter().flatten().map(parameter).collect()
-}
-
-/// A query has no null: what may be left out is left out.
-fn not_null(schema: &mut Map<String, Value>) {
-    if let Some(Value::Array(types)) = schema.get_mut("type") {
-        types.retain(|name| name != "null");
-        if let [only] = types.as_slice() {
-            let only = only.clone();
-            schema.insert("type".to_owned(), only);
-        }
-    }
-    if let Some(Value::Array(choices)) = schema.get_mut("anyOf") {
-        choices.retain(|choice| choice.get("type").is_none_or(|name| name != "null"));
-        if let [Value::Object(only)] = choices.as_slice() {
-            let only = only.clone();
-            schema.remove("anyOf");
-            schema.extend(only);
-        }
-    }
 }

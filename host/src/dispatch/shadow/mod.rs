@@ -28,7 +28,7 @@ pub use work::Work;
 
 use crate::dispatch::slot::Deployed;
 use crate::message::Message;
-use crate::outcome::{FaultKind, Outcome, Usage};
+use crate::outcome::{Outcome, Usage};
 use crate::settle::outputs::Routed;
 use crate::telemetry::{CopyFate, SideFigures};
 
@@ -131,28 +131,6 @@ impl Shadow {
     /// It is over: what runs is stopped, what waits is dropped, nothing more is taken.
     pub(super) fn end(&self) {
         self.ends.cancel();
-    }
-}
-
-/// Whether a run says something of its version: not when it ended for reasons of the host's.
-pub(crate) const fn says_something(outcome: &Outcome) -> bool {
-    match outcome {
-        Outcome::Completed(_)
-        | Outcome::Retry { .. }
-        | Outcome::Defer { .. }
-        | Outcome::Rejected(_)
-        | Outcome::Skipped(_) => true,
-        Outcome::Fault(fault) => match fault.kind {
-            FaultKind::Trap(_)
-            | FaultKind::OutOfFuel
-            | FaultKind::Timeout
-            | FaultKind::MemoryLimit
-            | FaultKind::OutputLimit
-            | FaultKind::InvalidResult
-            | FaultKind::Denied
-            | FaultKind::InvalidMessage => true,
-            FaultKind::NoHandler | FaultKind::Interrupted => false,
-        },
     }
 }
 

@@ -9,14 +9,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::compare::{compare, told};
-use super::{Books, Copied, Difference, Ran, Waiting, says_something};
+use super::{Books, Copied, Difference, Ran, Waiting};
 use crate::broker::lease::Lease;
 use crate::dispatch::slot::Deployed;
 use crate::dispatch::turns::{Place, Turns};
 use crate::handler::Call;
 use crate::outcome::{Fault, FaultKind, Outcome, Usage};
 use crate::settle::outputs::resolve;
-use crate::telemetry::{CopyFate, SideFigures};
+use crate::telemetry::{CopyFate, SideFigures, says_something};
 
 /// What a run may take beside its own limit: the wait for an instance, and for turns that nobody else wants. What is not
 /// done by then is given up, so that it does not keep its instance for nothing.

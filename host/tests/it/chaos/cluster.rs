@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
 use tidegate::cluster::report::{OnHost, Presence, Standing};
-use tidegate::deploy::report::Line;
+use tidegate::deploy::report::{Failed, Line};
 use tidegate::registry::Digest;
 use tokio::runtime::Runtime;
 
@@ -163,27 +163,33 @@ fn a_host_that_was_away_catches_up_and_a_new_one_starts_from_what_the_cluster_ha
     until_all_run(&[&a, &b], 4, 7);
 }
 
-#[test]
-fn of_two_deploys_at_once_one_wins_and_the_other_is_told_who() {
-    let ground = Ground::new();
-    let [a, b] = ground.hosts(["a", "b"]);
-    let module = ledger(2);
+/// Uploads a module, of which the second half comes when something else is done meanwhile; gives back the refusal.
+pub(super) fn overtaken(host: &Rig, query: &str, module: &[u8], meanwhile: impl FnOnce()) -> Failed {
     let (half, rest) = module.split_at(module.len() / 2);
-    let mut stream = a.connect();
+    let mut stream = host.connect();
     let head = format!(
-        "POST /v1/handlers/ledger/versions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        "POST /v1/handlers/ledger/versions{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n",
         module.len()
     );
     stream.write_all(head.as_bytes()).unwrap();
     stream.write_all(half).unwrap();
-    until("the upload is under way", PATIENCE, || a.handler().deploying.is_some());
-    assert_eq!(deploy(&b, 3), 2);
+    until("the upload is under way", PATIENCE, || host.handler().deploying.is_some());
+    meanwhile();
     stream.write_all(rest).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let last = answer.lines().rfind(|line| line.starts_with("{\"")).unwrap();
     let Line::Failed(failed) = serde_json::from_str(last).unwrap() else { panic!("{answer}") };
     assert_eq!((failed.step.name(), failed.code.as_str()), ("cluster", "conflict"));
+    failed
+}
+
+#[test]
+fn of_two_deploys_at_once_one_wins_and_the_other_is_told_who() {
+    let ground = Ground::new();
+    let [a, b] = ground.hosts(["a", "b"]);
+    let failed = overtaken(&a, "", &ledger(2), || assert_eq!(deploy(&b, 3), 2));
     for said in ["version 2 of handler `ledger`", "on host `b`", Digest::of(&ledger(3)).as_str()] {
         assert!(failed.message.contains(said), "{said}: {}", failed.message);
     }

@@ -2,7 +2,6 @@
 //! enough; whatever dies on the way, and with no message lost.
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
 
 use tidegate::cluster::report::Standing;
 use tidegate::deploy::report::{Done, HistoryView, Line, OnAllHosts, RolloutView, Tally};
@@ -10,7 +9,7 @@ use tidegate::dispatch::Share;
 use tidegate::registry::Digest;
 
 use super::books::{Balance, Books};
-use super::cluster::{Ground, PATIENCE, deploy, runs, seen, until_all_run};
+use super::cluster::{Ground, PATIENCE, deploy, overtaken, runs, seen, until_all_run};
 use super::rig::Rig;
 use super::{Feed, audit, ledger, until_settled};
 use crate::support::until;
@@ -239,24 +238,7 @@ fn a_canary_that_fails_under_load_is_aborted_on_every_host_and_loses_nothing() {
 fn of_two_canaries_at_once_one_is_on_and_the_other_is_told() {
     let ground = Ground::new();
     let [a, b] = ground.hosts(["a", "b"]);
-    let module = ledger(2);
-    let (half, rest) = module.split_at(module.len() / 2);
-    let mut stream = a.connect();
-    let head = format!(
-        "POST /v1/handlers/ledger/versions?canary=5%25 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-         Content-Length: {}\r\n\r\n",
-        module.len()
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(half).unwrap();
-    until("the upload is under way", PATIENCE, || a.handler().deploying.is_some());
-    assert_eq!(begin(&b, "canary=20%25", 3).version, 2);
-    stream.write_all(rest).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let last = answer.lines().rfind(|line| line.starts_with("{\"")).unwrap();
-    let Line::Failed(failed) = serde_json::from_str(last).unwrap() else { panic!("{answer}") };
-    assert_eq!((failed.step.name(), failed.code.as_str()), ("cluster", "conflict"));
+    let failed = overtaken(&a, "?canary=5%25", &ledger(2), || assert_eq!(begin(&b, "canary=20%25", 3).version, 2));
     for said in ["began to try version 2 of handler `ledger`", "on host `b`", Digest::of(&ledger(3)).as_str()] {
         assert!(failed.message.contains(said), "{said}: {}", failed.message);
     }

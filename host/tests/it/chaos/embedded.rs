@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::books::Books;
 use super::rig::{Rig, pause};
-use super::{Feed, audit, kills, until_settled};
+use super::{Feed, audit, balance, kills};
 
 #[test]
 fn killed_under_load_it_loses_nothing_and_does_nothing_twice() {
@@ -19,14 +18,7 @@ fn killed_under_load_it_loses_nothing_and_does_nothing_twice() {
         rig.start();
     }
     let published = feed.finish();
-    until_settled(&rig);
-    rig.drain();
-
-    let mut books = Books::default();
-    books.read_runs(&rig.log());
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(audit::read_embedded(&rig, &mut books));
-    let balance = books.check("m", published);
-    books.check_no_run_after_its_end();
+    let (_, balance) = balance(&mut rig, published, |rig, books| runtime.block_on(audit::read_embedded(rig, books)));
     println!("embedded queue, host killed {} times: {balance:?}", kills());
 }

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use super::books::Books;
 use super::rig::{Rig, pause};
-use super::{Feed, audit, kills, until_settled};
+use super::{Feed, audit, balance, kills};
 use crate::support::nats::NatsServer;
 
 struct Ground {
@@ -35,14 +35,10 @@ impl Ground {
 
     /// Lets the host finish, and balances what stands on the server.
     fn balance(mut self, what: &str, published: u64) -> (Rig, Books) {
-        until_settled(&self.rig);
-        self.rig.drain();
-        let mut books = Books::default();
-        books.read_runs(&self.rig.log());
-        self.runtime.block_on(audit::read_jetstream(&self.rig, &self.server, &mut books));
-        let balance = books.check("m", published);
+        let (runtime, server) = (&self.runtime, &self.server);
+        let read = |rig: &Rig, books: &mut Books| runtime.block_on(audit::read_jetstream(rig, server, books));
+        let (books, balance) = balance(&mut self.rig, published, read);
         println!("jetstream, {what}: {balance:?}");
-        books.check_no_run_after_its_end();
         (self.rig, books)
     }
 }

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use books::{Balance, Books};
 use rig::Publisher;
 pub(crate) use rig::Rig;
 
@@ -32,6 +33,18 @@ pub(crate) use swap::ledger;
 /// How often things are killed: few in the everyday tests, many in the long form.
 fn kills() -> u32 {
     std::env::var("TIDEGATE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+}
+
+/// Lets the host finish, and balances what it did by what stands in the broker.
+fn balance(rig: &mut Rig, published: u64, read: impl FnOnce(&Rig, &mut Books)) -> (Books, Balance) {
+    until_settled(rig);
+    rig.drain();
+    let mut books = Books::default();
+    books.read_runs(&rig.log());
+    read(rig, &mut books);
+    let balance = books.check("m", published);
+    books.check_no_run_after_its_end();
+    (books, balance)
 }
 
 /// Publishes without end until it is stopped, group after group, each confirmed.

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use super::books::Books;
 use super::rig::Rig;
 use super::swap::ledger;
-use super::{Feed, audit, until_settled};
+use super::{Feed, audit, balance, until_settled};
 use crate::support::nats::NatsServer;
 use crate::support::until;
 
@@ -49,13 +49,7 @@ fn share_under_load(rig: &mut Rig, what: &str, read: impl FnOnce(&Rig, &mut Book
     until_settled(rig);
     let both = rollout(rig);
     assert!(both.candidate.messages > 0 && both.stable.messages > both.candidate.messages, "{both:?}");
-    rig.drain();
-
-    let mut books = Books::default();
-    books.read_runs(&rig.log());
-    read(rig, &mut books);
-    let balance = books.check("m", published);
-    books.check_no_run_after_its_end();
+    let (books, balance) = balance(rig, published, read);
     let (tried, stable) = ("000002".to_owned(), "000001".to_owned());
     for (message, (first, last)) in &books.made_by {
         let expected = if share.has(message) { &tried } else { &stable };
@@ -149,13 +143,7 @@ fn worse_is_aborted(rig: &mut Rig, number: u32, why: &str, read: impl FnOnce(&Ri
     let metrics = rig.metrics();
     assert!(metrics.contains("tidegate_rollouts_ended_total{handler=\"ledger\",result=\"aborted\",by=\"host\"} 1"));
     assert!(!metrics.contains("tidegate_rollout_runs_total"), "what is over is not shown");
-    rig.drain();
-
-    let mut books = Books::default();
-    books.read_runs(&rig.log());
-    read(rig, &mut books);
-    let balance = books.check("m", published);
-    books.check_no_run_after_its_end();
+    let (_books, balance) = balance(rig, published, read);
     println!("a candidate that is worse ({}): {balance:?}", last.detail);
 }
 
@@ -198,13 +186,7 @@ fn as_good_is_promoted(rig: &mut Rig, read: impl FnOnce(&Rig, &mut Books)) {
     assert!(last.detail.starts_with("nothing spoke against it: ") && last.detail.contains("version 1"), "{last:?}");
     feed.go_on_for(300);
     let published = feed.finish();
-    until_settled(rig);
-    rig.drain();
-    let mut books = Books::default();
-    books.read_runs(&rig.log());
-    read(rig, &mut books);
-    let balance = books.check("m", published);
-    books.check_no_run_after_its_end();
+    let (books, balance) = balance(rig, published, read);
     let makers: BTreeSet<&str> = books.made_by.values().map(|(first, _)| first.as_str()).collect();
     assert_eq!(makers, BTreeSet::from(["000001", "000002"]), "both versions worked");
     println!("a candidate that is as good: {balance:?}");

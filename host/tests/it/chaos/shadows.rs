@@ -10,7 +10,7 @@ use super::books::{Balance, Books};
 use super::rig::{Rig, pause};
 use super::rollouts::{begin, jetstream, killed_at_each_step, rollout};
 use super::swap::ledger;
-use super::{Feed, audit, until_settled};
+use super::{Feed, audit, balance, until_settled};
 use crate::support::nats::NatsServer;
 use crate::support::until;
 
@@ -38,13 +38,7 @@ fn on_jetstream(ack_wait: Duration, test: impl FnOnce(&mut Rig) -> u64) -> Balan
 /// The books balance by what the first version did, and nothing of a shadow is in the stream, in the dead-letter queue or
 /// in the log.
 fn check(rig: &mut Rig, published: u64, read: impl FnOnce(&Rig, &mut Books)) -> Balance {
-    until_settled(rig);
-    rig.drain();
-    let mut books = Books::default();
-    books.read_runs(&rig.log());
-    read(rig, &mut books);
-    let balance = books.check("m", published);
-    books.check_no_run_after_its_end();
+    let (books, balance) = balance(rig, published, read);
     for (message, (first, last)) in &books.made_by {
         assert_eq!((first.as_str(), last.as_str()), ("000001", "000001"), "{message}");
         assert!(!message.ends_with('!'), "{message}: a shadow sent it");
