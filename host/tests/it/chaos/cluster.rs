@@ -134,6 +134,8 @@ fn a_deploy_to_any_host_reaches_all_by_the_same_digest_and_so_does_a_rollback() 
 fn a_host_that_was_away_catches_up_and_a_new_one_starts_from_what_the_cluster_has() {
     let ground = Ground::new();
     let [mut a, mut b] = ground.hosts(["a", "b"]);
+    // Of a host that dies before its first word nobody knows.
+    until_seen(&a, "b", Standing::Current, Some(1));
     b.kill();
     assert_eq!((deploy(&a, 2), deploy(&a, 3)), (2, 3));
     until("b is seen as gone", PATIENCE, || seen(&a, "b").is_some_and(|(presence, _)| presence == Presence::Gone));
