@@ -78,10 +78,14 @@ fn main() -> ExitCode {
         Verb::Guests => guests::build().map(drop),
         Verb::Demo => demo::demo(),
         Verb::Bindings => bindings::write(),
-        Verb::Servers => [servers::ensure_nats_server, servers::ensure_registry].iter().try_for_each(|ensure| {
-            println!("{}", ensure()?.display());
-            Ok(())
-        }),
+        Verb::Servers => {
+            [servers::ensure_nats_server, servers::ensure_registry, servers::ensure_browser, servers::ensure_rules]
+                .iter()
+                .try_for_each(|ensure| {
+                    println!("{}", ensure()?.display());
+                    Ok(())
+                })
+        }
         Verb::Tidy => tidy::check(),
         Verb::Lint => lint::lint(),
         Verb::Templates => templates::check(),

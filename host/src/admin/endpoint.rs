@@ -7,7 +7,7 @@ use std::fmt;
 use axum::routing::MethodFilter;
 
 use super::openapi::{self, Served, said, serve};
-use super::{access, audit, configuration, dead_letters, handlers, health, live, publish, status};
+use super::{access, audit, configuration, console, dead_letters, handlers, health, history, live, publish, status};
 use crate::access::Role;
 
 /// A method of HTTP that routes have.
@@ -59,6 +59,7 @@ pub(super) enum Endpoint {
     Metrics,
     Whoami,
     Status,
+    History,
     Publish,
     DeadLetters,
     DeadLetter,
@@ -75,6 +76,8 @@ pub(super) enum Endpoint {
     Audit,
     Happening,
     OpenApi,
+    Console,
+    ConsoleFile,
 }
 
 /// What a caller needs for a route.
@@ -102,12 +105,13 @@ impl Needs {
 
 impl Endpoint {
     /// All of them, in the order in which the documentation shows them.
-    pub(super) const ALL: [Self; 21] = [
+    pub(super) const ALL: [Self; 24] = [
         Self::Live,
         Self::Ready,
         Self::Metrics,
         Self::Whoami,
         Self::Status,
+        Self::History,
         Self::Publish,
         Self::DeadLetters,
         Self::DeadLetter,
@@ -124,6 +128,8 @@ impl Endpoint {
         Self::Audit,
         Self::Happening,
         Self::OpenApi,
+        Self::Console,
+        Self::ConsoleFile,
     ];
 
     /// The method and the path, as axum writes it.
@@ -134,6 +140,7 @@ impl Endpoint {
             Self::Metrics => (Verb::Get, "/metrics"),
             Self::Whoami => (Verb::Get, "/v1/whoami"),
             Self::Status => (Verb::Get, "/v1/status"),
+            Self::History => (Verb::Get, "/v1/history"),
             Self::Publish => (Verb::Post, "/v1/publish"),
             Self::DeadLetters => (Verb::Get, "/v1/dead-letters"),
             Self::DeadLetter => (Verb::Get, "/v1/dead-letters/{id}"),
@@ -150,6 +157,8 @@ impl Endpoint {
             Self::Audit => (Verb::Get, "/v1/audit"),
             Self::Happening => (Verb::Get, "/v1/live"),
             Self::OpenApi => (Verb::Get, "/v1/openapi.json"),
+            Self::Console => (Verb::Get, "/"),
+            Self::ConsoleFile => (Verb::Get, "/console/{file}"),
         }
     }
 
@@ -157,8 +166,9 @@ impl Endpoint {
     pub(super) const fn needs(self) -> Needs {
         match self {
             // Probes of orchestrators and load balancers have no token.
-            Self::Live | Self::Ready => Needs::Nothing,
-            Self::Metrics | Self::Whoami | Self::Status => Needs::Role(Role::Read),
+            // A page asks for a token itself; what it is made of is the same on every host, and says nothing of this one.
+            Self::Live | Self::Ready | Self::Console | Self::ConsoleFile => Needs::Nothing,
+            Self::Metrics | Self::Whoami | Self::Status | Self::History => Needs::Role(Role::Read),
             // A subject leads to any handler.
             Self::Publish => Needs::WholeHost(Role::Operate),
             // These look at the handler of each dead letter, and at the role for its headers and body.
@@ -181,7 +191,8 @@ impl Endpoint {
     /// The word for it in the audit log, where it changes something.
     pub(super) const fn audited(self) -> Option<&'static str> {
         match self {
-            Self::Live | Self::Ready | Self::Metrics | Self::Whoami | Self::Status => None,
+            Self::Live | Self::Ready | Self::Metrics | Self::Whoami | Self::Status | Self::History => None,
+            Self::Console | Self::ConsoleFile => None,
             Self::Audit | Self::Happening | Self::OpenApi => None,
             // Messages are the traffic: the queue has each with its time, and the metrics count them.
             Self::Publish => None,
@@ -205,6 +216,7 @@ impl Endpoint {
             Self::Metrics => serve(verb, health::metrics, said::health::metrics()),
             Self::Whoami => serve(verb, access::whoami, said::access::whoami()),
             Self::Status => serve(verb, status::status, said::health::status()),
+            Self::History => serve(verb, history::history, said::health::history()),
             Self::Publish => serve(verb, publish::publish, said::messages::publish()),
             Self::DeadLetters => serve(verb, dead_letters::list, said::dead_letters::list()),
             Self::DeadLetter => serve(verb, dead_letters::show, said::dead_letters::show()),
@@ -221,6 +233,8 @@ impl Endpoint {
             Self::Audit => serve(verb, audit::list, said::access::audit()),
             Self::Happening => serve(verb, live::live, said::messages::happening()),
             Self::OpenApi => serve(verb, openapi::show, said::access::openapi()),
+            Self::Console => serve(verb, console::page, said::console::page()),
+            Self::ConsoleFile => serve(verb, console::file, said::console::file()),
         }
     }
 }
@@ -240,7 +254,11 @@ mod tests {
             let names_handler = path.contains("{handler}");
             assert_eq!(matches!(endpoint.needs(), Needs::Handler(_)), names_handler, "{path}");
             let open = endpoint.needs() == Needs::Nothing;
-            assert_eq!(open, matches!(endpoint, Endpoint::Live | Endpoint::Ready), "{path} is open to all");
+            assert_eq!(
+                open,
+                matches!(endpoint, Endpoint::Live | Endpoint::Ready | Endpoint::Console | Endpoint::ConsoleFile),
+                "{path} is open to all"
+            );
             assert!(
                 !verb.changes() || endpoint.needs().role() >= Some(Role::Operate),
                 "{verb} {path} changes something for readers"

@@ -8,6 +8,7 @@
 //! | `POST /v1/publish` | one message, or a stream of messages as JSON lines |
 //! | `GET /v1/whoami` | who the host takes the caller for, and what they may do |
 //! | `GET /v1/status` | counts of every subscription |
+//! | `GET /v1/history` | the last hour, a point every ten seconds |
 //! | `GET /v1/dead-letters` | a page of dead letters |
 //! | `GET`, `DELETE /v1/dead-letters/{id}` | one, whole; removes it |
 //! | `POST /v1/dead-letters/{id}/redrive` | sends it back |
@@ -21,6 +22,7 @@
 //! | `GET /v1/audit` | who changed what, the newest first |
 //! | `GET /v1/live` | what becomes of messages, a line of JSON each, as it happens |
 //! | `GET /v1/openapi.json` | all of this as an OpenAPI document |
+//! | `GET /`, `GET /console/{file}` | the console: a page for people, made of what stands above |
 //!
 //! What each route needs of its caller, and what is said of it, stands in [`endpoint`], a closed list from which the router
 //! and the document are built.
@@ -42,6 +44,7 @@ mod access;
 mod audit;
 mod configuration;
 mod connections;
+mod console;
 mod dead_letters;
 mod door;
 mod endpoint;
@@ -50,6 +53,7 @@ mod guard;
 mod handlers;
 mod handshakes;
 mod health;
+mod history;
 mod lines;
 mod live;
 mod openapi;

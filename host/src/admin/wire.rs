@@ -13,10 +13,12 @@ use crate::telemetry::SubscriptionCounts;
 mod access;
 mod dead_letter;
 mod live;
+mod series;
 
 pub use access::{AuditEntry, AuditList, AuditResult, Whoami};
 pub use dead_letter::{DeadLetterList, DeadLetterView, FailureView, Shown};
 pub use live::{Bytes, EndedView, LiveLine, LogView, MessageView, SentView};
+pub use series::Series;
 
 /// One message to publish: a line of a stream.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]

@@ -238,6 +238,7 @@ async fn look(stations: Arc<Stations>) {
             }
         }
         stations.slots.look().await;
+        stations.metrics.remember(std::time::SystemTime::now());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,6 +12,7 @@ use prometheus_client::registry::{Metric, Registry};
 use super::broker::BrokerMetrics;
 use super::guest::{GuestSeries, HandlerMetrics};
 use super::histogram::{AGES, ATTEMPTS, Histogram, SECONDS};
+use super::history::History;
 use super::names::{self, Name};
 use super::rollouts::{RolloutSide, Rollouts, ShownRollout};
 use super::shadow::ShadowFigures;
@@ -34,6 +35,7 @@ pub struct Metrics {
     rollouts: Arc<Rollouts>,
     subscriptions: Mutex<BTreeMap<String, Arc<SubscriptionMetrics>>>,
     brokers: Mutex<BTreeMap<String, Arc<BrokerMetrics>>>,
+    history: Mutex<History>,
 }
 
 /// One family a name of [`names`].
@@ -134,8 +136,8 @@ impl Metrics {
         registry.register_collector(Box::new(Arc::clone(&guests)));
         let rollouts = Arc::new(Rollouts::default());
         registry.register_collector(Box::new(Arc::clone(&rollouts)));
-        let (subscriptions, brokers) = Default::default();
-        Self { registry, families, guests, rollouts, subscriptions, brokers }
+        let (subscriptions, brokers, history) = Default::default();
+        Self { registry, families, guests, rollouts, subscriptions, brokers, history }
     }
 
     /// The handle of a subscription, the same one for the same name. `system` is the kind of its broker.
@@ -191,6 +193,11 @@ impl Metrics {
     #[must_use]
     pub fn subscriptions(&self) -> BTreeMap<String, Arc<SubscriptionMetrics>> {
         self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was done in the last hour. It is a lock: whoever has it holds the next point up.
+    pub fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Everything in the OpenMetrics text format, for Prometheus.

@@ -10,6 +10,7 @@ pub mod broker;
 mod counts;
 mod guest;
 mod histogram;
+pub mod history;
 pub mod logs;
 pub mod metrics;
 pub mod names;

@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::counts::{Latency, SubscriptionCounts};
 use super::histogram::{Histogram, SECONDS, quantile};
+use super::history::Moment;
 use super::metrics::{Families, Labels};
 use crate::broker::Backlog;
 use crate::outcome::{ReasonCode, Usage};
@@ -298,6 +299,23 @@ impl SubscriptionMetrics {
             ready: unsigned(self.backlog_ready.get()),
             pending: unsigned(self.backlog_pending.get()),
             oldest_age_seconds: self.oldest_age.get(),
+        }
+    }
+
+    /// What was counted until now, for the history.
+    pub(super) fn moment(&self) -> Moment {
+        let mut runs = Vec::new();
+        self.runs.iter().for_each(|(_, counts)| counts.add_to(&mut runs));
+        Moment {
+            ended: std::array::from_fn(|ending| {
+                self.settled.get(ending).map_or(0, |series| series.iter().map(|(_, counter)| counter.get()).sum())
+            }),
+            runs,
+            fuel: self.fuel.get(),
+            in_flight: unsigned(self.in_flight.get()),
+            concurrency: unsigned(self.concurrency.get()),
+            ready: unsigned(self.backlog_ready.get()),
+            oldest_age: self.oldest_age.get(),
         }
     }
 

@@ -17,6 +17,7 @@ mod audit_log;
 mod broker_contract;
 mod chaos;
 mod command_line;
+mod console;
 mod contracts;
 mod deploy;
 mod dev;

@@ -141,9 +141,14 @@ fn every_route_of_a_real_host_answers_as_the_document_says() {
     assert_eq!(host.get("reader", "/v1/openapi.json").1, host.document.0, "it is the one of the repository");
     assert_eq!(host.get("", "/live").0, 200);
     until("the host is ready", Duration::from_secs(60), || host.get("", "/ready").0 == 200);
-    for path in ["/metrics", "/v1/whoami", "/v1/status"] {
+    for path in ["/metrics", "/v1/whoami", "/v1/status", "/v1/history", "/v1/history?subscription=ledger"] {
         assert_eq!(host.get("reader", path).0, 200, "{path}");
     }
+    assert_eq!(host.get("reader", "/v1/history?subscription=none").0, 404);
+    for path in ["/", "/console/main.js", "/console/style.css", "/console/icon.svg"] {
+        assert_eq!(host.get("", path).0, 200, "{path}");
+    }
+    assert_eq!(host.get("", "/console/none.js").0, 404);
     messages(&host);
     dead_letters(&host);
     versions(&host);
@@ -256,7 +261,7 @@ fn every_refusal_of_a_real_host_is_one_that_the_document_has() {
     let host = asking(&rig);
     for operation in host.document.operations() {
         let (_, role) = host.document.needs(&operation);
-        let line = operation.replace("{handler}", "ledger").replace("{id}", "none");
+        let line = operation.replace("{handler}", "ledger").replace("{id}", "none").replace("{file}", "main.js");
         let ask = |who: &str, line: &str| host.ask(who, line, &[], b"").0;
         if role == "none" {
             // A host that has just started may not be ready.

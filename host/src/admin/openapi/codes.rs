@@ -14,24 +14,29 @@ pub(super) fn all() -> impl Iterator<Item = &'static str> {
 }
 
 /// Of every route, or of many.
-const ACCESS: [(&str, &str); 13] = [
+const ACCESS: [(&str, &str); 14] = [
     ("no-token", "there is no token in the request"),
     ("unknown-token", "the token is not known to this host"),
     ("expired-token", "the token's time is over"),
     ("role-too-low", "the token's role may not do this"),
     ("limited-to-handlers", "the token is limited to some handlers, and this concerns others or the whole host"),
     ("payload-withheld", "logs, outputs and messages need the role `operate`"),
-    ("foreign-origin", "the request comes from a web page, and those may change nothing"),
+    (
+        "foreign-origin",
+        "the request comes from a web page that is not the host's console, and those may change nothing",
+    ),
     ("foreign-host", "a listener without tokens answers to loopback names only"),
     ("invalid-path", "the path has bytes that are no text"),
     ("invalid-query", "a parameter is not known, or its value cannot be read"),
     ("broken-body", "the body was cut off, or its encoding is broken"),
     ("too-slow", "nothing was sent for 30 seconds, or the body took too long as a whole"),
+    ("no-such-file", "the console has no such file"),
     ("audit-unavailable", "the audit log cannot be written or read; nothing was done"),
 ];
 
 /// Of messages and dead letters.
-const MESSAGES: [(&str, &str); 13] = [
+const MESSAGES: [(&str, &str); 14] = [
+    ("no-such-subscription", "the host has no such subscription"),
     ("no-such-broker", "the configuration has no such broker"),
     ("which-broker", "there are several brokers: `broker` has to say which one"),
     ("no-subject", "neither the query nor a header says the subject"),

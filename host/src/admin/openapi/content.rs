@@ -52,11 +52,19 @@ pub(in crate::admin) enum Tag {
     Handlers,
     Configuration,
     Access,
+    Console,
 }
 
 impl Tag {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Health, Self::Messages, Self::DeadLetters, Self::Handlers, Self::Configuration, Self::Access];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Health,
+        Self::Messages,
+        Self::DeadLetters,
+        Self::Handlers,
+        Self::Configuration,
+        Self::Access,
+        Self::Console,
+    ];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -66,6 +74,7 @@ impl Tag {
             Self::Handlers => "handlers",
             Self::Configuration => "configuration",
             Self::Access => "access",
+            Self::Console => "console",
         }
     }
 
@@ -77,6 +86,7 @@ impl Tag {
             Self::Handlers => "The versions of handlers: deploying, trying, going back.",
             Self::Configuration => "What the host's own file changes, and applying it.",
             Self::Access => "Who asks, who changed what, and this document.",
+            Self::Console => "A page for people, and what it is made of.",
         }
     }
 }

@@ -15,11 +15,11 @@ use crate::config::schema::without_null;
 /// What is said of the listener as a whole.
 const ABOUT: &str = "The HTTP listener of a Tidegate host.
 
-**Who may what.** A host with tokens wants `Authorization: Bearer TOKEN` on every route but `/live` and `/ready`. A token has \
-a role, `read`, `operate` or `deploy`, each of which may do what the ones before it may, and may be limited to some handlers. \
+**Who may what.** A host with tokens wants `Authorization: Bearer TOKEN` on every route but `/live`, `/ready` and the \
+console's files. A token has a role, `read`, `operate` or `deploy`, each of which may do what the ones before it may, and may be limited to some handlers. \
 `x-tidegate-role` of each operation is the role that it needs, `x-tidegate-scope` whether it concerns the whole host or the \
 handler in the path. A host without tokens listens on loopback only, asks nobody, and answers to loopback names. No web \
-page of another origin may change anything.
+page but the host's own console may change anything.
 
 **Errors.** Every error is `{\"error\": {\"code\": ..., \"message\": ...}}`: a word for programs, which stays what it is, and a \
 sentence for people. `x-tidegate-codes` of each answer lists the words that it may have; new ones may come. A path that is not \
@@ -135,6 +135,7 @@ impl Maker {
             let says = match name {
                 "handler" => "The handler, by its name in the configuration.",
                 "id" => "The id of the dead letter.",
+                "file" => "A file of the console, by its name.",
                 // A test finds what has no description.
                 _ => "",
             };

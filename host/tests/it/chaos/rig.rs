@@ -247,7 +247,8 @@ retry = {{ preset = "quick", max_attempts = 100 }}
         std::net::TcpStream::connect(("127.0.0.1", self.port)).unwrap()
     }
 
-    fn url(&self, path: &str) -> String {
+    /// The address of a path of its listener.
+    pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod browser;
 pub(crate) mod guests;
 pub(crate) mod modules;
 pub(crate) mod nats;

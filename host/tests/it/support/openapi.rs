@@ -103,7 +103,8 @@ impl Document {
         let Some(content) = described.get("content").and_then(Value::as_object) else {
             return if answer.body.is_empty() { Ok(()) } else { Err(format!("a body: {}", answer.body)) };
         };
-        let media = content.get(answer.content_type);
+        // A range of media types holds any of them.
+        let media = content.get(answer.content_type).or_else(|| content.get("*/*"));
         let media = media.ok_or_else(|| format!("`{}` is not described", answer.content_type))?;
         match answer.content_type {
             "application/json" => {

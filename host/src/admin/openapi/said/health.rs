@@ -53,3 +53,15 @@ pub(in crate::admin) fn status() -> Said {
         "subscriptions": [],
     }))
 }
+
+pub(in crate::admin) fn history() -> Said {
+    Said::of(
+        "history",
+        Tag::Health,
+        "The last hour",
+        "A point every ten seconds, of one subscription or of all together. It begins with the host; a metrics system keeps \
+         more of it for longer.",
+    )
+    .gives("Lists of figures, the oldest first.")
+    .fails(404, &["no-such-subscription"])
+}

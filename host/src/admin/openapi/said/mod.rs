@@ -2,6 +2,7 @@
 
 pub(in crate::admin) mod access;
 pub(in crate::admin) mod configuration;
+pub(in crate::admin) mod console;
 pub(in crate::admin) mod dead_letters;
 pub(in crate::admin) mod handlers;
 pub(in crate::admin) mod health;

@@ -1,0 +1,76 @@
+// One dead letter, whole: why, with what input, since which version; redriving it.
+
+import { get, post, remove } from "./api.js";
+import { ask } from "./dialog.js";
+import { button, h, put, say } from "./dom.js";
+import { ago, bytes, count, digest, moment, seconds } from "./format.js";
+import { payload } from "./payload.js";
+
+export async function deadLetter(view, { parts: [id], query, signal, me }) {
+  const path = `/v1/dead-letters/${encodeURIComponent(id)}`;
+  const broker = query.get("broker") ?? undefined;
+  const letter = await get(path, { broker }, signal);
+  const facts = (...rows) => h("dl", { class: "facts" }, rows.filter(Boolean).map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)]));
+  const time = (text) => `${moment(text)} (${ago(text)})`;
+
+  put(view,
+    h("div", { class: "note bad" }, h("p", {}, h("strong", {}, letter.reason), " ", h("span", { class: "break" }, letter.error))),
+    letter.redriven_at && h("p", { class: "note" }, `It was redriven ${ago(letter.redriven_at)}.`),
+    me.may("operate") ? h("div", { class: "bar" },
+      button("Redrive", () => redrive(false), { class: "main" }),
+      button("Discard…", discard, { class: "bad" }),
+      button("Copy the command", () => copy(`tidegate dlq show ${letter.id}`), { class: "quiet" })) : h("p", { class: "note" }, `Redriving needs the role “operate”; ${me.name} has the role “${me.role}”.`),
+    h("div", { class: "two" },
+      h("section", { class: "sheet", "aria-label": "What happened" }, h("h2", {}, "What happened"), facts(
+        ["Dead-lettered", time(letter.dead_at)], ["First seen", time(letter.first_seen)], ["Published", time(letter.published_at)],
+        ["Attempts", `${count(letter.attempts)}, of ${count(letter.deliveries)} deliveries${letter.defers ? `, ${count(letter.defers)} deferred` : ""}${letter.timeouts ? `, ${count(letter.timeouts)} timed out` : ""}`],
+        ["Last run", `${seconds(letter.run_ms / 1000)}, ${count(letter.fuel_used)} of ${count(letter.fuel_limit)} fuel, ${bytes(letter.memory_peak_bytes)} of memory`],
+        ["Handler", h("a", { href: `#/handlers/${encodeURIComponent(letter.handler)}` }, letter.handler)],
+        ["Module", h("code", { title: letter.digest }, digest(letter.digest))], ["Host", letter.host],
+        letter.redrives > 0 && ["Came back", `${count(letter.redrives)} times after it was redriven`])),
+      h("section", { class: "sheet", "aria-label": "The message" }, h("h2", {}, "The message"), facts(
+        ["Subject", letter.subject], ["Id", h("code", {}, letter.message_id)], ["Subscription", letter.subscription], ["Broker", letter.broker],
+        letter.stream && ["Stream", letter.stream], ["Sequence", count(letter.sequence)], ["Fingerprint", h("code", {}, letter.fingerprint)],
+        ["Dead letter", h("code", {}, letter.id)]))),
+    h("section", { class: "sheet", "aria-label": "Body" }, h("h2", {}, "Body"),
+      letter.payload_withheld ? h("p", { class: "note warn" }, "Body and headers need the role “operate”.") : payload(letter)),
+    (letter.headers ?? []).length > 0 && h("section", { class: "sheet", "aria-label": "Headers" }, h("h2", {}, "Headers"), h("div", { class: "scroll" }, h("table", {},
+      h("tbody", {}, letter.headers.map(([name, value]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "break mono" }, value))))))),
+    (letter.backtrace ?? []).length > 0 && h("section", { class: "sheet", "aria-label": "Backtrace" }, h("h2", {}, "Where it failed"), h("pre", { tabindex: "0" }, letter.backtrace.join("\n"))),
+    (letter.history ?? []).length > 0 && h("section", { class: "sheet", "aria-label": "Attempts" }, h("h2", {}, "Attempts"), h("div", { class: "scroll" }, h("table", {},
+      h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "number" }, "Attempt"), ["Ended", "Why", "What was said"].map((text) => h("th", { scope: "col" }, text)), h("th", { scope: "col", class: "number" }, "Time"))),
+      h("tbody", {}, letter.history.map((run) => h("tr", {}, h("td", { class: "number" }, run.attempt), h("td", { class: "nowrap" }, moment(run.at)), h("td", {}, h("code", {}, run.reason)), h("td", { class: "break" }, run.error), h("td", { class: "number" }, seconds(run.run_ms / 1000)))))))));
+
+  async function redrive(force) {
+    if (!force && !(await ask({ title: "Redrive the message?", text: "It goes back to the subscription that gave it up, and starts with no attempts.", yes: "Redrive" }))) return;
+    try {
+      await post(`${path}/redrive`, { broker, force });
+      say("The message was redriven.");
+      location.hash = "#/dead-letters";
+    } catch (error) {
+      const again = !force && (error.code === "already-redriven" || error.code === "redriven-too-often");
+      if (again && (await ask({ title: "Redrive it all the same?", text: error.message, yes: "Redrive", bad: true }))) return redrive(true);
+      if (!again) say(error.message, "bad");
+    }
+  }
+
+  async function discard() {
+    if (!(await ask({ title: "Discard this dead letter for good?", text: "Nothing of it is kept.", yes: "Discard", bad: true }))) return;
+    try {
+      await remove(path, { broker });
+      say("The dead letter was discarded.");
+      location.hash = "#/dead-letters";
+    } catch (error) {
+      say(error.message, "bad");
+    }
+  }
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    say("Copied.");
+  } catch {
+    say(text);
+  }
+}

@@ -1,0 +1,161 @@
+// Dead letters: finding them, and redriving or discarding many at once.
+
+import { get, poll, post, remove } from "./api.js";
+import { ask } from "./dialog.js";
+import { button, h, put, say } from "./dom.js";
+import { ago, bytes, count, many } from "./format.js";
+import { holding, table } from "./table.js";
+
+const PAGE = 200;
+/** So many requests at once while many are redriven: the host answers each after its fsync. */
+const AT_ONCE = 8;
+
+export async function deadLetters(view, { signal, me, query }) {
+  const status = await get("/v1/status", {}, signal);
+  const option = (value, text = value) => h("option", { value }, text);
+  const choose = (label, key, values) => {
+    const field = h("select", { "aria-label": label }, option("", `Any ${label.toLowerCase()}`), values.map((value) => option(value)));
+    field.value = query.get(key) ?? "";
+    field.addEventListener("change", reload);
+    return field;
+  };
+  const subscription = choose("Subscription", "subscription", status.subscriptions.map(({ name }) => name));
+  const broker = choose("Broker", "broker", status.brokers.map(({ name }) => name));
+  const reasons = new Set(status.subscriptions.flatMap(({ counts }) => Object.keys(counts.reasons)));
+  for (const settled of ["completed", "skipped"]) reasons.delete(settled);
+  if (query.get("reason")) reasons.add(query.get("reason"));
+  const reason = choose("Reason", "reason", [...reasons].sort());
+  const redriven = h("input", { type: "checkbox" });
+  redriven.addEventListener("change", reload);
+  const search = h("input", { type: "search", placeholder: "Search what is shown ( / )", "aria-label": "Search what is shown" });
+  search.addEventListener("input", show);
+
+  const chosen = new Map();
+  const list = table({
+    columns: [
+      { name: "", cell: (letter) => box(letter) },
+      { name: "When", cell: ({ dead_at: at }) => h("span", { class: "nowrap" }, ago(at)) },
+      { name: "Why", cell: (letter) => h("a", { class: "nowrap", href: address(letter) }, letter.reason) },
+      { name: "What was said", cell: ({ error }) => h("span", { class: "break" }, error.length > 160 ? `${error.slice(0, 160)}…` : error) },
+      { name: "Subject", cell: ({ subject }) => h("span", { class: "break" }, subject) },
+      { name: "Handler", cell: ({ handler, subscription: by }) => (handler === by ? handler : `${handler} (${by})`) },
+      { name: "Attempts", number: true, cell: ({ attempts }) => count(attempts) },
+      { name: "Size", number: true, cell: ({ body_size: size }) => bytes(size) },
+      { name: "", cell: ({ redriven_at: at, redrives }) => (at ? h("span", { class: "tag" }, `redriven ${ago(at)}`) : redrives > 0 ? h("span", { class: "tag warn" }, `came back ${count(redrives)}×`) : "") },
+    ],
+    key: ({ broker: at, id }) => `${at} ${id}`,
+    empty: "There are no such dead letters.",
+    page: 1000,
+  });
+  let letters = [], next, loading = 0;
+  const more = button("Show older ones", load);
+  const found = h("span", { class: "muted", role: "status" });
+  const everything = h("input", { type: "checkbox" });
+  everything.addEventListener("change", () => {
+    for (const letter of visible()) mark(letter, everything.checked);
+    show();
+  });
+  const actions = h("div", { class: "bar" });
+  put(view, h("div", { class: "sheet" },
+    h("div", { class: "bar" }, subscription, reason, status.brokers.length > 1 && broker, h("label", {}, redriven, "also those redriven"), search, button("Refresh", reload, { class: "quiet" })),
+    h("div", { class: "bar" }, me.may("operate") && h("label", {}, everything, "choose all that are shown"), found), actions,
+    list.element, more));
+  await reload();
+  // New ones are told of, and not put in while somebody reads.
+  poll(5000, signal, async () => {
+    const newest = (await get("/v1/dead-letters", { ...filter(), limit: 1 }, signal)).letters[0];
+    if (newest && letters[0] && newest.id > letters[0].id) put(found, "There are newer ones: ", button("show them", reload, { class: "quiet" }));
+  }, () => {});
+
+  function filter() {
+    return { subscription: subscription.value, reason: reason.value, broker: broker.value, include_redriven: redriven.checked };
+  }
+
+  async function reload() {
+    letters = [];
+    next = undefined;
+    chosen.clear();
+    everything.checked = false;
+    await load();
+  }
+
+  async function load() {
+    const mine = ++loading;
+    const page = await get("/v1/dead-letters", { ...filter(), after: next, limit: PAGE }, signal);
+    // The filter was changed while this was on its way.
+    if (mine !== loading) return;
+    letters = letters.concat(page.letters);
+    next = page.next;
+    show();
+  }
+
+  function visible() {
+    return holding(letters, search.value, (letter) => [letter.reason, letter.error, letter.subject, letter.handler, letter.message_id, letter.id, letter.fingerprint,
+      ...(letter.headers ?? []).flat()]);
+  }
+
+  function show() {
+    const rows = visible();
+    list.show(rows);
+    more.hidden = !next;
+    put(found, rows.length === 0 ? "" : `${many(rows.length, "dead letter")}${next ? " so far, the newest" : ""}`);
+    act();
+  }
+
+  function name({ broker: at, id }) {
+    return `${at} ${id}`;
+  }
+
+  function mark(letter, on) {
+    if (on) chosen.set(name(letter), letter);
+    else chosen.delete(name(letter));
+  }
+
+  function box(letter) {
+    if (!me.may("operate")) return "";
+    const field = h("input", { type: "checkbox", "aria-label": `Choose ${letter.id}`, class: chosen.has(name(letter)) ? "on" : "" });
+    field.checked = chosen.has(name(letter));
+    field.addEventListener("change", () => { mark(letter, field.checked); act(); });
+    return field;
+  }
+
+  function act() {
+    const number = chosen.size;
+    put(actions, number > 0 && [h("strong", {}, `${count(number)} chosen`),
+      button("Redrive", () => batch("redriven", {
+        title: `Redrive ${many(number, "dead letter")}?`, text: "They go back to the subscription that gave them up, and start with no attempts. Mend the handler first, or they come back.", yes: "Redrive" },
+      (letter) => post(`/v1/dead-letters/${encodeURIComponent(letter.id)}/redrive`, { broker: letter.broker })), { class: "main" }),
+      button("Discard…", () => batch("discarded", {
+        title: `Discard ${many(number, "dead letter")} for good?`, text: "Nothing of them is kept.", yes: "Discard", bad: true, typed: String(number) },
+      (letter) => remove(`/v1/dead-letters/${encodeURIComponent(letter.id)}`, { broker: letter.broker })), { class: "bad" })]);
+  }
+
+  async function batch(what, question, one) {
+    const all = [...chosen.values()];
+    if (!(await ask(question))) return;
+    const bar = h("progress", { max: String(all.length), value: 0, "aria-label": `${what} so far` });
+    let stop = false, done = 0;
+    const failures = [], waiting = [...all];
+    put(actions, bar, button("Stop", () => { stop = true; }, { class: "bad" }));
+    await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+      while (waiting.length > 0 && !stop && !signal.aborted) {
+        const letter = waiting.shift();
+        try {
+          await one(letter);
+          done += 1;
+          chosen.delete(name(letter));
+        } catch (error) {
+          failures.push(error.message);
+        }
+        bar.value = done + failures.length;
+      }
+    }));
+    if (signal.aborted) return;
+    say(failures.length === 0 ? `${many(done, "dead letter")} ${what}.` : `${count(done)} ${what}, ${count(failures.length)} not: ${failures[0]}`, failures.length === 0 ? "good" : "bad");
+    await reload();
+  }
+}
+
+export function address({ id, broker }) {
+  return `#/dead-letters/${encodeURIComponent(id)}?broker=${encodeURIComponent(broker)}`;
+}

@@ -1,0 +1,107 @@
+// How the host does: what is wrong, what flows, what waits.
+
+import { get, poll, readiness } from "./api.js";
+import { chart } from "./chart.js";
+import { h, put } from "./dom.js";
+import { bytes, count, many, rate, seconds, short } from "./format.js";
+
+/** Between two looks; a chart gets a point every ten seconds. */
+export const LOOK = 2000;
+const DRAW = 10000;
+
+export async function overview(view, { signal }) {
+  const trouble = h("div", { "aria-live": "polite" });
+  const tiles = h("div", { class: "tiles" });
+  const brokers = h("div", { class: "sheet" });
+  const past = charts();
+  put(view, trouble, tiles, past.element, brokers);
+  const measure = rates();
+  const watched = poll(LOOK, signal, async () => {
+    const [status, ready] = await Promise.all([get("/v1/status", {}, signal), readiness(signal)]);
+    put(trouble, state(ready, status));
+    put(tiles, tilesOf(status, measure(status)));
+    put(brokers, brokersOf(status));
+  }, (error) => error && put(trouble, h("p", { class: "note bad", role: "alert" }, error.message)));
+  poll(DRAW, signal, () => past.load(undefined, signal), () => {});
+  await Promise.race([watched, new Promise((done) => setTimeout(done, 300))]);
+}
+
+function state(ready, status) {
+  if (ready.ready) {
+    return h("p", { class: "note good" }, `Everything runs: ${many(status.subscriptions.length, "subscription")}, up for ${seconds(Math.floor(status.uptime_seconds))}.`);
+  }
+  return h("div", { class: "note bad", role: "alert" }, h("p", {}, h("strong", {}, "Not everything runs.")),
+    h("ul", {}, (ready.troubles ?? []).slice(0, 12).map(({ what, why }) => h("li", {}, h("strong", {}, what), `: ${why}`)),
+      (ready.troubles ?? []).length > 12 && h("li", {}, `and ${ready.troubles.length - 12} more`)));
+}
+
+/** Counts a second, from one look to the next. */
+export function rates() {
+  let before = null;
+  return (status) => {
+    const now = { at: performance.now(), ended: 0, fuel: 0 };
+    for (const { counts } of status.subscriptions) {
+      now.ended += counts.completed + counts.skipped + counts.dead_lettered;
+      now.fuel += counts.fuel;
+    }
+    const past = before && (now.at - before.at) / 1000;
+    const result = before && past > 0 && now.ended >= before.ended
+      ? { ended: (now.ended - before.ended) / past, fuel: (now.fuel - before.fuel) / past } : { ended: null, fuel: null };
+    before = now;
+    return result;
+  };
+}
+
+function tilesOf(status, { ended, fuel }) {
+  const sum = (figure) => status.subscriptions.reduce((total, { counts }) => total + figure(counts), 0);
+  const oldest = Math.max(0, ...status.subscriptions.map(({ counts }) => counts.oldest_age_seconds));
+  const dead = status.brokers.reduce((total, broker) => total + (broker.dead_letters ?? 0), 0);
+  const [held, limit] = [sum((counts) => counts.in_flight), sum((counts) => counts.concurrency)];
+  const waiting = sum((counts) => counts.ready);
+  return [
+    tile("Settled", rate(ended), `${count(sum((counts) => counts.completed + counts.skipped + counts.dead_lettered))} since the start`),
+    tile("Waiting", count(waiting), waiting > 0 ? `the oldest for ${seconds(oldest)}` : "nothing", { kind: oldest > 300 ? "warn" : "" }),
+    tile("In flight", count(held), `of ${count(limit)} at once, ${bytes(sum((counts) => counts.in_flight_bytes))}`),
+    tile("Dead letters", count(dead), dead > 0 ? "look at them" : "none wait", { kind: dead > 0 ? "bad" : "", href: "#/dead-letters" }),
+    tile("Retried", count(sum((counts) => counts.retried)), `${count(sum((counts) => counts.returned))} returned at no cost`),
+    tile("Fuel", fuel === null ? "–" : `${short(fuel)}/s`, `${short(sum((counts) => counts.fuel))} since the start`),
+  ];
+}
+
+export function tile(name, value, more, { kind = "", href } = {}) {
+  return h(href ? "a" : "div", { class: `tile ${kind}`, href }, h("span", { class: "name" }, name), h("span", { class: "value" }, value), h("span", { class: "more" }, more));
+}
+
+function brokersOf(status) {
+  return [h("h2", {}, "Brokers"), h("div", { class: "scroll" }, h("table", {},
+    h("thead", {}, h("tr", {}, ["Name", "Kind", "State"].map((name) => h("th", { scope: "col" }, name)), h("th", { class: "number", scope: "col" }, "Dead letters"))),
+    h("tbody", {}, status.brokers.map((broker) => h("tr", {}, h("td", {}, broker.name), h("td", {}, broker.type),
+      h("td", {}, broker.connected ? h("span", { class: "tag good" }, "connected") : [h("span", { class: "tag bad" }, "away"), " ", broker.trouble]),
+      h("td", { class: "number" }, count(broker.dead_letters)))))))];
+}
+
+/** The charts of the last hour, of one subscription or of all. */
+export function charts() {
+  const flow = chart({
+    title: "Messages settled", unit: rate, stacked: true,
+    lines: [{ name: "completed", kind: "s1" }, { name: "skipped", kind: "s4" }, { name: "retried", kind: "s2" }, { name: "dead-lettered", kind: "s3" }],
+  });
+  const runs = chart({ title: "Time of a run", unit: seconds, lines: [{ name: "half within (p50)", kind: "s1" }, { name: "99 % within (p99)", kind: "s2" }] });
+  const held = chart({ title: "In flight", unit: short, lines: [{ name: "held", kind: "s1" }, { name: "handled at once at most", kind: "faint" }] });
+  const waiting = chart({ title: "Waiting", unit: short, lines: [{ name: "messages", kind: "s1" }] });
+  const fuel = chart({ title: "Fuel", unit: rate, lines: [{ name: "fuel", kind: "s4" }] });
+  const age = chart({ title: "Age of the oldest", unit: seconds, lines: [{ name: "seconds", kind: "s2" }] });
+  return {
+    element: h("div", { class: "charts" }, [flow, runs, held, waiting, fuel, age].map(({ element }) => element)),
+    async load(subscription, signal) {
+      const past = await get("/v1/history", { subscription }, signal);
+      const each = (values) => values.map((value, index) => value / (past.seconds[index] || 1));
+      flow.draw(past.at, [each(past.completed), each(past.skipped), each(past.retried), each(past.dead_lettered)]);
+      runs.draw(past.at, [past.p50_seconds, past.p99_seconds]);
+      held.draw(past.at, [past.in_flight, past.concurrency]);
+      waiting.draw(past.at, [past.ready]);
+      fuel.draw(past.at, [each(past.fuel)]);
+      age.draw(past.at, [past.oldest_age_seconds]);
+    },
+  };
+}

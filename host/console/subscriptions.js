@@ -1,0 +1,104 @@
+// Every subscription at a glance, and one with its last hour.
+
+import { get, poll } from "./api.js";
+import { h, put } from "./dom.js";
+import { bytes, count, digest, rate, seconds, short } from "./format.js";
+import { LOOK, charts, tile } from "./overview.js";
+import { holding, table } from "./table.js";
+
+export async function subscriptions(view, { signal, query }) {
+  const search = h("input", { type: "search", placeholder: "Name, handler or broker ( / )", "aria-label": "Search subscriptions", value: query.get("q") ?? "" });
+  const measure = rates();
+  const list = table({
+    columns: [
+      { name: "Subscription", cell: ({ name }) => link(name), sort: ({ name }) => name },
+      { name: "State", cell: state, sort: ({ trouble }) => (trouble ? "a" : "b") },
+      { name: "Handler", cell: ({ handler }) => h("a", { href: `#/handlers/${encodeURIComponent(handler)}` }, handler), sort: ({ handler }) => handler },
+      { name: "Broker", cell: ({ broker }) => broker, sort: ({ broker }) => broker },
+      { name: "Settled", number: true, cell: ({ rate: now }) => rate(now), sort: ({ rate: now }) => now },
+      { name: "Waiting", number: true, cell: ({ counts }) => count(counts.ready), sort: ({ counts }) => counts.ready },
+      { name: "Oldest", number: true, cell: ({ counts }) => (counts.ready + counts.pending > 0 ? seconds(counts.oldest_age_seconds) : "–"), sort: ({ counts }) => counts.oldest_age_seconds },
+      { name: "In flight", number: true, cell: ({ counts }) => `${count(counts.in_flight)} of ${count(counts.concurrency)}`, sort: ({ counts }) => counts.in_flight },
+      { name: "p99", number: true, cell: ({ counts }) => seconds(counts.run_seconds?.p99), sort: ({ counts }) => counts.run_seconds?.p99 },
+      { name: "Completed", number: true, cell: ({ counts }) => count(counts.completed), sort: ({ counts }) => counts.completed },
+      { name: "Retried", number: true, cell: ({ counts }) => count(counts.retried), sort: ({ counts }) => counts.retried },
+      { name: "Dead-lettered", number: true, cell: ({ name, counts }) => dead(name, counts), sort: ({ counts }) => counts.dead_lettered },
+    ],
+    key: ({ name }) => name,
+    empty: "There is no such subscription.",
+  });
+  const trouble = h("div");
+  put(view, h("div", { class: "sheet" }, h("div", { class: "bar" }, search), trouble, list.element));
+  let rows = [];
+  const show = () => list.show(holding(rows, search.value, ({ name, handler, broker }) => [name, handler, broker]));
+  search.addEventListener("input", show);
+  const first = poll(LOOK, signal, async () => {
+    rows = measure(await get("/v1/status", {}, signal));
+    show();
+  }, (error) => put(trouble, error && h("p", { class: "note bad", role: "alert" }, error.message)));
+  await Promise.race([first, new Promise((done) => setTimeout(done, 300))]);
+}
+
+/** Subscriptions with what they settled a second, from one look to the next. */
+function rates() {
+  let before = new Map(), last = null;
+  return (status) => {
+    const now = performance.now(), past = last === null ? null : (now - last) / 1000;
+    const ended = new Map(status.subscriptions.map(({ name, counts }) => [name, counts.completed + counts.skipped + counts.dead_lettered]));
+    const rows = status.subscriptions.map((row) => {
+      const earlier = before.get(row.name);
+      return { ...row, rate: past && earlier !== undefined ? Math.max(0, (ended.get(row.name) - earlier) / past) : null };
+    });
+    before = ended;
+    last = now;
+    return rows;
+  };
+}
+
+function link(name) {
+  return h("a", { href: `#/subscriptions/${encodeURIComponent(name)}` }, name);
+}
+
+function dead(name, counts) {
+  if (counts.dead_lettered === 0) return "0";
+  return h("a", { href: `#/dead-letters?subscription=${encodeURIComponent(name)}` }, count(counts.dead_lettered));
+}
+
+function state({ trouble }) {
+  return trouble ? h("span", {}, h("span", { class: "tag bad" }, "not running"), ` ${trouble}`) : h("span", { class: "tag good" }, "running");
+}
+
+export async function subscription(view, { parts: [name], signal }) {
+  const facts = h("div", { class: "sheet" });
+  const tiles = h("div", { class: "tiles" });
+  const reasons = h("div", { class: "sheet" });
+  const trouble = h("div", { "aria-live": "polite" });
+  const past = charts();
+  put(view, trouble, tiles, past.element, h("div", { class: "two" }, facts, reasons));
+  poll(10000, signal, () => past.load(name, signal), () => {});
+  const first = poll(LOOK, signal, async () => {
+    const status = await get("/v1/status", {}, signal);
+    const it = status.subscriptions.find((candidate) => candidate.name === name);
+    if (!it) throw new Error(`There is no subscription “${name}” on this host.`);
+    const { counts } = it;
+    put(trouble, it.trouble && h("p", { class: "note bad", role: "alert" }, it.trouble));
+    put(tiles,
+      tile("Completed", count(counts.completed), `${count(counts.skipped)} skipped`),
+      tile("Waiting", count(counts.ready), counts.ready > 0 ? `the oldest for ${seconds(counts.oldest_age_seconds)}` : "nothing"),
+      tile("In flight", count(counts.in_flight), `of ${count(counts.concurrency)} at once`),
+      tile("Retried", count(counts.retried), `${count(counts.returned)} returned at no cost`),
+      tile("Dead-lettered", count(counts.dead_lettered), "look at them", { kind: counts.dead_lettered > 0 ? "bad" : "", href: `#/dead-letters?subscription=${encodeURIComponent(name)}` }));
+    put(facts, h("h2", {}, "What it is"), h("dl", { class: "facts" }, [
+      ["Handler", h("a", { href: `#/handlers/${encodeURIComponent(it.handler)}` }, it.handler)],
+      ["Module", h("code", {}, digest(it.digest))], ["Broker", it.broker],
+      ["Runs", count(counts.runs)],
+      ["Half of the runs within", seconds(counts.run_seconds?.p50)], ["99 of 100 within", seconds(counts.run_seconds?.p99)],
+      ["Fuel of a run", counts.runs > 0 ? short(counts.fuel / counts.runs) : "–"], ["Most memory of a run", bytes(counts.memory_peak_bytes)],
+      ["Outputs", count(counts.outputs)], ["Done before", count(counts.duplicates)], ["Abandoned", count(counts.abandoned)],
+    ].map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)])));
+    const codes = Object.entries(counts.reasons).sort(([, a], [, b]) => b - a);
+    put(reasons, h("h2", {}, "How settlements came about"), codes.length === 0 ? h("p", { class: "empty" }, "Nothing was settled yet.")
+      : h("table", {}, h("tbody", {}, codes.map(([code, number]) => h("tr", {}, h("td", {}, h("code", {}, code)), h("td", { class: "number" }, count(number)))))));
+  }, (error) => error && put(trouble, h("p", { class: "note bad", role: "alert" }, error.message)));
+  await Promise.race([first, new Promise((done) => setTimeout(done, 300))]);
+}

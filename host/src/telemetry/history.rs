@@ -1,0 +1,249 @@
+//! What the host did in the last hour, a point every ten seconds: whoever comes to a host that is in trouble sees what led
+//! to it, and not only what holds now.
+//!
+//! It is kept in memory and begins anew with the host; a metrics system keeps more of it for longer.
+//!
+//! Invariant: it is bounded: [`POINTS`] points of fixed size a subscription, and none of a subscription that is gone.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, SystemTime};
+
+use super::histogram::{SECONDS, quantile};
+use super::metrics::Metrics;
+use super::subscription::{Ending, SubscriptionMetrics};
+
+/// Points that are kept: an hour of ten seconds each.
+const POINTS: usize = 360;
+/// Between two points.
+const STEP: Duration = Duration::from_secs(10);
+
+/// What one step of time brought, and how it stood at its end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// When it ended.
+    pub at: SystemTime,
+    /// How long it was, in seconds.
+    pub seconds: f32,
+    /// Settlements, by [`Ending`].
+    pub ended: [u32; Ending::ALL.len()],
+    /// Runs of handlers.
+    pub runs: u32,
+    /// Fuel of these runs.
+    pub fuel: u64,
+    /// Half of these runs took no longer, in seconds; nothing when there were none.
+    pub p50: Option<f32>,
+    /// 99 of 100 of these runs took no longer, in seconds.
+    pub p99: Option<f32>,
+    /// Messages that were held.
+    pub in_flight: u32,
+    /// How many could have been handled at once.
+    pub concurrency: u32,
+    /// Messages that waited and had never been handed out.
+    pub ready: u64,
+    /// The age of the oldest message that was not settled, in seconds.
+    pub oldest_age: f32,
+}
+
+/// All that is counted from the start on, at one moment.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Moment {
+    pub(super) ended: [u64; Ending::ALL.len()],
+    /// Runs by how long they took, one a bound of [`SECONDS`] and one above.
+    pub(super) runs: Vec<u64>,
+    pub(super) fuel: u64,
+    pub(super) in_flight: u64,
+    pub(super) concurrency: u64,
+    pub(super) ready: u64,
+    pub(super) oldest_age: f64,
+}
+
+impl Moment {
+    /// This and another together: what is counted adds up, and the oldest message is the older one.
+    fn and(mut self, other: &Self) -> Self {
+        self.ended.iter_mut().zip(other.ended).for_each(|(sum, more)| *sum += more);
+        self.runs.resize(self.runs.len().max(other.runs.len()), 0);
+        self.runs.iter_mut().zip(&other.runs).for_each(|(sum, more)| *sum += more);
+        self.fuel += other.fuel;
+        self.in_flight += other.in_flight;
+        self.concurrency += other.concurrency;
+        self.ready += other.ready;
+        self.oldest_age = self.oldest_age.max(other.oldest_age);
+        self
+    }
+}
+
+impl Point {
+    fn between(before: &Moment, now: &Moment, at: SystemTime, took: Duration) -> Self {
+        let earlier = before.runs.iter().copied().chain(std::iter::repeat(0));
+        let runs: Vec<u64> = now.runs.iter().zip(earlier).map(|(now, before)| now.saturating_sub(before)).collect();
+        let at_share = |share| quantile(SECONDS, &runs, share).map(short);
+        let mut ended = [0; Ending::ALL.len()];
+        for ((count, now), before) in ended.iter_mut().zip(now.ended).zip(before.ended) {
+            *count = narrow(now.saturating_sub(before));
+        }
+        Self {
+            at,
+            seconds: took.as_secs_f32(),
+            ended,
+            runs: narrow(runs.iter().sum()),
+            fuel: now.fuel.saturating_sub(before.fuel),
+            p50: at_share(0.5),
+            p99: at_share(0.99),
+            in_flight: narrow(now.in_flight),
+            concurrency: narrow(now.concurrency),
+            ready: now.ready,
+            oldest_age: short(now.oldest_age),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    before: Moment,
+    points: VecDeque<Point>,
+}
+
+impl Track {
+    fn add(&mut self, now: Moment, at: SystemTime, took: Duration) {
+        if self.points.len() == POINTS {
+            self.points.pop_front();
+        }
+        self.points.push_back(Point::between(&self.before, &now, at, took));
+        self.before = now;
+    }
+}
+
+/// The last hour of a host, of each subscription and of all together.
+#[derive(Debug, Default)]
+pub struct History {
+    all: Track,
+    subscriptions: BTreeMap<String, Track>,
+    last: Option<tokio::time::Instant>,
+}
+
+impl History {
+    /// Adds a point of each subscription, when ten seconds have gone since the last one.
+    pub(super) fn look(
+        &mut self,
+        subscriptions: &BTreeMap<String, std::sync::Arc<SubscriptionMetrics>>,
+        at: SystemTime,
+    ) {
+        let now = tokio::time::Instant::now();
+        let Some(last) = self.last else {
+            // What was counted before the first look belongs to no step: the points begin behind it.
+            self.last = Some(now);
+            self.start(subscriptions);
+            return;
+        };
+        let took = now.duration_since(last);
+        if took < STEP {
+            return;
+        }
+        self.last = Some(now);
+        self.subscriptions.retain(|name, _| subscriptions.contains_key(name));
+        let mut all = Moment::default();
+        for (name, metrics) in subscriptions {
+            let moment = metrics.moment();
+            all = all.and(&moment);
+            self.subscriptions.entry(name.clone()).or_default().add(moment, at, took);
+        }
+        self.all.add(all, at, took);
+    }
+
+    fn start(&mut self, subscriptions: &BTreeMap<String, std::sync::Arc<SubscriptionMetrics>>) {
+        for (name, metrics) in subscriptions {
+            let moment = metrics.moment();
+            self.all.before = std::mem::take(&mut self.all.before).and(&moment);
+            self.subscriptions.entry(name.clone()).or_default().before = moment;
+        }
+    }
+
+    /// The points of a subscription, or of all together, the oldest first; `None` for one that is not known.
+    #[must_use]
+    pub fn points(&self, subscription: Option<&str>) -> Option<Vec<Point>> {
+        let track = match subscription {
+            None => &self.all,
+            Some(name) => self.subscriptions.get(name)?,
+        };
+        Some(track.points.iter().copied().collect())
+    }
+}
+
+impl Metrics {
+    /// Adds to the history what came since the last point, when it is time for one.
+    pub fn remember(&self, now: SystemTime) {
+        let subscriptions = self.subscriptions();
+        self.history().look(&subscriptions, now);
+    }
+}
+
+/// Counts of one step: four thousand million in ten seconds are none that a host comes to.
+fn narrow(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "seven digits are more than a chart shows")]
+fn short(value: f64) -> f32 {
+    value as f32
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::outcome::{ReasonCode, Usage};
+
+    fn run(metrics: &SubscriptionMetrics, millis: u64, fuel: u64) {
+        let usage = Usage { fuel, duration: Duration::from_millis(millis), ..Usage::default() };
+        metrics.ran(ReasonCode("completed"), &usage);
+        metrics.settled(Ending::Completed, ReasonCode("completed"), 1, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_point_is_what_came_since_the_one_before() {
+        let metrics = Metrics::new();
+        let (orders, mails) = (metrics.subscription("orders", "embedded"), metrics.subscription("mails", "embedded"));
+        run(&orders, 1, 1000);
+        metrics.remember(SystemTime::UNIX_EPOCH);
+        assert_eq!(metrics.history().points(None).unwrap(), [], "what came before the first look is of no known time");
+        run(&orders, 20, 5);
+        run(&mails, 200, 7);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        metrics.remember(SystemTime::UNIX_EPOCH);
+        assert_eq!(metrics.history().points(None).unwrap(), [], "it is not time yet");
+        tokio::time::advance(Duration::from_secs(3)).await;
+        metrics.remember(SystemTime::UNIX_EPOCH);
+        run(&mails, 200, 7);
+        tokio::time::advance(STEP).await;
+        metrics.remember(SystemTime::UNIX_EPOCH);
+
+        let of = |name| metrics.history().points(name).unwrap();
+        let completed = |name| of(name).iter().map(|point| point.ended[Ending::Completed as usize]).collect::<Vec<_>>();
+        assert_eq!(completed(None), [2, 1]);
+        assert_eq!(completed(Some("orders")), [1, 0]);
+        assert_eq!(completed(Some("mails")), [1, 1]);
+        assert_eq!(of(None).iter().map(|point| point.fuel).collect::<Vec<_>>(), [12, 7]);
+        assert_eq!(of(None).iter().map(|point| point.runs).collect::<Vec<_>>(), [2, 1]);
+        assert!((of(None)[0].seconds - 12.0).abs() < 1e-3);
+        let p99 = |name| of(name).iter().map(|point| point.p99).collect::<Vec<_>>();
+        assert!(p99(Some("orders"))[0].is_some_and(|p99| (0.01..=0.025).contains(&p99)), "{:?}", p99(Some("orders")));
+        assert_eq!(p99(Some("orders"))[1], None, "nothing ran");
+        assert!(p99(None)[0].is_some_and(|p99| p99 > 0.1), "{:?}", p99(None));
+        assert_eq!(metrics.history().points(Some("nobody")), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_is_kept_and_no_more() {
+        let metrics = Metrics::new();
+        let orders = metrics.subscription("orders", "embedded");
+        metrics.remember(SystemTime::UNIX_EPOCH);
+        for second in 0..(POINTS as u64 + 5) {
+            run(&orders, 1, second);
+            tokio::time::advance(STEP).await;
+            metrics.remember(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
+        }
+        let points = metrics.history().points(Some("orders")).unwrap();
+        assert_eq!(points.len(), POINTS);
+        assert_eq!(points[0].fuel, 5, "the oldest went");
+    }
+}
