@@ -13,7 +13,8 @@ pub(super) const PREFIX: &str = "TIDEGATE_";
 
 /// Variables of ours that are not settings: the path of the file itself, which host the command line speaks to and as
 /// whom, and three that the project's tests use. None has two underscores, so none can be the name of a setting.
-const NOT_SETTINGS: [&str; 7] = ["CONFIG", "HOST", "TOKEN", "PROFILE", "NATS_SERVER", "GUESTS", "OCI_REGISTRY"];
+const NOT_SETTINGS: [&str; 9] =
+    ["CONFIG", "HOST", "TOKEN", "PROFILE", "NATS_SERVER", "GUESTS", "OCI_REGISTRY", "CHROMEDRIVER", "AXE"];
 
 /// Puts the variables over the tree. What is no setting by its form is a problem; an unknown key is found later, as
 /// those of the file are.
