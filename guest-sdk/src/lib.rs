@@ -59,7 +59,7 @@
 //! crate-type = ["cdylib"]
 //!
 //! [dependencies]
-//! tidegate-sdk = "0.1"
+//! tidegate-sdk = { path = "vendor/tidegate-sdk" } # `tidegate new` puts it there
 //! serde = { version = "1", features = ["derive"] }
 //!
 //! [profile.release]

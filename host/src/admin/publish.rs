@@ -237,7 +237,11 @@ impl Run<'_> {
 }
 
 fn long_line(error: LineTooLong) -> Fail {
-    let fail = Fail::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the line is longer than a message may be");
+    let fail = Fail::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too-large",
+        "the line is longer than a message may be (`max_publish_bytes` of `[http]`)",
+    );
     at_line(error.line, fail)
 }
 

@@ -273,6 +273,8 @@ impl Inner {
                 }
             }
         }
+        // Also of those that go on: their handlers may send elsewhere now.
+        stations.take_outputs(after, after.subscriptions.keys().map(String::as_str)).await;
         for name in &plan.closed {
             if let Some(named) = stations.brokers.remove(name) {
                 named.broker.close().await;

@@ -118,6 +118,7 @@ impl Host {
             started?;
         }
         drop(starts);
+        stations.take_outputs(config, config.subscriptions.keys().map(String::as_str)).await;
         let mut tasks = JoinSet::new();
         tasks.spawn(look(Arc::clone(&stations)));
         let applier = Applier::new(config.clone(), Arc::clone(&stations), tls);

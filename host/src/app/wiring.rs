@@ -1,5 +1,6 @@
 //! How a subscription is wired to the stations of the host, started, and kept trying while its broker is away.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,9 +10,9 @@ use tokio::task::JoinSet;
 
 use super::slots::{Slot, Slots};
 use crate::apply::share;
-use crate::broker::{Directory, SubscribeError};
+use crate::broker::{Broker, Directory, Status, SubscribeError, SubscriptionSpec};
 use crate::clock::Clock;
-use crate::config::{Config, SubscriptionConfig};
+use crate::config::{Config, HandlerConfig, SubscriptionConfig};
 use crate::deploy::Deployments;
 use crate::dispatch::{Links, Live, Setup, Subscription, Tuning, Turns};
 use crate::settle::verdict::Identity;
@@ -60,10 +61,30 @@ impl Stations {
                 tracing::warn!(%error, "the host runs without this subscription and goes on trying");
                 let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
                 while tasks.try_join_next().is_some() {}
-                tasks.spawn(keep_trying(slot, setup, links, Arc::clone(&self.turns)));
+                let places = self.places(config, subscription);
+                tasks.spawn(keep_trying(slot, setup, links, Arc::clone(&self.turns), places));
                 Ok(Some(error.to_string()))
             }
         }
+    }
+
+    /// Sees to it that what the handlers of these subscriptions send has a place where it is stored. After all of them are
+    /// set up: one may make the stream that takes in what another one sends. What cannot be done keeps nobody from running:
+    /// messages without outputs end all the same, and the others come again until there is a place.
+    pub(super) async fn take_outputs(&self, config: &Config, names: impl Iterator<Item = &str>) {
+        for name in names {
+            if let Some(subscription) = config.subscriptions.get(name) {
+                self.places(config, subscription).take().await;
+            }
+        }
+    }
+
+    /// Where the handler of a subscription sends.
+    fn places(&self, config: &Config, subscription: &SubscriptionConfig) -> Places {
+        let handler = config.handlers.get(&subscription.handler);
+        let subjects = handler.map(outputs).unwrap_or_default();
+        let with = |(broker, subjects)| Some((self.brokers.get(broker)?.broker, subjects));
+        Places { spec: subscription.spec.clone(), of: subjects.into_iter().filter_map(with).collect() }
     }
 
     /// Stops those that go on trying.
@@ -108,6 +129,35 @@ impl Stations {
     }
 }
 
+/// Where the outputs of one subscription's handler are stored.
+struct Places {
+    spec: SubscriptionSpec,
+    of: Vec<(Arc<dyn Broker>, Vec<String>)>,
+}
+
+impl Places {
+    /// Makes them or sees that they are there, on the brokers that can be reached.
+    async fn take(&self) {
+        for (broker, subjects) in self.of.iter().filter(|(broker, _)| broker.status() == Status::Connected) {
+            if let Err(error) = broker.take_outputs(&self.spec.name, subjects, self.spec.create).await {
+                tracing::warn!(%error, "outputs have no place where they are stored");
+            }
+        }
+    }
+}
+
+/// The subjects to which a handler may send, by the brokers' names.
+fn outputs(handler: &HandlerConfig) -> BTreeMap<&str, Vec<String>> {
+    let mut all: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for output in handler.outputs.values() {
+        let subjects = all.entry(output.broker.as_str()).or_default();
+        if !subjects.contains(&output.subject) {
+            subjects.push(output.subject.clone());
+        }
+    }
+    all
+}
+
 /// What of a subscription can change while it runs.
 pub(super) fn tuning(config: &Config, subscription: &SubscriptionConfig) -> Tuning {
     Tuning {
@@ -118,7 +168,7 @@ pub(super) fn tuning(config: &Config, subscription: &SubscriptionConfig) -> Tuni
 }
 
 /// Ends when the subscription runs, is refused, or is stopped.
-async fn keep_trying(slot: Arc<Slot>, setup: Setup, links: Links, turns: Arc<Turns>) {
+async fn keep_trying(slot: Arc<Slot>, setup: Setup, links: Links, turns: Arc<Turns>, places: Places) {
     let mut wait = Duration::from_millis(250);
     loop {
         let tried = async {
@@ -134,7 +184,8 @@ async fn keep_trying(slot: Arc<Slot>, setup: Setup, links: Links, turns: Arc<Tur
         match tried {
             Ok(subscription) => {
                 tracing::info!(subscription = %setup.identity.subscription, "the broker is there; the subscription runs");
-                return slot.runs(subscription);
+                slot.runs(subscription);
+                return places.take().await;
             }
             Err(error @ SubscribeError::Away { .. }) => slot.waits(&error.to_string()),
             Err(error @ SubscribeError::Refused { .. }) => {

@@ -53,6 +53,20 @@ pub trait Broker: Send + Sync {
     /// As [`Broker::subscribe`].
     async fn check(&self, spec: &SubscriptionSpec) -> Result<(), SubscribeError>;
 
+    /// Makes sure that what the handler of a subscription sends to these subjects (a last `>` names any below it) has a place
+    /// where it is stored. With `create` a place that is missing is made.
+    ///
+    /// # Errors
+    /// When there is no place and it was not to be made, or could not be; the text says what to do.
+    async fn take_outputs(
+        &self,
+        _subscription: &str,
+        _subjects: &[String],
+        _create: bool,
+    ) -> Result<(), SubscribeError> {
+        Ok(())
+    }
+
     /// Publishes messages and waits until each is stored. One result a message, in order.
     async fn publish(&self, messages: Vec<Publish>) -> Vec<Result<Published, PublishError>>;
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::exit::{Ended, Exit};
 use super::{ConfigArgument, say, table};
-use crate::config::Config;
+use crate::config::{Config, ConfigError, ProblemListed};
 use crate::handler::Handler;
 use crate::sandbox::{Sandbox, SandboxOptions};
 use crate::signature::{self, Signer};
@@ -28,7 +28,9 @@ pub(super) struct Arguments {
 #[derive(Debug, Default, Serialize)]
 struct Found {
     ok: bool,
-    problems: Vec<String>,
+    problems: Vec<ProblemListed>,
+    #[serde(skip)]
+    shown: Vec<String>,
     handlers: Vec<CheckedHandler>,
 }
 
@@ -43,14 +45,34 @@ struct CheckedHandler {
     imports: Vec<String>,
 }
 
+impl Found {
+    /// What is wrong with the configuration.
+    fn configuration(&mut self, error: ConfigError) {
+        if let ConfigError::Invalid(problems) = &error {
+            self.problems.extend(problems.listed().cloned());
+            self.shown.push(error.to_string());
+            return;
+        }
+        self.shown.push(super::shown(&error.into()));
+        let message = self.shown.last().cloned().unwrap_or_default();
+        self.problems.push(ProblemListed { message, ..ProblemListed::default() });
+    }
+
+    /// What is wrong elsewhere.
+    fn other(&mut self, message: String) {
+        self.shown.push(format!("error: {message}"));
+        self.problems.push(ProblemListed { message, ..ProblemListed::default() });
+    }
+}
+
 pub(super) fn check(arguments: &Arguments) -> Ended {
     let path = arguments.config.path();
     let mut found = Found::default();
     match Config::load(&path) {
-        Err(error) => found.problems.push(super::shown(&anyhow::Error::from(error))),
+        Err(error) => found.configuration(error),
         Ok(config) => {
             if let Err(error) = config.check_files() {
-                found.problems.push(error.to_string());
+                found.configuration(error);
             }
             if !arguments.no_modules {
                 let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from)?;
@@ -67,7 +89,7 @@ pub(super) fn check(arguments: &Arguments) -> Ended {
     if arguments.json {
         say::json(&found)?;
     } else {
-        found.problems.iter().for_each(|problem| say::talk(problem));
+        found.shown.iter().for_each(|problem| say::talk(problem));
     }
     Ok(if found.ok { Exit::Done } else { Exit::Usage })
 }
@@ -82,9 +104,9 @@ async fn modules(config: &Config, found: &mut Found) -> anyhow::Result<()> {
         let size = bytes.len();
         let signature = if config.signatures.is_off() { Ok(None) } else { signature::beside(path) };
         let signed = signature.and_then(|signature| config.signatures.check(&bytes, signature.as_ref()));
-        let cannot = |error: anyhow::Error| format!("error: handler `{name}` cannot run {}: {error:#}", path.display());
+        let cannot = |error: anyhow::Error| format!("handler `{name}` cannot run {}: {error:#}", path.display());
         let signed_by = signed.unwrap_or_else(|error| {
-            found.problems.push(cannot(error.into()));
+            found.other(cannot(error.into()));
             None
         });
         match sandbox.load(bytes, name, &handler.limits).await {
@@ -96,7 +118,7 @@ async fn modules(config: &Config, found: &mut Found) -> anyhow::Result<()> {
                 signed_by,
                 imports: version.imports().map(str::to_owned).collect(),
             }),
-            Err(error) => found.problems.push(cannot(error.into())),
+            Err(error) => found.other(cannot(error.into())),
         }
     }
     Ok(())

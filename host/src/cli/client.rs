@@ -137,7 +137,7 @@ impl Client {
             request = request.query("broker", broker);
         }
         let answer = request.header("content-type", "application/x-ndjson").send(lines);
-        let mut answer = answer.map_err(unmet)?;
+        let mut answer = answer.map_err(unread)?;
         let status = answer.status();
         let body = answer.body_mut().with_config().limit(LARGEST_ANSWER).read_to_vec().context("reading the answer")?;
         if let Ok(summary) = serde_json::from_slice::<PublishSummary>(&body) {
@@ -225,6 +225,19 @@ fn read<T: DeserializeOwned>(answer: Result<Response<Body>, ureq::Error>) -> Res
 /// The host could not be asked.
 fn unmet(error: ureq::Error) -> anyhow::Error {
     anyhow!(tls::why(&error)).context("asking the host")
+}
+
+/// The host could not be asked, or ended the connection while it was being sent what it refused: the refusal itself is then lost
+/// on some systems, and its most likely reason is told instead.
+fn unread(error: ureq::Error) -> anyhow::Error {
+    let closed = |kind| matches!(kind, std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset);
+    match &error {
+        ureq::Error::Io(io) if closed(io.kind()) => anyhow!(
+            "the host ended the connection before it had read all: a message may be larger than it takes \
+             (`max_publish_bytes` in its `[http]`, 8 MiB when it is not set), or it was stopped just then"
+        ),
+        _ => unmet(error),
+    }
 }
 
 fn refusal(answer: &mut Response<Body>) -> Failure {

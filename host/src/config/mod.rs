@@ -44,7 +44,7 @@ pub use diff::Difference;
 pub use handler::{HandlerConfig, OutputConfig};
 pub use host::{HostConfig, LogConfig, RegistryConfig};
 pub use http::{HttpConfig, HttpTlsConfig, TokenConfig};
-pub use problem::Problems;
+pub use problem::{ProblemListed, Problems};
 pub use raw::{LogFormat, LogThreshold};
 pub use schema::schema;
 pub use secret::{Secret, SecretError, SecretSource};

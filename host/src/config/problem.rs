@@ -117,7 +117,37 @@ pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
 
 /// All that is wrong with a configuration, in the order of the file; shows the lines that are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(Vec<String>);
+pub struct Problems(Vec<Told>);
+
+/// One problem, for people and for programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Told {
+    /// As a compiler shows it.
+    shown: String,
+    listed: ProblemListed,
+}
+
+/// One problem, for programs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+pub struct ProblemListed {
+    /// What is wrong.
+    pub message: String,
+    /// The file; nothing for a problem that lies in no file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line in the file, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<usize>,
+    /// The character in the line, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub column: Option<usize>,
+    /// The environment variable that it lies in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variable: Option<String>,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
 
 impl Problems {
     /// How many there are.
@@ -139,16 +169,54 @@ impl Problems {
             })
             .collect();
         located.sort_by_key(|(position, _, _)| *position);
-        let mut rendered: Vec<String> =
-            located.iter().map(|(_, place, problem)| render(place, problem, file, text)).collect();
-        rendered.dedup();
-        Self(rendered)
+        let told = |(_, place, problem): &(usize, Located, Problem)| Told {
+            shown: render(place, problem, file, text),
+            listed: list(place, problem, file, text),
+        };
+        let mut told: Vec<Told> = located.iter().map(told).collect();
+        told.dedup_by(|one, other| one.shown == other.shown);
+        Self(told)
     }
+
+    /// Each of them, for programs.
+    pub fn listed(&self) -> impl Iterator<Item = &ProblemListed> {
+        self.0.iter().map(|told| &told.listed)
+    }
+}
+
+fn list(place: &Located, problem: &Problem, file: &str, text: &str) -> ProblemListed {
+    let mut listed =
+        ProblemListed { message: problem.message.clone(), help: problem.help.clone(), ..ProblemListed::default() };
+    match place {
+        Located::Variable(name) => listed.variable = Some(name.clone()),
+        Located::File(bytes) => {
+            let at = line_at(text, bytes);
+            listed.file = Some(file.to_owned());
+            (listed.line, listed.column) = (Some(at.number), Some(at.column));
+        }
+    }
+    listed
+}
+
+/// Where a place begins.
+struct At {
+    line_start: usize,
+    number: usize,
+    column: usize,
+}
+
+fn line_at(text: &str, bytes: &Range<usize>) -> At {
+    let start = bytes.start.min(text.len());
+    let before = text.get(..start).unwrap_or_default();
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let column = text.get(line_start..start).unwrap_or_default().chars().count() + 1;
+    At { line_start, number: before.matches('\n').count() + 1, column }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n\n"))
+        let shown: Vec<&str> = self.0.iter().map(|told| told.shown.as_str()).collect();
+        f.write_str(&shown.join("\n\n"))
     }
 }
 
@@ -170,22 +238,19 @@ fn render(place: &Located, problem: &Problem, file: &str, text: &str) -> String 
 /// Shows the line with the place marked; gives back the width of its number.
 fn show_line(shown: &mut String, file: &str, text: &str, bytes: &Range<usize>) -> usize {
     let start = bytes.start.min(text.len());
-    let before = text.get(..start).unwrap_or_default();
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let number = before.matches('\n').count() + 1;
-    let column = text.get(line_start..start).unwrap_or_default().chars().count();
+    let At { line_start, number, column } = line_at(text, bytes);
     let line = text.get(line_start..).unwrap_or_default().lines().next().unwrap_or_default();
     let width = number.to_string().len();
     let gutter = " ".repeat(width);
-    let _ = write!(shown, "\n{gutter}--> {file}:{number}:{}", column + 1);
+    let _ = write!(shown, "\n{gutter}--> {file}:{number}:{column}");
     if line.trim().is_empty() {
         return width;
     }
     let line = masked(line);
     let length = text.get(start..bytes.end.min(text.len())).unwrap_or_default();
     let length = length.lines().next().unwrap_or_default().chars().count();
-    let marks = "^".repeat(length.min(line.chars().count().saturating_sub(column)).max(1));
-    let _ = write!(shown, "\n{gutter} |\n{number} | {line}\n{gutter} | {}{marks}", " ".repeat(column));
+    let marks = "^".repeat(length.min(line.chars().count().saturating_sub(column - 1)).max(1));
+    let _ = write!(shown, "\n{gutter} |\n{number} | {line}\n{gutter} | {}{marks}", " ".repeat(column - 1));
     width
 }
 

@@ -49,8 +49,10 @@ const RUN_STACK: usize = 1 << 20;
 const MEMORY_KEEP_RESIDENT: usize = 64 << 10;
 /// The same for tables: a small handler's table is a few dozen elements.
 const TABLE_KEEP_RESIDENT: usize = 8 << 10;
-/// Freed slots that stay mapped for the same module. Each holds at most the two figures above.
-const WARM_SLOTS: u32 = 64;
+/// Freed slots that stay mapped for the same module. Each holds at most the two figures above: 100 KiB of a handler that ran,
+/// 100 MiB of a thousand of them. With 64 of them, messages to 100 handlers in turn found their slot mapped for another one
+/// each time, and mapping it anew cost several runs.
+const WARM_SLOTS: u32 = 1024;
 
 /// One engine, with its linker and its permits.
 pub(super) struct Station {
@@ -117,11 +119,13 @@ pub(super) fn permits_for(memories: u32, tables: u32) -> u32 {
 }
 
 fn config(kind: EngineKind, max_instances: u32) -> Config {
+    // Warm slots are beside those that run: address space, and no memory before a guest touches it.
+    let slots = max_instances.saturating_add(WARM_SLOTS);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(max_instances)
         .total_core_instances(max_instances.saturating_mul(CORE_INSTANCES))
-        .total_memories(max_instances.saturating_mul(MEMORIES_PER_PERMIT))
-        .total_tables(max_instances.saturating_mul(TABLES_PER_PERMIT))
+        .total_memories(slots.saturating_mul(MEMORIES_PER_PERMIT))
+        .total_tables(slots.saturating_mul(TABLES_PER_PERMIT))
         .total_stacks(max_instances)
         .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(MEMORIES)

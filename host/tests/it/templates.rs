@@ -100,7 +100,10 @@ fn projects_in_every_language_are_made_and_their_configurations_are_right() {
         let found: Value = serde_json::from_slice(&output.stdout).unwrap();
         // What is not built yet is the one thing that is missing.
         let problems = found["problems"].as_array().unwrap();
-        assert!(problems.len() == 1 && problems[0].as_str().unwrap().contains(".wasm"), "{language}: {problems:?}");
+        assert!(
+            problems.len() == 1 && problems[0]["message"].as_str().unwrap().contains(".wasm"),
+            "{language}: {problems:?}"
+        );
         if let Ok(copy) = std::fs::read(project.join("wit/events.wit")) {
             assert!(copy == contract, "{language}: the contract is the one of this repository");
         }

@@ -140,6 +140,12 @@ impl Broker for JetStream {
         setup::check(&session, spec).await
     }
 
+    async fn take_outputs(&self, subscription: &str, subjects: &[String], create: bool) -> Result<(), SubscribeError> {
+        let away = |detail| SubscribeError::Away { subscription: subscription.to_owned(), detail };
+        let session = self.link.wait(WAIT_FOR_SESSION).await.map_err(away)?;
+        setup::take_outputs(&session, &self.options, subscription, subjects, create).await
+    }
+
     async fn publish(&self, messages: Vec<Publish>) -> Vec<Result<Published, PublishError>> {
         self.publisher.publish_all(messages).await
     }

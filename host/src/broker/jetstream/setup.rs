@@ -198,6 +198,46 @@ async fn make_named_streams(
     Ok(())
 }
 
+/// Sees to it that a stream takes in what a subscription's handler sends: with `create` one is made, named for the
+/// subscription, of what no other stream takes in.
+pub(super) async fn take_outputs(
+    session: &Session,
+    options: &Options,
+    subscription: &str,
+    subjects: &[String],
+    create: bool,
+) -> Result<(), SubscribeError> {
+    let stream = format!("{subscription}-outputs");
+    let mut spec = SubscriptionSpec {
+        name: subscription.to_owned(),
+        stream: Some(stream.clone()),
+        subjects: Vec::new(),
+        ack_wait: Duration::ZERO,
+        max_in_flight: 0,
+        create,
+    };
+    for subject in subjects {
+        let names: Result<StreamNames, _> = session.api("STREAM.NAMES", &json!({ "subject": subject })).await;
+        let names = names.map_err(|error| failed(&spec, &error))?;
+        if names.streams.is_none_or(|names| names.is_empty()) {
+            spec.subjects.push(subject.clone());
+        }
+    }
+    if spec.subjects.is_empty() {
+        return Ok(());
+    }
+    if !create {
+        let text = format!(
+            "no stream takes in {}, where its handler sends outputs, and messages with outputs do not end without; make one \
+             with `nats stream add {stream} --subjects={}`, or set `create = true`",
+            spec.subjects.join(", "),
+            spec.subjects.join(",")
+        );
+        return Err(refused(&spec, text));
+    }
+    ready_stream(session, options, &spec, &stream).await.map(drop)
+}
+
 async fn create_stream(
     session: &Session,
     options: &Options,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate::broker::{Broker as _, SubscribeError, SubscriptionSpec};
+use tidegate::message::{Headers, Publish};
 
 use super::{connect, options, place_on};
 use crate::broker_contract::{LONG_LEASE, Place, receive};
@@ -148,4 +149,28 @@ async fn a_second_consumer_on_a_work_queue_is_refused_and_not_away() {
     let detail = refusal(&place, "two").await;
     assert!(detail.contains("workqueue"), "{detail}");
     broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outputs_without_a_stream_get_one_or_are_told() {
+    let server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let (invoices, routed) = ("invoices".to_owned(), "routed.>".to_owned());
+    let told = broker.take_outputs("orders", &[invoices.clone(), routed.clone()], false).await.unwrap_err().to_string();
+    assert!(told.contains("nats stream add orders-outputs --subjects=invoices,routed.>"), "{told}");
+    // What somebody else takes in already is left there.
+    api_ok(&server, "STREAM.CREATE.ROUTED", &json!({ "name": "ROUTED", "subjects": ["routed.*"] })).await;
+    broker.take_outputs("orders", &[invoices.clone(), routed.clone()], true).await.unwrap();
+    let subjects = async || api(&server, "STREAM.INFO.orders-outputs", &json!({})).await["config"]["subjects"].clone();
+    assert_eq!(subjects().await, json!(["invoices"]));
+    // A handler that sends elsewhere too, after a change.
+    broker.take_outputs("orders", &[invoices, "mails".to_owned(), routed], true).await.unwrap();
+    assert_eq!(subjects().await, json!(["invoices", "mails"]));
+    let published = broker.publish(vec![Publish { subject: "mails".to_owned(), ..message() }]).await;
+    assert!(published[0].is_ok(), "{published:?}");
+    broker.close().await;
+}
+
+fn message() -> Publish {
+    Publish { subject: String::new(), id: None, headers: Headers::default(), body: "x".into() }
 }
