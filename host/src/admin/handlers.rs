@@ -282,7 +282,6 @@ pub(super) fn fail(error: &DeployError) -> Fail {
         | DeployError::Unreadable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         DeployError::Cluster(_) => match code {
             "conflict" | "not-current" => StatusCode::CONFLICT,
-            "no-shadow-in-cluster" => StatusCode::BAD_REQUEST,
             "module-damaged" => StatusCode::UNPROCESSABLE_ENTITY,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         },

@@ -58,10 +58,10 @@ impl WaitArgument {
         while !self.wait.is_zero() {
             let view = client.handler(handler)?;
             if goal == Goal::Try
-                && let Some(why) = ended(&view, version)
+                && let Some((exit, why)) = ended(&view, version)
             {
                 say::talk(&why);
-                return Ok(Exit::Partly);
+                return Ok(exit);
             }
             let Some(cluster) = view.cluster else { return Ok(Exit::Done) };
             let now = stand(&cluster, handler, version, goal);
@@ -79,12 +79,20 @@ impl WaitArgument {
 }
 
 /// Why a version is not tried any more; `None`: it is, or it is the active one by now, or this host is in no cluster.
-fn ended(view: &HandlerView, version: u64) -> Option<String> {
+fn ended(view: &HandlerView, version: u64) -> Option<(Exit, String)> {
     view.cluster.as_ref()?;
-    let is_on = view.rollout.is_some() || view.active == Some(version);
+    let is_tried = view.rollout.as_ref().is_some_and(|rollout| rollout.version == version);
+    if is_tried || view.active == Some(version) {
+        return None;
+    }
     let last = view.history.iter().find(|one| one.version == Some(version))?;
-    let is_over = !is_on && last.event == "aborted";
-    is_over.then(|| format!("version {version} is not tried any more: {}", table::harmless(&last.detail)))
+    let exit = match last.event.as_str() {
+        "aborted" => Exit::Partly,
+        // A shadow had the time that it was given.
+        "ended" => Exit::Done,
+        _ => return None,
+    };
+    Some((exit, format!("version {version} is not tried any more: {}", table::harmless(&last.detail))))
 }
 
 fn stand(cluster: &ClusterView, handler: &str, version: u64, goal: Goal) -> Stand {

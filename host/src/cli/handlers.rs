@@ -183,7 +183,8 @@ fn shown(handler: &HandlerView) -> String {
         text += &format!("{} deploys since {}\n", deploying.by, deploying.since);
     }
     if let Some(tried) = &handler.rollout {
-        text += &format!("\n{}", rollout::shown(tried));
+        let asked = handler.cluster.as_ref().map(|cluster| cluster.host.as_str());
+        text += &format!("\n{}", rollout::shown(tried, asked));
     }
     text += &format!("\n{}", table::rendered(&rows));
     if let Some(view) = &handler.cluster {

@@ -9,6 +9,7 @@ use super::exit::Ended;
 use super::host::HostArguments;
 use super::{client, say, table};
 use crate::deploy::report::{DidView, DifferenceView, Kind, OnAllHosts, Plan, RolloutView, ShadowView, SideView};
+use crate::telemetry::ShadowCounts;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -70,13 +71,13 @@ pub(super) fn in_words(plan: &Plan) -> String {
     }
 }
 
-/// Both versions side by side.
-pub(super) fn shown(rollout: &RolloutView) -> String {
+/// Both versions side by side; `asked`: the host of a cluster that says so.
+pub(super) fn shown(rollout: &RolloutView, asked: Option<&str>) -> String {
     let (version, by, since) = (rollout.version, &rollout.started_by, &rollout.started_at);
     let mut text = format!("{}: version {version} {}\n", rollout.plan.kind.name(), in_words(&rollout.plan));
     text += &format!("begun by {by} at {since}; it {}\n\n", table::harmless(&rollout.note));
     if let Some(shadow) = &rollout.shadow {
-        return text + &compared(rollout, shadow);
+        return text + &compared(rollout, shadow, asked);
     }
     let mut rows = table::table(&[
         "SINCE THEN",
@@ -96,9 +97,19 @@ pub(super) fn shown(rollout: &RolloutView) -> String {
     }
     text += &table::rendered(&rows);
     if let Some(all) = &rollout.cluster {
-        text += &format!("\n{}", on_all_hosts(all, rollout));
+        text += &format!("\n{}\n{}", who_tries(all), on_all_hosts(all, rollout));
     }
     text
+}
+
+/// How many of the hosts that are there try it, and which do not.
+fn who_tries(all: &OnAllHosts) -> String {
+    let (trying, there) = (all.trying.len(), all.trying.len() + all.not_yet.len());
+    let not_yet = if all.not_yet.is_empty() { String::new() } else { format!("; not yet: {}", all.not_yet.join(", ")) };
+    match there {
+        1 => "the only host that is there tries it".to_owned(),
+        _ => format!("{trying} of {there} hosts that are there try it{not_yet}"),
+    }
 }
 
 /// What both versions came to on each host of a cluster, and on all of them together.
@@ -140,7 +151,7 @@ fn row(name: &str, side: &SideView) -> Vec<String> {
 }
 
 /// What a shadow did beside the active version.
-fn compared(rollout: &RolloutView, shadow: &ShadowView) -> String {
+fn compared(rollout: &RolloutView, shadow: &ShadowView, asked: Option<&str>) -> String {
     let mut rows = table::table(&["COMPARED", "VERSION", "MESSAGES", "FAULTS", "FAILED", "MEAN", "P99", "FUEL"]);
     for (name, side) in [("stable", &rollout.stable), ("shadow", &rollout.candidate)] {
         let [_, mean, p99, fuel] = super::handlers::figures(Some(&side.figures));
@@ -155,27 +166,69 @@ fn compared(rollout: &RolloutView, shadow: &ShadowView) -> String {
             fuel,
         ]);
     }
-    let counts = &shadow.counts;
-    let mut sums =
-        table::table(&["SAME", "DIFFERENT", "BY FAULT", "BY OUTCOME", "BY OUTPUTS", "DROPPED", "UNFINISHED"]);
-    sums.add_row(vec![
-        part(counts.same, shadow.compared),
-        part(counts.different, shadow.compared),
+    let mut text = table::rendered(&rows);
+    match &rollout.cluster {
+        Some(all) => text += &format!("\n{}\n{}", who_tries(all), copies_on_all_hosts(all)),
+        None => {
+            let mut sums = table::table(&FATES);
+            sums.add_row(fates(&shadow.counts));
+            text += &format!("\n{}", table::rendered(&sums));
+        }
+    }
+    if let Some(ends_at) = &shadow.ends_at {
+        text += &format!("it ends by itself at {ends_at}\n");
+    }
+    if let Some(all) = &rollout.cluster {
+        text += &differences_elsewhere(all, asked);
+    }
+    if !shadow.differences.is_empty() {
+        let withheld = if shadow.payload_withheld { "; headers and bodies need the role `operate`" } else { "" };
+        let here = asked.map(|host| format!(" on {host}")).unwrap_or_default();
+        text += &format!("\nthe last differences{here}, the latest first{withheld}:\n");
+    }
+    text + &shadow.differences.iter().map(difference).collect::<String>()
+}
+
+const FATES: [&str; 7] = ["SAME", "DIFFERENT", "BY FAULT", "BY OUTCOME", "BY OUTPUTS", "DROPPED", "UNFINISHED"];
+
+fn fates(counts: &ShadowCounts) -> Vec<String> {
+    vec![
+        part(counts.same, counts.compared()),
+        part(counts.different, counts.compared()),
         table::number(counts.by_fault),
         table::number(counts.by_outcome),
         table::number(counts.by_outputs),
         table::number(counts.dropped),
         table::number(counts.unfinished),
-    ]);
-    let mut text = format!("{}\n{}", table::rendered(&rows), table::rendered(&sums));
-    if let Some(ends_at) = &shadow.ends_at {
-        text += &format!("it ends by itself at {ends_at}\n");
+    ]
+}
+
+/// What became of the copies on each host of a cluster, and on all of them together.
+fn copies_on_all_hosts(all: &OnAllHosts) -> String {
+    let mut rows = table::table(&[&["HOST"][..], &FATES[..]].concat());
+    let hosts = all.hosts.iter().map(|host| (host.host.as_str(), &host.shadow));
+    for (host, counts) in std::iter::once(("all", &all.shadow)).chain(hosts) {
+        let fates = counts.as_ref().map(fates).unwrap_or_default();
+        rows.add_row(std::iter::once(host.to_owned()).chain(fates).collect::<Vec<_>>());
     }
-    if !shadow.differences.is_empty() {
-        let withheld = if shadow.payload_withheld { "; headers and bodies need the role `operate`" } else { "" };
-        text += &format!("\nthe last differences, the latest first{withheld}:\n");
+    table::rendered(&rows)
+}
+
+/// The last differences on the other hosts of a cluster, the latest first.
+fn differences_elsewhere(all: &OnAllHosts, asked: Option<&str>) -> String {
+    let others = all.hosts.iter().filter(|host| Some(host.host.as_str()) != asked);
+    let mut found: Vec<_> = others.flat_map(|host| host.differences.iter().map(|one| (&host.host, one))).collect();
+    if found.is_empty() {
+        return String::new();
     }
-    text + &shadow.differences.iter().map(difference).collect::<String>()
+    found.sort_by(|(_, one), (_, other)| other.at.cmp(&one.at));
+    let mut text = "\nthe last differences on other hosts, which show what the messages and outputs were:\n".to_owned();
+    for (host, one) in found {
+        let cut = |text: &str| table::cut(text, 120);
+        let (at, id, subject, told) = (cut(&one.at), cut(&one.message_id), cut(&one.subject), cut(&one.told));
+        text += &format!("{}: {at} {subject} {id}: {told}\n", cut(host));
+    }
+    text
 }
 
 fn difference(one: &DifferenceView) -> String {
@@ -223,9 +276,10 @@ fn part(count: u64, of: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::report::DifferenceLine;
     use crate::deploy::report::{HostSides, Tally, WouldSendView};
     use crate::registry::Digest;
-    use crate::telemetry::{ShadowCounts, VersionCounts};
+    use crate::telemetry::VersionCounts;
 
     fn side(version: u64, messages: u64, failures: u64) -> SideView {
         SideView {
@@ -268,13 +322,22 @@ mod tests {
             stable      7        19,000    0       24 (0.1%)  19,000  12 (0.1%)  19,001  40.0 us  2.00 ms  8,123
             candidate   8        1,000     0       3 (0.3%)   1,000   1 (0.1%)   1,001   40.0 us  2.00 ms  8,123
         "]]
-        .assert_eq(&shown(&view));
+        .assert_eq(&shown(&view, None));
         let tally = |messages, failures| Tally { messages, failures, ended: messages, ..Tally::default() };
-        let sides = |host: &str, stable, candidate| HostSides { host: host.to_owned(), stable, candidate };
+        let sides = |host: &str, stable, candidate| HostSides {
+            host: host.to_owned(),
+            stable,
+            candidate,
+            shadow: None,
+            differences: Vec::new(),
+        };
         let view = RolloutView {
             cluster: Some(OnAllHosts {
                 stable: tally(39_000, 48),
                 candidate: tally(2000, 6),
+                shadow: None,
+                trying: vec!["a".to_owned(), "b".to_owned()],
+                not_yet: vec!["c".to_owned()],
                 hosts: vec![
                     sides("a", tally(19_000, 24), tally(1000, 3)),
                     sides("b", tally(20_000, 24), tally(1000, 3)),
@@ -282,10 +345,11 @@ mod tests {
             }),
             ..view
         };
-        let text = shown(&view);
-        let (_, hosts) = text.split_once("HOST").unwrap_or_default();
+        let text = shown(&view, Some("a"));
+        let (_, hosts) = text.split_once("\n\n2 of 3").unwrap_or_default();
         expect_test::expect![[r"
-              VERSION  MESSAGES  FAULTS  FAILED     ENDED   DEAD
+             hosts that are there try it; not yet: c
+            HOST  VERSION  MESSAGES  FAULTS  FAILED     ENDED   DEAD
             all   7        39,000    0       48 (0.1%)  39,000  0
             all   8        2,000     0       6 (0.3%)   2,000   0
             a     7        19,000    0       24 (0.1%)  19,000  0
@@ -388,12 +452,12 @@ mod tests {
                 and 1 more
               shadow: handler-rejected in 40.0 us, 8,123 fuel: no: too late
         "#]]
-        .assert_eq(&shown(&view));
+        .assert_eq(&shown(&view, None));
         view.shadow.iter_mut().for_each(ShadowView::withhold_payload);
         assert!(view.shadow.as_ref().is_some_and(|shadow| shadow.differences.len() == 2));
         let json = serde_json::to_string(&view).unwrap_or_default();
         for secret in ["body!", "120 cents", "Kind", "31m", "0123456789abcdef"] {
-            assert!(!json.contains(secret) && !shown(&view).contains(secret), "{secret}: {json}");
+            assert!(!json.contains(secret) && !shown(&view, None).contains(secret), "{secret}: {json}");
         }
         expect_test::expect![[r#"
              differences, the latest first; headers and bodies need the role `operate`:
@@ -410,6 +474,60 @@ mod tests {
                 and 1 more
               shadow: handler-rejected in 40.0 us, 8,123 fuel: no: too late
         "#]]
-        .assert_eq(shown(&view).split_once("the last").map_or("", |(_, rest)| rest));
+        .assert_eq(shown(&view, None).split_once("the last").map_or("", |(_, rest)| rest));
+    }
+
+    #[test]
+    fn a_shadow_in_a_cluster_is_shown_with_each_host_and_what_differs_there() {
+        let mut view = shadow();
+        let counts =
+            |same, different| ShadowCounts { same, different, by_outputs: different, ..ShadowCounts::default() };
+        let line = |at: &str, id: &str| DifferenceLine {
+            at: format!("2026-01-01T00:00:0{at}.000Z"),
+            subscription: "orders".to_owned(),
+            message_id: id.to_owned(),
+            subject: "in.x".to_owned(),
+            by: "outputs".to_owned(),
+            told: "output 1 would have had\nanother body".to_owned(),
+        };
+        let host = |host: &str, counts, differences| HostSides {
+            host: host.to_owned(),
+            stable: Tally::default(),
+            candidate: Tally::default(),
+            shadow: Some(counts),
+            differences,
+        };
+        view.cluster = Some(OnAllHosts {
+            stable: Tally::default(),
+            candidate: Tally::default(),
+            shadow: Some(counts(1_500, 5)),
+            trying: vec!["a".to_owned(), "b".to_owned(), "c".to_owned()],
+            not_yet: Vec::new(),
+            hosts: vec![
+                host("a", counts(998, 2), vec![line("1", "m-7")]),
+                host("b", counts(500, 2), vec![line("4", "m-9"), line("2", "m-8")]),
+                host("c", counts(2, 1), vec![line("3", "m-3")]),
+            ],
+        });
+        let text = shown(&view, Some("a"));
+        let (_, hosts) = text.split_once("\n\n3 of 3").unwrap_or_default();
+        let (hosts, _) = hosts.split_once("\n  message").unwrap_or_default();
+        expect_test::expect![[r#"
+             hosts that are there try it
+            HOST  SAME           DIFFERENT  BY FAULT  BY OUTCOME  BY OUTPUTS  DROPPED  UNFINISHED
+            all   1,500 (99.7%)  5 (0.3%)   0         0           5           0        0
+            a     998 (99.8%)    2 (0.2%)   0         0           2           0        0
+            b     500 (99.6%)    2 (0.4%)   0         0           2           0        0
+            c     2 (66.7%)      1 (33.3%)  0         0           1           0        0
+            it ends by itself at 2026-01-01T00:10:00.000Z
+
+            the last differences on other hosts, which show what the messages and outputs were:
+            b: 2026-01-01T00:00:04.000Z in.x m-9: output 1 would have had another body
+            c: 2026-01-01T00:00:03.000Z in.x m-3: output 1 would have had another body
+            b: 2026-01-01T00:00:02.000Z in.x m-8: output 1 would have had another body
+
+            the last differences on a, the latest first:
+            2026-01-01T00:00:01.000Z in.x m-7: output 1 would have had another body"#]]
+        .assert_eq(hosts);
     }
 }

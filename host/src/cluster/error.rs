@@ -59,12 +59,6 @@ pub enum ClusterError {
         /// Why.
         source: Box<RegistryError>,
     },
-    /// Shadows are not run in a cluster.
-    #[error(
-        "a shadow cannot be run in a cluster yet: each host would compare by its own messages alone; try it as a canary, or \
-         on a host that is in no cluster"
-    )]
-    NoShadow,
     /// What runs here is not what is to run: a version would be tried beside another one than on the other hosts.
     #[error(
         "this host does not run version {number} of handler `{handler}`, which is to run in the cluster: begin on a host that \
@@ -116,8 +110,10 @@ impl First {
             What::Deployed | What::RolledBack | What::Brought | What::Promoted => {
                 format!("made version {number} of handler `{handler}` the active one")
             }
-            What::CanaryStarted => format!("began to try version {number} of handler `{handler}`"),
-            What::Aborted => {
+            What::CanaryStarted | What::ShadowStarted => {
+                format!("began to try version {number} of handler `{handler}`")
+            }
+            What::Aborted | What::Ended => {
                 format!("ended the trial of a version of handler `{handler}`, so that {number} runs alone")
             }
         }
@@ -144,7 +140,6 @@ impl ClusterError {
             Self::Record { .. } => "record-unreadable",
             Self::Copy { .. } => "module-damaged",
             Self::NotRecorded { .. } => "not-recorded",
-            Self::NoShadow => "no-shadow-in-cluster",
             Self::NotCurrent { .. } => "not-current",
         }
     }
@@ -161,7 +156,7 @@ impl ClusterError {
         match self {
             Self::Bucket(_) | Self::Unconfirmed { .. } | Self::Copy { .. } | Self::NotRecorded { .. } => true,
             Self::Conflict(_) | Self::Removed { .. } => true,
-            Self::Record { .. } | Self::NoShadow | Self::NotCurrent { .. } => false,
+            Self::Record { .. } | Self::NotCurrent { .. } => false,
         }
     }
 }

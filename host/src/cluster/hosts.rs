@@ -54,6 +54,15 @@ struct Wanted {
     tries: Option<u64>,
 }
 
+/// Who takes part in a rollout, of the hosts that are there and have the handler; by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Those that try the version.
+    pub(crate) trying: Vec<String>,
+    /// Those that have not begun to.
+    pub(crate) not_yet: Vec<String>,
+}
+
 impl Hosts {
     /// What is to run of a handler is this now.
     pub(crate) fn wanted(&self, handler: &str, desired: Option<&Desired>) {
@@ -150,15 +159,32 @@ impl Hosts {
         counts.filter(|(_, counts)| counts.are_of(version, beside)).collect()
     }
 
+    /// Who takes part in the rollout of a version that this host tries, as far as the others have said it.
+    pub(crate) fn part(&self, me: &Member, handler: &str, version: u64) -> Part {
+        let state = self.lock();
+        let now = state.now();
+        let mut part = Part::default();
+        for (name, (word, at)) in &state.words {
+            let is_there = presence(word.stopped, silent_for(now, *at)) == Presence::Here;
+            // A host whose configuration does not have the handler has no part in it.
+            let Some(on) = word.handlers.get(handler).filter(|_| is_there && *name != me.host) else { continue };
+            let to = if on.tries == Some(version) { &mut part.trying } else { &mut part.not_yet };
+            to.push(name.clone());
+        }
+        part.trying.push(me.host.clone());
+        part.trying.sort();
+        part
+    }
+
     /// The server's clock; `None`: it was not seen yet.
     pub(crate) fn now(&self) -> Option<SystemTime> {
-        self.lock().clock.map(|(at, seen)| at + seen.elapsed())
+        self.lock().now()
     }
 
     /// All that is known, as it is shown.
     pub(crate) fn view(&self, me: &Member) -> ClusterView {
         let state = self.lock();
-        let now = state.clock.map(|(at, seen)| at + seen.elapsed());
+        let now = state.now();
         let mut hosts: Vec<HostView> = state
             .words
             .iter()
@@ -182,6 +208,12 @@ impl Hosts {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Changed in steps that cannot panic: it is whole even if a holder died.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn now(&self) -> Option<SystemTime> {
+        self.clock.map(|(at, seen)| at + seen.elapsed())
     }
 }
 
@@ -276,11 +308,47 @@ mod tests {
         assert_eq!((on.standing, on.tries, on.wants), (Standing::Taking, tried, Some(3)));
         let plan = RolloutPlan::Canary { share: Share::ALL, promote_after: None };
         let change = Changed::now(What::CanaryStarted, "ann", "a");
-        hosts.wanted("h", Some(&next.tried(&new("d"), None, &plan, 3, change)));
+        hosts.wanted("h", Some(&next.tried(&new("d"), None, &plan, 3, SystemTime::UNIX_EPOCH, change)));
         let on = hosts.standing("h", runs(&next), None);
         assert_eq!((on.standing, on.version, on.wants), (Standing::Taking, Some(3), tried));
         assert_eq!(hosts.standing("h", runs(&next), tried).standing, Standing::Current);
         assert_eq!(hosts.standing("h", runs(&first), None).wants, Some(3));
+    }
+
+    #[test]
+    fn who_takes_part_is_told_by_those_who_are_there_and_have_the_handler() {
+        let (hosts, one) = (Hosts::default(), me("one", "1"));
+        let on = |tries| OnHost {
+            version: Some(1),
+            digest: None,
+            tries,
+            standing: Standing::Current,
+            wants: None,
+            why: None,
+        };
+        let say = |name: &str, handler: &str, tries, stopped, at: u64| {
+            let handlers = BTreeMap::from([(handler.to_owned(), on(tries))]);
+            let word = Word { stopped, ..Word::of(&me(name, name), handlers, BTreeMap::new()) };
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
+            hosts.heard(&one, &bucket::Changed { key: name.to_owned(), value: Some(word.to_json().into()), at });
+        };
+        let part = || {
+            let Part { trying, not_yet } = hosts.part(&one, "h", 2);
+            (trying.join(" "), not_yet.join(" "))
+        };
+        assert_eq!(part(), ("one".to_owned(), String::new()), "it tries it, whether or not it hears itself");
+        say("one", "h", None, false, 1_000);
+        say("stopped", "h", None, true, 1_000);
+        say("another", "h", Some(2), false, 1_000);
+        say("other-handlers", "g", None, false, 1_000);
+        say("late", "h", None, false, 1_000);
+        say("before", "h", Some(1), false, 1_000);
+        assert_eq!(part(), ("another one".to_owned(), "before late".to_owned()));
+        say("late", "h", Some(2), false, 1_010);
+        assert_eq!(part(), ("another late one".to_owned(), "before".to_owned()));
+        // What says nothing any more is not there.
+        say("one", "h", Some(2), false, 1_020);
+        assert_eq!(part(), ("late one".to_owned(), String::new()));
     }
 
     #[test]
@@ -291,6 +359,8 @@ mod tests {
             beside: 1,
             stable: Evidence::default(),
             candidate: Evidence { sampled, ..Evidence::default() },
+            shadow: None,
+            differences: Vec::new(),
         };
         let say = |by: &Member, counts: Counts, at: u64| {
             let word = Word::of(by, BTreeMap::new(), BTreeMap::from([("h".to_owned(), counts)]));

@@ -5,8 +5,9 @@
 //! every other host:       sees that it changed -> module from the object store, verified -> every step there -> there
 //! ```
 //!
-//! A version that is tried is a part of what is to run: each host tries it on the same messages, says what both versions came
-//! to there, and adds up what all say. Whoever sees enough ends it by a change like every other.
+//! A version that is tried is a part of what is to run: each host tries it on its messages of the same share, says what both
+//! versions came to there, and adds up what all say. Whoever sees enough, or sees that a shadow has had its time, ends it by a
+//! change like every other.
 //!
 //! Invariants:
 //! - What is to run ([`record::Desired`]) changes by compare-and-set alone: of two who change it at once one is told who was
@@ -17,7 +18,7 @@
 //! - While NATS is away every host goes on with what it runs; nothing is deployed until it is back.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -35,9 +36,10 @@ pub mod report;
 mod word;
 
 pub use counts::Counts;
+pub(crate) use counts::{DIFFERENCES, DIFFERENCES_OF_ALL};
 pub use decide::{Next, next};
 pub use error::{ClusterError, CopyError, First};
-pub(crate) use hosts::{COUNTS_EVERY, SAYS_AT_MOST_EVERY, SAYS_EVERY};
+pub(crate) use hosts::{COUNTS_EVERY, Part, SAYS_AT_MOST_EVERY, SAYS_EVERY};
 pub use identity::IdentityError;
 pub use word::Word;
 
@@ -111,6 +113,11 @@ impl Cluster {
     /// What is known of all hosts.
     pub(crate) const fn hosts(&self) -> &Hosts {
         &self.hosts
+    }
+
+    /// The time that all hosts go by: the server's clock, or this host's own while that is not known.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.hosts.now().unwrap_or_else(SystemTime::now)
     }
 
     /// Waits until the cluster can be asked, at most so long.

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::ClusterError;
-use crate::registry::{Digest, NewVersion, RolloutRecord, Settings, VersionRecord, forgotten};
+use crate::registry::{Digest, Event, NewVersion, RolloutRecord, Settings, VersionRecord, forgotten};
 use crate::signature::Signature;
 
 mod rollout;
@@ -98,10 +98,14 @@ pub enum What {
     Brought,
     /// A version is tried on a share of the messages.
     CanaryStarted,
+    /// A version sees copies of a share of the messages.
+    ShadowStarted,
     /// The version that was tried was made the active one.
     Promoted,
     /// The version that was tried is not tried any more.
     Aborted,
+    /// The version that was tried had its time, and is not tried any more.
+    Ended,
 }
 
 impl What {
@@ -112,9 +116,26 @@ impl What {
             Self::Deployed => "deployed",
             Self::RolledBack => "rolled back",
             Self::Brought => "brought",
-            Self::CanaryStarted => "begun",
+            Self::CanaryStarted | Self::ShadowStarted => "begun",
             Self::Promoted => "promoted",
             Self::Aborted => "aborted",
+            Self::Ended => "ended",
+        }
+    }
+
+    /// What a host notes of a version that is not tried any more by such a change.
+    #[must_use]
+    pub const fn ends_as(self) -> Event {
+        match self {
+            Self::Ended => Event::Ended,
+            Self::Aborted
+            // What takes its place, or begins when this host was away at its end.
+            | Self::Deployed
+            | Self::RolledBack
+            | Self::Brought
+            | Self::Promoted
+            | Self::CanaryStarted
+            | Self::ShadowStarted => Event::Aborted,
         }
     }
 }
@@ -236,7 +257,7 @@ impl Desired {
         let mut brought = Self { layout: LAYOUT, active, next, versions, rollout: None, change };
         // One whose module is gone was not brought, and is not tried any more.
         let rollout = rollout.filter(|rollout| brought.version(rollout.number).is_some());
-        brought.rollout = rollout.and_then(DesiredRollout::brought);
+        brought.rollout = rollout.map(DesiredRollout::of);
         brought.active_version().is_some().then_some(brought)
     }
 

@@ -82,6 +82,23 @@ pub enum Standing {
     Waiting,
 }
 
+/// A message on which a shadow and the active version differ, in short: without what the message and the outputs are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DifferenceLine {
+    /// When it was seen, by that host's clock.
+    pub at: String,
+    /// The subscription that received the message.
+    pub subscription: String,
+    /// The message's id; cut to 200 characters.
+    pub message_id: String,
+    /// Its subject; cut to 200 characters.
+    pub subject: String,
+    /// By what they differ: `fault`, `outcome` or `outputs`.
+    pub by: String,
+    /// How, on one line; cut to 200 characters.
+    pub told: String,
+}
+
 impl Standing {
     /// The name.
     #[must_use]

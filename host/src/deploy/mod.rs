@@ -49,7 +49,7 @@ use crate::telemetry::Metrics;
 pub use change::{Change, Deployed, Outlook};
 use entry::{Entry, Loaded};
 pub use error::DeployError;
-use report::{HandlerSummary, HandlerView, RolledBack};
+use report::{HandlerSummary, HandlerView, OnAllHosts, RolledBack};
 pub use upload::Upload;
 pub use witness::Witness;
 
@@ -253,6 +253,7 @@ impl Deployments {
             let mut summary = view::summary(entry, record, &signers);
             if let Some(rollout) = &mut summary.rollout {
                 self.shown_on_all_hosts(entry, rollout);
+                rollout.cluster.iter_mut().for_each(OnAllHosts::in_short);
             }
             shown.push(summary);
         }

@@ -39,7 +39,7 @@ impl Upload {
     pub fn tried(self, plan: RolloutPlan) -> Result<Self, DeployError> {
         rollout::check(&self.busy.entry, &plan)?;
         if let Some(basis) = &self.basis {
-            cluster::check_tried_in(&self.busy.entry, basis, &plan)?;
+            cluster::check_tried_in(&self.busy.entry, basis)?;
         }
         Ok(Self { plan: Some(plan), ..self })
     }

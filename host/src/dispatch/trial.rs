@@ -48,7 +48,7 @@ impl Trial {
     }
 
     /// It is over: a shadow takes no copies any more. What messages run on finishes there.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         match &self.way {
             Way::Canary => {}
             Way::Shadow(shadow) => shadow.end(),

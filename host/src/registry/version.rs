@@ -93,6 +93,8 @@ pub struct Followed {
     pub detail: String,
     /// The version that is not tried any more, where that is what happened: it is told also where it was never tried.
     pub ended: Option<u64>,
+    /// What its end is told as in the history, and that of what was tried until now.
+    pub ended_as: Event,
     /// Why what was tried until now is not tried any more, if it is not; for people.
     pub why_ended: String,
     /// What the configuration says of the handler, where that is to be noted with it.

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::side::MOST;
+
 /// What became of a copy of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CopyFate {
@@ -101,6 +103,22 @@ impl ShadowCounts {
     pub const fn compared(&self) -> u64 {
         self.same + self.different
     }
+
+    /// Adds what became of the copies on another host.
+    pub fn add(&mut self, other: &Self) {
+        let Self { same, different, by_fault, by_outcome, by_outputs, dropped, unfinished } = self;
+        let counts = [
+            (same, other.same),
+            (different, other.different),
+            (by_fault, other.by_fault),
+            (by_outcome, other.by_outcome),
+            (by_outputs, other.by_outputs),
+            (dropped, other.dropped),
+            (unfinished, other.unfinished),
+        ];
+        // What others say may be anything.
+        counts.into_iter().for_each(|(to, count)| *to = to.saturating_add(count).min(MOST));
+    }
 }
 
 #[cfg(test)]
@@ -117,5 +135,10 @@ mod tests {
         let counts = figures.counts();
         assert_eq!((counts.same, counts.by_fault, counts.by_outcome, counts.by_outputs), (1, 2, 3, 4));
         assert_eq!((counts.different, counts.compared(), counts.dropped, counts.unfinished), (9, 10, 5, 6));
+        let (mut sum, one) = (counts, ShadowCounts { by_outputs: 1, different: 1, ..ShadowCounts::default() });
+        sum.add(&one);
+        assert_eq!(sum, ShadowCounts { by_outputs: 5, different: 10, ..counts });
+        sum.add(&ShadowCounts { same: u64::MAX, ..one });
+        assert_eq!((sum.same, sum.compared()), (MOST, MOST + 11), "whatever a host says");
     }
 }

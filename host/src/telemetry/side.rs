@@ -131,7 +131,7 @@ impl Evidence {
 }
 
 /// More messages than anybody counts: sums of a few of these are still numbers.
-const MOST: u64 = 1 << 53;
+pub(super) const MOST: u64 = 1 << 53;
 
 /// Buckets as pairs of a bucket and its count: most are empty.
 mod sparse {

@@ -53,7 +53,7 @@ const MESSAGES: [(&str, &str); 14] = [
 ];
 
 /// Of handlers and their versions.
-const HANDLERS: [(&str, &str); 18] = [
+const HANDLERS: [(&str, &str); 17] = [
     ("no-handlers-here", "no handlers run here: this listener serves queues alone"),
     ("no-such-handler", "the configuration has no such handler"),
     ("no-such-version", "the handler has no such version, or not any more"),
@@ -70,7 +70,6 @@ const HANDLERS: [(&str, &str); 18] = [
     ("unconfirmed", "NATS did not confirm the change: whether it was made is shown when it is back"),
     ("record-unreadable", "what the cluster has of the handler cannot be read"),
     ("not-recorded", "the cluster has the version, and this host could not record it; it tries again by itself"),
-    ("no-shadow-in-cluster", "shadows are not run in a cluster"),
     ("not-current", "this host does not run what is to run in the cluster, and so tries nothing beside it"),
 ];
 

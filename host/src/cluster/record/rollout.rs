@@ -1,6 +1,6 @@
 //! A version that is tried on every host, as a part of what is to run of a handler. Pure.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,14 +16,17 @@ pub struct DesiredRollout {
     pub version: u64,
     /// How.
     pub kind: Kind,
-    /// Which messages run on it: the same on every host, for that follows from their ids.
+    /// Which messages it gets: the same on every host, for that follows from their ids.
     pub share: Share,
-    /// How long until it is made the active version by itself, in milliseconds; nothing: never.
+    /// How long until a canary is made the active version by itself, in milliseconds; nothing: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promote_after_ms: Option<u64>,
+    /// How long until a shadow ends by itself, in milliseconds; nothing: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_after_ms: Option<u64>,
     /// Who began it.
     pub started_by: String,
-    /// When, by the clock of the host that it was begun on.
+    /// When, by the server's clock, as far as the host knew it that it was begun on.
     pub started_at: String,
 }
 
@@ -33,6 +36,8 @@ pub struct DesiredRollout {
 pub enum Kind {
     /// A share of the messages runs on it instead of on the active version.
     Canary,
+    /// Each host runs copies of its own messages of a share on it, with no effect.
+    Shadow,
 }
 
 impl Kind {
@@ -41,35 +46,38 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Canary => "canary",
+            Self::Shadow => "shadow",
         }
     }
 }
 
 impl DesiredRollout {
-    /// `None`: it is one that only a host by itself has.
-    fn of(version: u64, plan: &RolloutPlan, change: &Changed) -> Option<Self> {
-        let (kind, promote_after) = match plan {
-            RolloutPlan::Canary { promote_after, .. } => (Kind::Canary, *promote_after),
-            RolloutPlan::Shadow { .. } => return None,
+    /// What a host tries, or tried before it was in the cluster.
+    pub(super) fn of(record: &RolloutRecord) -> Self {
+        let RolloutRecord { number, plan, started_at, started_by } = record;
+        let (kind, promote_after, ends_after) = match plan {
+            RolloutPlan::Canary { promote_after, .. } => (Kind::Canary, *promote_after, None),
+            RolloutPlan::Shadow { ends_after, .. } => (Kind::Shadow, None, *ends_after),
         };
-        let promote_after_ms = promote_after.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-        let (started_by, started_at) = (change.by.clone(), change.at.clone());
-        Some(Self { version, kind, share: plan.share(), promote_after_ms, started_by, started_at })
-    }
-
-    /// What a host tried before it was in the cluster.
-    pub(super) fn brought(record: &RolloutRecord) -> Option<Self> {
-        let (started_by, started_at) = (record.started_by.clone(), super::spelled(record.started_at));
-        let change = Changed { by: started_by, at: started_at, ..Changed::now(super::What::Brought, "", "") };
-        Self::of(record.number, &record.plan, &change)
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            version: *number,
+            kind,
+            share: plan.share(),
+            promote_after_ms: promote_after.map(ms),
+            ends_after_ms: ends_after.map(ms),
+            started_by: started_by.clone(),
+            started_at: super::spelled(*started_at),
+        }
     }
 
     /// As a host records it.
     #[must_use]
     pub fn record(&self) -> RolloutRecord {
-        let promote_after = self.promote_after_ms.map(Duration::from_millis);
+        let time = |ms: Option<u64>| ms.map(Duration::from_millis);
         let plan = match self.kind {
-            Kind::Canary => RolloutPlan::Canary { share: self.share, promote_after },
+            Kind::Canary => RolloutPlan::Canary { share: self.share, promote_after: time(self.promote_after_ms) },
+            Kind::Shadow => RolloutPlan::Shadow { share: self.share, ends_after: time(self.ends_after_ms) },
         };
         let (number, started_by) = (self.version, self.started_by.clone());
         RolloutRecord { number, plan, started_at: read(&self.started_at), started_by }
@@ -77,7 +85,7 @@ impl DesiredRollout {
 }
 
 impl Desired {
-    /// With another version that is tried beside the active one.
+    /// With another version that is tried beside the active one, from a time on by the server's clock.
     #[must_use]
     pub fn tried(
         &self,
@@ -85,9 +93,11 @@ impl Desired {
         signature: Option<&Signature>,
         plan: &RolloutPlan,
         keep: usize,
+        started_at: SystemTime,
         change: Changed,
     ) -> Self {
-        let rollout = DesiredRollout::of(self.next, plan, &change);
+        let record = RolloutRecord { number: self.next, plan: *plan, started_at, started_by: change.by.clone() };
+        let rollout = Some(DesiredRollout::of(&record));
         let versions = add(Some(self), new, signature, &[self.active, self.next], keep, &change);
         Self { layout: self.layout, active: self.active, next: self.next + 1, versions, rollout, change }
     }
@@ -101,7 +111,7 @@ impl Desired {
 
     /// Without the rollout: the active version stays; `None`: there is none.
     #[must_use]
-    pub fn aborted(&self, change: Changed) -> Option<Self> {
+    pub fn ended(&self, change: Changed) -> Option<Self> {
         let ended = Some(self.rollout.as_ref()?.version);
         Some(Self { rollout: None, change: Changed { ended, ..change }, ..self.clone() })
     }
@@ -114,9 +124,15 @@ mod tests {
     use super::super::tests::{deployed, new};
     use super::*;
 
+    const BEGUN: Duration = Duration::from_secs(1_700_000_000);
+
+    fn canary() -> RolloutPlan {
+        RolloutPlan::Canary { share: "5%".parse().unwrap(), promote_after: Some(Duration::from_secs(600)) }
+    }
+
     fn tried(before: &Desired, module: &str) -> Desired {
-        let plan = RolloutPlan::Canary { share: "5%".parse().unwrap(), promote_after: Some(Duration::from_secs(600)) };
-        before.tried(&new(module), None, &plan, 3, Changed::now(What::CanaryStarted, "ann", "a"))
+        let (at, change) = (SystemTime::UNIX_EPOCH + BEGUN, Changed::now(What::CanaryStarted, "ann", "a"));
+        before.tried(&new(module), None, &canary(), 3, at, change)
     }
 
     fn numbers(desired: &Desired) -> Vec<u64> {
@@ -130,17 +146,15 @@ mod tests {
         assert_eq!(on.version(2).unwrap().activated_at, None);
         let record = on.rollout.as_ref().unwrap().record();
         assert_eq!((record.number, record.started_by.as_str()), (2, "ann"));
-        assert_eq!(DesiredRollout::brought(&record), on.rollout);
-        let plan = RolloutPlan::Shadow { share: Share::ALL, ends_after: None };
-        assert_eq!(DesiredRollout::brought(&RolloutRecord { plan, ..record }), None);
+        assert_eq!(Some(DesiredRollout::of(&record)), on.rollout);
         let promoted = on.promoted(Changed::now(What::Promoted, "bob", "b")).unwrap();
         assert_eq!((promoted.active, promoted.rollout.clone(), numbers(&promoted)), (2, None, vec![2, 1]));
         assert_eq!(promoted.previous().unwrap().number, 1);
         assert!(promoted.version(2).unwrap().activated_at.is_some());
-        let aborted = on.aborted(Changed::now(What::Aborted, "bob", "b")).unwrap();
+        let aborted = on.ended(Changed::now(What::Aborted, "bob", "b")).unwrap();
         assert_eq!((aborted.active, aborted.next, aborted.rollout.clone()), (1, 3, None));
         assert_eq!((aborted.change.ended, promoted.change.ended), (Some(2), None));
-        assert_eq!((aborted.promoted(on.change.clone()), aborted.aborted(on.change.clone())), (None, None));
+        assert_eq!((aborted.promoted(on.change.clone()), aborted.ended(on.change.clone())), (None, None));
         // What a configuration deploys meanwhile takes its place.
         assert_eq!(deployed(Some(&on), "c").rollout, None);
     }
@@ -149,16 +163,34 @@ mod tests {
     fn what_is_tried_is_kept_and_so_is_the_active_one() {
         let mut on = deployed(None, "a");
         for module in ["b", "c", "d", "e"] {
-            on = tried(&on, module).aborted(on.change.clone()).unwrap();
+            on = tried(&on, module).ended(on.change.clone()).unwrap();
         }
         assert_eq!(numbers(&on), [5, 4, 3, 1]);
         assert_eq!(numbers(&tried(&on, "f")), [6, 5, 4, 1]);
     }
 
     #[test]
-    fn it_comes_back_as_it_was_and_what_does_not_fit_is_refused() {
+    fn each_way_to_try_a_version_is_the_same_on_every_host() {
+        let share = "0.25%".parse().unwrap();
+        let plans = [
+            canary(),
+            RolloutPlan::Canary { share, promote_after: None },
+            RolloutPlan::Shadow { share: Share::ALL, ends_after: Some(Duration::from_millis(1_500)) },
+            RolloutPlan::Shadow { share, ends_after: None },
+        ];
+        for plan in plans {
+            let (at, change) = (SystemTime::UNIX_EPOCH + BEGUN, Changed::now(What::ShadowStarted, "ann", "a"));
+            let on = deployed(None, "a").tried(&new("b"), None, &plan, 3, at, change);
+            let read = Desired::read("h", &on.to_json()).unwrap();
+            assert_eq!(read, on);
+            let record = read.rollout.unwrap().record();
+            assert_eq!(record, RolloutRecord { number: 2, plan, started_at: at, started_by: "ann".to_owned() });
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
         let on = tried(&deployed(None, "a"), "b");
-        assert_eq!(Desired::read("h", &on.to_json()).unwrap(), on);
         let text = String::from_utf8(on.to_json()).unwrap();
         let rows = [
             (

@@ -99,8 +99,8 @@ impl Deployments {
             on
         };
         let handlers = self.handlers.load();
-        let counts = handlers.iter().filter_map(|(name, entry)| Some((name.clone(), Self::counts(entry)?))).collect();
-        Word::of(cluster.me(), handlers.iter().map(|(name, entry)| (name.clone(), on(entry))).collect(), counts)
+        let handlers = handlers.iter().map(|(name, entry)| (name.clone(), on(entry))).collect();
+        Word::of(cluster.me(), handlers, self.counts())
     }
 }
 

@@ -15,6 +15,7 @@ mod member;
 mod reconcile;
 mod rollout;
 mod share;
+mod together;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -54,12 +55,15 @@ impl Deployments {
         let (before, signature) = (basis.desired.as_ref(), signature.as_ref());
         let keep = self.keep_versions.load(Ordering::Relaxed);
         let desired = match plan {
-            Some(RolloutPlan::Shadow { .. }) => return Err(ClusterError::NoShadow.into()),
             None => Desired::deployed(before, new, signature, keep, change(What::Deployed)),
-            Some(plan @ RolloutPlan::Canary { .. }) => {
+            Some(plan) => {
                 let before = before.ok_or_else(|| ClusterError::Removed { handler: new.handler.clone() })?;
                 let why = format!("{} of the messages; {}", plan.share(), new.source);
-                before.tried(new, signature, plan, keep, change(What::CanaryStarted).because(&why))
+                let what = match plan {
+                    RolloutPlan::Canary { .. } => What::CanaryStarted,
+                    RolloutPlan::Shadow { .. } => What::ShadowStarted,
+                };
+                before.tried(new, signature, plan, keep, cluster.now(), change(what).because(&why))
             }
         };
         cluster.change(&new.handler, basis, &desired).await?;
@@ -81,15 +85,19 @@ impl Deployments {
             What::Deployed if is_ours => Event::Deployed,
             What::RolledBack if is_ours => Event::RolledBack,
             What::Promoted => Event::Promoted,
-            What::Deployed | What::RolledBack | What::Brought | What::CanaryStarted | What::Aborted => Event::Followed,
+            What::Deployed | What::RolledBack | What::Brought => Event::Followed,
+            What::CanaryStarted | What::ShadowStarted | What::Aborted | What::Ended => Event::Followed,
         };
         let colon = if change.why.is_empty() { "" } else { ": " };
         let detail = format!("{} on host {}{colon}{}", change.what.name(), change.host, change.why);
         let why_ended = match change.what {
-            What::Aborted => detail.clone(),
-            What::Deployed | What::RolledBack | What::Brought | What::CanaryStarted | What::Promoted => {
-                format!("version {} was made the active one", desired.active)
-            }
+            What::Aborted | What::Ended => detail.clone(),
+            What::Deployed
+            | What::RolledBack
+            | What::Brought
+            | What::CanaryStarted
+            | What::ShadowStarted
+            | What::Promoted => format!("version {} was made the active one", desired.active),
         };
         let followed = Followed {
             name: handler.to_owned(),
@@ -102,6 +110,7 @@ impl Deployments {
             by: change.by.clone(),
             detail,
             ended: change.ended,
+            ended_as: change.what.ends_as(),
             why_ended,
             configured,
         };

@@ -11,7 +11,7 @@ use crate::deploy::entry::{Entry, Loaded, Terms};
 use crate::deploy::pipeline::{self, Checked, Uploaded};
 use crate::deploy::say::Say;
 use crate::deploy::{DeployError, Deployments, Provenance, check_granted};
-use crate::registry::{Digest, Event, RegistryError};
+use crate::registry::{Digest, RegistryError};
 
 /// Who deploys what others deployed.
 pub(in crate::deploy) const CLUSTER: &str = "cluster";
@@ -105,10 +105,11 @@ impl Deployments {
             != desired.rollout.as_ref().map(|rollout| rollout.version)
             && record.rollout.is_some();
         // That it ended is told here too where it was never tried.
+        let ended_as = desired.change.what.ends_as();
         let is_untold = match desired.change.ended {
             Some(ended) => {
                 let history = self.registry.history(handler, RECENT).await?;
-                !history.iter().any(|one| one.number == Some(ended) && one.event == Event::Aborted.name())
+                !history.iter().any(|one| one.number == Some(ended) && one.event == ended_as.name())
             }
             None => false,
         };

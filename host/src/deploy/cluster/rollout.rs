@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - It begins and ends by compare-and-set: of two who end it at once, and of two who begin one, one is told of the other.
+//! - A shadow that has had its time by the server's clock sees nothing more on any host, whoever ends it and whenever.
 //! - No host counts as one that tries it but those on which it has passed every step. A host on which it fails one ends it
 //!   for all, and says which host that is and why.
 
@@ -9,12 +10,11 @@ use std::sync::Arc;
 
 use super::Ready;
 use crate::cluster::record::{Changed, Desired, What};
-use crate::cluster::{Basis, Cluster, ClusterError, Counts};
+use crate::cluster::{Basis, Cluster, ClusterError};
 use crate::deploy::entry::Entry;
-use crate::deploy::report::{HostSides, OnAllHosts, RolloutView, Tally};
-use crate::deploy::rollout::{HOST, OnTrial, Sums};
+use crate::deploy::rollout::{HOST, OnTrial};
 use crate::deploy::{DeployError, Deployments, check_granted};
-use crate::registry::{Digest, RolloutPlan};
+use crate::registry::Digest;
 
 /// How a rollout ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,19 @@ pub(in crate::deploy) enum End {
     Promote,
     /// The active version stays.
     Abort,
+    /// The same, because a shadow has had its time.
+    Over,
+}
+
+impl End {
+    /// The word for it in the metrics and in the log.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Promote => "promoted",
+            Self::Abort => "aborted",
+            Self::Over => "ended",
+        }
+    }
 }
 
 /// Refuses what would change the versions of a handler while one is tried in the cluster.
@@ -36,12 +49,8 @@ pub(in crate::deploy) fn check_none_in(handler: &str, basis: &Basis) -> Result<(
     }
 }
 
-/// Refuses to begin a rollout beside another version than the one that is to run, and one that only a host by itself has.
-pub(in crate::deploy) fn check_tried_in(entry: &Entry, basis: &Basis, plan: &RolloutPlan) -> Result<(), DeployError> {
-    match plan {
-        RolloutPlan::Shadow { .. } => return Err(ClusterError::NoShadow.into()),
-        RolloutPlan::Canary { .. } => {}
-    }
+/// Refuses to begin a rollout beside another version than the one that is to run.
+pub(in crate::deploy) fn check_tried_in(entry: &Entry, basis: &Basis) -> Result<(), DeployError> {
     let runs = entry.active().map(|active| active.deployed.number);
     match basis.desired.as_ref().map(|desired| desired.active) {
         Some(number) if runs != Some(number) => {
@@ -58,8 +67,19 @@ pub(super) fn end_what_is_over(entry: &Entry, desired: &Desired) {
     if !is_tried(&on, desired) && on.record.number != desired.active {
         entry.end_trial();
         let (handler, version) = (&entry.name, on.record.number);
-        let Changed { by, host, why, .. } = &desired.change;
-        tracing::warn!(handler, version, by, host, why, "what was tried in the cluster is not tried any more");
+        let Changed { what, by, host, why, .. } = &desired.change;
+        match what {
+            What::Ended => tracing::info!(handler, version, by, host, why, "the shadow in the cluster had its time"),
+            What::Deployed
+            | What::RolledBack
+            | What::Brought
+            | What::CanaryStarted
+            | What::ShadowStarted
+            | What::Promoted
+            | What::Aborted => {
+                tracing::warn!(handler, version, by, host, why, "what was tried in the cluster is not tried any more");
+            }
+        }
     }
 }
 
@@ -107,6 +127,14 @@ impl Deployments {
         if entry.on_trial().is_some_and(|on| is_tried(&on, desired)) {
             return Ok(());
         }
+        if self.has_had_its_time(&rollout.record()) {
+            // No host that was there could end it.
+            let (number, why) = (Some(version.number), "it had its time");
+            return match Box::pin(self.end_in_cluster(cluster, entry, End::Over, number, HOST, Some(why))).await {
+                Ok(_) | Err(DeployError::NoRollout { .. }) => Ok(()),
+                Err(error) => Err(error),
+            };
+        }
         // Beside another version it would be compared with something else than elsewhere.
         if entry.active().is_none_or(|active| active.deployed.number != desired.active) {
             return Ok(());
@@ -121,7 +149,7 @@ impl Deployments {
                 let (host, why) = (&cluster.me().host, error.chain());
                 let why = format!("host `{host}` cannot run version {}: {why}", version.number);
                 let change = Changed::now(What::Aborted, HOST, host).because(&why);
-                let Some(after) = desired.aborted(change) else { return Ok(()) };
+                let Some(after) = desired.ended(change) else { return Ok(()) };
                 cluster.change(&entry.name, basis, &after).await?;
                 self.take_over(&entry.name, &after, false, None).await?;
                 self.count_end(entry, "aborted", HOST);
@@ -171,68 +199,26 @@ impl Deployments {
                 let Ready { loaded, .. } = self.ready(cluster, entry, version).await?;
                 (desired.promoted(change(What::Promoted)), Some(loaded))
             }
-            End::Abort => (desired.aborted(change(What::Aborted)), None),
+            End::Abort => (desired.ended(change(What::Aborted)), None),
+            End::Over => (desired.ended(change(What::Ended)), None),
         };
-        cluster.change(handler, &basis, &after.clone().ok_or_else(no_rollout)?).await?;
+        let after = after.ok_or_else(no_rollout)?;
+        cluster.change(handler, &basis, &after).await?;
         crate::failpoint::reached("proposed");
-        self.take_over(handler, &after.ok_or_else(no_rollout)?, false, None).await?;
+        self.take_over(handler, &after, false, None).await?;
         let tried = version.number;
+        crate::failpoint::reached(end.name());
         match loaded {
-            Some(loaded) => {
-                crate::failpoint::reached("promoted");
-                entry.switch(loaded);
-                self.count_end(entry, "promoted", by);
-                tracing::info!(handler, version = tried, by, why, "promoted on every host");
-            }
-            None => {
-                crate::failpoint::reached("aborted");
-                entry.end_trial();
-                self.count_end(entry, "aborted", by);
-                tracing::warn!(handler, version = tried, by, why, "aborted on every host");
-            }
+            Some(loaded) => entry.switch(loaded),
+            None => entry.end_trial(),
+        }
+        self.count_end(entry, end.name(), by);
+        match end {
+            End::Promote => tracing::info!(handler, version = tried, by, why, "promoted on every host"),
+            End::Abort => tracing::warn!(handler, version = tried, by, why, "aborted on every host"),
+            End::Over => tracing::info!(handler, version = tried, by, why, "the shadow had its time on every host"),
         }
         cluster.touch();
         Ok((desired.active, tried, version.digest.clone()))
-    }
-
-    /// What both versions came to on the other hosts, as far as they said it; by the hosts' names.
-    fn elsewhere(&self, entry: &Entry, on: &OnTrial, beside: u64) -> Vec<(String, Counts)> {
-        let Some(cluster) = &self.cluster else { return Vec::new() };
-        cluster.hosts().counts(cluster.me(), &entry.name, on.record.number, beside).into_iter().collect()
-    }
-
-    /// What this host says of a handler of which a version is tried here.
-    pub(super) fn counts(entry: &Entry) -> Option<Counts> {
-        let (on, active) = entry.on_trial().zip(entry.active())?;
-        let Sums { stable, candidate, .. } = on.sums();
-        Some(Counts { version: on.record.number, beside: active.deployed.number, stable, candidate })
-    }
-
-    /// Adds to what is shown of a rollout what it came to on all hosts.
-    pub(in crate::deploy) fn shown_on_all_hosts(&self, entry: &Entry, view: &mut RolloutView) {
-        let (Some(cluster), Some(on), Some(active)) = (&self.cluster, entry.on_trial(), entry.active()) else { return };
-        let others = self.elsewhere(entry, &on, active.deployed.number);
-        let sums = on.sums_with(others.iter().map(|(_, counts)| (&counts.stable, &counts.candidate)));
-        view.note = on.note(&sums);
-        let ours = on.sums();
-        let mut hosts = vec![HostSides {
-            host: cluster.me().host.clone(),
-            stable: Tally::of(&ours.stable),
-            candidate: Tally::of(&ours.candidate),
-        }];
-        hosts.extend(others.into_iter().map(|(host, counts)| HostSides {
-            host,
-            stable: Tally::of(&counts.stable),
-            candidate: Tally::of(&counts.candidate),
-        }));
-        hosts.sort_by(|one, other| one.host.cmp(&other.host));
-        let (stable, candidate) = (Tally::of(&sums.stable), Tally::of(&sums.candidate));
-        view.cluster = Some(OnAllHosts { stable, candidate, hosts });
-    }
-
-    /// What both versions came to on all hosts.
-    pub(in crate::deploy) fn sums(&self, entry: &Entry, on: &OnTrial, active: &crate::deploy::entry::Loaded) -> Sums {
-        let others = self.elsewhere(entry, on, active.deployed.number);
-        on.sums_with(others.iter().map(|(_, counts)| (&counts.stable, &counts.candidate)))
     }
 }

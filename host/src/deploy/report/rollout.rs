@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ShadowView;
+use crate::cluster::report::DifferenceLine;
 use crate::dispatch::Share;
 use crate::registry::Digest;
-use crate::telemetry::{Evidence, VersionCounts};
+use crate::telemetry::{Evidence, ShadowCounts, VersionCounts};
 
 /// The ways in which a version is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -74,15 +75,29 @@ pub struct RolloutView {
     pub cluster: Option<OnAllHosts>,
 }
 
-/// What both versions of a rollout came to on all hosts of a cluster. What is decided follows from these sums.
+/// What both versions of a rollout came to on all hosts of a cluster. What is decided of a canary follows from these sums.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OnAllHosts {
     /// The active version, on all hosts together.
     pub stable: Tally,
     /// The version that is tried, on all hosts together.
     pub candidate: Tally,
+    /// What became of the copies that a shadow was given, on all hosts together; nothing: it is a canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowCounts>,
+    /// The hosts that are there and try it, by name.
+    pub trying: Vec<String>,
+    /// Those that are there and have the handler, and have not begun to try it, by name.
+    pub not_yet: Vec<String>,
     /// Each host that tries it or did, by name; as it said last, within a second or so.
     pub hosts: Vec<HostSides>,
+}
+
+impl OnAllHosts {
+    /// The same without differences, for a list.
+    pub fn in_short(&mut self) {
+        self.hosts.iter_mut().for_each(|host| host.differences.clear());
+    }
 }
 
 /// What both versions came to on one host.
@@ -94,6 +109,13 @@ pub struct HostSides {
     pub stable: Tally,
     /// The version that is tried.
     pub candidate: Tally,
+    /// What became of the copies that a shadow was given there; nothing: it is a canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowCounts>,
+    /// The last messages on which the two differed there, the latest first; at most 4, and none in a list of handlers. That host
+    /// itself has more of them, with what the messages and the outputs were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<DifferenceLine>,
 }
 
 /// What one of the two versions came to. A message counts once, by its first delivery and by its end.

@@ -140,7 +140,12 @@ impl Deployments {
     pub(super) fn begin_trial(&self, entry: &Entry, loaded: Loaded, digest: Digest, record: RolloutRecord) {
         // Without an active version there is nothing that it could be tried beside, and nothing takes messages.
         if let Some(active) = entry.active() {
+            let is_over = self.has_had_its_time(&record);
             let (on, work) = OnTrial::new(loaded, digest, record, &active, &self.metrics);
+            if is_over {
+                // It ended while this host was away; that is recorded at the next look.
+                on.see_no_more();
+            }
             entry.begin_trial(on);
             if let Some(work) = work {
                 let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);

@@ -33,13 +33,15 @@ pub(super) fn summed_up(counts: &ShadowCounts) -> String {
     text
 }
 
-/// What it waits for, after that.
-pub(super) fn note(counts: &ShadowCounts, left: Option<Duration>) -> String {
+/// What it waits for, after that. `hosts`: on so many of a cluster.
+pub(super) fn note(counts: &ShadowCounts, hosts: u32, left: Option<Duration>) -> String {
     let waits = match left {
         None => "waits for `tidegate promote` or `tidegate abort`".to_owned(),
+        Some(Duration::ZERO) => "has had its time, and sees nothing more".to_owned(),
         Some(left) => format!("ends in {}", humantime::format_duration(Duration::from_secs(left.as_secs().max(1)))),
     };
-    format!("{}; {waits}", summed_up(counts))
+    let on = if hosts > 1 { format!(", on {hosts} hosts") } else { String::new() };
+    format!("{}{on}; {waits}", summed_up(counts))
 }
 
 #[cfg(test)]
@@ -68,10 +70,20 @@ mod tests {
             ShadowCounts { same: 995, different: 5, by_fault: 2, by_outputs: 3, dropped: 10, unfinished: 2, ..none };
         let one = ShadowCounts { different: 1, by_outcome: 1, ..none };
         let rows = [
-            (note(&none, None), "compared 0 messages, none differs; waits for `tidegate promote` or `tidegate abort`"),
-            (note(&one, Some(Duration::ZERO)), "compared 1 message, 1 differs (1 by outcome); ends in 1s"),
             (
-                note(&some, Some(Duration::from_millis(600_900))),
+                note(&none, 1, None),
+                "compared 0 messages, none differs; waits for `tidegate promote` or `tidegate abort`",
+            ),
+            (
+                note(&one, 1, Some(Duration::ZERO)),
+                "compared 1 message, 1 differs (1 by outcome); has had its time, and sees nothing more",
+            ),
+            (
+                note(&one, 3, Some(Duration::from_millis(1))),
+                "compared 1 message, 1 differs (1 by outcome), on 3 hosts; ends in 1s",
+            ),
+            (
+                note(&some, 1, Some(Duration::from_millis(600_900))),
                 "compared 1000 messages, 5 differ (2 by fault, 3 by outputs), 12 not; ends in 10m",
             ),
         ];

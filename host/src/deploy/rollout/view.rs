@@ -1,5 +1,8 @@
 //! What can be seen of a rollout.
 
+use std::sync::Arc;
+use std::time::SystemTime;
+
 use super::{OnTrial, Sums, shadow};
 use crate::deploy::entry::Loaded;
 use crate::deploy::report::{DidView, DifferenceView, Kind, Plan, RolloutView, ShadowView, SideView, WouldSendView};
@@ -31,7 +34,7 @@ impl OnTrial {
             digest: self.digest.clone(),
             started_at: spelled(self.record.started_at),
             started_by: self.record.started_by.clone(),
-            note: self.note(&self.sums()),
+            note: self.note(&self.sums(), SystemTime::now()),
             stable: side(active, &self.trial.stable),
             candidate: side(&self.loaded, &self.trial.tried),
             shadow: self.shadow_view(),
@@ -54,22 +57,27 @@ impl OnTrial {
 
     /// The last differences of a shadow, with headers and bodies.
     pub(in crate::deploy) fn differences(&self) -> Vec<DifferenceView> {
+        self.last_differences().iter().map(|one| difference(one)).collect()
+    }
+
+    /// The last differences of a shadow, the latest first.
+    pub(in crate::deploy) fn last_differences(&self) -> Vec<Arc<Difference>> {
         match &self.trial.way {
             Way::Canary => Vec::new(),
-            Way::Shadow(shadow) => shadow.books().last().iter().map(|one| difference(one)).collect(),
+            Way::Shadow(shadow) => shadow.books().last(),
         }
     }
 
     /// What both came to, on one line for the history.
     pub(in crate::deploy) fn told(&self, active: &Loaded, sums: &Sums) -> String {
-        if let Way::Shadow(shadow) = &self.trial.way {
-            return shadow::summed_up(&shadow.books().counts());
-        }
         let told = |loaded: &Loaded, evidence: &Evidence| {
             let number = loaded.deployed.number;
             format!("{} messages on version {number}, {} of them failed", evidence.sampled, evidence.failures)
         };
-        let both = format!("{}; {}", told(&self.loaded, &sums.candidate), told(active, &sums.stable));
+        let both = match &sums.shadow {
+            Some(counts) => shadow::summed_up(counts),
+            None => format!("{}; {}", told(&self.loaded, &sums.candidate), told(active, &sums.stable)),
+        };
         match sums.hosts {
             0 | 1 => both,
             hosts => format!("{both}; on {hosts} hosts"),

@@ -12,8 +12,7 @@ use crate::cluster::ClusterError;
 use crate::deploy::cluster::End;
 use crate::deploy::entry::{Entry, Loaded};
 use crate::deploy::{DeployError, Deployments};
-use crate::dispatch::Way;
-use crate::registry::RolloutPlan;
+use crate::registry::{RolloutPlan, RolloutRecord};
 
 /// Between two looks. A version that fails is noticed within this, and a look at which there is nothing new to see costs
 /// a microsecond.
@@ -72,6 +71,12 @@ pub(in crate::deploy) async fn watch(deployments: Weak<Deployments>, begun: Arc<
 }
 
 impl Deployments {
+    /// Whether it is a shadow that is over, by the clock that all hosts of a cluster go by.
+    pub(in crate::deploy) fn has_had_its_time(&self, record: &RolloutRecord) -> bool {
+        let now = self.cluster.as_ref().map_or_else(SystemTime::now, |cluster| cluster.now());
+        shadow::left(record.ends_at(), now).is_some_and(|left| left.is_zero())
+    }
+
     /// Whether a version is tried at all.
     async fn look_after_rollouts(&self) -> bool {
         let mut any = false;
@@ -97,15 +102,22 @@ impl Deployments {
                 let sums = self.sums(entry, on, active);
                 on.judged(&entry.name, active, promote_after, now, &sums)
             }
-            RolloutPlan::Shadow { .. } => on.timed(active),
+            RolloutPlan::Shadow { .. } => {
+                self.has_had_its_time(&on.record).then(|| (Due::End, on.timed(active, &self.sums(entry, on, active))))
+            }
         };
         let Some((due, why)) = due else { return Ok(()) };
+        if due == Due::End {
+            // Whether or not that can be recorded now.
+            on.see_no_more();
+        }
         // Somebody who ends it by hand has it; what was seen now is seen the next time too.
         let Ok(_busy) = entry.busy(HOST) else { return Ok(()) };
         if let Some(cluster) = &self.cluster {
             let end = match due {
                 Due::Promote => End::Promote,
-                Due::Abort | Due::End => End::Abort,
+                Due::Abort => End::Abort,
+                Due::End => End::Over,
             };
             let ended = self.end_in_cluster(cluster, entry, end, Some(on.record.number), HOST, Some(&why)).await;
             return match ended {
@@ -150,10 +162,14 @@ impl OnTrial {
         }
     }
 
-    /// What is due for a shadow, by the wall clock.
-    fn timed(&self, active: &Loaded) -> Option<(Due, String)> {
-        let left = shadow::left(self.record.ends_at(), SystemTime::now())?;
-        left.is_zero().then(|| (Due::End, format!("it had its time: {}", self.told(active, &self.sums()))))
+    /// Why a shadow ends that has had its time.
+    fn timed(&self, active: &Loaded, sums: &Sums) -> String {
+        format!("it had its time: {}", self.told(active, sums))
+    }
+
+    /// A shadow takes no copies any more, while its end is not recorded yet.
+    pub(super) fn see_no_more(&self) {
+        self.trial.end();
     }
 
     fn wait(&self, handler: &str, waits: Waits, looks: Looks) {
@@ -166,10 +182,9 @@ impl OnTrial {
     }
 
     /// What it waits for, in words.
-    pub(in crate::deploy) fn note(&self, sums: &Sums) -> String {
-        if let Way::Shadow(shadow) = &self.trial.way {
-            let left = shadow::left(self.record.ends_at(), SystemTime::now());
-            return shadow::note(&shadow.books().counts(), left);
+    pub(in crate::deploy) fn note(&self, sums: &Sums, now: SystemTime) -> String {
+        if let Some(counts) = &sums.shadow {
+            return shadow::note(counts, sums.hosts, shadow::left(self.record.ends_at(), now));
         }
         let waits = waits(&sums.stable, &sums.candidate, self.watched.since.elapsed(), self.record.plan.after());
         waits.map_or_else(|| "is about to be promoted".to_owned(), |waits| waits.to_string())

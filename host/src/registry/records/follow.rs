@@ -9,8 +9,8 @@ use crate::registry::version::{Event, Followed, VersionRecord};
 impl Records {
     /// Takes over what a cluster has of a handler.
     pub(in crate::registry) fn follow(&mut self, followed: &Followed) -> Result<(), RegistryError> {
-        let Followed { name, active, next, versions, rollout, tries, event, by, detail, ended, why_ended, configured } =
-            followed;
+        let Followed { name, active, next, versions, rollout, tries, event, by, detail, .. } = followed;
+        let Followed { ended, ended_as, why_ended, configured, .. } = followed;
         self.change(|transaction| {
             add_handler(transaction, name)?;
             let before: Option<i64> =
@@ -37,13 +37,13 @@ impl Records {
             if let Some(over) = tried_before.filter(|over| tried != Some(*over)) {
                 rollout::remove(transaction, name)?;
                 if over != *active {
-                    happened(transaction, name, Some(over.cast_signed()), Event::Aborted, by, why_ended)?;
+                    happened(transaction, name, Some(over.cast_signed()), *ended_as, by, why_ended)?;
                 }
             }
             if let Some(ended) = ended.filter(|ended| tried_before != Some(*ended))
-                && !is_told(transaction, name, ended, Event::Aborted)?
+                && !is_told(transaction, name, ended, *ended_as)?
             {
-                happened(transaction, name, Some(ended.cast_signed()), Event::Aborted, by, why_ended)?;
+                happened(transaction, name, Some(ended.cast_signed()), *ended_as, by, why_ended)?;
             }
             match rollout.filter(|_| tried != tried_before) {
                 Some(rollout) => rollout::begin(transaction, name, rollout, detail),

@@ -8,6 +8,7 @@ mod audit;
 mod books;
 mod cluster;
 mod cluster_rollouts;
+mod cluster_shadows;
 mod cluster_trouble;
 mod deploys;
 mod embedded;

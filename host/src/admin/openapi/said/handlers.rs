@@ -52,7 +52,7 @@ pub(in crate::admin) fn deploy() -> Said {
         vec![Content::Bytes("application/wasm"), Content::Bytes("application/octet-stream")],
     )
     .answers(200, "The steps, as they are done, and how it ended.", Content::lines::<Line>())
-    .fails(400, &["invalid-digest", "invalid-signature", "invalid-share", "no-shadow-in-cluster", "broken-body"])
+    .fails(400, &["invalid-digest", "invalid-signature", "invalid-share", "broken-body"])
     .fails(404, &["no-such-handler"])
     .fails(408, &["too-slow"])
     .fails(409, BUSY)
