@@ -61,6 +61,8 @@ pub(crate) struct Part {
     pub(crate) trying: Vec<String>,
     /// Those that have not begun to.
     pub(crate) not_yet: Vec<String>,
+    /// Whether the others are seen at all: a host that hears its own last words hears all that was said before them.
+    pub(crate) is_seen: bool,
 }
 
 impl Hosts {
@@ -166,6 +168,7 @@ impl Hosts {
         let mut part = Part::default();
         for (name, (word, at)) in &state.words {
             let is_there = presence(word.stopped, silent_for(now, *at)) == Presence::Here;
+            part.is_seen |= *name == me.host && word.life == me.life && is_there;
             // A host whose configuration does not have the handler has no part in it.
             let Some(on) = word.handlers.get(handler).filter(|_| is_there && *name != me.host) else { continue };
             let to = if on.tries == Some(version) { &mut part.trying } else { &mut part.not_yet };
@@ -328,16 +331,18 @@ mod tests {
         };
         let say = |name: &str, handler: &str, tries, stopped, at: u64| {
             let handlers = BTreeMap::from([(handler.to_owned(), on(tries))]);
-            let word = Word { stopped, ..Word::of(&me(name, name), handlers, BTreeMap::new()) };
+            let word = Word { stopped, ..Word::of(&me(name, "1"), handlers, BTreeMap::new()) };
             let at = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
             hosts.heard(&one, &bucket::Changed { key: name.to_owned(), value: Some(word.to_json().into()), at });
         };
         let part = || {
-            let Part { trying, not_yet } = hosts.part(&one, "h", 2);
+            let Part { trying, not_yet, .. } = hosts.part(&one, "h", 2);
             (trying.join(" "), not_yet.join(" "))
         };
+        let is_seen = || hosts.part(&one, "h", 2).is_seen;
         assert_eq!(part(), ("one".to_owned(), String::new()), "it tries it, whether or not it hears itself");
         say("one", "h", None, false, 1_000);
+        assert!(is_seen());
         say("stopped", "h", None, true, 1_000);
         say("another", "h", Some(2), false, 1_000);
         say("other-handlers", "g", None, false, 1_000);
@@ -349,6 +354,15 @@ mod tests {
         // What says nothing any more is not there.
         say("one", "h", Some(2), false, 1_020);
         assert_eq!(part(), ("late one".to_owned(), String::new()));
+        // Of one that does not hear itself nobody knows how old what it heard is; nor does its own past tell.
+        say("another", "h", Some(2), false, 1_040);
+        assert!(!is_seen());
+        say("one", "h", Some(2), false, 1_041);
+        assert!(is_seen());
+        let word = Word::of(&me("one", "a life before"), BTreeMap::new(), BTreeMap::new());
+        let (value, at) = (Some(word.to_json().into()), SystemTime::UNIX_EPOCH + Duration::from_secs(1_042));
+        hosts.heard(&one, &bucket::Changed { key: "one".to_owned(), value, at });
+        assert!(!is_seen());
     }
 
     #[test]

@@ -34,6 +34,12 @@ impl Deployments {
         on.sums().with(others.iter().map(|(_, counts)| counts))
     }
 
+    /// Who takes part in a rollout; `None`: this host is in no cluster.
+    pub(in crate::deploy) fn part(&self, entry: &Entry, on: &OnTrial) -> Option<Part> {
+        let cluster = self.cluster.as_ref()?;
+        Some(cluster.hosts().part(cluster.me(), &entry.name, on.record.number))
+    }
+
     /// Adds to what is shown of a rollout what it came to on all hosts.
     pub(in crate::deploy) fn shown_on_all_hosts(&self, entry: &Entry, view: &mut RolloutView) {
         let (Some(cluster), Some(on), Some(active)) = (&self.cluster, entry.on_trial(), entry.active()) else { return };
@@ -42,8 +48,9 @@ impl Deployments {
         let sums = ours.clone().with(all.iter().map(|(_, counts)| counts));
         all.push((cluster.me().host.clone(), said(&on, &active, ours)));
         all.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let Part { trying, not_yet } = cluster.hosts().part(cluster.me(), &entry.name, on.record.number);
-        view.note = on.note(&sums, cluster.now());
+        let part = cluster.hosts().part(cluster.me(), &entry.name, on.record.number);
+        view.note = on.note(&sums, Some(&part), cluster.now());
+        let Part { trying, not_yet, is_seen: _ } = part;
         view.cluster = Some(OnAllHosts {
             stable: Tally::of(&sums.stable),
             candidate: Tally::of(&sums.candidate),

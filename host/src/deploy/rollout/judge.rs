@@ -33,6 +33,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::exact::{Part, is_more_than_chance};
+use super::waits::{Others, Waits, waits};
 use crate::telemetry::Evidence;
 use crate::telemetry::side::{BUCKETS, BUCKETS_OF_A_HALF, fuel_of_bucket, seconds_of_bucket};
 
@@ -45,8 +46,6 @@ const MEASURES: f64 = 5.0;
 const FEWEST: u64 = 3;
 /// The first look: of ten messages that all fail, ten are enough.
 const FIRST_LOOK: u64 = 10;
-/// So many messages each version has to have run before a canary is promoted by itself: of a hundred, five bad ones show.
-pub(super) const ENOUGH: u64 = 100;
 /// Rates may differ by so much and be called equal, at the least and at the most.
 const MARGIN: std::ops::RangeInclusive<f64> = 0.001..=0.1;
 /// So many more of a hundred have to be slow: less is no reason to abort, even when it is certain.
@@ -63,6 +62,8 @@ pub(super) struct Situation<'a> {
     pub(super) elapsed: Duration,
     /// When it is to be promoted; `None`: not by itself.
     pub(super) promote_after: Option<Duration>,
+    /// The other hosts of a cluster.
+    pub(super) others: Others<'a>,
     pub(super) looks: Looks,
 }
 
@@ -91,58 +92,14 @@ pub(super) enum Next {
     Wait(Waits),
 }
 
-/// What is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Waits {
-    /// A person.
-    Word,
-    /// Its time.
-    Time(Duration),
-    /// It has had its time. Messages, on the canary.
-    Messages(u64),
-    /// It has had its time. Messages, on the version that it is compared with.
-    Comparison(u64),
-}
-
-impl Waits {
-    /// Whether it would be promoted by now if there had been more messages.
-    pub(super) const fn is_for_messages(self) -> bool {
-        match self {
-            Self::Word | Self::Time(_) => false,
-            Self::Messages(_) | Self::Comparison(_) => true,
-        }
-    }
-}
-
-impl fmt::Display for Waits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Word => write!(f, "waits for `tidegate promote` or `tidegate abort`"),
-            Self::Time(left) => {
-                let left = humantime::format_duration(Duration::from_secs(left.as_secs().max(1)));
-                write!(f, "is promoted in {left} when nothing speaks against it")
-            }
-            Self::Messages(0) => write!(f, "has had its time, and no message came to it: it is not promoted without"),
-            Self::Messages(count) => {
-                write!(f, "has had its time, and {count} of the {ENOUGH} messages that it takes to be promoted")
-            }
-            Self::Comparison(count) => {
-                write!(f, "has had its time, and the version beside it {count} of the {ENOUGH} messages that it takes")
-            }
-        }
-    }
-}
-
 /// Decides, and says which looks were taken by then.
 pub(super) fn decide(situation: &Situation<'_>) -> (Next, Looks) {
-    let Situation { stable, candidate, judges, elapsed, promote_after, looks } = situation;
+    let Situation { stable, candidate, judges, elapsed, promote_after, others, looks } = situation;
     let seen = candidate.sampled + candidate.ended;
-    let waits = waits(stable, candidate, *elapsed, *promote_after);
-    if let Some(waits) = waits
-        && seen < looks.next_at
-    {
-        return (Next::Wait(waits), *looks);
-    }
+    let waits = match waits(stable, candidate, *elapsed, *promote_after, *others) {
+        Some(waits) if seen < looks.next_at => return (Next::Wait(waits), *looks),
+        waits => waits,
+    };
     let objection = objection(stable, candidate, looks.taken, *judges);
     let after = Looks { taken: looks.taken.saturating_add(1), next_at: seen + (seen / 4).max(1) };
     let next = match (objection, waits) {
@@ -151,22 +108,6 @@ pub(super) fn decide(situation: &Situation<'_>) -> (Next, Looks) {
         (None, Some(waits)) => Next::Wait(waits),
     };
     (next, after)
-}
-
-/// What it waits for; `None`: for nothing any more.
-pub(super) fn waits(
-    stable: &Evidence,
-    candidate: &Evidence,
-    elapsed: Duration,
-    promote_after: Option<Duration>,
-) -> Option<Waits> {
-    let Some(after) = promote_after else { return Some(Waits::Word) };
-    match after.checked_sub(elapsed) {
-        Some(left) if !left.is_zero() => Some(Waits::Time(left)),
-        _ if candidate.sampled < ENOUGH => Some(Waits::Messages(candidate.sampled)),
-        _ if stable.sampled < ENOUGH => Some(Waits::Comparison(stable.sampled)),
-        _ => None,
-    }
 }
 
 /// What both are compared by.

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::waits::ENOUGH;
 use super::*;
 use crate::outcome::{Fault, FaultKind, Outcome, Reason, TrapCode, Usage};
 use crate::telemetry::{Ending, SideFigures};
@@ -69,6 +70,7 @@ fn live(stable: Nature, candidate: Nature, share: f64, most: u64, seed: u64) -> 
             judges: 1,
             elapsed: Duration::ZERO,
             promote_after: None,
+            others: Others::Begun,
             looks,
         };
         let (next, after) = decide(&situation);
@@ -191,16 +193,37 @@ fn it_is_promoted_when_it_has_had_its_time_and_enough_messages() {
         let (stable, candidate) = (evidence(other, 0), evidence(tried, 0));
         // No look is due by the counts; promoting takes one all the same.
         let looks = Looks { taken: 3, next_at: u64::MAX };
-        let situation = Situation { stable: &stable, candidate: &candidate, judges: 1, elapsed, promote_after, looks };
+        let others = Others::Begun;
+        let situation =
+            Situation { stable: &stable, candidate: &candidate, judges: 1, elapsed, promote_after, others, looks };
         assert_eq!(decide(&situation).0, expected, "{elapsed:?} {tried} {other}");
+        // A host that is there and has not begun is waited for, and one that is not seen may be there.
+        let late = ["late".to_owned()];
+        for others in [Others::NotYet(&late), Others::Unseen] {
+            let next = decide(&Situation { others, ..situation }).0;
+            assert!(matches!(next, Next::Wait(_)), "{others:?} {next:?}");
+        }
         let bad = evidence(tried, tried / 2);
         let next = decide(&Situation { candidate: &bad, ..situation }).0;
         assert_eq!(matches!(next, Next::Abort(_)), expected == Next::Promote, "{next:?}");
     }
-    let said = |waits: Waits| waits.to_string();
-    assert_eq!(said(Waits::Time(minutes(6))), "is promoted in 6m when nothing speaks against it");
-    assert!(said(Waits::Messages(0)).contains("no message came to it"));
-    assert!(said(Waits::Messages(37)).contains("37 of the 100 messages"));
+}
+
+#[test]
+fn a_host_that_has_not_begun_holds_up_a_promotion_and_no_abort() {
+    let late = ["late".to_owned()];
+    let (stable, bad) = (evidence(1000, 0), evidence(100, 50));
+    let (elapsed, looks) = (Duration::from_secs(60), Looks::default());
+    let situation = Situation {
+        stable: &stable,
+        candidate: &bad,
+        judges: 2,
+        elapsed,
+        promote_after: Some(elapsed),
+        others: Others::NotYet(&late),
+        looks,
+    };
+    assert!(matches!(decide(&situation).0, Next::Abort(_)));
 }
 
 #[test]
@@ -259,7 +282,8 @@ proptest! {
         let promote_after = after.map(Duration::from_secs);
         let looks = Looks { taken, next_at };
         let situation = Situation {
-            stable: &stable, candidate: &candidate, judges: 3, elapsed: Duration::from_secs(elapsed), promote_after, looks,
+            stable: &stable, candidate: &candidate, judges: 3, elapsed: Duration::from_secs(elapsed), promote_after,
+            others: Others::Begun, looks,
         };
         let (next, later) = decide(&situation);
         prop_assert_eq!(decide(&situation), (next.clone(), later));

@@ -15,6 +15,7 @@ mod judge;
 mod shadow;
 mod sums;
 mod view;
+mod waits;
 mod watch;
 
 use std::sync::{Arc, PoisonError};

@@ -34,7 +34,7 @@ impl OnTrial {
             digest: self.digest.clone(),
             started_at: spelled(self.record.started_at),
             started_by: self.record.started_by.clone(),
-            note: self.note(&self.sums(), SystemTime::now()),
+            note: self.note(&self.sums(), None, SystemTime::now()),
             stable: side(active, &self.trial.stable),
             candidate: side(&self.loaded, &self.trial.tried),
             shadow: self.shadow_view(),

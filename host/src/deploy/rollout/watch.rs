@@ -6,9 +6,10 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
-use super::judge::{Looks, Next, Situation, Waits, decide, waits};
+use super::judge::{Looks, Next, Situation, decide};
+use super::waits::{Others, Waits, waits};
 use super::{HOST, OnTrial, Sums, shadow, tried};
-use crate::cluster::ClusterError;
+use crate::cluster::{ClusterError, Part};
 use crate::deploy::cluster::End;
 use crate::deploy::entry::{Entry, Loaded};
 use crate::deploy::{DeployError, Deployments};
@@ -38,8 +39,8 @@ pub(super) struct Watched {
 #[derive(Debug, Default)]
 struct State {
     looks: Looks,
-    /// It was told that messages are missing.
-    told: bool,
+    /// What holds it up, as the log was told last.
+    told: Option<std::mem::Discriminant<Waits>>,
     /// Not before this is it looked at again.
     rests_until: Option<Instant>,
 }
@@ -99,8 +100,8 @@ impl Deployments {
         }
         let due = match on.record.plan {
             RolloutPlan::Canary { promote_after, .. } => {
-                let sums = self.sums(entry, on, active);
-                on.judged(&entry.name, active, promote_after, now, &sums)
+                let (sums, part) = (self.sums(entry, on, active), self.part(entry, on));
+                on.judged(&entry.name, active, promote_after, now, (&sums, part.as_ref()))
             }
             RolloutPlan::Shadow { .. } => {
                 self.has_had_its_time(&on.record).then(|| (Due::End, on.timed(active, &self.sums(entry, on, active))))
@@ -134,15 +135,24 @@ impl Deployments {
     }
 }
 
+/// What a promotion waits for of a cluster; a host by itself waits for no other.
+fn others(part: Option<&Part>) -> Others<'_> {
+    match part {
+        Some(Part { is_seen: false, .. }) => Others::Unseen,
+        Some(Part { not_yet, .. }) if !not_yet.is_empty() => Others::NotYet(not_yet),
+        Some(_) | None => Others::Begun,
+    }
+}
+
 impl OnTrial {
-    /// What is due for a canary and why, by what both versions came to.
+    /// What is due for a canary and why, by what both versions came to, and on which hosts.
     fn judged(
         &self,
         handler: &str,
         active: &Loaded,
         promote_after: Option<Duration>,
         now: Instant,
-        sums: &Sums,
+        (sums, part): (&Sums, Option<&Part>),
     ) -> Option<(Due, String)> {
         let (next, looks) = decide(&Situation {
             stable: &sums.stable,
@@ -150,6 +160,7 @@ impl OnTrial {
             judges: sums.hosts,
             elapsed: now.saturating_duration_since(self.watched.since),
             promote_after,
+            others: others(part),
             looks: self.watched.lock().looks,
         });
         match next {
@@ -175,18 +186,19 @@ impl OnTrial {
     fn wait(&self, handler: &str, waits: Waits, looks: Looks) {
         let mut state = self.watched.lock();
         state.looks = looks;
-        if waits.is_for_messages() && !state.told {
-            state.told = true;
+        let kind = std::mem::discriminant(&waits);
+        if waits.is_overdue() && state.told.replace(kind) != Some(kind) {
             tracing::warn!(handler, version = self.record.number, "the canary {waits}");
         }
     }
 
-    /// What it waits for, in words.
-    pub(in crate::deploy) fn note(&self, sums: &Sums, now: SystemTime) -> String {
+    /// What it waits for, in words; `part`: who takes part of a cluster.
+    pub(in crate::deploy) fn note(&self, sums: &Sums, part: Option<&Part>, now: SystemTime) -> String {
         if let Some(counts) = &sums.shadow {
             return shadow::note(counts, sums.hosts, shadow::left(self.record.ends_at(), now));
         }
-        let waits = waits(&sums.stable, &sums.candidate, self.watched.since.elapsed(), self.record.plan.after());
+        let (elapsed, after) = (self.watched.since.elapsed(), self.record.plan.after());
+        let waits = waits(&sums.stable, &sums.candidate, elapsed, after, others(part));
         waits.map_or_else(|| "is about to be promoted".to_owned(), |waits| waits.to_string())
     }
 }

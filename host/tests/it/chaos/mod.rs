@@ -7,6 +7,7 @@ mod apply;
 mod audit;
 mod books;
 mod cluster;
+mod cluster_late;
 mod cluster_rollouts;
 mod cluster_shadows;
 mod cluster_trouble;
