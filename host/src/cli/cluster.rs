@@ -8,7 +8,7 @@ use clap::Args;
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::{say, table};
-use crate::cluster::report::{ClusterView, HostView, OnHost, Presence, Standing};
+use crate::cluster::report::{ClusterView, HostView, OnHost, Presence, Standing, ToRun};
 use crate::config::parse_duration;
 use crate::deploy::report::HandlerView;
 
@@ -42,7 +42,7 @@ struct Stand {
 }
 
 impl WaitArgument {
-    /// Waits until every host that is there runs a version or has refused it, and tells.
+    /// Waits until every host that is there runs a version or has refused it, and tells; or that another one is to run by now.
     pub(super) fn all_run(&self, client: &Client, handler: &str, version: u64) -> Result<Exit, Failure> {
         self.all(client, handler, version, Goal::Run)
     }
@@ -62,6 +62,10 @@ impl WaitArgument {
             {
                 say::talk(&why);
                 return Ok(exit);
+            }
+            if let Some(by) = view.to_run.as_ref().and_then(|to_run| superseded(to_run, version, goal)) {
+                say::talk(&by);
+                return Ok(Exit::Partly);
             }
             let Some(cluster) = view.cluster else { return Ok(Exit::Done) };
             let now = stand(&cluster, handler, version, goal);
@@ -93,6 +97,21 @@ fn ended(view: &HandlerView, version: u64) -> Option<(Exit, String)> {
         _ => return None,
     };
     Some((exit, format!("version {version} is not tried any more: {}", table::harmless(&last.detail))))
+}
+
+/// Which version is to run in the place of the one that is waited for; `None`: that one still is, or is still tried.
+fn superseded(to_run: &ToRun, version: u64, goal: Goal) -> Option<String> {
+    let ToRun { version: other, tries, change, by, host, at } = to_run;
+    let did_that = matches!(change.as_str(), "deployed" | "rolled back" | "brought" | "promoted");
+    let is_over = match goal {
+        Goal::Run => *other != version,
+        // Without a word of why it is not tried any more, another one took its place.
+        Goal::Try => *other != version && *tries != Some(version) && did_that,
+    };
+    let cut = |text: &str| table::cut(text, 120);
+    let who =
+        if did_that { format!(" ({change} by {} on host {}, {})", cut(by), cut(host), cut(at)) } else { String::new() };
+    is_over.then(|| format!("version {version} was superseded by version {other}{who}; it is not waited for any more"))
 }
 
 fn stand(cluster: &ClusterView, handler: &str, version: u64, goal: Goal) -> Stand {
@@ -289,6 +308,41 @@ mod tests {
             not there: c; they take it when they are back"]]
         .assert_eq(&stand(&cluster, "invoice", 8, Goal::Run).told(Duration::from_secs(30), Goal::Run));
         assert_eq!(stand(&cluster, "other", 8, Goal::Run), Stand::default());
+    }
+
+    #[test]
+    fn what_superseded_it_is_told() {
+        let to_run = |version, tries, change: &str| ToRun {
+            version,
+            tries,
+            change: change.to_owned(),
+            by: "ann".to_owned(),
+            host: "b".to_owned(),
+            at: "2026-01-01T00:00:00.000Z".to_owned(),
+        };
+        let rows = [
+            // What is to run and what is tried beside it, by which change; by what 8 is superseded, if it is.
+            (Goal::Run, to_run(8, None, "deployed"), None),
+            (Goal::Run, to_run(8, Some(9), "begun"), None),
+            (Goal::Run, to_run(8, None, "aborted"), None),
+            (Goal::Run, to_run(9, None, "deployed"), Some("9 (deployed by ann on host b, 2026-01-01T00:00:00.000Z)")),
+            (
+                Goal::Run,
+                to_run(7, None, "rolled back"),
+                Some("7 (rolled back by ann on host b, 2026-01-01T00:00:00.000Z)"),
+            ),
+            (Goal::Run, to_run(9, Some(10), "begun"), Some("9")),
+            (Goal::Try, to_run(7, Some(8), "begun"), None),
+            (Goal::Try, to_run(8, None, "promoted"), None),
+            // The history says how a trial ended.
+            (Goal::Try, to_run(7, None, "aborted"), None),
+            (Goal::Try, to_run(9, None, "deployed"), Some("9 (deployed by ann on host b, 2026-01-01T00:00:00.000Z)")),
+        ];
+        for (goal, to_run, expected) in rows {
+            let expected =
+                expected.map(|by| format!("version 8 was superseded by version {by}; it is not waited for any more"));
+            assert_eq!(superseded(&to_run, 8, goal), expected, "{goal:?} {to_run:?}");
+        }
     }
 
     #[test]

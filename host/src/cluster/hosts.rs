@@ -7,7 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::record::Desired;
-use super::report::{ClusterView, HostView, OnHost, Presence, Standing};
+use super::report::{ClusterView, HostView, OnHost, Presence, Standing, ToRun};
+use super::wanted::Wanted;
 use super::word::Word;
 use super::{Counts, Member};
 use crate::broker::jetstream::{Changed, HOST_REMEMBERED};
@@ -46,14 +47,6 @@ struct State {
     doubled: Option<SystemTime>,
 }
 
-/// What is to run of a handler.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Wanted {
-    number: u64,
-    digest: Option<Digest>,
-    tries: Option<u64>,
-}
-
 /// Who takes part in a rollout, of the hosts that are there and have the handler; by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Part {
@@ -66,23 +59,27 @@ pub(crate) struct Part {
 }
 
 impl Hosts {
-    /// What is to run of a handler is this now.
-    pub(crate) fn wanted(&self, handler: &str, desired: Option<&Desired>) {
+    /// What is to run of a handler is this now: it was just read or changed, and stands at a revision.
+    pub(crate) fn wanted(&self, handler: &str, desired: Option<&Desired>, revision: u64) {
+        self.lock().want(handler, desired, revision);
+    }
+
+    /// The same, as a watch showed it: it may lag behind what this host has changed itself.
+    pub(crate) fn shown(&self, handler: &str, desired: Option<&Desired>, revision: u64) {
         let mut state = self.lock();
-        match desired {
-            Some(desired) => {
-                let digest = desired.active_version().map(|version| version.digest.clone());
-                let tries = desired.rollout.as_ref().map(|rollout| rollout.version);
-                let wanted = Wanted { number: desired.active, digest, tries };
-                if state.wanted.insert(handler.to_owned(), wanted.clone()).is_some_and(|before| before != wanted) {
-                    state.troubles.remove(handler);
-                }
-            }
-            None => {
-                state.wanted.remove(handler);
-                state.troubles.remove(handler);
-            }
+        if state.wanted.get(handler).is_none_or(|known| known.revision <= revision) {
+            state.want(handler, desired, revision);
         }
+    }
+
+    /// A watch begins, of a bucket that may have been made anew: its revisions then count from the start.
+    pub(crate) fn shown_anew(&self) {
+        self.lock().wanted.values_mut().for_each(|known| known.revision = 0);
+    }
+
+    /// What is to run of a handler, and who said so; `None`: it is not known, or nothing.
+    pub(crate) fn to_run(&self, handler: &str) -> Option<ToRun> {
+        self.lock().wanted.get(handler).map(Wanted::to_run)
     }
 
     /// What is to run of a handler does not run here, and why; `None`: it does, or is being taken.
@@ -215,6 +212,22 @@ impl Hosts {
 }
 
 impl State {
+    fn want(&mut self, handler: &str, desired: Option<&Desired>, revision: u64) {
+        let is_other = match desired.map(|desired| Wanted::of(desired, revision)) {
+            Some(wanted) => {
+                let before = self.wanted.insert(handler.to_owned(), wanted.clone());
+                before.is_some_and(|before| !before.is_same(&wanted))
+            }
+            None => {
+                self.wanted.remove(handler);
+                true
+            }
+        };
+        if is_other {
+            self.troubles.remove(handler);
+        }
+    }
+
     fn now(&self) -> Option<SystemTime> {
         self.clock.map(|(at, seen)| at + seen.elapsed())
     }
@@ -251,7 +264,7 @@ mod tests {
     fn said(by: &Member, at: u64, stopped: bool) -> bucket::Changed {
         let word = Word { stopped, ..Word::of(by, BTreeMap::new(), BTreeMap::new()) };
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
-        bucket::Changed { key: by.host.clone(), value: Some(word.to_json().into()), at }
+        bucket::Changed { key: by.host.clone(), value: Some(word.to_json().into()), at, revision: 1 }
     }
 
     #[test]
@@ -291,9 +304,9 @@ mod tests {
         let (first, desired) = (deployed(None, "a"), deployed(Some(&deployed(None, "a")), "b"));
         let runs = |desired: &Desired| Some((desired.active, desired.active_version().unwrap().digest.clone()));
         assert_eq!(hosts.standing("h", None, None).standing, Standing::Waiting);
-        hosts.wanted("h", Some(&first));
+        hosts.wanted("h", Some(&first), 1);
         assert_eq!(hosts.standing("h", runs(&first), None).standing, Standing::Current);
-        hosts.wanted("h", Some(&desired));
+        hosts.wanted("h", Some(&desired), 2);
         let on = hosts.standing("h", runs(&first), None);
         assert_eq!((on.standing, on.version, on.wants), (Standing::Taking, Some(1), Some(2)));
         hosts.trouble("h", Some("it cannot".to_owned()));
@@ -301,7 +314,7 @@ mod tests {
         assert_eq!((on.standing, on.wants, on.why.as_deref()), (Standing::Refused, Some(2), Some("it cannot")));
         // Another version is another question; and the same number with another module is another version.
         let next = deployed(Some(&desired), "c");
-        hosts.wanted("h", Some(&next));
+        hosts.wanted("h", Some(&next), 3);
         assert_eq!(hosts.standing("h", runs(&first), None).standing, Standing::Taking);
         assert_eq!(hosts.standing("h", Some((3, Digest::of(b"x"))), None).standing, Standing::Taking);
         assert_eq!(hosts.standing("h", runs(&next), None).wants, None);
@@ -311,11 +324,33 @@ mod tests {
         assert_eq!((on.standing, on.tries, on.wants), (Standing::Taking, tried, Some(3)));
         let plan = RolloutPlan::Canary { share: Share::ALL, promote_after: None };
         let change = Changed::now(What::CanaryStarted, "ann", "a");
-        hosts.wanted("h", Some(&next.tried(&new("d"), None, &plan, 3, SystemTime::UNIX_EPOCH, change)));
+        hosts.wanted("h", Some(&next.tried(&new("d"), None, &plan, 3, SystemTime::UNIX_EPOCH, change)), 4);
         let on = hosts.standing("h", runs(&next), None);
         assert_eq!((on.standing, on.version, on.wants), (Standing::Taking, Some(3), tried));
         assert_eq!(hosts.standing("h", runs(&next), tried).standing, Standing::Current);
         assert_eq!(hosts.standing("h", runs(&first), None).wants, Some(3));
+    }
+
+    #[test]
+    fn what_this_host_changed_is_not_taken_back_by_a_watch_that_lags() {
+        let hosts = Hosts::default();
+        let first = deployed(None, "a");
+        let second = deployed(Some(&first), "b");
+        let version = || hosts.to_run("h").map(|to_run| to_run.version);
+        hosts.shown("h", Some(&first), 5);
+        assert_eq!(version(), Some(1));
+        hosts.wanted("h", Some(&second), 6);
+        hosts.shown("h", Some(&first), 5);
+        assert_eq!(version(), Some(2));
+        hosts.shown("h", Some(&second), 6);
+        let to_run = hosts.to_run("h").unwrap();
+        assert_eq!((to_run.by.as_str(), to_run.host.as_str(), to_run.change.as_str()), ("ann", "a", "deployed"));
+        // The bucket was lost, and another host brought what it has.
+        hosts.shown_anew();
+        hosts.shown("h", Some(&first), 1);
+        assert_eq!(version(), Some(1));
+        hosts.shown("h", None, 2);
+        assert_eq!((version(), hosts.to_run("g")), (None, None));
     }
 
     #[test]
@@ -333,7 +368,10 @@ mod tests {
             let handlers = BTreeMap::from([(handler.to_owned(), on(tries))]);
             let word = Word { stopped, ..Word::of(&me(name, "1"), handlers, BTreeMap::new()) };
             let at = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
-            hosts.heard(&one, &bucket::Changed { key: name.to_owned(), value: Some(word.to_json().into()), at });
+            hosts.heard(
+                &one,
+                &bucket::Changed { key: name.to_owned(), value: Some(word.to_json().into()), at, revision: 1 },
+            );
         };
         let part = || {
             let Part { trying, not_yet, .. } = hosts.part(&one, "h", 2);
@@ -361,7 +399,7 @@ mod tests {
         assert!(is_seen());
         let word = Word::of(&me("one", "a life before"), BTreeMap::new(), BTreeMap::new());
         let (value, at) = (Some(word.to_json().into()), SystemTime::UNIX_EPOCH + Duration::from_secs(1_042));
-        hosts.heard(&one, &bucket::Changed { key: "one".to_owned(), value, at });
+        hosts.heard(&one, &bucket::Changed { key: "one".to_owned(), value, at, revision: 1 });
         assert!(!is_seen());
     }
 
@@ -379,7 +417,10 @@ mod tests {
         let say = |by: &Member, counts: Counts, at: u64| {
             let word = Word::of(by, BTreeMap::new(), BTreeMap::from([("h".to_owned(), counts)]));
             let at = SystemTime::UNIX_EPOCH + Duration::from_secs(at);
-            hosts.heard(&one, &bucket::Changed { key: by.host.clone(), value: Some(word.to_json().into()), at });
+            hosts.heard(
+                &one,
+                &bucket::Changed { key: by.host.clone(), value: Some(word.to_json().into()), at, revision: 1 },
+            );
         };
         say(&one, counts(2, 1), 1);
         say(&two, counts(2, 10), 2);

@@ -33,6 +33,7 @@ mod hosts;
 mod identity;
 pub mod record;
 pub mod report;
+mod wanted;
 mod word;
 
 pub use counts::Counts;
@@ -77,7 +78,7 @@ pub struct Basis {
     /// What is to run; `None`: the cluster knows nothing of the handler.
     pub desired: Option<Desired>,
     /// What a change of it has to name.
-    revision: u64,
+    pub(crate) revision: u64,
 }
 
 impl Cluster {
@@ -147,13 +148,19 @@ impl Cluster {
     pub async fn change(&self, handler: &str, basis: &Basis, to: &Desired) -> Result<(), ClusterError> {
         let value = Bytes::from(to.to_json());
         let detail = match self.buckets.swap(handler, value, basis.revision).await {
-            Ok(_) => return Ok(()),
+            Ok(revision) => {
+                self.hosts.wanted(handler, Some(to), revision);
+                return Ok(());
+            }
             Err(SwapError::NotDone(error)) => return Err(error.into()),
             Err(SwapError::Conflict) => String::new(),
             Err(SwapError::Unconfirmed(detail)) => detail,
         };
         match self.basis(handler).await {
-            Ok(Basis { desired: Some(found), .. }) if found.change.id == to.change.id => Ok(()),
+            Ok(Basis { desired: Some(found), revision }) if found.change.id == to.change.id => {
+                self.hosts.wanted(handler, Some(to), revision);
+                Ok(())
+            }
             Ok(Basis { desired: Some(found), revision }) if revision != basis.revision => {
                 Err(ClusterError::conflict(handler, &found))
             }

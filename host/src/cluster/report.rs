@@ -82,6 +82,24 @@ pub enum Standing {
     Waiting,
 }
 
+/// What is to run of a handler in a cluster, and the last change of that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ToRun {
+    /// The version that is to run on every host.
+    pub version: u64,
+    /// The version that is to be tried beside it; nothing: none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tries: Option<u64>,
+    /// The last change: `deployed`, `rolled back`, `brought`, `begun`, `promoted`, `aborted` or `ended`.
+    pub change: String,
+    /// By whom.
+    pub by: String,
+    /// On which host.
+    pub host: String,
+    /// When.
+    pub at: String,
+}
+
 /// A message on which a shadow and the active version differ, in short: without what the message and the outputs are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DifferenceLine {

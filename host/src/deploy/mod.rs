@@ -283,7 +283,8 @@ impl Deployments {
         if let Some(rollout) = &mut view.rollout {
             self.shown_on_all_hosts(&entry, rollout);
         }
-        Ok(HandlerView { cluster, ..view })
+        let to_run = self.cluster.as_ref().and_then(|cluster| cluster.hosts().to_run(handler));
+        Ok(HandlerView { to_run, cluster, ..view })
     }
 
     /// Stops what is being deployed, and the shadows. A switch that has been recorded is carried out at the next start.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::report::ClusterView;
+use crate::cluster::report::{ClusterView, ToRun};
 use crate::registry::{Digest, Settings};
 use crate::signature::Signer;
 use crate::telemetry::VersionCounts;
@@ -231,6 +231,9 @@ pub struct HandlerView {
     pub versions: Vec<VersionView>,
     /// What happened, the latest first.
     pub history: Vec<HistoryView>,
+    /// What is to run of it in the cluster; nothing: this host is in none, or it is not known there yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_run: Option<ToRun>,
     /// The hosts that run the same versions, and what of this handler runs there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterView>,

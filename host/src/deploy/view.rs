@@ -29,6 +29,7 @@ pub(super) fn whole(entry: &Entry, record: &HandlerRecord, signers: &Signers, hi
         trouble: trouble(entry),
         versions: record.versions.iter().map(|version| view(entry, version, signers)).collect(),
         history: history.into_iter().map(happened).collect(),
+        to_run: None,
         cluster: None,
     }
 }

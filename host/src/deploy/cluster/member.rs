@@ -109,6 +109,7 @@ async fn watch_desired(cluster: Arc<Cluster>, changes: mpsc::Sender<String>) {
     loop {
         match cluster.watch_desired().await {
             Ok(mut watch) => {
+                cluster.hosts().shown_anew();
                 if cluster.hosts().away(None) {
                     tracing::info!(cluster = cluster.me().cluster, "the cluster is there");
                 }
@@ -120,7 +121,7 @@ async fn watch_desired(cluster: Arc<Cluster>, changes: mpsc::Sender<String>) {
                     // Known at once, though somebody may be deploying here: what cannot be read is told when it is taken.
                     let desired = changed.value.map(|value| Desired::read(&changed.key, &value)).transpose();
                     if let Ok(desired) = desired {
-                        cluster.hosts().wanted(&changed.key, desired.as_ref());
+                        cluster.hosts().shown(&changed.key, desired.as_ref(), changed.revision);
                         cluster.touch();
                     }
                     if changes.send(changed.key).await.is_err() {

@@ -118,7 +118,6 @@ impl Deployments {
         let number = desired.active;
         recorded.map_err(|source| ClusterError::NotRecorded { number, source: Box::new(source) })?;
         if let Some(cluster) = &self.cluster {
-            cluster.hosts().wanted(handler, Some(desired));
             cluster.hosts().trouble(handler, None);
             cluster.touch();
         }

@@ -41,21 +41,21 @@ impl Deployments {
     /// there or its bucket was lost, what this host has is brought first: so numbers go on, and nothing that runs is
     /// forgotten.
     pub(in crate::deploy) async fn basis(&self, cluster: &Cluster, handler: &str) -> Result<Basis, DeployError> {
-        let basis = cluster.basis(handler).await?;
-        if basis.desired.is_some() {
-            return Ok(basis);
+        let mut basis = cluster.basis(handler).await?;
+        if basis.desired.is_none() {
+            match self.bring(cluster, handler, &basis).await {
+                // Somebody else brought it.
+                Ok(()) | Err(DeployError::Cluster(ClusterError::Conflict(_) | ClusterError::Removed { .. })) => {}
+                Err(error) => return Err(error),
+            }
+            basis = cluster.basis(handler).await?;
         }
-        match self.bring(cluster, handler, &basis).await {
-            // Somebody else brought it.
-            Ok(()) | Err(DeployError::Cluster(ClusterError::Conflict(_) | ClusterError::Removed { .. })) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(cluster.basis(handler).await?)
+        cluster.hosts().wanted(handler, basis.desired.as_ref(), basis.revision);
+        Ok(basis)
     }
 
     async fn reconcile_once(&self, cluster: &Cluster, entry: &Arc<Entry>) -> Result<(), DeployError> {
         let basis = self.basis(cluster, &entry.name).await?;
-        cluster.hosts().wanted(&entry.name, basis.desired.as_ref());
         let mut refused = Ok(());
         if entry.is_unplanned() {
             match Box::pin(self.plan_in_cluster(cluster, entry, &basis)).await {

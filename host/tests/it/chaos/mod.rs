@@ -10,6 +10,7 @@ mod cluster;
 mod cluster_late;
 mod cluster_rollouts;
 mod cluster_shadows;
+mod cluster_superseded;
 mod cluster_trouble;
 mod deploys;
 mod embedded;

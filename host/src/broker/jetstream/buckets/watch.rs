@@ -41,6 +41,8 @@ pub struct Changed {
     pub value: Option<Bytes>,
     /// When, by the server's clock.
     pub at: SystemTime,
+    /// Where it stands among all changes of the bucket.
+    pub revision: u64,
 }
 
 /// A bucket that is watched.
@@ -145,5 +147,6 @@ fn changed(entry: Entry) -> Changed {
             Operation::Delete | Operation::Purge => None,
         },
         at: SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos),
+        revision: entry.revision,
     }
 }
