@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq;
 pub enum Role {
     /// See how the host does: status, metrics, handlers, why messages were given up. No payload.
     Read,
-    /// See payloads; publish, send dead letters back, remove them; read the audit log.
+    /// See payloads; publish, pause and resume subscriptions, send dead letters back, remove them; read the audit log.
     Operate,
     /// Change what runs: deploy, roll back, apply a configuration.
     Deploy,

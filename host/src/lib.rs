@@ -23,6 +23,7 @@ pub mod cluster;
 pub mod deploy;
 pub mod dispatch;
 mod failpoint;
+pub mod pause;
 pub mod registry;
 pub mod sandbox;
 pub mod settle;

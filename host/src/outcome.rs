@@ -166,6 +166,8 @@ impl ReasonCode {
     pub const NO_HANDLER: Self = Self("no-handler");
     /// The host stopped before the message was done.
     pub const INTERRUPTED: Self = Self("interrupted");
+    /// The subscription is paused, and the message had not begun.
+    pub const PAUSED: Self = Self("paused");
     /// Every counted run was used up.
     pub const ATTEMPTS: Self = Self("attempts-exhausted");
     /// Every delivery was used up, counted or not.
@@ -210,6 +212,7 @@ impl ReasonCode {
         Self("invalid-message"),
         Self::NO_HANDLER,
         Self::INTERRUPTED,
+        Self::PAUSED,
         Self::ATTEMPTS,
         Self::DELIVERIES,
         Self::EXPIRED,

@@ -191,7 +191,7 @@ impl Rig {
                     figures: VersionFigures::default(),
                 }));
                 let metrics = metrics.subscription(&name, "embedded");
-                let links = Links { broker, brokers, slot, metrics, live: Arc::default() };
+                let links = Links { broker, brokers, slot, metrics, live: Arc::default(), hold: Arc::default() };
                 Subscription::start(setup(&name, &format!("in.{number}")), links, turns).await.unwrap()
             }
         });

@@ -161,6 +161,7 @@ pub async fn measure() {
         slot: Arc::clone(&rig.slot),
         metrics: rig.metrics.subscription("s", "embedded"),
         live: Arc::default(),
+        hold: Arc::default(),
     };
     let subscription = Subscription::start(setup("s", "orders"), links, &Turns::new(2)).await.unwrap();
     let publisher = tokio::spawn(publish(Arc::clone(&broker)));

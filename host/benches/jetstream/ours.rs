@@ -74,6 +74,7 @@ pub async fn settled(server: &NatsServer, messages: usize, confirm: Confirm, reu
         slot: Slot::holding(version),
         metrics: metrics.subscription("bench", "nats"),
         live: Arc::default(),
+        hold: Arc::default(),
     };
     let watch = Stopwatch::start(server);
     let subscription = Subscription::start(setup, links, &Turns::new(2)).await.unwrap();

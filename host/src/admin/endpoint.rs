@@ -7,7 +7,10 @@ use std::fmt;
 use axum::routing::MethodFilter;
 
 use super::openapi::{self, Served, said, serve};
-use super::{access, audit, configuration, console, dead_letters, handlers, health, history, live, publish, status};
+use super::{
+    access, audit, configuration, console, dead_letters, handlers, health, history, live, publish, status,
+    subscriptions,
+};
 use crate::access::Role;
 
 /// A method of HTTP that routes have.
@@ -60,6 +63,10 @@ pub(super) enum Endpoint {
     Whoami,
     Status,
     History,
+    Pause,
+    Resume,
+    PauseHandler,
+    ResumeHandler,
     Publish,
     DeadLetters,
     DeadLetter,
@@ -105,13 +112,17 @@ impl Needs {
 
 impl Endpoint {
     /// All of them, in the order in which the documentation shows them.
-    pub(super) const ALL: [Self; 24] = [
+    pub(super) const ALL: [Self; 28] = [
         Self::Live,
         Self::Ready,
         Self::Metrics,
         Self::Whoami,
         Self::Status,
         Self::History,
+        Self::Pause,
+        Self::Resume,
+        Self::PauseHandler,
+        Self::ResumeHandler,
         Self::Publish,
         Self::DeadLetters,
         Self::DeadLetter,
@@ -141,6 +152,10 @@ impl Endpoint {
             Self::Whoami => (Verb::Get, "/v1/whoami"),
             Self::Status => (Verb::Get, "/v1/status"),
             Self::History => (Verb::Get, "/v1/history"),
+            Self::Pause => (Verb::Post, "/v1/subscriptions/{subscription}/pause"),
+            Self::Resume => (Verb::Post, "/v1/subscriptions/{subscription}/resume"),
+            Self::PauseHandler => (Verb::Post, "/v1/handlers/{handler}/pause"),
+            Self::ResumeHandler => (Verb::Post, "/v1/handlers/{handler}/resume"),
             Self::Publish => (Verb::Post, "/v1/publish"),
             Self::DeadLetters => (Verb::Get, "/v1/dead-letters"),
             Self::DeadLetter => (Verb::Get, "/v1/dead-letters/{id}"),
@@ -169,6 +184,9 @@ impl Endpoint {
             // A page asks for a token itself; what it is made of is the same on every host, and says nothing of this one.
             Self::Live | Self::Ready | Self::Console | Self::ConsoleFile => Needs::Nothing,
             Self::Metrics | Self::Whoami | Self::Status | Self::History => Needs::Role(Role::Read),
+            // These look at the handler of the subscription.
+            Self::Pause | Self::Resume => Needs::Role(Role::Operate),
+            Self::PauseHandler | Self::ResumeHandler => Needs::Handler(Role::Operate),
             // A subject leads to any handler.
             Self::Publish => Needs::WholeHost(Role::Operate),
             // These look at the handler of each dead letter, and at the role for its headers and body.
@@ -197,6 +215,10 @@ impl Endpoint {
             // Messages are the traffic: the queue has each with its time, and the metrics count them.
             Self::Publish => None,
             Self::DeadLetters | Self::DeadLetter | Self::Handlers | Self::Handler | Self::Changes => None,
+            Self::Pause => Some("subscription.pause"),
+            Self::Resume => Some("subscription.resume"),
+            Self::PauseHandler => Some("handler.pause"),
+            Self::ResumeHandler => Some("handler.resume"),
             Self::Discard => Some("dead-letter.discard"),
             Self::Redrive => Some("dead-letter.redrive"),
             Self::Deploy => Some("handler.deploy"),
@@ -217,6 +239,10 @@ impl Endpoint {
             Self::Whoami => serve(verb, access::whoami, said::access::whoami()),
             Self::Status => serve(verb, status::status, said::health::status()),
             Self::History => serve(verb, history::history, said::health::history()),
+            Self::Pause => serve(verb, subscriptions::pause, said::subscriptions::pause()),
+            Self::Resume => serve(verb, subscriptions::resume, said::subscriptions::resume()),
+            Self::PauseHandler => serve(verb, subscriptions::pause_handler, said::subscriptions::pause_handler()),
+            Self::ResumeHandler => serve(verb, subscriptions::resume_handler, said::subscriptions::resume_handler()),
             Self::Publish => serve(verb, publish::publish, said::messages::publish()),
             Self::DeadLetters => serve(verb, dead_letters::list, said::dead_letters::list()),
             Self::DeadLetter => serve(verb, dead_letters::show, said::dead_letters::show()),

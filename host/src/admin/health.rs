@@ -40,12 +40,16 @@ async fn readiness(state: &HostState) -> Readiness {
             Status::Away(why) | Status::Failed(why) => troubles.push(Trouble { what: format!("broker {name}"), why }),
         }
     }
+    let mut paused = Vec::new();
     for subscription in state.subscriptions.list() {
+        if subscription.pause.is_some() {
+            paused.push(subscription.name.clone());
+        }
         if let Some(why) = subscription.trouble {
             troubles.push(Trouble { what: format!("subscription {}", subscription.name), why });
         }
     }
-    Readiness { ready: troubles.is_empty(), troubles }
+    Readiness { ready: troubles.is_empty(), troubles, paused }
 }
 
 pub(super) async fn metrics(State(state): State<Arc<HostState>>) -> Response {

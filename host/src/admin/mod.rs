@@ -9,6 +9,8 @@
 //! | `GET /v1/whoami` | who the host takes the caller for, and what they may do |
 //! | `GET /v1/status` | counts of every subscription |
 //! | `GET /v1/history` | the last hour, a point every ten seconds |
+//! | `POST /v1/subscriptions/{subscription}/pause`, `/resume` | takes no messages for it, and takes them again |
+//! | `POST /v1/handlers/{handler}/pause`, `/resume` | the same for all subscriptions of a handler |
 //! | `GET /v1/dead-letters` | a page of dead letters |
 //! | `GET`, `DELETE /v1/dead-letters/{id}` | one, whole; removes it |
 //! | `POST /v1/dead-letters/{id}/redrive` | sends it back |
@@ -61,13 +63,14 @@ mod publish;
 mod seldom;
 mod state;
 mod status;
+mod subscriptions;
 mod tls;
 pub mod wire;
 
 pub use audit::{Audit, AuditError};
 pub use door::Door;
 use endpoint::Endpoint;
-pub use state::{HostState, SubscriptionStatus, Subscriptions};
+pub use state::{HostState, Pausing, SubscriptionStatus, Subscriptions};
 pub use tls::{Material, Tls, TlsError};
 
 /// Why the listener does not run.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
 use super::audit::Audit;
@@ -9,6 +10,7 @@ use crate::apply::Configuration;
 use crate::broker::Directory;
 use crate::deploy::Deployments;
 use crate::dispatch::Live;
+use crate::pause::{PauseError, PauseRecord};
 use crate::telemetry::{Metrics, SubscriptionCounts};
 
 /// So many publish requests are worked on at once; the next ones wait. Each holds at most a group of messages or one
@@ -38,6 +40,8 @@ pub struct HostState {
     pub(super) live: Option<Arc<Live>>,
     /// The host's configuration; `None` where nothing runs by it.
     pub(super) configuration: Option<Arc<dyn Configuration>>,
+    /// Who pauses subscriptions and resumes them; `None` where nothing runs them.
+    pub(super) pausing: Option<Arc<dyn Pausing>>,
 }
 
 /// The subscriptions of a host, as they are now.
@@ -47,6 +51,22 @@ pub trait Subscriptions: Send + Sync {
 
     /// Whether the host has stopped taking messages for good.
     fn is_draining(&self) -> bool;
+}
+
+/// Pauses subscriptions of a host, and resumes them.
+#[async_trait]
+pub trait Pausing: Send + Sync {
+    /// Pauses these. It is on the disk when this returns, and what runs goes on to its end.
+    ///
+    /// # Errors
+    /// When it cannot be written down; nothing is paused then.
+    async fn pause(&self, subscriptions: &[String], record: &PauseRecord) -> Result<(), PauseError>;
+
+    /// Resumes these, and gives back those that were paused.
+    ///
+    /// # Errors
+    /// When it cannot be written down; nothing is resumed then.
+    async fn resume(&self, subscriptions: &[String]) -> Result<Vec<String>, PauseError>;
 }
 
 /// One subscription now.
@@ -62,6 +82,8 @@ pub struct SubscriptionStatus {
     pub digest: Option<String>,
     /// Why it does not take messages, for a person; `None` when it does. It makes the host not ready.
     pub trouble: Option<String>,
+    /// Who paused it, and until when; `None`: nobody. It does not make the host not ready.
+    pub pause: Option<PauseRecord>,
     /// What was counted.
     pub counts: SubscriptionCounts,
 }
@@ -76,10 +98,10 @@ impl HostState {
         subscriptions: Arc<dyn Subscriptions>,
         metrics: Arc<Metrics>,
         max_publish_bytes: usize,
-        audit: Audit,
+        audit: Arc<Audit>,
     ) -> Self {
         let (publishers, started) = (Semaphore::new(PUBLISHERS), std::time::Instant::now());
-        let (audit, deployments, live, configuration) = (Arc::new(audit), None, None, None);
+        let (deployments, live, configuration, pausing) = (None, None, None, None);
         Self {
             host,
             brokers,
@@ -92,6 +114,7 @@ impl HostState {
             deployments,
             live,
             configuration,
+            pausing,
         }
     }
 
@@ -105,6 +128,12 @@ impl HostState {
     #[must_use]
     pub fn with_live(self, live: Arc<Live>) -> Self {
         Self { live: Some(live), ..self }
+    }
+
+    /// The same with subscriptions that can be paused.
+    #[must_use]
+    pub fn with_pausing(self, pausing: Arc<dyn Pausing>) -> Self {
+        Self { pausing: Some(pausing), ..self }
     }
 
     /// The same with a configuration that can be applied anew.

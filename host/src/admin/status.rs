@@ -7,7 +7,7 @@ use axum::extract::State;
 
 use super::health::depth;
 use super::state::HostState;
-use super::wire::{self, BrokerView, SubscriptionView};
+use super::wire::{self, BrokerView, PauseView, SubscriptionView};
 use crate::broker::Status;
 
 pub(super) async fn status(State(state): State<Arc<HostState>>) -> Json<wire::Status> {
@@ -32,6 +32,7 @@ pub(super) async fn status(State(state): State<Arc<HostState>>) -> Json<wire::St
         handler: subscription.handler,
         digest: subscription.digest,
         trouble: subscription.trouble,
+        pause: subscription.pause.as_ref().map(PauseView::of),
         counts: subscription.counts,
     });
     Json(wire::Status {

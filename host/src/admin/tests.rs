@@ -178,6 +178,7 @@ impl Subscriptions for Subscribed {
             handler: "triage".to_owned(),
             digest: Some("ab".repeat(32)),
             trouble: self.0.lock().unwrap().1.clone(),
+            pause: None,
             counts: SubscriptionCounts { completed: 9, ..SubscriptionCounts::default() },
         }]
     }
@@ -219,7 +220,7 @@ fn served(room: usize, listening: Listening) -> Site {
     ]);
     let metrics = Arc::new(Metrics::new());
     let data = tempfile::tempdir().unwrap();
-    let audit = Audit::new(data.path().to_owned());
+    let audit = Arc::new(Audit::new(data.path().to_owned()));
     let state =
         HostState::new("host-1".into(), Directory::new(brokers), Arc::clone(&subscribed) as _, metrics, 1000, audit);
     let address = listening.address();

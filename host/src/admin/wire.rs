@@ -13,11 +13,13 @@ use crate::telemetry::SubscriptionCounts;
 mod access;
 mod dead_letter;
 mod live;
+mod pause;
 mod series;
 
 pub use access::{AuditEntry, AuditList, AuditResult, Whoami};
 pub use dead_letter::{DeadLetterList, DeadLetterView, FailureView, Shown};
 pub use live::{Bytes, EndedView, LiveLine, LogView, MessageView, SentView};
+pub use pause::{PauseKind, PauseView, Paused, PausedSubscription, Resumed, ResumedSubscription};
 pub use series::Series;
 
 /// One message to publish: a line of a stream.
@@ -143,6 +145,9 @@ pub struct Readiness {
     /// What is not ready, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<Trouble>,
+    /// Subscriptions that are paused. That is what somebody wants, and no trouble: the host is ready all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paused: Vec<String>,
 }
 
 /// Something that is not ready.
@@ -203,6 +208,9 @@ pub struct SubscriptionView {
     /// Why it takes no messages, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// By whom it is paused, and until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<PauseView>,
     /// What was counted.
     pub counts: SubscriptionCounts,
 }

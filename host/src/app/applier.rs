@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::wiring::{Stations, tuning};
 use super::{Report, open};
+use crate::admin::wire::PauseKind;
 use crate::admin::{Material, Tls};
 use crate::apply::report::{Applied, Changes, NewVersion};
 use crate::apply::{ApplyError, Configuration, Plan, Work, plan};
@@ -256,6 +257,8 @@ impl Inner {
         let going: Vec<&str> = plan.with(&[Work::Stop, Work::Restart]).chain(waiting.iter().copied()).collect();
         self.stop(&going, Instant::now() + after.host.drain_timeout).await;
         for name in plan.with(&[Work::Stop]) {
+            // The pause itself stays: should the subscription come back, nobody has resumed it.
+            stations.metrics.paused(name, PauseKind::Operator.name(), false);
             if let Some(metrics) = stations.metrics.subscriptions().get(name) {
                 metrics.set_concurrency(0);
                 metrics.set_backlog(&Backlog::default(), SystemTime::now());

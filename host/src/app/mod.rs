@@ -2,6 +2,7 @@
 
 mod applier;
 pub mod open;
+mod pausing;
 mod slots;
 mod wiring;
 
@@ -22,11 +23,14 @@ use crate::broker::{Directory, NamedBroker};
 use crate::config::Config;
 use crate::deploy::Deployments;
 use crate::dispatch::Turns;
+use crate::pause::Pauses;
 use crate::sandbox::{Sandbox, SandboxOptions};
 use crate::telemetry::Metrics;
 
 use applier::Applier;
+use pausing::Desk;
 pub use slots::Report;
+use slots::Slots;
 use wiring::Stations;
 
 /// Subscriptions that are started at once: enough for their words to share a commit, and few questions to a server.
@@ -121,6 +125,9 @@ impl Host {
         stations.take_outputs(config, config.subscriptions.keys().map(String::as_str)).await;
         let mut tasks = JoinSet::new();
         tasks.spawn(look(Arc::clone(&stations)));
+        let audit = Arc::new(Audit::new(config.host.data_dir.clone()));
+        let desk = Desk::new(Arc::clone(&stations.pauses), Arc::clone(&stations.metrics), Arc::clone(&audit));
+        tasks.spawn(Arc::clone(&desk).keep_time());
         let applier = Applier::new(config.clone(), Arc::clone(&stations), tls);
         let state = HostState::new(
             config.host.name.clone(),
@@ -128,9 +135,10 @@ impl Host {
             Arc::clone(&stations.slots) as _,
             Arc::clone(&stations.metrics),
             config.http.max_publish_bytes,
-            Audit::new(config.host.data_dir.clone()),
+            audit,
         );
         let state = state.with_deployments(Arc::clone(&stations.deployments)).with_live(Arc::clone(&stations.live));
+        let state = state.with_pausing(desk);
         let (stop_serving, serving) = serve(listening, state.with_configuration(Arc::new(applier.clone())));
         Ok(Self { stations, applier, address, stop_serving, serving, tasks })
     }
@@ -200,6 +208,7 @@ async fn open_stations(
     metrics: Arc<Metrics>,
     address: std::net::SocketAddr,
 ) -> anyhow::Result<Stations> {
+    let pauses = Pauses::open(&config.host.data_dir, std::time::SystemTime::now())?;
     let mut brokers = BTreeMap::new();
     for (name, broker) in &config.brokers {
         let opened = open::broker(name, broker, &config.host.data_dir).await?;
@@ -218,7 +227,8 @@ async fn open_stations(
         metrics,
         live: Arc::default(),
         turns,
-        slots: Arc::default(),
+        slots: Slots::new(Arc::clone(&pauses)),
+        pauses,
         tasks: Mutex::default(),
     })
 }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{SubscriptionStatus, Subscriptions};
 use crate::dispatch::{Drained, Slot as VersionSlot, Subscription, Tuning};
+use crate::pause::Pauses;
 use crate::settle::verdict::Identity;
 use crate::telemetry::SubscriptionCounts;
 
@@ -21,9 +22,9 @@ pub struct Report {
 }
 
 /// All subscriptions of a host.
-#[derive(Default)]
 pub(super) struct Slots {
     slots: RwLock<BTreeMap<String, Arc<Slot>>>,
+    pauses: Arc<Pauses>,
     draining: std::sync::atomic::AtomicBool,
 }
 
@@ -44,6 +45,12 @@ enum State {
 }
 
 impl Slots {
+    /// None yet.
+    pub(super) fn new(pauses: Arc<Pauses>) -> Arc<Self> {
+        let (slots, draining) = Default::default();
+        Arc::new(Self { slots, pauses, draining })
+    }
+
     /// A place for one more subscription, or in the place of the one of its name.
     pub(super) fn put(&self, identity: &Identity, versions: &Arc<VersionSlot>) -> Arc<Slot> {
         let slot = Arc::new(Slot {
@@ -138,7 +145,7 @@ impl Slot {
         }
     }
 
-    fn status(&self) -> SubscriptionStatus {
+    fn status(&self, pauses: &Pauses) -> SubscriptionStatus {
         let version = self.versions.active();
         let (trouble, counts) = match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
             State::Waits(why) => (Some(why.clone()), SubscriptionCounts::default()),
@@ -160,6 +167,7 @@ impl Slot {
             handler: self.identity.handler.to_string(),
             digest: version.map(|version| version.handler.digest().to_owned()),
             trouble,
+            pause: pauses.get(&self.identity.subscription),
             counts,
         }
     }
@@ -167,7 +175,7 @@ impl Slot {
 
 impl Subscriptions for Slots {
     fn list(&self) -> Vec<SubscriptionStatus> {
-        self.all().iter().map(|slot| slot.status()).collect()
+        self.all().iter().map(|slot| slot.status(&self.pauses)).collect()
     }
 
     fn is_draining(&self) -> bool {

@@ -9,12 +9,14 @@ use anyhow::Context as _;
 use tokio::task::JoinSet;
 
 use super::slots::{Slot, Slots};
+use crate::admin::wire::PauseKind;
 use crate::apply::share;
 use crate::broker::{Broker, Directory, Status, SubscribeError, SubscriptionSpec};
 use crate::clock::Clock;
 use crate::config::{Config, HandlerConfig, SubscriptionConfig};
 use crate::deploy::Deployments;
 use crate::dispatch::{Links, Live, Setup, Subscription, Tuning, Turns};
+use crate::pause::Pauses;
 use crate::settle::verdict::Identity;
 use crate::telemetry::Metrics;
 
@@ -29,6 +31,7 @@ pub(super) struct Stations {
     pub(super) live: Arc<Live>,
     pub(super) turns: Arc<Turns>,
     pub(super) slots: Arc<Slots>,
+    pub(super) pauses: Arc<Pauses>,
     /// Those that go on trying.
     pub(super) tasks: Mutex<JoinSet<()>>,
 }
@@ -124,7 +127,9 @@ impl Stations {
             slot,
             metrics: self.metrics.subscription(name, broker.kind),
             live: Arc::clone(&self.live),
+            hold: self.pauses.hold(name),
         };
+        self.metrics.paused(name, PauseKind::Operator.name(), links.hold.is_closed());
         Ok((setup, links))
     }
 }

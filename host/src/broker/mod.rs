@@ -114,6 +114,19 @@ pub trait Source: Send + Sync {
     /// When the broker is away or refuses. The caller waits and calls again; the implementation reconnects by itself.
     async fn receive(&self, demand: Demand) -> Result<Vec<Delivery>, ReceiveError>;
 
+    /// Hands out what the broker sends though nobody asks any more: on what an earlier [`Source::receive`] asked for and did
+    /// not wait for. Asks for nothing itself, and waits for ever when nothing is owed. For a caller who is to run nothing and
+    /// gives it all back; dropping the future loses nothing.
+    async fn leftover(&self) -> Vec<Delivery> {
+        std::future::pending().await
+    }
+
+    /// For how long the broker may still send what was asked for; zero when nothing is owed. What is given back with a
+    /// shorter delay may come straight back here.
+    fn still_owed(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Carries settlements out, as one group where the broker can. One result a settlement, in order; `Ok` means
     /// confirmed.
     async fn settle(&self, group: Vec<Settle>) -> Vec<Result<(), SettleError>>;

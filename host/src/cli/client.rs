@@ -21,7 +21,10 @@ mod access;
 mod configuration;
 mod handlers;
 mod live;
+mod subscriptions;
 pub(super) mod tls;
+
+pub(super) use subscriptions::Which;
 
 /// A loopback connection is there or it is not.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -110,7 +110,7 @@ impl Own {
             Arc::new(NoSubscriptions),
             Arc::new(Metrics::new()),
             config.http.max_publish_bytes,
-            Audit::new(config.host.data_dir.clone()),
+            Arc::new(Audit::new(config.host.data_dir.clone())),
         );
         let serve = listening.serve(Arc::new(state), stop.clone().cancelled_owned());
         let serving = runtime.spawn(async move {

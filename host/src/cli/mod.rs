@@ -33,6 +33,7 @@ mod login;
 mod messages;
 mod new;
 mod oci;
+mod pause;
 mod profile;
 mod publish;
 mod pull;
@@ -40,6 +41,7 @@ mod push;
 mod rollout;
 mod run;
 mod say;
+mod status;
 mod table;
 mod token;
 
@@ -69,6 +71,12 @@ enum Verb {
     Invoke(invoke::Arguments),
     /// Check a configuration and the modules that it names
     Check(check::Arguments),
+    /// Show which subscriptions take messages, and whether the host is ready
+    Status(status::Arguments),
+    /// Take no messages for a subscription until it is resumed
+    Pause(pause::Arguments),
+    /// Take messages for a subscription again
+    Resume(pause::Resume),
     /// Deploy a module to a host that runs
     Deploy(deploy::Arguments),
     /// Look at handlers and their versions
@@ -139,6 +147,9 @@ pub fn main() -> ExitCode {
         Verb::Publish(arguments) => publish::publish(&arguments),
         Verb::Invoke(arguments) => invoke::invoke(&arguments),
         Verb::Check(arguments) => check::check(&arguments),
+        Verb::Status(arguments) => status::status(&arguments),
+        Verb::Pause(arguments) => pause::pause(&arguments),
+        Verb::Resume(arguments) => pause::resume(&arguments),
         Verb::Deploy(arguments) => deploy::deploy(&arguments),
         Verb::Handlers(arguments) => handlers::handlers(&arguments),
         Verb::Rollback(arguments) => handlers::rollback(&arguments),

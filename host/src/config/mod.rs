@@ -45,6 +45,7 @@ pub use handler::{HandlerConfig, OutputConfig};
 pub use host::{HostConfig, LogConfig, RegistryConfig};
 pub use http::{HttpConfig, HttpTlsConfig, TokenConfig};
 pub use problem::{ProblemListed, Problems};
+pub(crate) use problem::nearest;
 pub use raw::{LogFormat, LogThreshold};
 pub use schema::schema;
 pub use secret::{Secret, SecretError, SecretSource};

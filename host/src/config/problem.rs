@@ -105,7 +105,7 @@ fn located(tree: &Node, path: &[String], want_key: bool) -> Located {
 }
 
 /// The name that is nearest to a misspelt one, when any is near enough to be meant.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // 0.8 of Jaro and Winkler's measure: one or two letters in a word of eight.
     const NEAR_ENOUGH: f64 = 0.8;
     known

@@ -1,6 +1,7 @@
 //! A message between process and settle: what is to be done about it, and what is needed to decide again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use ulid::Ulid;
@@ -80,9 +81,18 @@ impl Decided {
 
     /// Returned to be run by someone else: this host stops.
     pub(crate) fn interrupted(shared: &Shared, entry: &Arc<InFlight>) -> Self {
-        let reason = ReasonCode::INTERRUPTED;
+        Self::unrun(shared, entry, ReasonCode::INTERRUPTED, Duration::ZERO)
+    }
+
+    /// Returned because the subscription is paused. What the broker may still send on an earlier question of ours would
+    /// otherwise come straight back, so the message stays away for as long as that can be.
+    pub(crate) fn paused(shared: &Shared, entry: &Arc<InFlight>) -> Self {
+        Self::unrun(shared, entry, ReasonCode::PAUSED, shared.source().still_owed())
+    }
+
+    /// Returned without a run that counts.
+    fn unrun(shared: &Shared, entry: &Arc<InFlight>, reason: ReasonCode, delay: Duration) -> Self {
         let mut decided = Self::new(entry, None, Verdict { settled_as: Ending::Returned, reason });
-        let delay = std::time::Duration::ZERO;
         decided.decide_again(shared, &Decision::Return { delay, counted: false, reason }, None);
         decided
     }

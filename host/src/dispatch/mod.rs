@@ -10,6 +10,7 @@
 //! - Room is taken before the message is taken, and given back when the message has ended (I6).
 //! - A message is in exactly one stage; the table of what is in flight knows it from receive to its end.
 //! - Nothing is settled for a delivery whose lease is over (I2), nothing unknown is settled at all (I7).
+//! - While it is paused a subscription asks for nothing and begins nothing: what came all the same goes back uncounted.
 //! - What a shadow does with the copy of a message has no effect, and no message waits for it: see [`shadow`].
 
 mod budget;
@@ -17,12 +18,15 @@ mod crew;
 mod decided;
 mod elsewhere;
 mod gate;
+mod hold;
 mod in_flight;
 mod keep;
 mod live;
 mod pace;
 mod process;
+mod ramp;
 mod receive;
+mod rest;
 mod settle;
 mod shadow;
 mod share;
@@ -33,7 +37,9 @@ mod trial;
 mod turns;
 
 pub use gate::Pause;
+pub use hold::Hold;
 pub use live::{Account, Glimpse, Live, Look, Seen, Sent, TooManyLook};
+pub use ramp::{RAMP, ramp};
 pub use shadow::{Books, Did, Difference, Shadow, Work, WouldSend};
 pub use share::{NotAShare, Share};
 pub use shared::{Links, Setup, Tuning};

@@ -33,6 +33,11 @@ pub(crate) async fn process(
     while let Some(entry) = next(&shared, &line).await {
         // The line does not take part in tokio's cooperation; this does, so that timers and sockets get their turn.
         tokio::task::coop::consume_budget().await;
+        if shared.hold.is_closed() {
+            entry.mark_decided();
+            hand_over(&shared, &settle, Decided::paused(&shared, &entry));
+            continue;
+        }
         let decided = match AssertUnwindSafe(process_one(&shared, &mut place, &entry, rng.f64())).catch_unwind().await {
             Ok(decided) => decided,
             Err(_panic) => {
@@ -45,11 +50,15 @@ pub(crate) async fn process(
             }
         };
         entry.mark_decided();
-        // The channel holds as much as can be in flight, so it refuses only when the settle stage is gone; the message
-        // then stays with the broker.
-        if settle.try_send(decided).is_err() {
-            tracing::error!(subscription = %shared.setup.identity.subscription, "the settle stage is gone");
-        }
+        hand_over(&shared, &settle, decided);
+    }
+}
+
+/// The channel holds as much as can be in flight, so it refuses only when the settle stage is gone; the message then stays
+/// with the broker.
+fn hand_over(shared: &Shared, settle: &mpsc::Sender<Decided>, decided: Decided) {
+    if settle.try_send(decided).is_err() {
+        tracing::error!(subscription = %shared.setup.identity.subscription, "the settle stage is gone");
     }
 }
 
@@ -102,6 +111,9 @@ async fn process_one(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, 
             );
             // The semaphore is never closed; if it were, the message would run beside others.
             let _alone = shared.quarantine.acquire().await;
+            if shared.hold.is_closed() {
+                return Decided::paused(shared, entry);
+            }
             return run(shared, place, entry, roll).await;
         }
     }

@@ -8,6 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Delivery, ReceiveError};
 use crate::dispatch::in_flight::InFlight;
+use crate::dispatch::ramp::STEP;
+use crate::dispatch::rest::{WayBack, rest};
 use crate::dispatch::shared::Shared;
 
 /// The line between receive and process. Bounded by `max_in_flight`, which is also all that can be held.
@@ -16,21 +18,24 @@ pub(crate) type Line = async_channel::Sender<Arc<InFlight>>;
 /// What the loop saw next.
 enum Event {
     Received(Result<Vec<Delivery>, ReceiveError>),
+    Paused,
     Stopped,
 }
 
 /// Receives until it is stopped or the broker is closed. Dropping the receive that is under way loses nothing: the port
 /// promises that what it would have brought comes back.
-pub(crate) async fn receive(shared: Arc<Shared>, line: Line, stop: CancellationToken) {
+pub(crate) async fn receive(shared: Arc<Shared>, line: Line, back: WayBack, stop: CancellationToken) {
     let mut failures = 0;
     loop {
         let event = tokio::select! {
             biased;
             () = stop.cancelled() => Event::Stopped,
-            received = next(&shared) => Event::Received(received),
+            () = shared.hold.until(true) => Event::Paused,
+            received = next(&shared, &back) => Event::Received(received),
         };
         match event {
             Event::Stopped => return,
+            Event::Paused => rest(&shared, &back, &stop).await,
             Event::Received(Ok(deliveries)) => {
                 failures = 0;
                 put_in_line(&shared, &line, deliveries);
@@ -45,6 +50,7 @@ pub(crate) async fn receive(shared: Arc<Shared>, line: Line, stop: CancellationT
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
+                    () = shared.hold.until(true) => {}
                     () = wait => {}
                 }
                 if matches!(error, ReceiveError::Gone(_)) {
@@ -55,11 +61,23 @@ pub(crate) async fn receive(shared: Arc<Shared>, line: Line, stop: CancellationT
     }
 }
 
-async fn next(shared: &Shared) -> Result<Vec<Delivery>, ReceiveError> {
+async fn next(shared: &Shared, back: &WayBack) -> Result<Vec<Delivery>, ReceiveError> {
     shared.slot.filled().await;
     shared.gate.open().await;
-    let demand = shared.table.budget().room(|| shared.look_ahead()).await;
-    shared.source().receive(demand).await
+    let (source, budget) = (shared.source(), shared.table.budget());
+    let demand = loop {
+        let is_ramping = shared.ramp(Instant::now()).is_some();
+        let is_full = is_ramping && budget.messages_held() >= shared.may_hold();
+        tokio::select! {
+            biased;
+            demand = budget.room(|| shared.may_hold()) => break demand,
+            // While a ramp is on there is more room by itself.
+            () = tokio::time::sleep(STEP), if is_ramping => {}
+            // What was asked for before the pause, and has no room now: in an inbox its lease would run out.
+            came = source.leftover(), if is_full => back.give_back_all(shared, came),
+        }
+    };
+    source.receive(demand).await
 }
 
 fn put_in_line(shared: &Shared, line: &Line, deliveries: Vec<Delivery>) {

@@ -12,9 +12,11 @@ use crate::broker::{Broker, Directory, Source, SubscriptionSpec};
 use crate::clock::Clock;
 use crate::dispatch::crew::Crew;
 use crate::dispatch::gate::Gate;
+use crate::dispatch::hold::Hold;
 use crate::dispatch::in_flight::{InFlight, Table};
 use crate::dispatch::live::Live;
 use crate::dispatch::pace::Pace;
+use crate::dispatch::ramp::ramp;
 use crate::dispatch::slot::Slot;
 use crate::dispatch::turns::Seat;
 use crate::settle::policy::RetryPolicy;
@@ -74,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) live: Arc<Live>,
     pub(crate) pace: Pace,
     pub(crate) gate: Gate,
+    /// Whether an operator lets it take messages.
+    pub(crate) hold: Arc<Hold>,
     pub(crate) seat: Seat,
     /// Messages that may kill the host run one at a time.
     pub(crate) quarantine: Semaphore,
@@ -96,6 +100,7 @@ impl Shared {
             live: links.live,
             pace: Pace::default(),
             gate: Gate::default(),
+            hold: links.hold,
             seat,
             quarantine: Semaphore::new(1),
             last_warning: Mutex::new(None),
@@ -127,6 +132,17 @@ impl Shared {
         let per_slot = quarter.as_micros() / run.as_micros().max(1);
         let per_slot = usize::try_from(per_slot).unwrap_or(usize::MAX);
         concurrency.saturating_add(concurrency.saturating_mul(per_slot)).min(self.setup.max_in_flight.get())
+    }
+
+    /// How many messages may be held now: what is worth holding, or less while a ramp is on.
+    pub(crate) fn may_hold(&self) -> usize {
+        let ahead = self.look_ahead();
+        self.ramp(Instant::now()).map_or(ahead, |most| most.min(ahead))
+    }
+
+    /// How many messages may be held after a pause; `None`: there was none, or its ramp is over.
+    pub(crate) fn ramp(&self, now: Instant) -> Option<usize> {
+        self.hold.resumed_for(now).and_then(|since| ramp(self.crew.size(), since))
     }
 
     /// Whether it is time to warn of a trouble in settling again: every ten seconds at the most.
@@ -162,4 +178,6 @@ pub struct Links {
     pub metrics: Arc<SubscriptionMetrics>,
     /// Where what happens is seen.
     pub live: Arc<Live>,
+    /// Whether an operator lets it take messages.
+    pub hold: Arc<Hold>,
 }

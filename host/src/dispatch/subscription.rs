@@ -16,6 +16,7 @@ use crate::dispatch::in_flight::{InFlight, Table};
 use crate::dispatch::keep::keep;
 use crate::dispatch::process::process;
 use crate::dispatch::receive::{Line, receive};
+use crate::dispatch::rest::WayBack;
 use crate::dispatch::settle::settle;
 use crate::dispatch::shared::{Links, Setup, Shared, Tuning};
 use crate::dispatch::turns::Turns;
@@ -75,7 +76,8 @@ impl Subscription {
         let (decided, to_settle) = mpsc::channel(room.saturating_mul(2));
         let stop = CancellationToken::new();
         let mut receiving = JoinSet::new();
-        receiving.spawn(receive(Arc::clone(&shared), line.clone(), stop.clone()));
+        let back = WayBack { in_line: in_line.clone(), decided: decided.clone() };
+        receiving.spawn(receive(Arc::clone(&shared), line.clone(), back, stop.clone()));
         let mut processing = JoinSet::new();
         hire(&mut processing, &shared, &in_line, &decided, shared.setup.concurrency.get());
         let mut keeping = JoinSet::new();

@@ -51,6 +51,7 @@ pub(super) struct Families {
     pub(super) in_flight: Gauges,
     pub(super) in_flight_bytes: Gauges,
     pub(super) concurrency_limit: Gauges,
+    paused: Gauges,
     pub(super) backlog: Gauges,
     pub(super) backlog_oldest_age: Amounts,
     pub(super) dlq_published: Counters,
@@ -95,6 +96,7 @@ impl Families {
             in_flight: gauges(registry, &names::IN_FLIGHT),
             in_flight_bytes: gauges(registry, &names::IN_FLIGHT_BYTES),
             concurrency_limit: gauges(registry, &names::CONCURRENCY_LIMIT),
+            paused: gauges(registry, &names::PAUSED),
             backlog: gauges(registry, &names::BACKLOG),
             backlog_oldest_age: registered(registry, &names::BACKLOG_OLDEST_AGE, Amounts::default()),
             dlq_published: counters(registry, &names::DLQ_PUBLISHED),
@@ -187,6 +189,12 @@ impl Metrics {
     pub fn cluster_behind(&self, handler: &str, is_behind: bool) {
         let labels = vec![("handler", handler.to_owned())];
         self.families.cluster_behind.get_or_create_owned(&labels).set(i64::from(is_behind));
+    }
+
+    /// Whether a subscription is paused, and by what kind of pause.
+    pub fn paused(&self, subscription: &str, kind: &'static str, is_paused: bool) {
+        let labels = vec![("subscription", subscription.to_owned()), ("kind", kind.to_owned())];
+        self.families.paused.get_or_create_owned(&labels).set(i64::from(is_paused));
     }
 
     /// All subscriptions that have a handle, by name.

@@ -74,6 +74,8 @@ names! {
     IN_FLIGHT_BYTES = "tidegate.inflight.bytes", Unit::Bytes;
     /// How many messages may be handled at once
     CONCURRENCY_LIMIT = "tidegate.concurrency.limit", Unit::Things("message");
+    /// Whether a subscription is paused, by `kind`: 1 or 0; `operator`: somebody paused it
+    PAUSED = "tidegate.paused", Unit::Things("subscription");
     /// Messages that wait with the broker, by state: `ready` were never handed out, `pending` are not settled yet
     BACKLOG = "tidegate.backlog.messages", Unit::Things("message");
     /// The age of the oldest message that is not settled

@@ -559,3 +559,36 @@ fn a_profile_is_logged_in_to_used_and_forgotten() {
     desk.expect(&["logout", "--profile", "prod"], "", 0);
     assert!(!std::fs::read_to_string(&file).unwrap().contains("tidegate_"));
 }
+
+#[test]
+fn a_subscription_is_paused_looked_at_and_resumed() {
+    let desk = Desk::with_handler();
+    let _host = desk.host();
+    let paused = desk.run(&["pause", "all", "--why", "the database moves", "--for", "1h 30m", "--drain"], "");
+    let (out, talk) = (String::from_utf8_lossy(&paused.stdout), String::from_utf8_lossy(&paused.stderr));
+    assert_eq!(paused.status.code(), Some(0), "{out}{talk}");
+    assert!(out.starts_with("all is paused on this host until 20") && talk.contains("drained"), "{out}{talk}");
+    let shown = desk.expect(&["status"], "", 0);
+    assert!(
+        shown.contains(": ready\n") && shown.contains("paused") && shown.contains("local: the database moves"),
+        "{shown}"
+    );
+    let whole = desk.json(&["status", "--json"], "", 0);
+    assert_eq!((&whole["ready"]["ready"], &whole["ready"]["paused"]), (&json!(true), &json!(["all"])));
+    assert_eq!(whole["status"]["subscriptions"][0]["pause"]["by"], json!("local"));
+    desk.expect(&["publish", "--lines"], LINES, 0);
+
+    assert_eq!(desk.expect(&["resume", "all"], "", 0), "all takes messages again, few at first\n");
+    assert_eq!(desk.expect(&["resume", "--handler", "behave"], "", 0), "all was not paused\n");
+    until("the messages to be done with", || {
+        let counts = &desk.json(&["status", "--json"], "", 0)["status"]["subscriptions"][0]["counts"];
+        (&counts["completed"], &counts["dead_lettered"]) == (&json!(1), &json!(1))
+    });
+    let misspelt = desk.run(&["pause", "--handler", "behaves"], "");
+    assert_eq!(misspelt.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&misspelt.stderr).contains("did you mean `behave`?"));
+    desk.expect(&["pause"], "", 2);
+    desk.expect(&["pause", "all", "--handler", "behave"], "", 2);
+    let log = desk.expect(&["audit", "--action", "subscription"], "", 0);
+    assert!(log.contains("subscription.pause") && log.contains("why=the"), "{log}");
+}

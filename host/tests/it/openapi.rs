@@ -151,6 +151,7 @@ fn every_route_of_a_real_host_answers_as_the_document_says() {
     assert_eq!(host.get("", "/console/none.js").0, 404);
     messages(&host);
     dead_letters(&host);
+    pauses(&host);
     versions(&host);
     configuration(&host);
     let (status, audit) = host.get("operator", "/v1/audit?limit=2");
@@ -202,6 +203,24 @@ fn dead_letters(host: &Asking<'_>) {
         let (status, answer) = host.ask("operator", &line, &[], b"");
         assert_eq!(status, expected, "{line}: {answer}");
     }
+}
+
+fn pauses(host: &Asking<'_>) {
+    let act = |who: &str, what: &str, expected: u16| {
+        let (status, answer) = host.ask(who, &format!("POST /v1/{what}"), &[], b"");
+        assert_eq!(status, expected, "{what} as {who}: {answer}");
+    };
+    act("operator", "subscriptions/ledger/pause?for=10m&why=a%20test", 200);
+    let (_, status) = host.get("reader", "/v1/status");
+    assert_eq!(status["subscriptions"][0]["pause"]["by"], "operator");
+    assert_eq!(host.get("", "/ready").1["paused"][0], "ledger");
+    act("operator", "subscriptions/ledger/resume", 200);
+    act("operator", "handlers/ledger/pause", 200);
+    act("operator", "handlers/ledger/resume", 200);
+    act("operator", "handlers/ledger/pause?for=100d", 400);
+    // Limited to other handlers: neither by the subscription nor by the handler.
+    act("narrow", "subscriptions/ledger/pause", 403);
+    act("narrow", "handlers/ledger/resume", 403);
 }
 
 fn versions(host: &Asking<'_>) {
@@ -262,6 +281,7 @@ fn every_refusal_of_a_real_host_is_one_that_the_document_has() {
     for operation in host.document.operations() {
         let (_, role) = host.document.needs(&operation);
         let line = operation.replace("{handler}", "ledger").replace("{id}", "none").replace("{file}", "main.js");
+        let line = line.replace("{subscription}", "ledger");
         let ask = |who: &str, line: &str| host.ask(who, line, &[], b"").0;
         if role == "none" {
             // A host that has just started may not be ready.
@@ -288,9 +308,14 @@ fn every_refusal_of_a_real_host_is_one_that_the_document_has() {
             assert_eq!(ask("deployer", &format!("{line}?nonsense=1")), 400, "{line}");
         }
         if operation.contains('{') {
-            let broken = operation.replace("{handler}", "%FF").replace("{id}", "%FF");
+            let with = |name: &str| {
+                ["{handler}", "{id}", "{subscription}"]
+                    .iter()
+                    .fold(operation.clone(), |line, part| line.replace(part, name))
+            };
+            let broken = with("%FF");
             assert_eq!(ask("deployer", &broken), 400, "{broken}");
-            let unknown = operation.replace("{handler}", "unknown").replace("{id}", "unknown");
+            let unknown = with("unknown");
             assert_eq!(ask("deployer", &unknown), 404, "{unknown}");
         }
         let (method, path) = line.split_once(' ').unwrap();

@@ -54,7 +54,7 @@ impl Begun {
 }
 
 /// What came of writing the second line.
-fn told(action: &str, written: Result<(), AuditError>) {
+pub(super) fn told(action: &str, written: Result<(), AuditError>) {
     if let Err(error) = written {
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         tracing::error!(%error, cause, action, "what came of an action could not be written into the audit log");

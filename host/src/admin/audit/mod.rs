@@ -62,6 +62,10 @@ pub(super) async fn list(
 
 use page::Page;
 
+/// Who did what the host did by itself, and from where.
+const HOST: &str = "host";
+/// What stands for its end where an answer's status does: it is done.
+const DONE: u16 = 200;
 /// The most characters of a target that are kept: ids and names are under 100.
 const LONGEST_TARGET: usize = 512;
 /// The most characters that are kept of why a deploy failed: the history of its handler has the rest.
@@ -154,6 +158,25 @@ impl Audit {
         };
         self.write(line).await?;
         Ok(Begun { audit: Arc::clone(self), id, action: action.action })
+    }
+
+    /// Writes down what the host did by itself. It is done already, so that it cannot be written down is told and no more.
+    pub(crate) async fn by_host(&self, action: &'static str, target: &str) {
+        let id = ulid::Ulid::generate().to_string();
+        let line = Line::Begun {
+            id: id.clone(),
+            at: now(),
+            who: HOST.to_owned(),
+            role: Role::Operate,
+            from: HOST.to_owned(),
+            action: action.to_owned(),
+            target: target.chars().take(LONGEST_TARGET).collect(),
+        };
+        let written = match self.write(line).await {
+            Ok(()) => self.write(Line::ended(id, Some(DONE), None, None)).await,
+            Err(error) => Err(error),
+        };
+        begun::told(action, written);
     }
 
     /// A page of actions, the newest first: those before an id, or all.

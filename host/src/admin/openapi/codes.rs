@@ -2,14 +2,16 @@
 
 /// What a word means; `None`: there is no such word.
 pub(super) fn meaning(code: &str) -> Option<&'static str> {
-    let found = ACCESS.iter().chain(&MESSAGES).chain(&HANDLERS).chain(&MODULES).chain(&CONFIGURATION);
+    let found =
+        ACCESS.iter().chain(&SUBSCRIPTIONS).chain(&MESSAGES).chain(&HANDLERS).chain(&MODULES).chain(&CONFIGURATION);
     found.copied().find(|(word, _)| *word == code).map(|(_, meaning)| meaning)
 }
 
 /// All words.
 #[cfg(test)]
 pub(super) fn all() -> impl Iterator<Item = &'static str> {
-    let all = ACCESS.iter().chain(&MESSAGES).chain(&HANDLERS).chain(&MODULES).chain(&CONFIGURATION);
+    let all =
+        ACCESS.iter().chain(&SUBSCRIPTIONS).chain(&MESSAGES).chain(&HANDLERS).chain(&MODULES).chain(&CONFIGURATION);
     all.map(|(word, _)| *word)
 }
 
@@ -34,9 +36,15 @@ const ACCESS: [(&str, &str); 14] = [
     ("audit-unavailable", "the audit log cannot be written or read; nothing was done"),
 ];
 
+/// Of subscriptions.
+const SUBSCRIPTIONS: [(&str, &str); 3] = [
+    ("no-subscriptions-here", "no subscriptions run here: this listener serves queues alone"),
+    ("no-such-subscription", "the host has no such subscription, or none of that handler"),
+    ("not-kept", "it could not be written down which subscriptions are paused, and nothing was changed"),
+];
+
 /// Of messages and dead letters.
-const MESSAGES: [(&str, &str); 14] = [
-    ("no-such-subscription", "the host has no such subscription"),
+const MESSAGES: [(&str, &str); 13] = [
     ("no-such-broker", "the configuration has no such broker"),
     ("which-broker", "there are several brokers: `broker` has to say which one"),
     ("no-subject", "neither the query nor a header says the subject"),

@@ -47,6 +47,7 @@ impl Content {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::admin) enum Tag {
     Health,
+    Subscriptions,
     Messages,
     DeadLetters,
     Handlers,
@@ -56,8 +57,9 @@ pub(in crate::admin) enum Tag {
 }
 
 impl Tag {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Health,
+        Self::Subscriptions,
         Self::Messages,
         Self::DeadLetters,
         Self::Handlers,
@@ -69,6 +71,7 @@ impl Tag {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Health => "health",
+            Self::Subscriptions => "subscriptions",
             Self::Messages => "messages",
             Self::DeadLetters => "dead letters",
             Self::Handlers => "handlers",
@@ -81,6 +84,7 @@ impl Tag {
     pub(super) const fn says(self) -> &'static str {
         match self {
             Self::Health => "Whether the host does well, and what it counts.",
+            Self::Subscriptions => "Which of them take messages: pausing and resuming them.",
             Self::Messages => "Publishing, and what becomes of messages.",
             Self::DeadLetters => "Messages that were given up: why, sending them back, removing them.",
             Self::Handlers => "The versions of handlers: deploying, trying, going back.",

@@ -136,6 +136,7 @@ impl Maker {
                 "handler" => "The handler, by its name in the configuration.",
                 "id" => "The id of the dead letter.",
                 "file" => "A file of the console, by its name.",
+                "subscription" => "The subscription, by its name in the configuration.",
                 // A test finds what has no description.
                 _ => "",
             };

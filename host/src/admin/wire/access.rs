@@ -35,15 +35,15 @@ pub struct AuditEntry {
     pub id: String,
     /// When it was asked for.
     pub at: String,
-    /// By whom: the name of a token or of a client certificate, or `local`.
+    /// By whom: the name of a token or of a client certificate, or `local`; `host` for what the host did by itself.
     pub who: String,
     /// With which role.
     pub role: Role,
-    /// From which address and port.
+    /// From which address and port; `host` for what the host did by itself.
     pub from: String,
     /// What: `dead-letter.discard` and the like.
     pub action: String,
-    /// To what: the path and the query of the request.
+    /// To what: the path and the query of the request; in words for what the host did by itself.
     pub target: String,
     /// What came of it; nothing while it is being done, and when the host or the caller went before its end: it is unfinished
     /// then, and what came of it is not known.

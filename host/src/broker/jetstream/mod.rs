@@ -33,6 +33,7 @@ mod check;
 mod counters;
 mod dead;
 mod headers;
+mod leftover;
 mod link;
 mod options;
 mod publish;

@@ -24,6 +24,9 @@ const EXPIRES: Duration = Duration::from_secs(30);
 /// How often the server gives a sign of life on a pull that has nothing to deliver.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
+/// How much later than on our clock a pull may end on the server's: as long as the question was under way.
+const LATE: Duration = Duration::from_secs(1);
+
 /// Limits that the consumer sets on pulls; 0 for none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PullLimits {
@@ -191,6 +194,12 @@ impl Pulls {
     /// When `give_up_silent` has something to do next.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.slots.iter().flatten().map(Outstanding::deadline).min()
+    }
+
+    /// For how long the server may still deliver on what is outstanding, its own clock on the pull included.
+    pub(super) fn owed_for(&self, now: Instant) -> Duration {
+        let ends = self.slots.iter().flatten().map(|pull| pull.ends_at + LATE);
+        ends.max().map_or(Duration::ZERO, |ends_at| ends_at.saturating_duration_since(now))
     }
 
     /// What went wrong, once.

@@ -137,3 +137,17 @@ fn every_status_has_its_meaning() {
         assert!(matches!(found, Meaning::Trouble(Trouble::Away(_))), "{code} {description}: {found:?}");
     }
 }
+
+#[test]
+fn what_is_owed_ends_with_the_last_pull_that_is_outstanding() {
+    let now = Instant::now();
+    let mut pulls = Pulls::new(PullLimits::default());
+    assert_eq!(pulls.owed_for(now), Duration::ZERO);
+    let first = pulls.next_request(demand(1, 100), now).unwrap();
+    assert_eq!(pulls.owed_for(now), EXPIRES + LATE);
+    assert_eq!(pulls.owed_for(now + EXPIRES * 2), Duration::ZERO);
+    pulls.next_request(demand(10, 1000), now + HEARTBEAT).unwrap();
+    assert_eq!(pulls.owed_for(now + HEARTBEAT), EXPIRES + LATE);
+    pulls.take_in(1, status(&first, 408, "Request Timeout"), now);
+    assert_eq!(pulls.owed_for(now + HEARTBEAT), EXPIRES + LATE, "a status of another pull ends none");
+}

@@ -69,6 +69,11 @@ impl Inboxes {
         self.pulls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same, for whoever has no turn.
+    pub(super) fn shared_pulls(&self) -> &Arc<Mutex<Pulls>> {
+        &self.pulls
+    }
+
     /// Woken when something came.
     pub(super) fn arrived(&self) -> &Notify {
         &self.arrived

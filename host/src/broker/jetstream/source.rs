@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use async_nats::Subject;
@@ -26,7 +26,7 @@ use super::dead::DeadLetterStore;
 use super::link::Link;
 use super::options::lease_margin;
 use super::publish::Publisher;
-use super::pull::{Arrived, Request, Trouble};
+use super::pull::{Arrived, Pulls, Request, Trouble};
 use super::pump::Inboxes;
 use super::reply;
 use super::session::Session;
@@ -60,7 +60,9 @@ pub(super) struct JetStreamSource {
     pub(super) counters: Arc<Counters>,
     pub(super) bound: Bound,
     /// The inboxes of the present session. Locked for the length of a `receive`.
-    inboxes: tokio::sync::Mutex<Option<Inboxes>>,
+    pub(super) inboxes: tokio::sync::Mutex<Option<Inboxes>>,
+    /// Their pulls, for whoever has no turn.
+    latest: Mutex<Weak<Mutex<Pulls>>>,
     /// What is handed out: until when each sequence is held here.
     pub(super) held: Mutex<HashMap<u64, Instant>>,
     /// Whether connections end over what comes on them.
@@ -102,6 +104,7 @@ impl JetStreamSource {
             counters,
             bound,
             inboxes: tokio::sync::Mutex::new(None),
+            latest: Mutex::default(),
             held: Mutex::new(HashMap::new()),
             breaks: Mutex::default(),
         }
@@ -116,9 +119,10 @@ impl JetStreamSource {
     async fn open_inboxes(&self, session: Arc<Session>) -> Result<Inboxes, ReceiveError> {
         self.look_at_consumer(&session).await?;
         let standstill = lease_margin(self.spec.ack_wait) / 2;
-        Inboxes::open(session, self.bound.limits, standstill)
-            .await
-            .map_err(|error| ReceiveError::Away(error.to_string()))
+        let opened = Inboxes::open(session, self.bound.limits, standstill).await;
+        let inboxes = opened.map_err(|error| ReceiveError::Away(error.to_string()))?;
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(inboxes.shared_pulls());
+        Ok(inboxes)
     }
 
     /// Whether the consumer is there and the same.
@@ -184,7 +188,7 @@ impl JetStreamSource {
     }
 
     /// Turns what came into deliveries: those whose lease is over and those that are held already are left out.
-    fn deliveries(&self, arrived: Vec<Arrived>) -> Vec<Delivery> {
+    pub(super) fn deliveries(&self, arrived: Vec<Arrived>) -> Vec<Delivery> {
         let lease = self.lease_duration();
         let now = Instant::now();
         let mut fresh = Vec::with_capacity(arrived.len());
@@ -341,6 +345,17 @@ impl Source for JetStreamSource {
                 () = self.link.closing().cancelled() => return Err(ReceiveError::Closed),
             }
         }
+    }
+
+    async fn leftover(&self) -> Vec<Delivery> {
+        super::leftover::leftover(self).await
+    }
+
+    fn still_owed(&self) -> Duration {
+        let pulls = self.latest.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        pulls.map_or(Duration::ZERO, |pulls| {
+            pulls.lock().unwrap_or_else(PoisonError::into_inner).owed_for(Instant::now())
+        })
     }
 
     async fn settle(&self, group: Vec<Settle>) -> Vec<Result<(), SettleError>> {

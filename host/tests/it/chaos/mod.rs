@@ -16,6 +16,7 @@ mod deploys;
 mod embedded;
 mod fsync;
 mod jetstream;
+mod pauses;
 mod rig;
 mod rollouts;
 mod shadows;

@@ -212,6 +212,13 @@ retry = {{ preset = "quick", max_attempts = 100 }}
         Some((answer.status().as_u16(), serde_json::from_str(&text).ok()?))
     }
 
+    /// Asks for something else; status and answer, or `None` when the host is gone.
+    pub fn ask(&self, path: &str) -> Option<(u16, serde_json::Value)> {
+        let mut answer = agent().post(self.url(path)).send_empty().ok()?;
+        let text = answer.body_mut().read_to_string().ok()?;
+        Some((answer.status().as_u16(), serde_json::from_str(&text).ok()?))
+    }
+
     /// Goes back to a version.
     pub fn rollback(&self, to: u64) -> RolledBack {
         let mut answer = agent().post(self.url(&format!("/v1/handlers/ledger/rollback?to={to}"))).send_empty().unwrap();

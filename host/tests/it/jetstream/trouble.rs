@@ -280,3 +280,33 @@ fn copy_folder(from: &Path, to: &Path) {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_on_a_pull_that_nobody_waits_for_is_handed_out() {
+    // The story: a subscription was paused while its pull stood with the server. What was published then went to a host that
+    // did not look, came back when its lease was over, and had cost an attempt.
+    let server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let place = place_on(broker.clone(), ());
+    let source = place.subscribe("left", &[">"], LONG_LEASE).await;
+    assert_eq!(source.still_owed(), Duration::ZERO);
+    assert!(timeout(Duration::from_millis(1), source.leftover()).await.is_err(), "nothing was asked for");
+    place.publish("a", ["first"]).await;
+    ack_all(&*source, &receive(&*source, 1).await).await;
+    // Dropped while it waits; the pull stands with the server.
+    let asked = async {
+        while source.still_owed().is_zero() {
+            tokio::task::yield_now().await
+        }
+    };
+    tokio::select! {
+        came = source.receive(demand(10)) => panic!("{came:?}"),
+        () = asked => {}
+    }
+    place.publish("a", ["second"]).await;
+    let came = timeout(PATIENCE, source.leftover()).await.unwrap();
+    assert_eq!((text(&came[0].message).as_str(), came[0].progress.deliveries), ("second", 1));
+    assert!(source.still_owed() > Duration::from_secs(20), "the server may still send nine");
+    ack_all(&*source, &came).await;
+    broker.close().await;
+}

@@ -51,7 +51,7 @@ impl Faults {
         }
     }
 
-    const NONE: Self = Self {
+    pub const NONE: Self = Self {
         away: 0.0,
         reply_lost: 0.0,
         not_applied: 0.0,

@@ -4,6 +4,7 @@
 //! `TIDEGATE_SEED=17 cargo test --test it simulation` runs one seed; `TIDEGATE_SEEDS=5000` runs more than the default.
 
 mod broker;
+mod pauses;
 mod script;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -12,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use tidegate::broker::{Directory, NamedBroker, SubscriptionSpec};
 use tidegate::clock::Clock;
-use tidegate::dispatch::{Deployed, Links, Setup, Slot, Subscription, Turns};
+use tidegate::dispatch::{Deployed, Hold, Links, Setup, Slot, Subscription, Turns};
 use tidegate::settle::outputs::{Grant, Grants};
 use tidegate::settle::policy::RetryPolicy;
 use tidegate::settle::verdict::Identity;
@@ -71,7 +72,13 @@ fn version(script: &Arc<Script>, setup: &Setup, metrics: &Metrics) -> Arc<Deploy
     })
 }
 
-async fn start(setup: &Setup, here: &Arc<SimBroker>, there: &Arc<SimBroker>, script: &Arc<Script>) -> Subscription {
+async fn start(
+    setup: &Setup,
+    here: &Arc<SimBroker>,
+    there: &Arc<SimBroker>,
+    script: &Arc<Script>,
+    hold: &Arc<Hold>,
+) -> Subscription {
     let metrics = Metrics::new();
     let named = |broker: &Arc<SimBroker>| NamedBroker { kind: "embedded", broker: Arc::clone(broker) as _ };
     let brokers = [("here".to_owned(), named(here)), ("there".to_owned(), named(there))];
@@ -81,6 +88,7 @@ async fn start(setup: &Setup, here: &Arc<SimBroker>, there: &Arc<SimBroker>, scr
         slot: Slot::holding(version(script, setup, &metrics)),
         metrics: metrics.subscription("sub", "embedded"),
         live: Arc::default(),
+        hold: Arc::clone(hold),
     };
     loop {
         match Subscription::start(setup.clone(), links.clone(), &Turns::new(2)).await {
@@ -102,14 +110,18 @@ async fn live(seed: u64) {
     for number in 0..MESSAGES {
         here.seed_message(number, rng.usize(0..200));
     }
+    let hold: Arc<Hold> = Arc::default();
     let quiet_at = Instant::now() + Duration::from_secs(rng.u64(60..4_000));
     loop {
         script.new_host();
-        let subscription = start(&setup, &here, &there, &script).await;
+        let subscription = start(&setup, &here, &there, &script, &hold).await;
         let stay = Duration::from_millis(rng.u64(1..600_000));
         let until = if Instant::now() >= quiet_at { None } else { Some(Instant::now() + stay) };
         match until {
             Some(until) => {
+                if rng.u32(0..3) == 0 {
+                    pauses::steer(&subscription, &hold, &here, &script, &mut rng).await;
+                }
                 tokio::time::sleep_until(until).await;
                 if rng.bool() {
                     // kill -9: nothing gets a chance to say goodbye.
@@ -122,6 +134,7 @@ async fn live(seed: u64) {
             None => {
                 here.calm();
                 there.calm();
+                hold.open(Instant::now());
                 let deadline = Instant::now() + Duration::from_secs(60 * 24 * 3600);
                 while here.unsettled() > 0 {
                     assert!(Instant::now() < deadline, "{} messages never ended", here.unsettled());

@@ -27,6 +27,8 @@ struct Ledger {
     running: HashSet<u64>,
     /// What each message came to, run by run.
     runs: BTreeMap<u64, Vec<&'static str>>,
+    /// Runs that have begun.
+    begun: u64,
     host: u64,
 }
 
@@ -57,6 +59,11 @@ impl Script {
     /// What the runs of a message came to.
     pub fn runs(&self, sequence: u64) -> Vec<&'static str> {
         self.ledger.lock().unwrap().runs.get(&sequence).cloned().unwrap_or_default()
+    }
+
+    /// How many runs have begun, on all hosts.
+    pub fn begun(&self) -> u64 {
+        self.ledger.lock().unwrap().begun
     }
 
     fn outcome(&self, call: &Call<'_>, rng: &mut fastrand::Rng) -> Outcome {
@@ -108,6 +115,7 @@ impl Handler for Script {
         let sequence = call.message.sequence;
         let host = {
             let mut ledger = self.ledger.lock().unwrap();
+            ledger.begun += 1;
             assert!(ledger.running.insert(sequence), "message {sequence} runs twice at once on one host");
             ledger.host
         };

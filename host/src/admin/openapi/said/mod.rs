@@ -7,6 +7,7 @@ pub(in crate::admin) mod dead_letters;
 pub(in crate::admin) mod handlers;
 pub(in crate::admin) mod health;
 pub(in crate::admin) mod messages;
+pub(in crate::admin) mod subscriptions;
 
 use super::content::{Content, Said, Tag};
 

@@ -1,0 +1,74 @@
+use serde_json::json;
+
+use super::{Said, Tag};
+
+/// The path names a subscription, and what counts is its handler.
+const THEIRS: &[&str] = &["limited-to-handlers"];
+const UNKEPT: &[&str] = &["no-subscriptions-here", "not-kept"];
+
+pub(in crate::admin) fn pause() -> Said {
+    let said = Said::of(
+        "pauseSubscription",
+        Tag::Subscriptions,
+        "Pauses a subscription on this host",
+        "It takes no messages until it is resumed, or until the time in `for` is over; that outlasts a restart and a changed \
+         configuration. What runs goes on to its end, and what has not begun goes back to its broker without counting an \
+         attempt. One that is paused already is from now on paused as this says. Other hosts go on.",
+    );
+    paused(said).fails(403, THEIRS)
+}
+
+pub(in crate::admin) fn pause_handler() -> Said {
+    let said = Said::of(
+        "pauseHandler",
+        Tag::Subscriptions,
+        "Pauses all subscriptions of a handler on this host",
+        "Those that it has now, each as if it were paused by itself: one that the configuration brings later takes messages.",
+    );
+    paused(said)
+}
+
+pub(in crate::admin) fn resume() -> Said {
+    let said = Said::of(
+        "resumeSubscription",
+        Tag::Subscriptions,
+        "Resumes a subscription on this host",
+        "It takes messages again: one at a time at first, and within ten seconds as many as may run at once. One that is not \
+         paused goes on as it is.",
+    );
+    resumed(said).fails(403, THEIRS)
+}
+
+pub(in crate::admin) fn resume_handler() -> Said {
+    let said = Said::of(
+        "resumeHandler",
+        Tag::Subscriptions,
+        "Resumes all subscriptions of a handler on this host",
+        "Each as if it were resumed by itself.",
+    );
+    resumed(said)
+}
+
+fn paused(said: Said) -> Said {
+    said.gives("The pause is on the disk, and holds.").fails(404, &["no-such-subscription"]).fails(503, UNKEPT).example(
+        json!({ "subscriptions": [{
+            "name": "orders",
+            "handler": "invoice",
+            "in_flight": 3,
+            "pause": {
+                "kind": "operator",
+                "by": "ops",
+                "why": "the database moves",
+                "since": "2026-11-29T06:00:00.000Z",
+                "until": "2026-11-29T06:10:00.000Z",
+            },
+        }]}),
+    )
+}
+
+fn resumed(said: Said) -> Said {
+    said.gives("It takes messages.")
+        .fails(404, &["no-such-subscription"])
+        .fails(503, UNKEPT)
+        .example(json!({ "subscriptions": [{ "name": "orders", "handler": "invoice", "was_paused": true }] }))
+}

@@ -1,0 +1,95 @@
+//! Pauses of subscriptions, as they go over the wire.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::pause::PauseRecord;
+
+/// A pause of a subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Pause")]
+pub struct PauseView {
+    /// What kind of pause it is.
+    pub kind: PauseKind,
+    /// Who paused it: the name of a token, or `local`.
+    pub by: String,
+    /// Why, when somebody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Since when.
+    pub since: String,
+    /// When it ends by itself; nothing when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+}
+
+/// What kind of pause it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PauseKind {
+    /// Somebody paused it.
+    Operator,
+}
+
+impl PauseKind {
+    /// The word for it, in metrics too.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+        }
+    }
+}
+
+impl PauseView {
+    /// The view of an operator's pause.
+    #[must_use]
+    pub fn of(record: &PauseRecord) -> Self {
+        let told = |moment| humantime::format_rfc3339_millis(moment).to_string();
+        Self {
+            kind: PauseKind::Operator,
+            by: record.by.clone(),
+            why: record.why.clone(),
+            since: told(record.since),
+            until: record.until.map(told),
+        }
+    }
+}
+
+/// The answer to a pause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Paused {
+    /// Those that are paused by it.
+    pub subscriptions: Vec<PausedSubscription>,
+}
+
+/// A subscription that was paused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PausedSubscription {
+    /// Its name.
+    pub name: String,
+    /// Its handler.
+    pub handler: String,
+    /// Messages that it still held at that moment: they are finished, or go back.
+    pub in_flight: u64,
+    /// The pause.
+    pub pause: PauseView,
+}
+
+/// The answer to the end of a pause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Resumed {
+    /// Those that take messages.
+    pub subscriptions: Vec<ResumedSubscription>,
+}
+
+/// A subscription that was resumed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ResumedSubscription {
+    /// Its name.
+    pub name: String,
+    /// Its handler.
+    pub handler: String,
+    /// Whether it was paused.
+    pub was_paused: bool,
+}

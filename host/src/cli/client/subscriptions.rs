@@ -1,0 +1,55 @@
+//! Subscriptions over the listener: what they do, paused and resumed.
+
+use std::time::Duration;
+
+use super::{Client, encoded, read, unmet};
+use crate::admin::wire::{Paused, Readiness, Resumed, Status};
+use crate::cli::exit::Failure;
+
+/// Which subscriptions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Which<'a> {
+    /// The one of a name.
+    One(&'a str),
+    /// Those of a handler.
+    OfHandler(&'a str),
+}
+
+impl Client {
+    /// What every subscription does.
+    pub(crate) fn status(&self) -> Result<Status, Failure> {
+        read(self.agent.get(format!("{}/v1/status", self.base)).call())
+    }
+
+    /// Whether the host is ready; it says so in good and in bad.
+    pub(crate) fn readiness(&self) -> Result<Readiness, Failure> {
+        let mut answer = self.agent.get(format!("{}/ready", self.base)).call().map_err(unmet)?;
+        let body = answer.body_mut().read_json::<Readiness>();
+        body.map_err(|error| anyhow::Error::from(error).context("reading whether the host is ready").into())
+    }
+
+    /// Pauses subscriptions.
+    pub(crate) fn pause(&self, which: Which<'_>, why: Option<&str>, time: Option<Duration>) -> Result<Paused, Failure> {
+        let mut request = self.agent.post(self.of_subscriptions(which, "pause"));
+        if let Some(why) = why {
+            request = request.query("why", why);
+        }
+        if let Some(time) = time {
+            request = request.query("for", humantime::format_duration(time).to_string().replace(' ', ""));
+        }
+        read(request.send_empty())
+    }
+
+    /// Resumes subscriptions.
+    pub(crate) fn resume(&self, which: Which<'_>) -> Result<Resumed, Failure> {
+        read(self.agent.post(self.of_subscriptions(which, "resume")).send_empty())
+    }
+
+    fn of_subscriptions(&self, which: Which<'_>, what: &str) -> String {
+        let (kind, name) = match which {
+            Which::One(name) => ("subscriptions", name),
+            Which::OfHandler(name) => ("handlers", name),
+        };
+        format!("{}/v1/{kind}/{}/{what}", self.base, encoded(name))
+    }
+}

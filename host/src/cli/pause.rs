@@ -1,0 +1,147 @@
+//! `tidegate pause` and `tidegate resume`: whether a subscription takes messages.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::client::{self, Client, Which};
+use super::exit::{Ended, Exit, Failure};
+use super::host::HostArguments;
+use super::{say, table};
+use crate::admin::wire::{PauseView, PausedSubscription, ResumedSubscription, Status};
+use crate::config::parse_duration;
+
+/// Between two looks at what is in flight.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Which subscriptions.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct WhichArgument {
+    /// The subscription
+    #[arg(value_name = "SUBSCRIPTION")]
+    subscription: Option<String>,
+    /// All subscriptions that this handler has now
+    #[arg(long, value_name = "NAME")]
+    handler: Option<String>,
+}
+
+impl WhichArgument {
+    fn which(&self) -> Which<'_> {
+        match (&self.subscription, &self.handler) {
+            (_, Some(handler)) => Which::OfHandler(handler),
+            // Clap sees to it that one of the two is there; a host knows no subscription without a name.
+            (subscription, None) => Which::One(subscription.as_deref().unwrap_or_default()),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    which: WhichArgument,
+    /// Why, for those who find it paused
+    #[arg(long, value_name = "TEXT")]
+    why: Option<String>,
+    /// End it by itself after this time, such as 10m [default: it stays until it is resumed]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    time: Option<Duration>,
+    /// Wait until nothing of it is in flight
+    #[arg(long)]
+    drain: bool,
+    #[command(flatten)]
+    host: HostArguments,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Resume {
+    #[command(flatten)]
+    which: WhichArgument,
+    #[command(flatten)]
+    host: HostArguments,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn pause(arguments: &Arguments) -> Ended {
+    let client = client::of(&arguments.host)?;
+    let paused = client.pause(arguments.which.which(), arguments.why.as_deref(), arguments.time)?;
+    if arguments.json {
+        say::json(&paused)?;
+    } else {
+        paused.subscriptions.iter().try_for_each(|one| say::data(&told(one)))?;
+    }
+    if arguments.drain {
+        let names = paused.subscriptions.iter().map(|one| one.name.as_str()).collect();
+        return drained(&client, &names);
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) fn resume(arguments: &Resume) -> Ended {
+    let resumed = client::of(&arguments.host)?.resume(arguments.which.which())?;
+    if arguments.json {
+        say::json(&resumed)?;
+    } else {
+        resumed.subscriptions.iter().try_for_each(|one| say::data(&told_of_resumed(one)))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn told(one: &PausedSubscription) -> String {
+    let until = one.pause.until.as_ref().map(|until| format!(" until {until}"));
+    let until = until.unwrap_or_else(|| format!(": `tidegate resume {}` resumes it", one.name));
+    format!("{} is paused on this host{until}", one.name)
+}
+
+fn told_of_resumed(one: &ResumedSubscription) -> String {
+    match one.was_paused {
+        true => format!("{} takes messages again, few at first", one.name),
+        false => format!("{} was not paused", one.name),
+    }
+}
+
+/// Waits until nothing of some subscriptions is in flight, and tells how it goes. A run is bounded by its limits, and so is
+/// this.
+fn drained(client: &Client, names: &BTreeSet<&str>) -> Result<Exit, Failure> {
+    let mut said = None;
+    loop {
+        let status = client.status()?;
+        let held = in_flight(&status, names);
+        if held == 0 {
+            say::talk("drained: nothing is in flight");
+            return Ok(Exit::Done);
+        }
+        if let Some(name) = resumed_meanwhile(&status, names) {
+            say::talk(&format!("{name} was resumed meanwhile, and messages are in flight"));
+            return Ok(Exit::Failed);
+        }
+        if said != Some(held) {
+            say::talk(&format!("draining: {} in flight", table::number(held)));
+            said = Some(held);
+        }
+        std::thread::park_timeout(LOOK_EVERY);
+    }
+}
+
+fn in_flight(status: &Status, names: &BTreeSet<&str>) -> u64 {
+    let of = status.subscriptions.iter().filter(|one| names.contains(one.name.as_str()));
+    of.map(|one| one.counts.in_flight).sum()
+}
+
+/// One that takes messages again: to wait for its end would be to wait for ever.
+fn resumed_meanwhile<'a>(status: &'a Status, names: &BTreeSet<&str>) -> Option<&'a str> {
+    let mut of = status.subscriptions.iter().filter(|one| names.contains(one.name.as_str()));
+    of.find(|one| one.pause.is_none()).map(|one| one.name.as_str())
+}
+
+/// A pause in a cell of a table: by whom and why.
+pub(super) fn by_whom(pause: &PauseView) -> String {
+    let why = pause.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    table::cut(&format!("{}{why}", pause.by), 80)
+}

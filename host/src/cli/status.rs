@@ -1,0 +1,170 @@
+//! `tidegate status`: which subscriptions take messages, which do not and why, and whether the host is ready.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::exit::{Ended, Exit};
+use super::host::HostArguments;
+use super::{client, pause, say, table};
+use crate::admin::wire::{PauseKind, Readiness, Status, SubscriptionView};
+use crate::telemetry::SubscriptionCounts;
+
+/// Between the two looks that a rate is made of.
+const BETWEEN: Duration = Duration::from_secs(1);
+
+/// Shows the subscriptions of a host: which take messages, who paused the others, why and until when, what is in flight, what
+/// waits, and how many are done with a second; and whether the host is ready.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    host: HostArguments,
+    /// Print JSON: `ready` as of /ready, and `status` as of /v1/status
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Whole {
+    ready: Readiness,
+    status: Status,
+}
+
+pub(super) fn status(arguments: &Arguments) -> Ended {
+    let client = client::of(&arguments.host)?;
+    let whole = Whole { ready: client.readiness()?, status: client.status()? };
+    if arguments.json {
+        say::json(&whole)?;
+        return Ok(Exit::Done);
+    }
+    let begun = Instant::now();
+    std::thread::sleep(BETWEEN);
+    let later = client.status()?;
+    say::data(&shown(&whole, &later, begun.elapsed()))?;
+    Ok(Exit::Done)
+}
+
+/// What was found, and the same a moment later for the rates.
+fn shown(before: &Whole, now: &Status, apart: Duration) -> String {
+    let Readiness { ready, troubles, paused: _ } = &before.ready;
+    let mut text = format!("host {}: {}\n", now.host, if *ready { "ready" } else { "not ready" });
+    for trouble in troubles {
+        text += &format!("  {}: {}\n", trouble.what, table::harmless(&trouble.why));
+    }
+    if now.subscriptions.is_empty() {
+        return text + "the host's configuration has no subscriptions\n";
+    }
+    let mut rows = table::table(&[
+        "SUBSCRIPTION",
+        "HANDLER",
+        "STATE",
+        "BY",
+        "UNTIL",
+        "IN FLIGHT",
+        "READY",
+        "PENDING",
+        "DEAD",
+        "RATE",
+    ]);
+    for one in &now.subscriptions {
+        let earlier = before.status.subscriptions.iter().find(|earlier| earlier.name == one.name);
+        let (by, until) = one.pause.as_ref().map_or_else(Default::default, |pause| {
+            (pause::by_whom(pause), pause.until.clone().unwrap_or_else(|| "resumed".to_owned()))
+        });
+        rows.add_row(vec![
+            one.name.clone(),
+            one.handler.clone(),
+            state(one).to_owned(),
+            by,
+            until,
+            table::number(one.counts.in_flight),
+            table::number(one.counts.ready),
+            table::number(one.counts.pending),
+            table::number(one.counts.dead_lettered),
+            earlier.map_or_else(String::new, |earlier| rate(&earlier.counts, &one.counts, apart)),
+        ]);
+    }
+    text + "\n" + &table::rendered(&rows)
+}
+
+/// What a subscription does, in a word.
+fn state(one: &SubscriptionView) -> &'static str {
+    match (&one.pause, &one.trouble) {
+        (Some(pause), _) => match pause.kind {
+            PauseKind::Operator => "paused",
+        },
+        (None, Some(_)) => "waits",
+        (None, None) => "runs",
+    }
+}
+
+/// Messages that were done with a second.
+fn rate(before: &SubscriptionCounts, now: &SubscriptionCounts, apart: Duration) -> String {
+    let done = |counts: &SubscriptionCounts| counts.completed + counts.skipped + counts.dead_lettered;
+    let done = done(now).saturating_sub(done(before));
+    // A host that was started anew in between counts from nothing.
+    let rate = done as f64 / apart.as_secs_f64().max(0.001);
+    if rate >= 10.0 || done == 0 { format!("{rate:.0}/s") } else { format!("{rate:.1}/s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::wire::{PauseView, Trouble};
+
+    fn view(name: &str, done: u64) -> SubscriptionView {
+        let counts = SubscriptionCounts { completed: done, in_flight: 3, ready: 1200, ..SubscriptionCounts::default() };
+        SubscriptionView {
+            name: name.to_owned(),
+            broker: "main".to_owned(),
+            handler: "invoice".to_owned(),
+            digest: None,
+            trouble: None,
+            pause: None,
+            counts,
+        }
+    }
+
+    fn status(subscriptions: Vec<SubscriptionView>) -> Status {
+        Status {
+            host: "web-1".to_owned(),
+            version: String::new(),
+            uptime_seconds: 1.0,
+            draining: false,
+            brokers: Vec::new(),
+            subscriptions,
+        }
+    }
+
+    #[test]
+    fn who_paused_what_until_when_and_why_is_seen() {
+        let pause = PauseView {
+            kind: PauseKind::Operator,
+            by: "ops".to_owned(),
+            why: Some("the database moves".to_owned()),
+            since: "2026-11-29T06:00:00.000Z".to_owned(),
+            until: Some("2026-11-29T06:10:00.000Z".to_owned()),
+        };
+        let paused = SubscriptionView { pause: Some(pause.clone()), ..view("orders", 5) };
+        let for_good = SubscriptionView { pause: Some(PauseView { until: None, ..pause }), ..view("refunds", 5) };
+        let away = SubscriptionView { trouble: Some("the broker is away".to_owned()), ..view("mail", 0) };
+        let trouble = Trouble { what: "subscription mail".to_owned(), why: "the broker is away".to_owned() };
+        let ready = Readiness { ready: false, troubles: vec![trouble], paused: vec!["orders".to_owned()] };
+        let before = Whole { ready, status: status(vec![view("fast", 100), view("orders", 5), view("slow", 1)]) };
+        let now = status(vec![view("fast", 350), away, paused, for_good, view("slow", 4)]);
+        let text = shown(&before, &now, Duration::from_secs(2));
+        expect_test::expect![[r#"
+            host web-1: not ready
+              subscription mail: the broker is away
+
+            SUBSCRIPTION  HANDLER  STATE   BY                       UNTIL                     IN FLIGHT  READY  PENDING  DEAD  RATE
+            fast          invoice  runs                                                       3          1,200  0        0     125/s
+            mail          invoice  waits                                                      3          1,200  0        0
+            orders        invoice  paused  ops: the database moves  2026-11-29T06:10:00.000Z  3          1,200  0        0     0/s
+            refunds       invoice  paused  ops: the database moves  resumed                   3          1,200  0        0
+            slow          invoice  runs                                                       3          1,200  0        0     1.5/s
+        "#]]
+        .assert_eq(&text);
+    }
+}

@@ -1,0 +1,99 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+fn record(until: Option<SystemTime>) -> PauseRecord {
+    let since = SystemTime::UNIX_EPOCH + Duration::from_millis(1_800_000_000_123);
+    PauseRecord { by: "ops".to_owned(), why: Some("the database moves".to_owned()), since, until }
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn later() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(3600)
+}
+
+#[tokio::test]
+async fn what_is_paused_stays_paused_over_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let open = || Pauses::open(&data, SystemTime::now()).unwrap();
+    let pauses = open();
+    let held = pauses.hold("one");
+    pauses.pause(&names(&["one", "two"]), &record(None)).await.unwrap();
+    assert!(held.is_closed() && pauses.hold("two").is_closed() && !pauses.hold("three").is_closed());
+
+    let again = open();
+    assert!(again.hold("one").is_closed() && again.hold("two").is_closed() && !again.hold("three").is_closed());
+    assert_eq!(again.get("one"), Some(record(None)));
+    assert_eq!(again.resume(&names(&["one", "three"])).await.unwrap().into_keys().collect::<Vec<_>>(), ["one"]);
+    assert!(!again.hold("one").is_closed() && again.hold("two").is_closed());
+    assert_eq!(open().all().into_keys().collect::<Vec<_>>(), ["two"]);
+    let mode = std::fs::metadata(data.join(file::NAME)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode, std::fs::read_dir(&data).unwrap().count()), (0o600, 1), "nothing is left beside it");
+}
+
+#[tokio::test]
+async fn a_pause_whose_time_was_over_before_the_start_holds_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |now| Pauses::open(folder.path(), now).unwrap();
+    let until = later();
+    open(SystemTime::now()).pause(&names(&["one"]), &record(Some(until))).await.unwrap();
+    assert!(open(until - Duration::from_secs(1)).hold("one").is_closed());
+    assert!(!open(until).hold("one").is_closed());
+}
+
+#[tokio::test]
+async fn a_pause_ends_by_itself_and_the_file_forgets_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let pauses = Pauses::open(folder.path(), SystemTime::now()).unwrap();
+    let mut over = std::pin::pin!(pauses.next_over());
+    assert!(futures_util::poll!(over.as_mut()).is_pending());
+    pauses.pause(&names(&["stays"]), &record(Some(later()))).await.unwrap();
+    pauses.pause(&names(&["goes"]), &record(Some(SystemTime::now()))).await.unwrap();
+    assert_eq!(over.await.into_keys().collect::<Vec<_>>(), ["goes"]);
+    assert!(!pauses.hold("goes").is_closed() && pauses.hold("stays").is_closed());
+    let file = std::fs::read_to_string(folder.path().join(file::NAME)).unwrap();
+    assert!(file.contains("stays") && !file.contains("goes"), "{file}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_down_changes_nothing_but_a_time_that_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let pauses = Pauses::open(folder.path(), SystemTime::now()).unwrap();
+    pauses.pause(&names(&["one"]), &record(Some(SystemTime::now()))).await.unwrap();
+    pauses.pause(&names(&["two"]), &record(None)).await.unwrap();
+    // A directory in the place of the file that is written first.
+    std::fs::create_dir(folder.path().join("pauses.part")).unwrap();
+    let error = pauses.pause(&names(&["three"]), &record(None)).await.unwrap_err();
+    assert!(
+        error.chain().contains("nothing was changed") && error.chain().contains("pauses.json"),
+        "{}",
+        error.chain()
+    );
+    assert!(!pauses.hold("three").is_closed() && pauses.get("three").is_none());
+    pauses.resume(&names(&["two"])).await.unwrap_err();
+    assert!(pauses.hold("two").is_closed());
+    assert_eq!(pauses.next_over().await.into_keys().collect::<Vec<_>>(), ["one"]);
+    assert!(!pauses.hold("one").is_closed());
+}
+
+#[test]
+fn a_file_that_is_none_stops_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |text: &str| {
+        std::fs::write(folder.path().join(file::NAME), text).unwrap();
+        Pauses::open(folder.path(), SystemTime::now())
+    };
+    let good = r#"{"layout":"1","subscriptions":{"one":{"by":"ops","since":"2026-11-29T06:00:00Z"}}}"#;
+    assert_eq!(open(good).unwrap().get("one").unwrap().until, None);
+    for bad in ["", "{}", &good.replace("\"1\"", "\"2\""), &good.replace("2026", "x"), &good.replace("\"by\"", "\"b\"")]
+    {
+        let error = open(bad).unwrap_err().chain();
+        assert!(error.contains("does not hold pauses: mend it, or remove it"), "{bad}: {error}");
+    }
+}
