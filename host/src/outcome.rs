@@ -166,7 +166,7 @@ impl ReasonCode {
     pub const NO_HANDLER: Self = Self("no-handler");
     /// The host stopped before the message was done.
     pub const INTERRUPTED: Self = Self("interrupted");
-    /// The subscription is paused, and the message had not begun.
+    /// The subscription is paused or its circuit is open, and the message had not begun.
     pub const PAUSED: Self = Self("paused");
     /// Every counted run was used up.
     pub const ATTEMPTS: Self = Self("attempts-exhausted");

@@ -162,6 +162,7 @@ pub async fn measure() {
         metrics: rig.metrics.subscription("s", "embedded"),
         live: Arc::default(),
         hold: Arc::default(),
+        told: None,
     };
     let subscription = Subscription::start(setup("s", "orders"), links, &Turns::new(2)).await.unwrap();
     let publisher = tokio::spawn(publish(Arc::clone(&broker)));
@@ -229,6 +230,7 @@ pub(super) fn setup(name: &str, subject: &str) -> Setup {
             create: true,
         },
         policy: RetryPolicy::standard(),
+        circuit: None,
         concurrency: NonZeroUsize::new(16).unwrap(),
         max_in_flight: NonZeroUsize::new(256).unwrap(),
         max_in_flight_bytes: NonZeroUsize::new(64 << 20).unwrap(),

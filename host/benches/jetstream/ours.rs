@@ -59,6 +59,7 @@ pub async fn settled(server: &NatsServer, messages: usize, confirm: Confirm, reu
             create: true,
         },
         policy: RetryPolicy::standard(),
+        circuit: None,
         concurrency: NonZeroUsize::new(2).unwrap(),
         max_in_flight: in_flight,
         max_in_flight_bytes: NonZeroUsize::new(64 << 20).unwrap(),
@@ -75,6 +76,7 @@ pub async fn settled(server: &NatsServer, messages: usize, confirm: Confirm, reu
         metrics: metrics.subscription("bench", "nats"),
         live: Arc::default(),
         hold: Arc::default(),
+        told: None,
     };
     let watch = Stopwatch::start(server);
     let subscription = Subscription::start(setup, links, &Turns::new(2)).await.unwrap();

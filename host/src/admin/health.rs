@@ -42,7 +42,7 @@ async fn readiness(state: &HostState) -> Readiness {
     }
     let mut paused = Vec::new();
     for subscription in state.subscriptions.list() {
-        if subscription.pause.is_some() {
+        if subscription.pause.is_some() || subscription.circuit.is_some() {
             paused.push(subscription.name.clone());
         }
         if let Some(why) = subscription.trouble {

@@ -9,7 +9,7 @@ use super::audit::Audit;
 use crate::apply::Configuration;
 use crate::broker::Directory;
 use crate::deploy::Deployments;
-use crate::dispatch::Live;
+use crate::dispatch::{Live, OpenCircuit};
 use crate::pause::{PauseError, PauseRecord};
 use crate::telemetry::{Metrics, SubscriptionCounts};
 
@@ -84,6 +84,8 @@ pub struct SubscriptionStatus {
     pub trouble: Option<String>,
     /// Who paused it, and until when; `None`: nobody. It does not make the host not ready.
     pub pause: Option<PauseRecord>,
+    /// Why its circuit is not closed; `None`: it is. It does not make the host not ready either.
+    pub circuit: Option<OpenCircuit>,
     /// What was counted.
     pub counts: SubscriptionCounts,
 }

@@ -32,7 +32,7 @@ pub(super) async fn status(State(state): State<Arc<HostState>>) -> Json<wire::St
         handler: subscription.handler,
         digest: subscription.digest,
         trouble: subscription.trouble,
-        pause: subscription.pause.as_ref().map(PauseView::of),
+        pause: subscription.pause.as_ref().map(PauseView::of).or(subscription.circuit.map(PauseView::of_circuit)),
         counts: subscription.counts,
     });
     Json(wire::Status {

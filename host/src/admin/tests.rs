@@ -179,6 +179,7 @@ impl Subscriptions for Subscribed {
             digest: Some("ab".repeat(32)),
             trouble: self.0.lock().unwrap().1.clone(),
             pause: None,
+            circuit: None,
             counts: SubscriptionCounts { completed: 9, ..SubscriptionCounts::default() },
         }]
     }

@@ -145,7 +145,8 @@ pub struct Readiness {
     /// What is not ready, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<Trouble>,
-    /// Subscriptions that are paused. That is what somebody wants, and no trouble: the host is ready all the same.
+    /// Subscriptions that are paused, or whose circuit is open. That is what somebody wants, or a trouble of what the handler
+    /// speaks to: the host is ready all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paused: Vec<String>,
 }
@@ -208,7 +209,7 @@ pub struct SubscriptionView {
     /// Why it takes no messages, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
-    /// By whom it is paused, and until when.
+    /// By whom it is paused, and until when; where nobody paused it, that its circuit is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<PauseView>,
     /// What was counted.

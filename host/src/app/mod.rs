@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +23,7 @@ use crate::apply::Configuration as _;
 use crate::broker::{Directory, NamedBroker};
 use crate::config::Config;
 use crate::deploy::Deployments;
-use crate::dispatch::Turns;
+use crate::dispatch::{Told, Turns};
 use crate::pause::Pauses;
 use crate::sandbox::{Sandbox, SandboxOptions};
 use crate::telemetry::Metrics;
@@ -38,6 +39,8 @@ const STARTED_AT_ONCE: usize = 16;
 /// Between two looks at backlogs, dead letters and connections. What they show changes slowly, and a look costs the
 /// broker a request.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Circuits that opened or closed, and are not in the audit log yet: each subscription's, a few times over, while a disk is slow.
+const CIRCUITS_TOLD: usize = 4096;
 /// Who applies the configuration on a signal.
 const HANG_UP: &str = "SIGHUP";
 
@@ -113,7 +116,8 @@ impl Host {
         }
         let address = listening.address();
         let metrics = Arc::new(Metrics::new());
-        let stations = Arc::new(open_stations(config, metrics, address).await?);
+        let (told, circuits) = mpsc::channel(CIRCUITS_TOLD);
+        let stations = Arc::new(open_stations(config, metrics, address, told).await?);
         // Several at a time: what a broker writes down of each is written down together.
         let starts = config.subscriptions.iter().map(|(name, subscription)| stations.start(config, name, subscription));
         let starts: Vec<_> = starts.collect();
@@ -126,8 +130,9 @@ impl Host {
         let mut tasks = JoinSet::new();
         tasks.spawn(look(Arc::clone(&stations)));
         let audit = Arc::new(Audit::new(config.host.data_dir.clone()));
-        let desk = Desk::new(Arc::clone(&stations.pauses), Arc::clone(&stations.metrics), Arc::clone(&audit));
+        let desk = Desk::new(&stations, Arc::clone(&audit));
         tasks.spawn(Arc::clone(&desk).keep_time());
+        tasks.spawn(Arc::clone(&desk).keep_books(circuits));
         let applier = Applier::new(config.clone(), Arc::clone(&stations), tls);
         let state = HostState::new(
             config.host.name.clone(),
@@ -207,6 +212,7 @@ async fn open_stations(
     config: &Config,
     metrics: Arc<Metrics>,
     address: std::net::SocketAddr,
+    told: Told,
 ) -> anyhow::Result<Stations> {
     let pauses = Pauses::open(&config.host.data_dir, std::time::SystemTime::now())?;
     let mut brokers = BTreeMap::new();
@@ -229,6 +235,7 @@ async fn open_stations(
         turns,
         slots: Slots::new(Arc::clone(&pauses)),
         pauses,
+        told,
         tasks: Mutex::default(),
     })
 }

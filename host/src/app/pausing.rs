@@ -1,28 +1,38 @@
-//! Pauses and resumes the subscriptions of a host, for whoever may, and ends pauses whose time is over.
+//! Pauses and resumes the subscriptions of a host, for whoever may, and ends pauses whose time is over; writes down what circuits
+//! did by themselves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::mpsc;
 
+use super::slots::Slots;
+use super::wiring::Stations;
 use crate::admin::wire::PauseKind;
 use crate::admin::{Audit, Pausing};
+use crate::dispatch::{CircuitChange, CircuitTold};
 use crate::pause::{PauseError, PauseRecord, Pauses};
 use crate::telemetry::Metrics;
 
 /// The word in the audit log for a pause that the host ended because its time was over.
 const OVER: &str = "subscription.resume";
+/// The words for a circuit that opened, and that closed.
+const OPENED: &str = "circuit.open";
+const CLOSED: &str = "circuit.close";
 
 /// Where subscriptions are paused.
 pub(super) struct Desk {
     pauses: Arc<Pauses>,
+    slots: Arc<Slots>,
     metrics: Arc<Metrics>,
     audit: Arc<Audit>,
 }
 
 impl Desk {
-    pub(super) fn new(pauses: Arc<Pauses>, metrics: Arc<Metrics>, audit: Arc<Audit>) -> Arc<Self> {
-        Arc::new(Self { pauses, metrics, audit })
+    pub(super) fn new(stations: &Stations, audit: Arc<Audit>) -> Arc<Self> {
+        let (pauses, slots) = (Arc::clone(&stations.pauses), Arc::clone(&stations.slots));
+        Arc::new(Self { pauses, slots, metrics: Arc::clone(&stations.metrics), audit })
     }
 
     /// Ends pauses whose time is over. Dropped at any point, it leaves a pause that the next start finds to be over.
@@ -35,6 +45,18 @@ impl Desk {
                 let target = format!("{subscription}: paused by {} until {}", pause.by, until.unwrap_or_default());
                 self.audit.by_host(OVER, &target).await;
             }
+        }
+    }
+
+    /// Writes down each circuit that opens or closes.
+    pub(super) async fn keep_books(self: Arc<Self>, mut circuits: mpsc::Receiver<CircuitTold>) {
+        while let Some(CircuitTold { subscription, change, why }) = circuits.recv().await {
+            let action = match change {
+                CircuitChange::Opened { .. } => OPENED,
+                CircuitChange::ProbeWentWell | CircuitChange::ClosedByHand => CLOSED,
+                CircuitChange::ProbeFailed { .. } => continue,
+            };
+            self.audit.by_host(action, &format!("{subscription}: {why}")).await;
         }
     }
 
@@ -60,6 +82,8 @@ impl Pausing for Desk {
     async fn resume(&self, subscriptions: &[String]) -> Result<Vec<String>, PauseError> {
         let ended: BTreeMap<String, PauseRecord> = self.pauses.resume(subscriptions).await?;
         ended.keys().for_each(|subscription| self.resumed(subscription, "somebody resumed it"));
-        Ok(ended.into_keys().collect())
+        let closed = subscriptions.iter().filter(|name| self.slots.close_circuit(name));
+        let closed: Vec<String> = closed.filter(|name| !ended.contains_key(*name)).cloned().collect();
+        Ok(ended.into_keys().chain(closed).collect())
     }
 }

@@ -79,6 +79,12 @@ impl Slots {
         self.slots.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// Closes the circuit of a subscription. False when it was closed, or the subscription does not run.
+    pub(super) fn close_circuit(&self, name: &str) -> bool {
+        let subscription = self.get(name).and_then(|slot| slot.running());
+        subscription.is_some_and(|subscription| subscription.close_circuit())
+    }
+
     /// Asks for every backlog; the answers show in the metrics.
     pub(super) async fn look(&self) {
         for slot in self.all() {
@@ -168,6 +174,7 @@ impl Slot {
             digest: version.map(|version| version.handler.digest().to_owned()),
             trouble,
             pause: pauses.get(&self.identity.subscription),
+            circuit: self.running().and_then(|subscription| subscription.open_circuit()),
             counts,
         }
     }

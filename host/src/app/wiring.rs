@@ -15,7 +15,7 @@ use crate::broker::{Broker, Directory, Status, SubscribeError, SubscriptionSpec}
 use crate::clock::Clock;
 use crate::config::{Config, HandlerConfig, SubscriptionConfig};
 use crate::deploy::Deployments;
-use crate::dispatch::{Links, Live, Setup, Subscription, Tuning, Turns};
+use crate::dispatch::{Links, Live, Setup, Subscription, Told, Tuning, Turns};
 use crate::pause::Pauses;
 use crate::settle::verdict::Identity;
 use crate::telemetry::Metrics;
@@ -32,6 +32,8 @@ pub(super) struct Stations {
     pub(super) turns: Arc<Turns>,
     pub(super) slots: Arc<Slots>,
     pub(super) pauses: Arc<Pauses>,
+    /// Who is told of circuits that open and close.
+    pub(super) told: Told,
     /// Those that go on trying.
     pub(super) tasks: Mutex<JoinSet<()>>,
 }
@@ -103,7 +105,7 @@ impl Stations {
         let broker = self.brokers.get(broker).with_context(|| missing("broker", broker))?;
         let handler = &subscription.handler;
         let slot = self.deployments.slot(handler).with_context(|| missing("handler", handler))?;
-        let Tuning { concurrency, max_in_flight_bytes, policy } = tuning(config, subscription);
+        let Tuning { concurrency, max_in_flight_bytes, policy, circuit } = tuning(config, subscription);
         let setup = Setup {
             identity: Identity {
                 subscription: name.into(),
@@ -114,6 +116,7 @@ impl Stations {
             },
             spec: subscription.spec.clone(),
             policy,
+            circuit,
             concurrency,
             max_in_flight: NonZeroUsize::new(subscription.spec.max_in_flight).unwrap_or(concurrency),
             max_in_flight_bytes,
@@ -128,6 +131,7 @@ impl Stations {
             metrics: self.metrics.subscription(name, broker.kind),
             live: Arc::clone(&self.live),
             hold: self.pauses.hold(name),
+            told: Some(self.told.clone()),
         };
         self.metrics.paused(name, PauseKind::Operator.name(), links.hold.is_closed());
         Ok((setup, links))
@@ -169,6 +173,7 @@ pub(super) fn tuning(config: &Config, subscription: &SubscriptionConfig) -> Tuni
         concurrency: subscription.concurrency,
         max_in_flight_bytes: NonZeroUsize::new(share(config, subscription)).unwrap_or(NonZeroUsize::MIN),
         policy: subscription.retry.clone(),
+        circuit: subscription.circuit,
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::exit::{Ended, Exit};
 use super::host::HostArguments;
 use super::{client, pause, say, table};
-use crate::admin::wire::{PauseKind, Readiness, Status, SubscriptionView};
+use crate::admin::wire::{PauseKind, PauseView, Readiness, Status, SubscriptionView};
 use crate::telemetry::SubscriptionCounts;
 
 /// Between the two looks that a rate is made of.
@@ -70,7 +70,7 @@ fn shown(before: &Whole, now: &Status, apart: Duration) -> String {
     for one in &now.subscriptions {
         let earlier = before.status.subscriptions.iter().find(|earlier| earlier.name == one.name);
         let (by, until) = one.pause.as_ref().map_or_else(Default::default, |pause| {
-            (pause::by_whom(pause), pause.until.clone().unwrap_or_else(|| "resumed".to_owned()))
+            (pause::by_whom(pause), pause.until.clone().unwrap_or_else(|| until(pause).to_owned()))
         });
         rows.add_row(vec![
             one.name.clone(),
@@ -93,9 +93,19 @@ fn state(one: &SubscriptionView) -> &'static str {
     match (&one.pause, &one.trouble) {
         (Some(pause), _) => match pause.kind {
             PauseKind::Operator => "paused",
+            PauseKind::Circuit if pause.until.is_none() => "probes",
+            PauseKind::Circuit => "circuit open",
         },
         (None, Some(_)) => "waits",
         (None, None) => "runs",
+    }
+}
+
+/// Until when, where no time is known.
+const fn until(pause: &PauseView) -> &'static str {
+    match pause.kind {
+        PauseKind::Operator => "resumed",
+        PauseKind::Circuit => "a probe goes well",
     }
 }
 
@@ -111,7 +121,7 @@ fn rate(before: &SubscriptionCounts, now: &SubscriptionCounts, apart: Duration) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::wire::{PauseView, Trouble};
+    use crate::admin::wire::Trouble;
 
     fn view(name: &str, done: u64) -> SubscriptionView {
         let counts = SubscriptionCounts { completed: done, in_flight: 3, ready: 1200, ..SubscriptionCounts::default() };
@@ -147,23 +157,35 @@ mod tests {
             until: Some("2026-11-29T06:10:00.000Z".to_owned()),
         };
         let paused = SubscriptionView { pause: Some(pause.clone()), ..view("orders", 5) };
-        let for_good = SubscriptionView { pause: Some(PauseView { until: None, ..pause }), ..view("refunds", 5) };
+        let for_good =
+            SubscriptionView { pause: Some(PauseView { until: None, ..pause.clone() }), ..view("refunds", 5) };
+        let circuit = |until: Option<&str>| PauseView {
+            kind: PauseKind::Circuit,
+            by: "host".to_owned(),
+            why: Some("20 of 22 messages failed".to_owned()),
+            until: until.map(str::to_owned),
+            ..pause.clone()
+        };
+        let open = SubscriptionView { pause: Some(circuit(Some("2026-11-29T06:00:05.000Z"))), ..view("rates", 5) };
+        let probes = SubscriptionView { pause: Some(circuit(None)), ..view("sales", 5) };
         let away = SubscriptionView { trouble: Some("the broker is away".to_owned()), ..view("mail", 0) };
         let trouble = Trouble { what: "subscription mail".to_owned(), why: "the broker is away".to_owned() };
         let ready = Readiness { ready: false, troubles: vec![trouble], paused: vec!["orders".to_owned()] };
         let before = Whole { ready, status: status(vec![view("fast", 100), view("orders", 5), view("slow", 1)]) };
-        let now = status(vec![view("fast", 350), away, paused, for_good, view("slow", 4)]);
+        let now = status(vec![view("fast", 350), away, paused, open, for_good, probes, view("slow", 4)]);
         let text = shown(&before, &now, Duration::from_secs(2));
         expect_test::expect![[r#"
             host web-1: not ready
               subscription mail: the broker is away
 
-            SUBSCRIPTION  HANDLER  STATE   BY                       UNTIL                     IN FLIGHT  READY  PENDING  DEAD  RATE
-            fast          invoice  runs                                                       3          1,200  0        0     125/s
-            mail          invoice  waits                                                      3          1,200  0        0
-            orders        invoice  paused  ops: the database moves  2026-11-29T06:10:00.000Z  3          1,200  0        0     0/s
-            refunds       invoice  paused  ops: the database moves  resumed                   3          1,200  0        0
-            slow          invoice  runs                                                       3          1,200  0        0     1.5/s
+            SUBSCRIPTION  HANDLER  STATE         BY                              UNTIL                     IN FLIGHT  READY  PENDING  DEAD  RATE
+            fast          invoice  runs                                                                    3          1,200  0        0     125/s
+            mail          invoice  waits                                                                   3          1,200  0        0
+            orders        invoice  paused        ops: the database moves         2026-11-29T06:10:00.000Z  3          1,200  0        0     0/s
+            rates         invoice  circuit open  host: 20 of 22 messages failed  2026-11-29T06:00:05.000Z  3          1,200  0        0
+            refunds       invoice  paused        ops: the database moves         resumed                   3          1,200  0        0
+            sales         invoice  probes        host: 20 of 22 messages failed  a probe goes well         3          1,200  0        0
+            slow          invoice  runs                                                                    3          1,200  0        0     1.5/s
         "#]]
         .assert_eq(&text);
     }

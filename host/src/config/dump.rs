@@ -21,6 +21,7 @@ use super::{Config, Document};
 use crate::access::Scope;
 use crate::broker::embedded;
 use crate::broker::jetstream::Confirm;
+use crate::dispatch::CircuitPolicy;
 use crate::sandbox::limits::Limits;
 use crate::settle::policy::{Backoff, RetryPolicy};
 use crate::signature::Policy;
@@ -274,6 +275,15 @@ fn subscription(page: &mut Page<'_>, name: &str, config: &SubscriptionConfig) {
     page.line("max_deliveries", number(max_deliveries.get().into()));
     page.line("max_age", duration(*max_age));
     page.line("retry_after_max", duration(*retry_after_max));
+    page.section(&["subscriptions", name, "circuit"]);
+    page.line("enabled", Value::Boolean(config.circuit.is_some()));
+    if let Some(CircuitPolicy { messages, failures, window, pause, max_pause }) = &config.circuit {
+        page.line("messages", number(messages.get().into()));
+        page.line("failures_percent", number((*failures).into()));
+        page.line("window", duration(*window));
+        page.line("pause", duration(*pause));
+        page.line("max_pause", duration(*max_pause));
+    }
 }
 
 /// A name as TOML takes it: bare where it may be.
@@ -397,12 +407,14 @@ broker = "nats"
 subjects = ["orders.>"]
 handler = "invoice"
 retry.schedule = ["250ms", "1m 30s"]
+circuit = { messages = 7, failures_percent = 90, window = "10s", pause = "1s 500ms", max_pause = "1h" }
 
 [subscriptions.local]
 broker = "main"
 subjects = ["a", "b.*"]
 handler = "invoice"
 retry.preset = "patient"
+circuit.enabled = false
 "#;
 
     #[test]

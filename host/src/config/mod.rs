@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 mod broker;
 mod check;
+mod circuit;
 mod cluster;
 mod diff;
 mod dump;
@@ -27,6 +28,7 @@ mod http;
 mod load;
 mod problem;
 mod raw;
+mod raw_circuit;
 mod raw_cluster;
 mod raw_trust;
 mod raw_values;

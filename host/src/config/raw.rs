@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::raw_circuit::RawCircuit;
 use super::raw_cluster::RawCluster;
 use super::raw_trust::{RawHttpTls, RawSignatures};
 use super::raw_values::{RawFuel, RawSecret};
@@ -351,6 +352,8 @@ pub(super) struct RawSubscription {
     pub(super) create: Option<bool>,
     /// How failed messages are tried again.
     pub(super) retry: RawRetry,
+    /// What happens when most messages fail.
+    pub(super) circuit: RawCircuit,
 }
 
 /// How failed messages are tried again.

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use super::broker::BrokerConfig;
 use super::check::{Checker, in_memory};
+use super::circuit;
 use super::problem::Problem;
 use super::raw::{RawRetry, RawSubscription, RetryPreset};
 use crate::broker::{SubscriptionSpec, subject};
+use crate::dispatch::CircuitPolicy;
 use crate::settle::policy::{Backoff, RetryPolicy};
 
 /// Sixteen handlers at their 64 MiB of memory hold 1 GiB at the very most.
@@ -39,6 +41,8 @@ pub struct SubscriptionConfig {
     pub max_in_flight_bytes: usize,
     /// How failed messages are tried again.
     pub retry: RetryPolicy,
+    /// When most messages fail: when it takes none for a while; `None`: it never does.
+    pub circuit: Option<CircuitPolicy>,
 }
 
 /// What a subscription may refer to.
@@ -96,6 +100,7 @@ impl SubscriptionConfig {
                 MAX_IN_FLIGHT_BYTES,
             ),
             retry: retry(name, raw.retry, checker),
+            circuit: circuit::validate(name, raw.circuit, checker),
         }
     }
 }

@@ -7,6 +7,7 @@ use expect_test::{Expect, expect, expect_file};
 
 use super::*;
 use crate::broker::jetstream::Confirm;
+use crate::dispatch::CircuitPolicy;
 use crate::settle::policy::{Backoff, RetryPolicy};
 
 /// The smallest configuration that runs something.
@@ -55,6 +56,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(subscription.spec.ack_wait, Duration::from_secs(30));
     assert_eq!(subscription.concurrency.get(), 16);
     assert_eq!(subscription.retry, RetryPolicy::standard());
+    assert_eq!(subscription.circuit, Some(CircuitPolicy::standard()));
     assert_eq!(config.handlers["triage"].limits, crate::sandbox::limits::Limits::default());
     let BrokerConfig::Embedded(queue) = &config.brokers["local"] else { panic!("not embedded") };
     assert_eq!(queue.path, Path::new("tidegate-data/queue-local"));
@@ -886,4 +888,27 @@ fn keys_of_signatures_are_keys_and_each_is_there_once() {
           |         ^^^^^
           = help: the second line of the file that `minisign -G` writes as minisign.pub; it begins with RW"#]],
     );
+}
+
+#[test]
+fn a_circuit_that_cannot_be_is_a_problem() {
+    let circuit = |text: &str| load(&format!("{SMALL}circuit = {{ {text} }}\n"), &[]);
+    assert_eq!(circuit("enabled = false").unwrap().subscriptions["webhooks"].circuit, None);
+    let changed =
+        circuit("failures_percent = 100, window = \"1m\"").unwrap().subscriptions["webhooks"].circuit.unwrap();
+    let window = Duration::from_secs(60);
+    assert_eq!(changed, CircuitPolicy { failures: 100, window, ..CircuitPolicy::standard() });
+    let rows = [
+        ("failures_percent = 101", "`failures_percent` must be at most 100"),
+        ("failures_percent = 0", "`failures_percent` must not be zero"),
+        ("messages = 0", "`messages` must not be zero"),
+        ("window = \"10ms\"", "`window` must be at least 1s"),
+        ("pause = \"1ms\"", "`pause` must be at least 100ms"),
+        ("max_pause = \"1s\"", "`max_pause` is less than `pause`"),
+        ("open = true", "unknown key `open`"),
+    ];
+    for (text, expected) in rows {
+        let error = circuit(text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
 }

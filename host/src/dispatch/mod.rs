@@ -10,10 +10,11 @@
 //! - Room is taken before the message is taken, and given back when the message has ended (I6).
 //! - A message is in exactly one stage; the table of what is in flight knows it from receive to its end.
 //! - Nothing is settled for a delivery whose lease is over (I2), nothing unknown is settled at all (I7).
-//! - While it is paused a subscription asks for nothing and begins nothing: what came all the same goes back uncounted.
+//! - While it is paused, or its circuit is open, a subscription asks for nothing and begins nothing: what came all the same goes back uncounted.
 //! - What a shadow does with the copy of a message has no effect, and no message waits for it: see [`shadow`].
 
 mod budget;
+mod circuit;
 mod crew;
 mod decided;
 mod elsewhere;
@@ -36,6 +37,7 @@ mod subscription;
 mod trial;
 mod turns;
 
+pub use circuit::{Change as CircuitChange, CircuitPolicy, CircuitTold, OpenCircuit, Told};
 pub use gate::Pause;
 pub use hold::Hold;
 pub use live::{Account, Glimpse, Live, Look, Seen, Sent, TooManyLook};

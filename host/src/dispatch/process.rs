@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::broker::Standing;
+use crate::dispatch::circuit::{Ended, Sign, sign};
 use crate::dispatch::decided::{Decided, Verdict};
 use crate::dispatch::in_flight::InFlight;
 use crate::dispatch::shadow::{Copied, Ran};
@@ -16,8 +17,9 @@ use crate::dispatch::trial::Pick;
 use crate::dispatch::turns::Place;
 use crate::handler::{Call, Run};
 use crate::outcome::{Fault, FaultKind, Outcome, ReasonCode, Usage};
-use crate::settle::decide::{Admission, Decision, Situation, admit, decide};
+use crate::settle::decide::{Admission, Decision, Situation, admit, decide, spare};
 use crate::settle::outputs::{Routed, resolve};
+use crate::settle::policy::jitter;
 use crate::telemetry::{Ending, logs, says_something};
 
 /// Runs one message after the other until the line is closed and empty, or there are more workers than are wanted. As
@@ -33,7 +35,7 @@ pub(crate) async fn process(
     while let Some(entry) = next(&shared, &line).await {
         // The line does not take part in tokio's cooperation; this does, so that timers and sockets get their turn.
         tokio::task::coop::consume_budget().await;
-        if shared.hold.is_closed() {
+        if shared.rests() {
             entry.mark_decided();
             hand_over(&shared, &settle, Decided::paused(&shared, &entry));
             continue;
@@ -111,7 +113,7 @@ async fn process_one(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, 
             );
             // The semaphore is never closed; if it were, the message would run beside others.
             let _alone = shared.quarantine.acquire().await;
-            if shared.hold.is_closed() {
+            if shared.rests() {
                 return Decided::paused(shared, entry);
             }
             return run(shared, place, entry, roll).await;
@@ -149,12 +151,34 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
         age: now.duration_since(message.published_at).unwrap_or_default(),
         roll,
     };
-    let decision = decide(&outcome, &situation);
+    let decision = weigh(shared, entry, pick, &outcome, decide(&outcome, &situation), &situation);
     say(shared, entry, &outcome, &decision);
     if let Some(pick) = pick {
         copy(shared, entry, pick, &outcome, &routed, usage);
     }
     Decided::after_run(shared, entry, &outcome, &decision, routed, usage).noted(note)
+}
+
+/// Tells the circuit how the run ended. While it is not closed a failure does not count, and its message stands aside.
+fn weigh(
+    shared: &Shared,
+    entry: &InFlight,
+    pick: Option<&Pick>,
+    outcome: &Outcome,
+    decision: Decision,
+    situation: &Situation<'_>,
+) -> Decision {
+    let reason = outcome.code();
+    // What a canary's candidate fails at is judged there.
+    let sign = if pick.is_some_and(|pick| !pick.is_canary()) { sign(outcome) } else { Sign::Nothing };
+    let is_proven_bad = sign == Sign::Bad && decision == Decision::DeadLetter { reason };
+    let ended = Ended { message: entry.sequence(), sign, is_proven_bad };
+    let wall = shared.setup.clock.now();
+    let Some(pause) = shared.circuit.ran(ended, reason.0, Instant::now(), wall) else { return decision };
+    // By how often it came, so that others get their turn as probes; and no earlier than the next probe.
+    let backoff = situation.policy.backoff.delay(situation.progress.deliveries);
+    let aside = jitter(backoff, situation.roll).min(shared.circuit.aside()).max(pause);
+    spare(decision, reason, aside, situation)
 }
 
 async fn call(shared: &Shared, place: &mut Place, entry: &InFlight, pick: &Pick) -> Run {

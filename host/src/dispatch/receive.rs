@@ -18,7 +18,7 @@ pub(crate) type Line = async_channel::Sender<Arc<InFlight>>;
 /// What the loop saw next.
 enum Event {
     Received(Result<Vec<Delivery>, ReceiveError>),
-    Paused,
+    AtRest,
     Stopped,
 }
 
@@ -30,12 +30,12 @@ pub(crate) async fn receive(shared: Arc<Shared>, line: Line, back: WayBack, stop
         let event = tokio::select! {
             biased;
             () = stop.cancelled() => Event::Stopped,
-            () = shared.hold.until(true) => Event::Paused,
+            () = shared.until_it_rests() => Event::AtRest,
             received = next(&shared, &back) => Event::Received(received),
         };
         match event {
             Event::Stopped => return,
-            Event::Paused => rest(&shared, &back, &stop).await,
+            Event::AtRest => rest(&shared, &back, &stop).await,
             Event::Received(Ok(deliveries)) => {
                 failures = 0;
                 put_in_line(&shared, &line, deliveries);
@@ -50,7 +50,7 @@ pub(crate) async fn receive(shared: Arc<Shared>, line: Line, back: WayBack, stop
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
-                    () = shared.hold.until(true) => {}
+                    () = shared.until_it_rests() => {}
                     () = wait => {}
                 }
                 if matches!(error, ReceiveError::Gone(_)) {
@@ -66,13 +66,13 @@ async fn next(shared: &Shared, back: &WayBack) -> Result<Vec<Delivery>, ReceiveE
     shared.gate.open().await;
     let (source, budget) = (shared.source(), shared.table.budget());
     let demand = loop {
-        let is_ramping = shared.ramp(Instant::now()).is_some();
-        let is_full = is_ramping && budget.messages_held() >= shared.may_hold();
+        let now = Instant::now();
+        let is_full = shared.ramp(now).is_some() && budget.messages_held() >= shared.may_hold();
         tokio::select! {
             biased;
             demand = budget.room(|| shared.may_hold()) => break demand,
             // While a ramp is on there is more room by itself.
-            () = tokio::time::sleep(STEP), if is_ramping => {}
+            () = tokio::time::sleep(STEP), if shared.is_ramping(now) => {}
             // What was asked for before the pause, and has no room now: in an inbox its lease would run out.
             came = source.leftover(), if is_full => back.give_back_all(shared, came),
         }

@@ -1,4 +1,4 @@
-//! While a subscription is paused: what stands in line and what the broker still sends goes back, uncounted and without a run.
+//! While a subscription is paused or its circuit is open: what stands in line and what the broker still sends goes back, uncounted and without a run.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ pub(crate) struct WayBack {
     pub(crate) decided: mpsc::Sender<Decided>,
 }
 
-/// Rests until the subscription is resumed or stopped. Dropped in the middle, what it has taken stands in the table
+/// Rests until messages may begin again or the subscription is stopped. Dropped in the middle, what it has taken stands in the table
 /// undecided, and the drain returns it.
 pub(crate) async fn rest(shared: &Shared, back: &WayBack, stop: &CancellationToken) {
-    tracing::debug!(subscription = %shared.setup.identity.subscription, "paused: what has not begun goes back");
+    tracing::debug!(subscription = %shared.setup.identity.subscription, "at rest: what has not begun goes back");
     loop {
         // Workers that are free see the pause and do the same; when all of them run, nobody else looks here.
         while let Ok(entry) = back.in_line.try_recv() {
@@ -32,7 +32,7 @@ pub(crate) async fn rest(shared: &Shared, back: &WayBack, stop: &CancellationTok
         let came = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = shared.hold.until(false) => return,
+            () = shared.until_it_wakes() => return,
             came = source.leftover() => came,
         };
         back.give_back_all(shared, came);

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::broker::{Broker, Directory, Source, SubscriptionSpec};
 use crate::clock::Clock;
+use crate::dispatch::circuit::{Circuit, CircuitPolicy, Told};
 use crate::dispatch::crew::Crew;
 use crate::dispatch::gate::Gate;
 use crate::dispatch::hold::Hold;
@@ -32,6 +33,8 @@ pub struct Setup {
     pub spec: SubscriptionSpec,
     /// How it retries.
     pub policy: RetryPolicy,
+    /// When its circuit opens; `None`: never.
+    pub circuit: Option<CircuitPolicy>,
     /// How many handlers run at once.
     pub concurrency: NonZeroUsize,
     /// How many messages may be held at once, running or not.
@@ -56,6 +59,8 @@ pub struct Tuning {
     pub max_in_flight_bytes: NonZeroUsize,
     /// How it retries, from the next decision on.
     pub policy: RetryPolicy,
+    /// When its circuit opens; `None`: never.
+    pub circuit: Option<CircuitPolicy>,
 }
 
 /// What the stations share.
@@ -78,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) gate: Gate,
     /// Whether an operator lets it take messages.
     pub(crate) hold: Arc<Hold>,
+    /// Whether it is worth taking messages.
+    pub(crate) circuit: Circuit,
     pub(crate) seat: Seat,
     /// Messages that may kill the host run one at a time.
     pub(crate) quarantine: Semaphore,
@@ -87,6 +94,8 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(setup: Setup, links: Links, source: Arc<dyn Source>, table: Table, seat: Seat) -> Self {
         let policy = ArcSwap::from_pointee(setup.policy.clone());
+        let name = Arc::clone(&setup.identity.subscription);
+        let circuit = Circuit::new(name, setup.circuit, Arc::clone(&links.metrics), links.told);
         Self {
             setup,
             broker: links.broker,
@@ -101,6 +110,7 @@ impl Shared {
             pace: Pace::default(),
             gate: Gate::default(),
             hold: links.hold,
+            circuit,
             seat,
             quarantine: Semaphore::new(1),
             last_warning: Mutex::new(None),
@@ -140,9 +150,40 @@ impl Shared {
         self.ramp(Instant::now()).map_or(ahead, |most| most.min(ahead))
     }
 
-    /// How many messages may be held after a pause; `None`: there was none, or its ramp is over.
+    /// How many messages may be held while one is let in as a probe, or after a pause; `None`: as many as ever.
     pub(crate) fn ramp(&self, now: Instant) -> Option<usize> {
-        self.hold.resumed_for(now).and_then(|since| ramp(self.crew.size(), since))
+        let resumed = self.hold.resumed_for(now).and_then(|since| ramp(self.crew.size(), since));
+        [resumed, self.circuit.cap(self.crew.size(), now)].into_iter().flatten().min()
+    }
+
+    /// Whether a ramp is on: what may be held grows by itself.
+    pub(crate) fn is_ramping(&self, now: Instant) -> bool {
+        !self.circuit.lets_one_in() && self.ramp(now).is_some()
+    }
+
+    /// Whether no message is to begin: somebody paused it, or its circuit is open.
+    pub(crate) fn rests(&self) -> bool {
+        self.hold.is_closed() || self.circuit.is_open()
+    }
+
+    /// Waits until no message is to begin.
+    pub(crate) async fn until_it_rests(&self) {
+        tokio::select! {
+            () = self.hold.until(true) => {}
+            () = self.circuit.until_open() => {}
+        }
+    }
+
+    /// Waits until messages may begin again. While somebody has paused it, nothing is let in as a probe.
+    pub(crate) async fn until_it_wakes(&self) {
+        while self.rests() {
+            self.hold.until(false).await;
+            tokio::select! {
+                biased;
+                () = self.hold.until(true) => {}
+                () = self.circuit.until_let_in(&self.slot) => {}
+            }
+        }
     }
 
     /// Whether it is time to warn of a trouble in settling again: every ten seconds at the most.
@@ -180,4 +221,6 @@ pub struct Links {
     pub live: Arc<Live>,
     /// Whether an operator lets it take messages.
     pub hold: Arc<Hold>,
+    /// Who is told of a circuit that opens or closes, beside the log; `None`: nobody.
+    pub told: Option<Told>,
 }

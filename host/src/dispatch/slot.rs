@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::dispatch::trial::{Pick, Trial};
 use crate::handler::Handler;
@@ -135,6 +136,11 @@ impl Slot {
         }
     }
 
+    /// Ends when another version comes into the place of the active one. To be made before anything is looked at.
+    pub(crate) fn swapped(&self) -> Notified<'_> {
+        self.filled.notified()
+    }
+
     /// Waits until there is a version.
     pub async fn filled(&self) {
         loop {
@@ -148,7 +154,7 @@ impl Slot {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "tests say what went wrong by failing")]
 
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -163,7 +169,7 @@ mod tests {
     use crate::telemetry::Metrics;
 
     #[derive(Default)]
-    struct Quiet {
+    pub(crate) struct Quiet {
         resting: AtomicBool,
     }
 
@@ -186,7 +192,7 @@ mod tests {
         }
     }
 
-    fn version(number: u64) -> (Arc<Quiet>, Arc<Deployed>) {
+    pub(crate) fn version(number: u64) -> (Arc<Quiet>, Arc<Deployed>) {
         let quiet = Arc::new(Quiet::default());
         let deployed = Deployed {
             number,

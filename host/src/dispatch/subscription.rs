@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Backlog, ReceiveError, SubscribeError};
 use crate::dispatch::budget::Budget;
+use crate::dispatch::circuit::OpenCircuit;
 use crate::dispatch::decided::Decided;
 use crate::dispatch::gate::Pause;
 use crate::dispatch::in_flight::{InFlight, Table};
@@ -94,6 +95,7 @@ impl Subscription {
         let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(stages) = stages.as_mut() else { return };
         self.shared.set_policy(tuning.policy);
+        self.shared.circuit.set_policy(tuning.circuit, Instant::now(), self.shared.setup.clock.now());
         self.shared.table.budget().limit_bytes(tuning.max_in_flight_bytes.get());
         self.shared.metrics.set_concurrency(tuning.concurrency.get());
         // Those that have left are not kept until the drain.
@@ -136,6 +138,17 @@ impl Subscription {
     #[must_use]
     pub fn paused(&self) -> Option<Pause> {
         self.shared.gate.closed(Instant::now())
+    }
+
+    /// Why nothing is taken, or one message at a time to see how it goes: too many failed.
+    #[must_use]
+    pub fn open_circuit(&self) -> Option<OpenCircuit> {
+        self.shared.circuit.shown(Instant::now(), self.shared.setup.clock.now())
+    }
+
+    /// Closes the circuit, as somebody says that it is over. False when it was closed.
+    pub fn close_circuit(&self) -> bool {
+        self.shared.circuit.close_by_hand(Instant::now(), self.shared.setup.clock.now())
     }
 
     /// How much waits on the broker; shown in the metrics from then on.

@@ -83,6 +83,11 @@ impl Pick {
         Self { version: Arc::clone(version), trial: Some((Arc::clone(trial), side)) }
     }
 
+    /// Whether it is the candidate of a canary, whose failures are judged there.
+    pub(crate) fn is_canary(&self) -> bool {
+        self.trial.as_ref().is_some_and(|(_, side)| *side == Side::Tried)
+    }
+
     /// Where the trial counts it by itself; a shadow counts when it compares.
     fn figures(&self) -> Option<&SideFigures> {
         self.trial.as_ref().and_then(|(trial, side)| match (&trial.way, side) {

@@ -3,6 +3,7 @@
 //! Invariants:
 //! - Every outcome has a decision, spelled out by name.
 //! - A message that keeps failing ends: by attempts, by deliveries, by age, or by the same fault twice.
+//! - While a circuit is open no run counts as an attempt, and deliveries and age bound a message all the same.
 //! - Only the host's own faults (no handler, a drain) return a message without any bound.
 
 use std::time::Duration;
@@ -131,6 +132,19 @@ pub fn uncounted_return(reason: ReasonCode, delay: Duration, situation: &Situati
     match worn_out(situation) {
         Some(reason) => Decision::DeadLetter { reason },
         None => Decision::Return { delay, counted: false, reason },
+    }
+}
+
+/// What becomes of a message whose run failed while most runs do, so that this one says little of the message: it does not
+/// count, and the message comes back after `aside` at least. A message that is given up for another reason than its attempts
+/// (its deliveries, its age, the same fault twice) is given up all the same.
+pub fn spare(decision: Decision, reason: ReasonCode, aside: Duration, situation: &Situation<'_>) -> Decision {
+    match decision {
+        Decision::Return { delay, counted: true, .. } => uncounted_return(reason, delay.max(aside), situation),
+        Decision::DeadLetter { reason: given_up } if given_up == ReasonCode::ATTEMPTS => {
+            uncounted_return(reason, aside, situation)
+        }
+        Decision::Acknowledge | Decision::DeadLetter { .. } | Decision::Return { counted: false, .. } => decision,
     }
 }
 

@@ -240,3 +240,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_fails_while_a_circuit_is_open_does_not_count_and_is_bounded_all_the_same() {
+    let policy = RetryPolicy::standard();
+    let aside = Duration::from_secs(60);
+    let code = ReasonCode("handler-retry");
+    let spared = |decision, progress: &Progress, age| {
+        spare(decision, code, aside, &Situation { progress, policy: &policy, age, roll: 0.5 })
+    };
+    let counted = |delay| Decision::Return { delay, counted: true, reason: code };
+    let back = |delay| Decision::Return { delay, counted: false, reason: code };
+    let young = Duration::ZERO;
+    assert_eq!(spared(counted(Duration::from_secs(1)), &progress(1, 0), young), back(aside));
+    assert_eq!(spared(counted(aside * 2), &progress(1, 0), young), back(aside * 2), "a longer wait holds");
+    let exhausted = Decision::DeadLetter { reason: ReasonCode::ATTEMPTS };
+    assert_eq!(spared(exhausted, &progress(10, 0), young), back(aside));
+    // Neither deliveries nor age go on without end, and what is proven is proven.
+    let worn_out = Decision::DeadLetter { reason: ReasonCode::DELIVERIES };
+    assert_eq!(spared(exhausted, &progress(100, 90), young), worn_out);
+    let expired = Decision::DeadLetter { reason: ReasonCode::EXPIRED };
+    assert_eq!(spared(counted(aside), &progress(2, 0), policy.max_age), expired);
+    for other in [Decision::Acknowledge, Decision::DeadLetter { reason: ReasonCode("trap:unreachable") }, back(young)] {
+        assert_eq!(spared(other, &progress(10, 0), young), other);
+    }
+}

@@ -75,7 +75,8 @@ impl Progress {
         self.history.last().map(|last| format!("{}: {}", last.reason, last.error))
     }
 
-    /// What to remember when this delivery is returned: a counted run with its failure, or an uncounted return.
+    /// What to remember when this delivery is returned: a counted run with its failure, or an uncounted return. Of a run that
+    /// failed and does not count, the failure stands in the history: the same fault twice is proven all the same.
     #[must_use]
     pub fn returned(&self, counted: bool, failure: Option<AttemptRecord>) -> Self {
         let mut next = self.clone();
@@ -85,6 +86,9 @@ impl Progress {
             }
         } else {
             next.uncounted = next.uncounted.saturating_add(1);
+            if let Some(failure) = failure {
+                next.remember(failure);
+            }
         }
         next
     }
@@ -92,6 +96,10 @@ impl Progress {
     /// Puts a failure behind the others, and drops the oldest past [`HISTORY_LENGTH`].
     pub fn record(&mut self, failure: AttemptRecord) {
         self.failures = self.failures.saturating_add(1);
+        self.remember(failure);
+    }
+
+    fn remember(&mut self, failure: AttemptRecord) {
         self.history.push(failure);
         if self.history.len() > HISTORY_LENGTH {
             self.history.remove(0);

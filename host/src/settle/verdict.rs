@@ -67,7 +67,8 @@ pub fn settlement(
 /// What is remembered of a message that is returned.
 fn remembered(evidence: &Evidence<'_>, counted: bool, reason: ReasonCode) -> Progress {
     let progress = &evidence.delivery.progress;
-    let mut next = progress.returned(counted, counted.then(|| attempt_record(evidence, reason)));
+    let has_failed = counted || evidence.outcome.is_some_and(failed);
+    let mut next = progress.returned(counted, has_failed.then(|| attempt_record(evidence, reason)));
     if matches!(evidence.outcome, Some(Outcome::Defer { .. })) {
         next.defers = next.defers.saturating_add(1);
     }
@@ -75,6 +76,25 @@ fn remembered(evidence: &Evidence<'_>, counted: bool, reason: ReasonCode) -> Pro
         next.timeouts = next.timeouts.saturating_add(1);
     }
     next
+}
+
+/// Whether an outcome is a failure, counted or not.
+const fn failed(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Completed(_) | Outcome::Skipped(_) | Outcome::Rejected(_) | Outcome::Defer { .. } => false,
+        Outcome::Retry { .. } => true,
+        Outcome::Fault(fault) => match fault.kind {
+            FaultKind::Trap(_)
+            | FaultKind::OutOfFuel
+            | FaultKind::Timeout
+            | FaultKind::MemoryLimit
+            | FaultKind::OutputLimit
+            | FaultKind::InvalidResult
+            | FaultKind::Denied
+            | FaultKind::InvalidMessage => true,
+            FaultKind::NoHandler | FaultKind::Interrupted => false,
+        },
+    }
 }
 
 fn dead_letter(evidence: &Evidence<'_>, reason: ReasonCode, id: DeadLetterId) -> DeadLetter {

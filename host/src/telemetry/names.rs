@@ -74,8 +74,13 @@ names! {
     IN_FLIGHT_BYTES = "tidegate.inflight.bytes", Unit::Bytes;
     /// How many messages may be handled at once
     CONCURRENCY_LIMIT = "tidegate.concurrency.limit", Unit::Things("message");
-    /// Whether a subscription is paused, by `kind`: 1 or 0; `operator`: somebody paused it
+    /// Whether a subscription is paused, by `kind`: 1 or 0; `operator`: somebody paused it; `circuit`: too
+    /// many messages failed
     PAUSED = "tidegate.paused", Unit::Things("subscription");
+    /// How often the circuit opened, because too many messages failed
+    CIRCUIT_OPENED = "tidegate.circuit.opened", Unit::Things("time");
+    /// Messages that were let in to see whether a circuit may be closed, by `result`: `well` or `failed`
+    CIRCUIT_PROBES = "tidegate.circuit.probes", Unit::Things("message");
     /// Messages that wait with the broker, by state: `ready` were never handed out, `pending` are not settled yet
     BACKLOG = "tidegate.backlog.messages", Unit::Things("message");
     /// The age of the oldest message that is not settled

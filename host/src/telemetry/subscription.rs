@@ -116,6 +116,10 @@ pub struct SubscriptionMetrics {
     in_flight: Gauge,
     in_flight_bytes: Gauge,
     concurrency: Gauge,
+    circuit_open: Gauge,
+    circuit_opened: Counter,
+    probes_well: Counter,
+    probes_failed: Counter,
     backlog_ready: Gauge,
     backlog_pending: Gauge,
     oldest_age: Gauge<f64, std::sync::atomic::AtomicU64>,
@@ -146,6 +150,12 @@ impl SubscriptionMetrics {
             in_flight: families.in_flight.get_or_create_owned(&labels),
             in_flight_bytes: families.in_flight_bytes.get_or_create_owned(&labels),
             concurrency: families.concurrency_limit.get_or_create_owned(&labels),
+            circuit_open: families
+                .paused
+                .get_or_create_owned(&vec![("subscription", name.to_owned()), ("kind", "circuit".to_owned())]),
+            circuit_opened: families.circuit_opened.get_or_create_owned(&labels),
+            probes_well: families.circuit_probes.get_or_create_owned(&and("result", "well")),
+            probes_failed: families.circuit_probes.get_or_create_owned(&and("result", "failed")),
             backlog_ready: families.backlog.get_or_create_owned(&and("state", "ready")),
             backlog_pending: families.backlog.get_or_create_owned(&and("state", "pending")),
             oldest_age: families.backlog_oldest_age.get_or_create_owned(&labels),
@@ -238,6 +248,25 @@ impl SubscriptionMetrics {
     /// How many messages may be handled at once.
     pub fn set_concurrency(&self, limit: usize) {
         self.concurrency.set(signed(limit));
+    }
+
+    /// Whether the circuit is not closed.
+    pub fn set_circuit_open(&self, is_open: bool) {
+        self.circuit_open.set(i64::from(is_open));
+    }
+
+    /// The circuit opened.
+    pub fn circuit_opened(&self) {
+        self.circuit_opened.inc();
+    }
+
+    /// A message that was let in to see how it goes went well, or failed.
+    pub fn circuit_probed(&self, went_well: bool) {
+        if went_well {
+            self.probes_well.inc();
+        } else {
+            self.probes_failed.inc();
+        }
     }
 
     /// How much waits with the broker.

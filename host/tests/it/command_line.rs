@@ -592,3 +592,39 @@ fn a_subscription_is_paused_looked_at_and_resumed() {
     let log = desk.expect(&["audit", "--action", "subscription"], "", 0);
     assert!(log.contains("subscription.pause") && log.contains("why=the"), "{log}");
 }
+
+#[test]
+fn many_bad_messages_end_as_dead_letters_and_a_good_one_gets_its_turn() {
+    let desk = Desk::with_handler();
+    let text = std::fs::read_to_string(desk.path().join("tidegate.toml")).unwrap();
+    let quick = "retry = { preset = \"quick\" }\ncircuit = { pause = \"100ms\", max_pause = \"500ms\" }\n";
+    desk.write("tidegate.toml", &format!("{text}{quick}"));
+    let _host = desk.host();
+    let bad: String =
+        (0..25).map(|n| format!("{{\"subject\":\"hostile.unreachable\",\"id\":\"bad-{n}\"}}\n")).collect();
+    let good: String = (0..5).map(|n| format!("{{\"subject\":\"complete\",\"id\":\"good-{n}\"}}\n")).collect();
+    desk.expect(&["publish", "--lines"], &bad, 0);
+    until("the circuit to open", || {
+        desk.json(&["status", "--json"], "", 0)["status"]["subscriptions"][0]["pause"]["kind"] == json!("circuit")
+    });
+    desk.expect(&["publish", "--lines"], &good, 0);
+    until("the bad ones to be given up and the good ones to be done", || {
+        let counts = &desk.json(&["status", "--json"], "", 0)["status"]["subscriptions"][0]["counts"];
+        (&counts["completed"], &counts["dead_lettered"]) == (&json!(5), &json!(25))
+    });
+    let letters = desk.json(&["dlq", "ls", "--json"], "", 0);
+    let all_proven = letters.as_array().unwrap().iter().all(|letter| letter["reason"] == json!("trap:unreachable"));
+    assert!(all_proven, "each by the same fault twice: {letters}");
+}
+
+#[test]
+fn one_bad_message_alone_ends_as_a_dead_letter() {
+    let desk = Desk::with_handler();
+    let text = std::fs::read_to_string(desk.path().join("tidegate.toml")).unwrap();
+    desk.write("tidegate.toml", &format!("{text}retry = {{ schedule = [\"10ms\"], max_attempts = 40 }}\n"));
+    let _host = desk.host();
+    // It fails more often than a circuit asks for, and is one message.
+    desk.expect(&["publish", "-s", "retry"], "x", 0);
+    until("it to be given up", || desk.json(&["dlq", "ls", "--json"], "", 0)[0]["attempts"] == json!(40));
+    assert_eq!(desk.json(&["status", "--json"], "", 0)["status"]["subscriptions"][0]["counts"]["returned"], json!(0));
+}

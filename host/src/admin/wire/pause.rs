@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::dispatch::OpenCircuit;
 use crate::pause::PauseRecord;
 
 /// A pause of a subscription.
@@ -11,14 +12,15 @@ use crate::pause::PauseRecord;
 pub struct PauseView {
     /// What kind of pause it is.
     pub kind: PauseKind,
-    /// Who paused it: the name of a token, or `local`.
+    /// Who paused it: the name of a token, or `local`; `host` for a circuit.
     pub by: String,
     /// Why, when somebody said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// Since when.
     pub since: String,
-    /// When it ends by itself; nothing when it does not.
+    /// When it ends by itself, or a circuit lets a message in to see how it goes; nothing when it does not, or one is let in
+    /// now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
 }
@@ -29,6 +31,8 @@ pub struct PauseView {
 pub enum PauseKind {
     /// Somebody paused it.
     Operator,
+    /// Too many messages failed.
+    Circuit,
 }
 
 impl PauseKind {
@@ -37,6 +41,7 @@ impl PauseKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Operator => "operator",
+            Self::Circuit => "circuit",
         }
     }
 }
@@ -52,6 +57,19 @@ impl PauseView {
             why: record.why.clone(),
             since: told(record.since),
             until: record.until.map(told),
+        }
+    }
+
+    /// The view of a circuit that is not closed.
+    #[must_use]
+    pub fn of_circuit(circuit: OpenCircuit) -> Self {
+        let told = |moment| humantime::format_rfc3339_millis(moment).to_string();
+        Self {
+            kind: PauseKind::Circuit,
+            by: "host".to_owned(),
+            why: Some(circuit.why),
+            since: told(circuit.since),
+            until: circuit.until.map(told),
         }
     }
 }

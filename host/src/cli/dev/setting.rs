@@ -100,6 +100,8 @@ impl Setting {
             handler.module = None;
         }
         own.subscriptions.retain(|_, subscription| subscription.handler == self.handler);
+        // Whoever works on a handler that fails wants to see it fail.
+        own.subscriptions.values_mut().for_each(|subscription| subscription.circuit = None);
         for (name, broker) in &mut own.brokers {
             let path = data.join(name);
             *broker = BrokerConfig::Embedded(match broker {
@@ -190,6 +192,7 @@ mod tests {
         let own = read(&project, Some("mine")).unwrap().own();
         assert_eq!(own.handlers.keys().collect::<Vec<_>>(), ["mine"]);
         assert_eq!(own.subscriptions.keys().collect::<Vec<_>>(), ["orders"]);
+        assert!(own.subscriptions.values().all(|subscription| subscription.circuit.is_none()));
         assert!(own.handlers.values().all(|handler| handler.module.is_none()));
         let data = project.folder().join("tidegate-data/dev");
         for (name, broker) in &own.brokers {

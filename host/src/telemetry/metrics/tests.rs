@@ -100,6 +100,16 @@ fn the_exposition_is_what_prometheus_reads() {
         # HELP tidegate_concurrency_limit How many messages may be handled at once.
         # TYPE tidegate_concurrency_limit gauge
         tidegate_concurrency_limit{subscription="webhooks",messaging_system="embedded"} 16
+        # HELP tidegate_paused Whether a subscription is paused, by `kind`: 1 or 0; `operator`: somebody paused it; `circuit`: too many messages failed.
+        # TYPE tidegate_paused gauge
+        tidegate_paused{subscription="webhooks",kind="circuit"} 0
+        # HELP tidegate_circuit_opened How often the circuit opened, because too many messages failed.
+        # TYPE tidegate_circuit_opened counter
+        tidegate_circuit_opened_total{subscription="webhooks",messaging_system="embedded"} 0
+        # HELP tidegate_circuit_probes Messages that were let in to see whether a circuit may be closed, by `result`: `well` or `failed`.
+        # TYPE tidegate_circuit_probes counter
+        tidegate_circuit_probes_total{subscription="webhooks",messaging_system="embedded",result="failed"} 0
+        tidegate_circuit_probes_total{subscription="webhooks",messaging_system="embedded",result="well"} 0
         # HELP tidegate_backlog_messages Messages that wait with the broker, by state: `ready` were never handed out, `pending` are not settled yet.
         # TYPE tidegate_backlog_messages gauge
         tidegate_backlog_messages{subscription="webhooks",messaging_system="embedded",state="pending"} 2

@@ -6,6 +6,7 @@
 mod apply;
 mod audit;
 mod books;
+mod circuits;
 mod cluster;
 mod cluster_late;
 mod cluster_rollouts;

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use tidegate::broker::{Directory, NamedBroker, SubscriptionSpec};
 use tidegate::clock::Clock;
-use tidegate::dispatch::{Deployed, Hold, Links, Setup, Slot, Subscription, Turns};
+use tidegate::dispatch::{CircuitPolicy, Deployed, Hold, Links, Setup, Slot, Subscription, Turns};
 use tidegate::settle::outputs::{Grant, Grants};
 use tidegate::settle::policy::RetryPolicy;
 use tidegate::settle::verdict::Identity;
@@ -48,6 +48,7 @@ fn setup(seed: u64, clock: Clock, rng: &mut fastrand::Rng) -> Setup {
             create: true,
         },
         policy,
+        circuit: circuit(rng),
         concurrency: NonZeroUsize::new(rng.usize(1..=max_in_flight.min(8))).unwrap(),
         max_in_flight: NonZeroUsize::new(max_in_flight).unwrap(),
         max_in_flight_bytes: NonZeroUsize::new(rng.usize(50..100_000)).unwrap(),
@@ -55,6 +56,19 @@ fn setup(seed: u64, clock: Clock, rng: &mut fastrand::Rng) -> Setup {
         clock,
         seed,
     }
+}
+
+/// One that opens soon, so that it does; or none.
+fn circuit(rng: &mut fastrand::Rng) -> Option<CircuitPolicy> {
+    let policy = CircuitPolicy {
+        messages: NonZeroU32::new(rng.u32(1..12)).unwrap(),
+        failures: rng.u32(1..=100),
+        window: Duration::from_secs(rng.u64(1..120)),
+        // What fails for good is probed until its deliveries are used up: with long pauses a run would be of months.
+        pause: Duration::from_secs(rng.u64(1..5)),
+        max_pause: Duration::from_secs(rng.u64(5..30)),
+    };
+    rng.bool().then_some(policy)
 }
 
 fn version(script: &Arc<Script>, setup: &Setup, metrics: &Metrics) -> Arc<Deployed> {
@@ -89,6 +103,7 @@ async fn start(
         metrics: metrics.subscription("sub", "embedded"),
         live: Arc::default(),
         hold: Arc::clone(hold),
+        told: None,
     };
     loop {
         match Subscription::start(setup.clone(), links.clone(), &Turns::new(2)).await {

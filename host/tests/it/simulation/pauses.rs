@@ -48,6 +48,7 @@ async fn a_resumed_subscription_takes_few_messages_at_first() {
     let script = Script::new(7, 0.0);
     let limit = 8;
     let mut setup = setup(3, clock, &mut rng);
+    setup.circuit = None;
     setup.concurrency = NonZeroUsize::new(limit).unwrap();
     setup.max_in_flight = NonZeroUsize::new(64).unwrap();
     setup.max_in_flight_bytes = NonZeroUsize::new(1 << 20).unwrap();

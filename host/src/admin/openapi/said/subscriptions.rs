@@ -33,8 +33,8 @@ pub(in crate::admin) fn resume() -> Said {
         "resumeSubscription",
         Tag::Subscriptions,
         "Resumes a subscription on this host",
-        "It takes messages again: one at a time at first, and within ten seconds as many as may run at once. One that is not \
-         paused goes on as it is.",
+        "It takes messages again: one at a time at first, and within ten seconds as many as may run at once. A circuit \
+         that is open is closed by it too. One that is not paused goes on as it is.",
     );
     resumed(said).fails(403, THEIRS)
 }
