@@ -138,12 +138,24 @@ impl HandlerPattern {
 }
 
 /// Which handlers somebody may look into and change.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Scope {
     /// All, and what concerns the host as a whole.
+    #[default]
     All,
     /// These, and nothing that concerns others.
     Only(Arc<[HandlerPattern]>),
+}
+
+impl Scope {
+    /// Whether a handler is one of them.
+    #[must_use]
+    pub fn covers(&self, handler: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(patterns) => patterns.iter().any(|pattern| pattern.covers(handler)),
+        }
+    }
 }
 
 /// Who a request is from, and what they may do.
@@ -168,10 +180,7 @@ impl Caller {
     /// Whether they may look into this handler and, by their role, change it.
     #[must_use]
     pub fn covers(&self, handler: &str) -> bool {
-        match &self.handlers {
-            Scope::All => true,
-            Scope::Only(patterns) => patterns.iter().any(|pattern| pattern.covers(handler)),
-        }
+        self.handlers.covers(handler)
     }
 
     /// Whether they may see headers and bodies of messages.

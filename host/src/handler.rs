@@ -92,6 +92,20 @@ pub enum LogLevel {
     Error,
 }
 
+impl LogLevel {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
 /// One measurement of a handler's own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measurement {

@@ -17,8 +17,14 @@ use super::fail::Fail;
 use super::state::HostState;
 use super::wire::{DeadLetterList, DeadLetterView, PublishedMessage, Shown};
 use crate::access::{Caller, Scope};
-use crate::broker::{DeadLetterError, DeadLetterQuery, NamedBroker};
+use crate::broker::{DeadLetterError, DeadLetterFilter, DeadLetterQuery, NamedBroker};
 use crate::settle::dead_letter::DeadLetterId;
+
+mod chosen;
+mod stats;
+
+use chosen::Chosen;
+pub(super) use stats::stats;
 
 /// A page holds at most so many: 1,000 records of a few KiB are some MiB of JSON.
 const LONGEST_PAGE: usize = 1000;
@@ -28,12 +34,8 @@ const PAGE: usize = 100;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    /// Only those that this broker keeps.
-    broker: Option<String>,
-    /// Only those that this subscription gave up.
-    subscription: Option<String>,
-    /// Only those with this reason code.
-    reason: Option<String>,
+    #[serde(flatten)]
+    chosen: Chosen,
     /// Those that were sent back, too.
     #[serde(default)]
     include_redriven: bool,
@@ -75,28 +77,22 @@ pub(super) async fn list(
             (Some(parts.0), Some(DeadLetterId(parts.1.to_owned())))
         }
     };
+    let filter = DeadLetterFilter { include_redriven: query.include_redriven, ..query.chosen.filter(&caller)? };
     let brokers = state.brokers.all();
-    if let Some(name) = &query.broker {
-        named(&brokers, name)?;
-    }
-    let wanted = |name: &str| query.broker.as_deref().is_none_or(|broker| broker == name);
-    let behind = |name: &str| from.is_none_or(|from| name >= from);
+    let behind = |name: &&str| from.is_none_or(|from| *name >= from);
     let mut list = DeadLetterList::default();
-    let names: Vec<&str> = brokers.keys().map(String::as_str).filter(|name| wanted(name) && behind(name)).collect();
-    let mut names = names.into_iter().peekable();
+    let mut names = query.chosen.brokers(&brokers)?.into_iter().filter(behind).peekable();
     while let Some(name) = names.next() {
         let (_, entry) = named(&brokers, name)?;
         let page_query = DeadLetterQuery {
-            subscription: query.subscription.clone(),
-            reason: query.reason.clone(),
-            include_redriven: query.include_redriven,
+            filter: filter.clone(),
             after: after.clone().filter(|_| from == Some(name)).filter(|id| !id.0.is_empty()),
             limit: limit.saturating_sub(list.letters.len()),
         };
         let page = entry.broker.dead_letters().list(&page_query).await.map_err(|error| Fail::from(&error))?;
-        // A page of a limited caller may be shorter than it was asked to be; `next` alone says whether it is the last.
-        let theirs = page.letters.into_iter().filter(|stored| caller.covers(&stored.letter.record.handler));
-        list.letters.extend(theirs.map(|stored| DeadLetterView::new(stored, name, Shown::listed(&caller))));
+        // A page may be shorter than it was asked to be; `next` alone says whether it is the last.
+        let shown = page.letters.into_iter().map(|stored| DeadLetterView::new(stored, name, Shown::listed(&caller)));
+        list.letters.extend(shown);
         if let Some(next) = page.next {
             list.next = Some(format!("{name}/{next}"));
             break;

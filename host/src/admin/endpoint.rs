@@ -69,11 +69,13 @@ pub(super) enum Endpoint {
     ResumeHandler,
     Publish,
     DeadLetters,
+    DeadLetterStats,
     DeadLetter,
     Discard,
     Redrive,
     Handlers,
     Handler,
+    Module,
     Deploy,
     Rollback,
     Promote,
@@ -112,7 +114,7 @@ impl Needs {
 
 impl Endpoint {
     /// All of them, in the order in which the documentation shows them.
-    pub(super) const ALL: [Self; 28] = [
+    pub(super) const ALL: [Self; 30] = [
         Self::Live,
         Self::Ready,
         Self::Metrics,
@@ -125,11 +127,13 @@ impl Endpoint {
         Self::ResumeHandler,
         Self::Publish,
         Self::DeadLetters,
+        Self::DeadLetterStats,
         Self::DeadLetter,
         Self::Discard,
         Self::Redrive,
         Self::Handlers,
         Self::Handler,
+        Self::Module,
         Self::Deploy,
         Self::Rollback,
         Self::Promote,
@@ -158,11 +162,13 @@ impl Endpoint {
             Self::ResumeHandler => (Verb::Post, "/v1/handlers/{handler}/resume"),
             Self::Publish => (Verb::Post, "/v1/publish"),
             Self::DeadLetters => (Verb::Get, "/v1/dead-letters"),
+            Self::DeadLetterStats => (Verb::Get, "/v1/dead-letters/stats"),
             Self::DeadLetter => (Verb::Get, "/v1/dead-letters/{id}"),
             Self::Discard => (Verb::Delete, "/v1/dead-letters/{id}"),
             Self::Redrive => (Verb::Post, "/v1/dead-letters/{id}/redrive"),
             Self::Handlers => (Verb::Get, "/v1/handlers"),
             Self::Handler => (Verb::Get, "/v1/handlers/{handler}"),
+            Self::Module => (Verb::Get, "/v1/handlers/{handler}/modules/{digest}"),
             Self::Deploy => (Verb::Post, "/v1/handlers/{handler}/versions"),
             Self::Rollback => (Verb::Post, "/v1/handlers/{handler}/rollback"),
             Self::Changes => (Verb::Get, "/v1/configuration/changes"),
@@ -190,11 +196,13 @@ impl Endpoint {
             // A subject leads to any handler.
             Self::Publish => Needs::WholeHost(Role::Operate),
             // These look at the handler of each dead letter, and at the role for its headers and body.
-            Self::DeadLetters | Self::DeadLetter => Needs::Role(Role::Read),
+            Self::DeadLetters | Self::DeadLetterStats | Self::DeadLetter => Needs::Role(Role::Read),
             Self::Discard | Self::Redrive => Needs::Role(Role::Operate),
             // It shows the handlers that the caller covers.
             Self::Handlers => Needs::Role(Role::Read),
             Self::Handler => Needs::Handler(Role::Read),
+            // It is fetched to run a message again, which is payload.
+            Self::Module => Needs::Handler(Role::Operate),
             Self::Deploy | Self::Rollback | Self::Promote | Self::Abort => Needs::Handler(Role::Deploy),
             // What is wrong with the file is shown with its lines: to those alone who may apply it.
             Self::Changes | Self::Apply => Needs::WholeHost(Role::Deploy),
@@ -214,7 +222,8 @@ impl Endpoint {
             Self::Audit | Self::Happening | Self::OpenApi => None,
             // Messages are the traffic: the queue has each with its time, and the metrics count them.
             Self::Publish => None,
-            Self::DeadLetters | Self::DeadLetter | Self::Handlers | Self::Handler | Self::Changes => None,
+            Self::DeadLetters | Self::DeadLetterStats | Self::DeadLetter => None,
+            Self::Handlers | Self::Handler | Self::Module | Self::Changes => None,
             Self::Pause => Some("subscription.pause"),
             Self::Resume => Some("subscription.resume"),
             Self::PauseHandler => Some("handler.pause"),
@@ -245,11 +254,13 @@ impl Endpoint {
             Self::ResumeHandler => serve(verb, subscriptions::resume_handler, said::subscriptions::resume_handler()),
             Self::Publish => serve(verb, publish::publish, said::messages::publish()),
             Self::DeadLetters => serve(verb, dead_letters::list, said::dead_letters::list()),
+            Self::DeadLetterStats => serve(verb, dead_letters::stats, said::dead_letters::stats()),
             Self::DeadLetter => serve(verb, dead_letters::show, said::dead_letters::show()),
             Self::Discard => serve(verb, dead_letters::discard, said::dead_letters::discard()),
             Self::Redrive => serve(verb, dead_letters::redrive, said::dead_letters::redrive()),
             Self::Handlers => serve(verb, handlers::list, said::handlers::list()),
             Self::Handler => serve(verb, handlers::show, said::handlers::show()),
+            Self::Module => serve(verb, handlers::module, said::handlers::module()),
             Self::Deploy => serve(verb, handlers::deploy, said::handlers::deploy()),
             Self::Rollback => serve(verb, handlers::rollback, said::handlers::rollback()),
             Self::Changes => serve(verb, configuration::changes, said::configuration::changes()),

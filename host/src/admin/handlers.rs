@@ -119,6 +119,20 @@ pub(super) async fn show(
     Ok(Json(view))
 }
 
+pub(super) async fn module(
+    State(state): State<Arc<HostState>>,
+    Path((handler, digest)): Path<(String, String)>,
+) -> Result<Response, Fail> {
+    let deployments = deployments(&state)?;
+    let Ok(digest) = digest.parse::<Digest>() else {
+        // The handler is looked for first: what is not there has no module of any name.
+        deployments.show(&handler).await.map_err(|error| fail(&error))?;
+        return Err(Fail::bad_request("invalid-digest", "the path has no sha256 of a module"));
+    };
+    let bytes = deployments.module(&handler, &digest).await.map_err(|error| fail(&error))?;
+    Ok(([(header::CONTENT_TYPE, "application/wasm")], bytes).into_response())
+}
+
 pub(super) async fn rollback(
     State(state): State<Arc<HostState>>,
     Path(handler): Path<String>,
@@ -263,9 +277,10 @@ fn deployments(state: &HostState) -> Result<&Arc<Deployments>, Fail> {
 pub(super) fn fail(error: &DeployError) -> Fail {
     let code = error.code();
     let status = match error {
-        DeployError::NoHandler { .. } | DeployError::NoVersion { .. } | DeployError::NoRollout { .. } => {
-            StatusCode::NOT_FOUND
-        }
+        DeployError::NoHandler { .. }
+        | DeployError::NoVersion { .. }
+        | DeployError::NotKept { .. }
+        | DeployError::NoRollout { .. } => StatusCode::NOT_FOUND,
         DeployError::WholeCanary => StatusCode::BAD_REQUEST,
         DeployError::Busy { .. }
         | DeployError::AlreadyActive { .. }

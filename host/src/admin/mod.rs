@@ -12,10 +12,12 @@
 //! | `POST /v1/subscriptions/{subscription}/pause`, `/resume` | takes no messages for it, and takes them again |
 //! | `POST /v1/handlers/{handler}/pause`, `/resume` | the same for all subscriptions of a handler |
 //! | `GET /v1/dead-letters` | a page of dead letters |
+//! | `GET /v1/dead-letters/stats` | how many there are of each kind |
 //! | `GET`, `DELETE /v1/dead-letters/{id}` | one, whole; removes it |
 //! | `POST /v1/dead-letters/{id}/redrive` | sends it back |
 //! | `GET /v1/handlers` | what runs |
 //! | `GET /v1/handlers/{handler}` | its versions, and what happened |
+//! | `GET /v1/handlers/{handler}/modules/{digest}` | the module of a version that is kept |
 //! | `POST /v1/handlers/{handler}/versions` | deploys the module in the body; a line of JSON for each step |
 //! | `POST /v1/handlers/{handler}/rollback` | makes a version of before the active one again |
 //! | `GET /v1/configuration/changes` | what the host's file changes against what runs |

@@ -14,8 +14,8 @@ use super::openapi::checker::{Answer, Document};
 use super::*;
 use crate::access::{HandlerPattern, Role, Scope, TokenHash};
 use crate::broker::{
-    Broker, DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, Directory, NamedBroker, PublishError,
-    Published, Source, Status, SubscribeError, SubscriptionSpec,
+    Broker, DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, Directory, NamedBroker,
+    PublishError, Published, Source, Status, SubscribeError, SubscriptionSpec, Tally, Traits,
 };
 use crate::config::TokenConfig;
 use crate::message::{Headers, Publish};
@@ -82,14 +82,20 @@ impl DeadLetters for Letters {
         let all = self.0.lock().unwrap();
         let behind = all.iter().rev().filter(|letter| {
             let record = &letter.letter.record;
-            query.after.as_ref().is_none_or(|after| record.id < *after)
-                && query.reason.as_ref().is_none_or(|reason| record.reason == *reason)
+            query.after.as_ref().is_none_or(|after| record.id < *after) && query.filter.matches(record, false)
         });
         let mut letters: Vec<StoredDeadLetter> = behind.cloned().collect();
         let more = letters.len() > query.limit;
         letters.truncate(query.limit);
         let next = letters.last().filter(|_| more).map(|letter| letter.letter.record.id.clone());
         Ok(DeadLetterPage { letters, next })
+    }
+
+    async fn tally(&self, filter: &DeadLetterFilter, mut tally: Tally) -> Result<Tally, DeadLetterError> {
+        for letter in self.0.lock().unwrap().iter().map(|stored| &stored.letter.record) {
+            if filter.matches(letter, false) { tally.count(&Traits::of(letter)) } else { tally.pass() }
+        }
+        Ok(tally)
     }
 
     async fn get(&self, id: &DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
@@ -146,6 +152,7 @@ fn letter(id: &str, reason: &str, redrives: u32) -> StoredDeadLetter {
         published_at: at,
         message_id: format!("message-{id}"),
         attempts: 2,
+        max_attempts: Some(10),
         deliveries: 3,
         defers: 0,
         timeouts: 0,
@@ -153,12 +160,14 @@ fn letter(id: &str, reason: &str, redrives: u32) -> StoredDeadLetter {
         dead_at: at,
         handler: "triage".to_owned(),
         digest: "ab".repeat(32),
+        version: Some(7),
         host: "h".to_owned(),
         fuel_used: 10,
         fuel_limit: 100,
         memory_peak: 1 << 20,
         run_ms: 3,
         backtrace: vec![],
+        logs: vec!["warn it was late".to_owned()],
         history: vec![],
         redrives,
     };
@@ -562,6 +571,26 @@ async fn a_dead_letter_is_shown_redriven_and_discarded() {
     assert_eq!(redrive("DELETE /v1/dead-letters/11").await.0, 404);
     assert_eq!(redrive("PUT /v1/dead-letters/11").await.0, 405);
     assert_eq!(redrive("GET /nothing").await.0, 404);
+}
+
+#[tokio::test]
+async fn dead_letters_are_counted_over_all_brokers_and_for_those_alone_who_may_see_them() {
+    let site = site(10).await;
+    let (status, stats) = site.get("/v1/dead-letters/stats?by=reason").await;
+    assert_eq!(status, 200, "{stats}");
+    let groups: Vec<_> = stats["groups"].as_array().unwrap().iter().map(|one| (&one["key"], &one["letters"])).collect();
+    let (timeout, denied) = (serde_json::json!("timeout"), serde_json::json!("denied"));
+    assert_eq!(groups, [(&timeout, &serde_json::json!(2)), (&denied, &serde_json::json!(1))]);
+    assert_eq!(stats["groups"][0]["newest"]["error"], "it said no");
+    let (_, stats) = site.get("/v1/dead-letters/stats?by=reason&top=1&broker=local").await;
+    assert_eq!((&stats["matched"], &stats["others"]), (&serde_json::json!(2), &serde_json::json!(1)));
+    assert_eq!(site.get("/v1/dead-letters/stats?broker=none").await.0, 400);
+    assert_eq!(site.get("/v1/dead-letters?fingerprint=0000000000000000&handler=triage&limit=1").await.0, 200);
+
+    let as_reader = "Authorization: Bearer tidegate_read";
+    let other = guarded(10, door(vec![token(Role::Read, &["billing-*"])])).await;
+    let (status, body) = other.send("GET /v1/dead-letters/stats", &[as_reader], b"").await;
+    assert!(status == 200 && body.contains("\"matched\":0") && !body.contains("it said no"), "{status} {body}");
 }
 
 #[tokio::test]

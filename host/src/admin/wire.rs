@@ -12,12 +12,14 @@ use crate::telemetry::SubscriptionCounts;
 
 mod access;
 mod dead_letter;
+mod dead_letter_stats;
 mod live;
 mod pause;
 mod series;
 
 pub use access::{AuditEntry, AuditList, AuditResult, Whoami};
 pub use dead_letter::{DeadLetterList, DeadLetterView, FailureView, Shown};
+pub use dead_letter_stats::{DeadLetterGroup, DeadLetterSample, DeadLetterStats};
 pub use live::{Bytes, EndedView, LiveLine, LogView, MessageView, SentView};
 pub use pause::{PauseKind, PauseView, Paused, PausedSubscription, Resumed, ResumedSubscription};
 pub use series::Series;

@@ -17,10 +17,11 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::message::{Message, Publish};
-use crate::settle::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
+use crate::settle::dead_letter::DeadLetter;
 use crate::settle::progress::Progress;
 use crate::telemetry::names::Name;
 
+mod dead_letters;
 mod directory;
 pub mod done;
 pub mod embedded;
@@ -28,13 +29,12 @@ mod error;
 pub mod jetstream;
 pub mod lease;
 pub mod subject;
+mod tally;
 
+pub use dead_letters::{DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, MAX_REDRIVES};
 pub use directory::{Directory, NamedBroker};
 pub use error::{DeadLetterError, PublishError, ReceiveError, SettleError, SubscribeError};
-
-/// How often a message may die again after a redrive before a further redrive needs force: a message that failed three
-/// times in a mended handler is not helped by a fourth, and a script that redrives all would loop.
-pub const MAX_REDRIVES: u32 = 3;
+pub use tally::{By, Counted, Group, Tally, Traits};
 
 /// One messaging system, as the configuration names it.
 #[async_trait]
@@ -143,50 +143,6 @@ pub trait Source: Send + Sync {
 
     /// How long a lease lasts on this source when it is not extended.
     fn lease_duration(&self) -> Duration;
-}
-
-/// The dead letters of one broker. Looking never changes what is looked at.
-#[async_trait]
-pub trait DeadLetters: Send + Sync {
-    /// Dead letters that match, newest first, with the position to go on from.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    async fn list(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, DeadLetterError>;
-
-    /// One dead letter, whole.
-    ///
-    /// # Errors
-    /// When there is none of this id, or the store cannot be read.
-    async fn get(&self, id: &DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError>;
-
-    /// Sends one back to the subject it came from, with its identity kept and its attempts at zero. The publish is
-    /// confirmed before the dead letter is marked as redriven.
-    ///
-    /// `force` sends back what came back [`MAX_REDRIVES`] times too.
-    ///
-    /// # Errors
-    /// When there is none of this id, it was redriven already or too often, or the publish is refused; the dead letter
-    /// then stays.
-    async fn redrive(&self, id: &DeadLetterId, force: bool) -> Result<Published, DeadLetterError>;
-
-    /// Removes one for good.
-    ///
-    /// # Errors
-    /// When there is none of this id, or the store cannot be written.
-    async fn discard(&self, id: &DeadLetterId) -> Result<(), DeadLetterError>;
-
-    /// How many there are, redriven ones not counted.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    async fn depth(&self) -> Result<u64, DeadLetterError>;
-
-    /// Whether a dead letter could be stored now, as far as can be learnt without storing one.
-    ///
-    /// # Errors
-    /// When it could not; the text says why.
-    async fn is_writable(&self) -> Result<(), DeadLetterError>;
 }
 
 /// What a subscription asks of its broker.
@@ -316,28 +272,4 @@ pub enum Status {
     Away(String),
     /// Not any more, until the host is started again; what happened, for a person.
     Failed(String),
-}
-
-/// Which dead letters to list.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DeadLetterQuery {
-    /// Only of this subscription.
-    pub subscription: Option<String>,
-    /// Only with this reason code.
-    pub reason: Option<String>,
-    /// Those that were redriven too.
-    pub include_redriven: bool,
-    /// Go on behind this one.
-    pub after: Option<DeadLetterId>,
-    /// At most so many; 0 means 100.
-    pub limit: usize,
-}
-
-/// A page of dead letters, newest first.
-#[derive(Debug, Clone, Default)]
-pub struct DeadLetterPage {
-    /// The dead letters. Bodies are left out (empty); `get` has them.
-    pub letters: Vec<StoredDeadLetter>,
-    /// Where to go on, when there is more.
-    pub next: Option<DeadLetterId>,
 }

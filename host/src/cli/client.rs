@@ -14,17 +14,19 @@ use ureq::{Agent, Body, SendBody};
 use super::exit::{Exit, Failure};
 use super::host::{HostArguments, Target};
 use super::profile::{Profile, TlsFiles};
-use crate::admin::wire::{DeadLetterList, DeadLetterView, ErrorAnswer, PublishSummary, PublishedMessage};
+use crate::admin::wire::{ErrorAnswer, PublishSummary};
 use crate::config::HttpConfig;
 
 mod access;
 mod configuration;
+mod dead_letters;
 mod handlers;
 mod live;
 mod subscriptions;
 pub(super) mod tls;
 
 pub(super) use subscriptions::Which;
+pub(super) use dead_letters::Wanted;
 
 /// A loopback connection is there or it is not.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -58,15 +60,6 @@ pub(super) fn of(host: &HostArguments) -> Result<Client, Failure> {
 fn here(client: Client, address: SocketAddr) -> Result<Client, Failure> {
     client.reached().map_err(|why| anyhow!("no host answers at {address}: start it with `tidegate run` ({why})"))?;
     Ok(client)
-}
-
-/// Which dead letters.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Wanted {
-    pub(super) broker: Option<String>,
-    pub(super) subscription: Option<String>,
-    pub(super) reason: Option<String>,
-    pub(super) include_redriven: bool,
 }
 
 impl Client {
@@ -149,61 +142,6 @@ impl Client {
         let error: ErrorAnswer =
             serde_json::from_slice(&body).with_context(|| format!("the host answered {status}"))?;
         bail!("{}", error.error.message)
-    }
-
-    /// A page of dead letters.
-    pub(super) fn dead_letters(
-        &self,
-        wanted: &Wanted,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<DeadLetterList, Failure> {
-        let mut request = self.agent.get(format!("{}/v1/dead-letters", self.base)).query("limit", limit.to_string());
-        let pairs = [("broker", &wanted.broker), ("subscription", &wanted.subscription), ("reason", &wanted.reason)];
-        for (key, value) in pairs {
-            if let Some(value) = value {
-                request = request.query(key, value);
-            }
-        }
-        if wanted.include_redriven {
-            request = request.query("include_redriven", "true");
-        }
-        if let Some(after) = after {
-            request = request.query("after", after);
-        }
-        read(request.call())
-    }
-
-    /// One dead letter, whole.
-    pub(super) fn dead_letter(&self, id: &str, broker: Option<&str>) -> Result<DeadLetterView, Failure> {
-        let mut request = self.agent.get(self.of_letter(id, ""));
-        if let Some(broker) = broker {
-            request = request.query("broker", broker);
-        }
-        read(request.call())
-    }
-
-    /// Sends one back.
-    pub(super) fn redrive(&self, id: &str, broker: Option<&str>, force: bool) -> Result<PublishedMessage, Failure> {
-        let mut request = self.agent.post(self.of_letter(id, "/redrive")).query("force", force.to_string());
-        if let Some(broker) = broker {
-            request = request.query("broker", broker);
-        }
-        read(request.send_empty())
-    }
-
-    /// Removes one.
-    pub(super) fn discard(&self, id: &str, broker: Option<&str>) -> Result<(), Failure> {
-        let mut request = self.agent.delete(self.of_letter(id, ""));
-        if let Some(broker) = broker {
-            request = request.query("broker", broker);
-        }
-        let mut answer = request.call().map_err(unmet)?;
-        if answer.status().is_success() { Ok(()) } else { Err(refusal(&mut answer)) }
-    }
-
-    fn of_letter(&self, id: &str, rest: &str) -> String {
-        format!("{}/v1/dead-letters/{}{rest}", self.base, encoded(id))
     }
 }
 

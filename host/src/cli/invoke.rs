@@ -20,7 +20,7 @@ use crate::sandbox::limits::Limits;
 use crate::sandbox::{Sandbox, SandboxOptions, Version};
 use crate::settle::outputs::{Grant, Grants, route};
 
-mod show;
+pub(super) mod show;
 
 /// The subject of a message of which none was said.
 const SUBJECT: &str = "invoke";
@@ -73,7 +73,7 @@ pub(super) fn invoke(arguments: &Arguments) -> Ended {
     {
         run.outcome = Outcome::Fault(fault);
     }
-    let shown = show::Shown::new(&subject.module, &version, &message, &run);
+    let shown = show::Shown::new(&subject.module.display().to_string(), &version, &message, &run);
     if arguments.json {
         say::json(&shown)?
     } else {

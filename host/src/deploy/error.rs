@@ -1,7 +1,7 @@
 //! Why a deploy or a rollback did not happen. Nothing has changed when one of these is given.
 
 use crate::cluster::ClusterError;
-use crate::registry::RegistryError;
+use crate::registry::{Digest, RegistryError};
 use crate::sandbox::LoadError;
 use crate::signature::SignatureError;
 
@@ -61,6 +61,16 @@ pub enum DeployError {
         handler: String,
         /// Which was asked for; `None`: the one before.
         number: Option<u64>,
+    },
+    /// No version that is kept has the module.
+    #[error(
+        "no version of handler `{handler}` that is kept has the module {digest}: it was forgotten, or never ran here"
+    )]
+    NotKept {
+        /// The handler.
+        handler: String,
+        /// The module's digest.
+        digest: Digest,
     },
     /// The version runs already.
     #[error("handler `{handler}` runs version {number} already")]
@@ -160,6 +170,7 @@ impl DeployError {
             Self::Golden(_) => "golden-unusable",
             Self::Unexpected { .. } => "golden-failed",
             Self::NoVersion { .. } => "no-such-version",
+            Self::NotKept { .. } => "no-such-module",
             Self::AlreadyActive { .. } => "already-active",
             Self::RolloutOn { .. } => "rollout-in-progress",
             Self::NoRollout { .. } => "no-rollout",

@@ -41,7 +41,7 @@ use tokio::task::JoinSet;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::dispatch::{Slot, Turns};
-use crate::registry::{Event, HandlerRecord, Kept, Registry, Settings, VersionRecord};
+use crate::registry::{Digest, Event, HandlerRecord, Kept, Registry, Settings, VersionRecord};
 use crate::sandbox::Sandbox;
 use crate::signature::Policy;
 use crate::telemetry::Metrics;
@@ -285,6 +285,19 @@ impl Deployments {
         }
         let to_run = self.cluster.as_ref().and_then(|cluster| cluster.hosts().to_run(handler));
         Ok(HandlerView { to_run, cluster, ..view })
+    }
+
+    /// The bytes of the module of a version that is kept.
+    ///
+    /// # Errors
+    /// When there is no such handler, no version of it that is kept has this module, or the registry cannot be read.
+    pub async fn module(&self, handler: &str, digest: &Digest) -> Result<Vec<u8>, DeployError> {
+        let entry = self.entry(handler)?;
+        let record = self.registry.handler(&entry.name).await?;
+        if !record.versions.iter().any(|version| version.digest == *digest) {
+            return Err(DeployError::NotKept { handler: handler.to_owned(), digest: digest.clone() });
+        }
+        Ok(self.registry.read(digest).await?)
     }
 
     /// Stops what is being deployed, and the shadows. A switch that has been recorded is carried out at the next start.

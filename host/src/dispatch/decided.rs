@@ -10,6 +10,7 @@ use crate::broker::Settlement;
 use crate::dispatch::in_flight::InFlight;
 use crate::dispatch::live::Note;
 use crate::dispatch::shared::Shared;
+use crate::handler::LogLine;
 use crate::message::Publish;
 use crate::outcome::{Outcome, ReasonCode, Usage};
 use crate::settle::dead_letter::DeadLetterId;
@@ -105,11 +106,12 @@ impl Decided {
         decision: &Decision,
         routed: Vec<Routed>,
         usage: Usage,
+        logs: &[LogLine],
     ) -> Self {
         let (here, elsewhere): (Vec<Routed>, Vec<Routed>) =
             routed.into_iter().partition(|routed| routed.broker == shared.setup.identity.broker);
         let outputs: Vec<Publish> = here.into_iter().map(|routed| routed.publish).collect();
-        let evidence = evidence(shared, entry, Some(outcome), None, usage);
+        let evidence = Evidence { logs, ..evidence(shared, entry, Some(outcome), None, usage) };
         let settlement = settlement(decision, &evidence, outputs, new_id);
         Self { elsewhere, usage, ..Self::new(entry, Some(settlement), verdict(outcome.code(), decision)) }
     }
@@ -153,9 +155,21 @@ fn evidence<'a>(
     usage: Usage,
 ) -> Evidence<'a> {
     let now = shared.setup.clock.now();
-    // Empty when no module ran.
-    let digest = entry.runs_on().map_or("", |pick| pick.version.handler.digest());
-    Evidence { identity: &shared.setup.identity, delivery: &entry.delivery, outcome, detail, usage, digest, now }
+    let ran = entry.runs_on().map(|pick| &pick.version);
+    Evidence {
+        identity: &shared.setup.identity,
+        delivery: &entry.delivery,
+        outcome,
+        detail,
+        usage,
+        max_attempts: shared.policy().max_attempts.get(),
+        logs: &[],
+        // Empty when no module ran.
+        digest: ran.map_or("", |version| version.handler.digest()),
+        // A simulation's has none.
+        version: ran.map(|version| version.number).filter(|number| *number > 0),
+        now,
+    }
 }
 
 fn verdict(code: ReasonCode, decision: &Decision) -> Verdict {

@@ -138,6 +138,8 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
     if let Some(pick) = pick {
         pick.ran(entry.delivery.progress.deliveries == 1, &outcome, &usage);
     }
+    // What is done is told by its counts; of what may be given up the last lines go into the record.
+    let last_words = if says_well(&outcome) { Vec::new() } else { logs.clone() };
     let note = shared.live.note(&outcome, logs, &routed);
     // I2: what a run did after its lease was over has no effect.
     if entry.lease.is_over(Instant::now()) {
@@ -156,7 +158,15 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
     if let Some(pick) = pick {
         copy(shared, entry, pick, &outcome, &routed, usage);
     }
-    Decided::after_run(shared, entry, &outcome, &decision, routed, usage).noted(note)
+    Decided::after_run(shared, entry, &outcome, &decision, routed, usage, &last_words).noted(note)
+}
+
+/// Whether a run left nothing to be looked into.
+fn says_well(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Completed(_) | Outcome::Skipped(_) => true,
+        Outcome::Retry { .. } | Outcome::Defer { .. } | Outcome::Rejected(_) | Outcome::Fault(_) => false,
+    }
 }
 
 /// Tells the circuit how the run ended. While it is not closed a failure does not count, and its message stands aside.

@@ -12,6 +12,9 @@ use crate::settle::progress::AttemptRecord;
 /// The longest error text in a record, in bytes; longer ones are cut.
 pub const MAX_ERROR_BYTES: usize = 4096;
 
+/// So many bytes of log lines are kept in a record: a screen or so, and a record stays a few KiB.
+pub const MAX_LOG_BYTES: usize = 4096;
+
 /// The header under which a dead letter holds what stood in the place of headers and could not be read, as it was.
 pub const UNREADABLE_HEADERS: &str = "Dlq-Unreadable-Headers";
 
@@ -57,7 +60,8 @@ pub struct DeadLetterRecord {
     pub reason: String,
     /// What was said, for a person; at most [`MAX_ERROR_BYTES`].
     pub error: String,
-    /// The same for the same error at the same place: for grouping. 16 hex digits.
+    /// The same for the same error of the same handler, whatever the version: see
+    /// [`fingerprint`](crate::settle::fingerprint). 16 hex digits.
     pub fingerprint: String,
     /// The subscription that gave it up.
     pub subscription: String,
@@ -75,6 +79,9 @@ pub struct DeadLetterRecord {
     pub message_id: String,
     /// Counted runs.
     pub attempts: u32,
+    /// The last attempt that there would have been, as the handler was told; `None`: a host of before wrote the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
     /// Hand-overs by the broker.
     pub deliveries: u32,
     /// Returns that the handler asked for.
@@ -89,6 +96,9 @@ pub struct DeadLetterRecord {
     pub handler: String,
     /// The digest of the module that ran last, in hex; empty when none ran.
     pub digest: String,
+    /// The number of the version that ran last; `None`: none ran, or a host of before wrote the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
     /// The name of the host.
     pub host: String,
     /// Fuel of the last run, and its limit.
@@ -101,6 +111,9 @@ pub struct DeadLetterRecord {
     pub run_ms: u64,
     /// The guest's frames at the last fault, innermost first.
     pub backtrace: Vec<String>,
+    /// The last lines that the last run logged, oldest first; at most [`MAX_LOG_BYTES`] together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<String>,
     /// The last failures, oldest first.
     pub history: Vec<AttemptRecord>,
     /// How often it had been redriven before it died (again).
@@ -125,6 +138,7 @@ impl DeadLetterRecord {
             published_at: unknown,
             message_id: String::new(),
             attempts: 0,
+            max_attempts: None,
             deliveries: 0,
             defers: 0,
             timeouts: 0,
@@ -132,12 +146,14 @@ impl DeadLetterRecord {
             dead_at: unknown,
             handler: String::new(),
             digest: String::new(),
+            version: None,
             host: String::new(),
             fuel_used: 0,
             fuel_limit: 0,
             memory_peak: 0,
             run_ms: 0,
             backtrace: Vec::new(),
+            logs: Vec::new(),
             history: Vec::new(),
             redrives: 0,
         }

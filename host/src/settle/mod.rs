@@ -6,6 +6,7 @@
 
 pub mod dead_letter;
 pub mod decide;
+pub mod fingerprint;
 pub mod outputs;
 pub mod policy;
 pub mod progress;

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use sha2::{Digest, Sha256};
-
 use crate::broker::{Delivery, Settlement};
+use crate::handler::LogLine;
 use crate::message::Publish;
 use crate::outcome::{FaultKind, Outcome, ReasonCode, Usage};
-use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, MAX_ERROR_BYTES};
+use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, MAX_ERROR_BYTES, MAX_LOG_BYTES};
 use crate::settle::decide::Decision;
+use crate::settle::fingerprint::{self, fingerprint};
 use crate::settle::progress::{AttemptRecord, Progress};
 
 /// Who is deciding: goes into the records.
@@ -41,8 +41,14 @@ pub struct Evidence<'a> {
     pub detail: Option<&'a str>,
     /// What the run used.
     pub usage: Usage,
+    /// The last attempt that there will be.
+    pub max_attempts: u32,
+    /// What the run logged.
+    pub logs: &'a [LogLine],
     /// The module that ran, in hex; empty when none did.
     pub digest: &'a str,
+    /// The number of its version.
+    pub version: Option<u64>,
     /// The wall clock.
     pub now: SystemTime,
 }
@@ -98,7 +104,7 @@ const fn failed(outcome: &Outcome) -> bool {
 }
 
 fn dead_letter(evidence: &Evidence<'_>, reason: ReasonCode, id: DeadLetterId) -> DeadLetter {
-    let Evidence { identity, delivery, outcome, usage, digest, now, .. } = *evidence;
+    let Evidence { identity, delivery, outcome, usage, max_attempts, logs, digest, version, now, .. } = *evidence;
     let message = &delivery.message;
     let mut progress = delivery.progress.clone();
     if outcome.is_some() {
@@ -108,11 +114,19 @@ fn dead_letter(evidence: &Evidence<'_>, reason: ReasonCode, id: DeadLetterId) ->
         Some(Outcome::Fault(fault)) => fault.backtrace.clone(),
         _ => Vec::new(),
     };
+    let error = error_text(evidence, reason);
     let record = DeadLetterRecord {
         id,
         reason: reason.0.to_owned(),
-        error: cut(&error_text(evidence, reason), MAX_ERROR_BYTES),
-        fingerprint: fingerprint(evidence, reason),
+        fingerprint: fingerprint(&fingerprint::Error {
+            handler: &identity.handler,
+            reason: reason.0,
+            outcome: outcome.map_or("", |outcome| outcome.code().0),
+            text: &error,
+            // Where fuel or time ran out is chance.
+            frames: if trapped(outcome) { &backtrace } else { &[] },
+        }),
+        error: cut(&error, MAX_ERROR_BYTES),
         subscription: identity.subscription.to_string(),
         broker: identity.broker.to_string(),
         stream: identity.stream.as_deref().map(str::to_owned),
@@ -121,6 +135,7 @@ fn dead_letter(evidence: &Evidence<'_>, reason: ReasonCode, id: DeadLetterId) ->
         published_at: message.published_at,
         message_id: message.id.clone(),
         attempts: progress.attempt(),
+        max_attempts: Some(max_attempts),
         deliveries: progress.deliveries,
         defers: progress.defers,
         timeouts: progress.timeouts + u32::from(timed_out(outcome)),
@@ -128,12 +143,14 @@ fn dead_letter(evidence: &Evidence<'_>, reason: ReasonCode, id: DeadLetterId) ->
         dead_at: now,
         handler: identity.handler.to_string(),
         digest: digest.to_owned(),
+        version,
         host: identity.host.to_string(),
         fuel_used: usage.fuel,
         fuel_limit: usage.fuel_limit,
         memory_peak: usage.memory_peak,
         run_ms: millis(usage),
         backtrace,
+        logs: last_lines(logs),
         history: progress.history,
         redrives: message.redrives(),
     };
@@ -178,26 +195,28 @@ fn without_words(reason: ReasonCode, progress: &Progress) -> String {
     }
 }
 
-/// For grouping: the fault's own fingerprint, else a hash over module, reason and the handler's reason code.
-fn fingerprint(evidence: &Evidence<'_>, reason: ReasonCode) -> String {
-    let code = match evidence.outcome {
-        Some(Outcome::Fault(fault)) => return format!("{:016x}", fault.fingerprint),
-        Some(
-            Outcome::Retry { reason, .. }
-            | Outcome::Defer { reason, .. }
-            | Outcome::Rejected(reason)
-            | Outcome::Skipped(reason),
-        ) => reason.code.as_str(),
-        Some(Outcome::Completed(_)) | None => "",
-    };
-    let mut hash = Sha256::new();
-    for part in [evidence.digest, reason.0, code] {
-        hash.update(part);
-        hash.update([0]);
+/// The last lines of a log that fit into a record. One that alone is too long is cut.
+fn last_lines(logs: &[LogLine]) -> Vec<String> {
+    let mut room = MAX_LOG_BYTES;
+    let mut lines = Vec::new();
+    for line in logs.iter().rev() {
+        let mut text = format!("{} {}", line.level.name(), line.text);
+        for (name, value) in &line.fields {
+            text.push_str(&format!(" {name}={value}"));
+        }
+        if text.len() > room && lines.is_empty() {
+            text = cut(&text, room);
+        }
+        let Some(left) = room.checked_sub(text.len()) else { break };
+        room = left;
+        lines.push(text);
     }
-    let mut text = hex::encode(hash.finalize());
-    text.truncate(16);
-    text
+    lines.reverse();
+    lines
+}
+
+fn trapped(outcome: Option<&Outcome>) -> bool {
+    matches!(outcome, Some(Outcome::Fault(fault)) if matches!(fault.kind, FaultKind::Trap(_)))
 }
 
 fn timed_out(outcome: Option<&Outcome>) -> bool {

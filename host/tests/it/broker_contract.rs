@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use tidegate::access::{HandlerPattern, Scope};
 use tidegate::broker::{
-    Broker, DeadLetterError, DeadLetterQuery, Delivery, Demand, PublishError, Settle, SettleError, Settlement, Source,
-    Standing, SubscriptionSpec,
+    Broker, By, DeadLetterError, DeadLetterFilter, DeadLetterQuery, DeadLetters, Delivery, Demand, PublishError,
+    Settle, SettleError, Settlement, Source, Standing, SubscriptionSpec, Tally,
 };
 use tidegate::message::{Headers, Message, Publish, REDRIVE_COUNT_HEADER};
 use tidegate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord};
@@ -149,6 +150,7 @@ pub(crate) fn dead(delivery: &Delivery, subscription: &str, redrives: u32) -> De
             published_at: message.published_at,
             message_id: message.id.clone(),
             attempts: delivery.progress.attempt(),
+            max_attempts: Some(10),
             deliveries: delivery.progress.deliveries,
             defers: 0,
             timeouts: 0,
@@ -156,12 +158,14 @@ pub(crate) fn dead(delivery: &Delivery, subscription: &str, redrives: u32) -> De
             dead_at: now,
             handler: "test".to_owned(),
             digest: "0123456789ab".to_owned(),
+            version: Some(7),
             host: "here".to_owned(),
             fuel_used: 1,
             fuel_limit: 2,
             memory_peak: 3,
             run_ms: 4,
             backtrace: vec!["frame".to_owned()],
+            logs: vec!["warn it was late".to_owned()],
             history: Vec::new(),
             redrives,
         },
@@ -325,7 +329,8 @@ pub(crate) async fn dead_letters_are_listed_newest_first_by_page(place: &Place) 
     }
     let delivery = receive_one(&*other).await;
     settle_one(&*other, dead_letter(&delivery, "other", 0)).await.unwrap();
-    let mut query = DeadLetterQuery { subscription: Some("pages".to_owned()), limit: 2, ..DeadLetterQuery::default() };
+    let filter = DeadLetterFilter { subscription: Some("pages".to_owned()), ..DeadLetterFilter::default() };
+    let mut query = DeadLetterQuery { filter, limit: 2, after: None };
     let mut ids = Vec::new();
     loop {
         let page = letters.list(&query).await.unwrap();
@@ -338,8 +343,85 @@ pub(crate) async fn dead_letters_are_listed_newest_first_by_page(place: &Place) 
     assert_eq!(ids.len(), 5);
     // The first ten characters are the millisecond of death; within one the rest is chance, and so may the order be.
     assert!(ids.is_sorted_by(|a, b| a.0[..10] >= b.0[..10]), "{ids:?}");
-    let by_reason = DeadLetterQuery { reason: Some("timeout".to_owned()), ..DeadLetterQuery::default() };
-    assert_eq!(letters.list(&by_reason).await.unwrap().letters, []);
+    let by_reason = DeadLetterFilter { reason: Some("timeout".to_owned()), ..DeadLetterFilter::default() };
+    assert_eq!(found(&*letters, by_reason).await, [0; 0]);
+}
+
+/// The sequences of what a filter finds, page by page.
+async fn found(letters: &dyn DeadLetters, filter: DeadLetterFilter) -> Vec<u64> {
+    let mut query = DeadLetterQuery { filter, limit: 2, after: None };
+    let mut sequences = Vec::new();
+    loop {
+        let page = letters.list(&query).await.unwrap();
+        sequences.extend(page.letters.iter().map(|stored| stored.letter.record.sequence));
+        let Some(next) = page.next else { break };
+        query.after = Some(next);
+    }
+    sequences.sort_unstable();
+    sequences
+}
+
+pub(crate) async fn dead_letters_are_found_and_counted_by_what_they_have_in_common(place: &Place) {
+    let source = place.subscribe("traits", &[">"], LONG_LEASE).await;
+    let letters = place.broker.dead_letters();
+    place.publish("a", ["1", "2", "3", "4", "5", "6"]).await;
+    let start = SystemTime::now();
+    let mut sequences = Vec::new();
+    let mut newest = DeadLetterId(String::new());
+    for (delivery, number) in receive(&*source, 6).await.into_iter().zip(1u64..) {
+        let mut letter = dead(&delivery, "traits", 0);
+        // An hour apart, so that no clock decides.
+        letter.record.dead_at = start + Duration::from_secs(number * 3600) - Duration::from_secs(6 * 3600);
+        let millis = letter.record.dead_at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+        letter.record.id =
+            DeadLetterId(ulid::Ulid::from_parts(u64::try_from(millis).unwrap(), u128::from(number)).to_string());
+        letter.record.handler = if number <= 4 { "invoice" } else { "billing-eu" }.to_owned();
+        letter.record.fingerprint = if number <= 3 { "00000000000000aa" } else { "00000000000000bb" }.to_owned();
+        letter.record.digest = if number == 2 { "cd" } else { "ab" }.repeat(32);
+        letter.record.error = format!("No such order {number}");
+        letter.record.reason = if number == 6 { "timeout" } else { "handler-rejected" }.to_owned();
+        newest = letter.record.id.clone();
+        sequences.push(delivery.message.sequence);
+        settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
+    }
+    let text = |text: &str| Some(text.to_owned());
+    let at = |number: u64| Some(start + Duration::from_secs(number * 3600) - Duration::from_secs(6 * 3600));
+    let none = DeadLetterFilter::default;
+    let only = Scope::Only([HandlerPattern::new("billing-*").unwrap()].into());
+    let rows: [(DeadLetterFilter, &[usize]); 11] = [
+        (none(), &[1, 2, 3, 4, 5, 6]),
+        (DeadLetterFilter { handler: text("invoice"), ..none() }, &[1, 2, 3, 4]),
+        (DeadLetterFilter { fingerprint: text("00000000000000bb"), ..none() }, &[4, 5, 6]),
+        (DeadLetterFilter { digest: text("cdcdcdcdcdcd"), ..none() }, &[2]),
+        (DeadLetterFilter { reason: text("timeout"), handler: text("invoice"), ..none() }, &[]),
+        (DeadLetterFilter { reason: text("timeout"), handler: text("billing-eu"), ..none() }, &[6]),
+        (DeadLetterFilter { text: text("ORDER 3"), ..none() }, &[3]),
+        (DeadLetterFilter { since: at(3), ..none() }, &[3, 4, 5, 6]),
+        (DeadLetterFilter { since: at(2), until: at(5), handler: text("invoice"), ..none() }, &[2, 3, 4]),
+        (DeadLetterFilter { scope: only, ..none() }, &[5, 6]),
+        (DeadLetterFilter { include_redriven: true, digest: text("cdcdcdcdcdcd"), ..none() }, &[2]),
+    ];
+    for (filter, expected) in rows {
+        let expected: Vec<u64> = expected.iter().map(|number| sequences[number - 1]).collect();
+        assert_eq!(found(&*letters, filter.clone()).await, expected, "{filter:?}");
+        let tally = Tally::new(By::Fingerprint, start).at("here");
+        let counted = letters.tally(&filter, tally).await.unwrap().finish(10);
+        assert_eq!(counted.matched, expected.len() as u64, "{filter:?}");
+    }
+    let tally = Tally::new(By::Fingerprint, start).at("here");
+    let counted = letters.tally(&none(), tally).await.unwrap().finish(1);
+    let largest = &counted.groups[0];
+    assert_eq!(
+        (largest.key.as_str(), largest.letters, counted.others, counted.is_cut),
+        ("00000000000000aa", 3, 3, false)
+    );
+    let sample = letters.get(&largest.newest).await.unwrap().letter.record;
+    assert_eq!(sample.error, "No such order 3");
+    let counted = letters.tally(&none(), Tally::new(By::Age, start)).await.unwrap().finish(10);
+    let ages: Vec<_> = counted.groups.iter().map(|group| (group.key.as_str(), group.letters)).collect();
+    assert_eq!(ages, [("under 1h", 1), ("1h to 6h", 5)]);
+    assert_eq!(letters.get(&newest).await.unwrap().letter.record.logs, ["warn it was late"]);
+    assert_eq!(letters.depth().await.unwrap(), 6, "looking changes nothing");
 }
 
 pub(crate) async fn a_redrive_comes_back_with_its_identity(place: &Place) {
@@ -360,8 +442,11 @@ pub(crate) async fn a_redrive_comes_back_with_its_identity(place: &Place) {
     assert_eq!(letters.depth().await.unwrap(), 0);
     assert!(letters.get(&id).await.unwrap().redriven_at.is_some());
     assert_eq!(letters.list(&DeadLetterQuery::default()).await.unwrap().letters.len(), 0);
-    let all = DeadLetterQuery { include_redriven: true, ..DeadLetterQuery::default() };
-    assert_eq!(letters.list(&all).await.unwrap().letters.len(), 1);
+    let all = DeadLetterFilter { include_redriven: true, ..DeadLetterFilter::default() };
+    assert_eq!(found(&*letters, all).await.len(), 1);
+    let tally = Tally::new(By::Reason, SystemTime::now());
+    let counted = letters.tally(&DeadLetterFilter::default(), tally).await.unwrap().finish(10);
+    assert_eq!(counted.matched, 0, "what was sent back is not counted");
     // It dies once more: a dead letter of its own.
     settle_one(&*source, dead_letter(&again, "redrives", 1)).await.unwrap();
     assert_eq!(letters.depth().await.unwrap(), 1);
@@ -630,6 +715,7 @@ macro_rules! broker_contract {
             an_uncounted_return_costs_no_attempt
             a_dead_letter_is_kept_and_its_message_gone
             dead_letters_are_listed_newest_first_by_page
+            dead_letters_are_found_and_counted_by_what_they_have_in_common
             a_redrive_comes_back_with_its_identity
             a_redrive_loop_needs_force
             a_redrive_is_for_the_subscription_that_gave_the_message_up

@@ -15,13 +15,13 @@ use crate::support::guests::guest;
 use crate::support::ports::free_port;
 
 /// A directory with a configuration, and a port that nobody else has.
-struct Desk {
+pub(crate) struct Desk {
     directory: tempfile::TempDir,
 }
 
 impl Desk {
     /// An embedded queue and nothing else.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
         let desk = Self { directory };
@@ -33,7 +33,7 @@ impl Desk {
     }
 
     /// With a handler whose messages' subjects say what it does.
-    fn with_handler() -> Self {
+    pub(crate) fn with_handler() -> Self {
         let desk = Self::new();
         std::fs::write(desk.path().join("behaviours.wasm"), guest("behaviours")).unwrap();
         let mut text = std::fs::read_to_string(desk.path().join("tidegate.toml")).unwrap();
@@ -43,21 +43,21 @@ impl Desk {
         desk
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
     /// Where its host answers.
-    fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         let text = std::fs::read_to_string(self.path().join("tidegate.toml")).unwrap();
         text.split('"').nth(1).unwrap().to_owned()
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path().join(name), text).unwrap();
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         command.args(arguments).current_dir(self.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
         command.stderr(Stdio::piped()).env_remove("TIDEGATE_CONFIG").env("XDG_CONFIG_HOME", self.path());
@@ -65,7 +65,7 @@ impl Desk {
     }
 
     /// Runs to the end.
-    fn run(&self, arguments: &[&str], input: &str) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = self.command(arguments).spawn().unwrap();
         // A command that reads nothing may be gone by now.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
@@ -73,7 +73,7 @@ impl Desk {
     }
 
     /// Runs to the end, expects a code, and gives back what is on standard output.
-    fn expect(&self, arguments: &[&str], input: &str, code: i32) -> String {
+    pub(crate) fn expect(&self, arguments: &[&str], input: &str, code: i32) -> String {
         let output = self.run(arguments, input);
         let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.status.code(), Some(code), "{arguments:?}\nstdout: {out}\nstderr: {error}");
@@ -81,7 +81,7 @@ impl Desk {
     }
 
     /// A host that answers.
-    fn host(&self) -> Running {
+    pub(crate) fn host(&self) -> Running {
         let mut host = Running(self.command(&["run"]).stdin(Stdio::null()).spawn().unwrap());
         let address = self.address();
         until("the listener", || {
@@ -91,14 +91,14 @@ impl Desk {
         host
     }
 
-    fn json(&self, arguments: &[&str], input: &str, code: i32) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str], input: &str, code: i32) -> Value {
         let out = self.expect(arguments, input, code);
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {out}"))
     }
 }
 
 /// A host that is killed when the test is over.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -108,7 +108,7 @@ impl Drop for Running {
 }
 
 /// Asks again and again until the answer is right.
-fn until(what: &str, mut right: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut right: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !right() {
         assert!(Instant::now() < deadline, "waited in vain for: {what}");
@@ -135,7 +135,7 @@ fn a_queue_is_used_without_a_host() {
 fn codes_say_how_it_ended() {
     let desk = Desk::new();
     desk.write("wrong.toml", "[brokers.local]\ntype = \"embeded\"\n");
-    let rows: [(&[&str], &str, i32); 11] = [
+    let rows: [(&[&str], &str, i32); 14] = [
         (&["check"], "", 0),
         (&["check", "--config", "wrong.toml"], "", 2),
         (&["check", "--config", "none.toml"], "", 2),
@@ -145,6 +145,9 @@ fn codes_say_how_it_ended() {
         (&["publish", "--lines"], "{\"subject\":\"a\"}\n{\"subject\":\"a b\"}\n", 4),
         (&["dlq", "show", "none"], "", 3),
         (&["dlq", "redrive", "none"], "", 3),
+        (&["dlq", "replay", "none"], "", 3),
+        (&["dlq", "stats"], "", 0),
+        (&["dlq", "ls", "--since", "yesterday"], "", 2),
         (&["dlq", "discard", "none", "nothing"], "", 2),
         (&["invoke", "none.wasm"], "", 1),
     ];

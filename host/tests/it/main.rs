@@ -19,6 +19,7 @@ mod chaos;
 mod command_line;
 mod console;
 mod contracts;
+mod dead_letters;
 mod deploy;
 mod dev;
 mod embedded;

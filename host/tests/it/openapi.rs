@@ -188,6 +188,17 @@ fn dead_letters(host: &Asking<'_>) {
     let (status, list) = host.get("operator", "/v1/dead-letters?limit=1");
     assert!(status == 200 && list["next"].is_string(), "{list}");
     let (_, list) = host.get("reader", "/v1/dead-letters");
+    let (status, stats) = host.get("reader", "/v1/dead-letters/stats?by=fingerprint&top=5&since=2020-01-01");
+    assert_eq!(
+        (status, &stats["groups"][0]["letters"]),
+        (200, &serde_json::json!(2)),
+        "both have the same error: {stats}"
+    );
+    for wrong in ["by=colour", "digest=12", "since=yesterday", "limit=1"] {
+        assert_eq!(host.get("reader", &format!("/v1/dead-letters/stats?{wrong}")).0, 400, "{wrong}");
+    }
+    let (status, list_of_none) = host.get("reader", "/v1/dead-letters?handler=none&include_redriven=true&limit=5");
+    assert_eq!((status, &list_of_none["letters"]), (200, &serde_json::json!([])));
     let ids: Vec<&str> = list["letters"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), 2);
     for who in ["reader", "operator"] {
@@ -230,6 +241,10 @@ fn versions(host: &Asking<'_>) {
         assert_eq!(status, expected, "{what}: {answer}");
     };
     assert_eq!(host.deploy("source=a%20test", &ledger(2))["done"]["version"], 2);
+    let digest = handler()["versions"][0]["digest"].as_str().unwrap().to_owned();
+    assert_eq!(host.get("operator", &format!("/v1/handlers/ledger/modules/{digest}")).0, 200);
+    assert_eq!(host.get("operator", "/v1/handlers/ledger/modules/none").0, 400);
+    assert_eq!(host.get("operator", &format!("/v1/handlers/ledger/modules/{}", "0".repeat(64))).0, 404);
     assert_eq!(host.deploy("", b"no module")["failed"]["step"], "validate");
     act("rollback", 200);
     act("rollback?to=99", 404);
@@ -280,7 +295,8 @@ fn every_refusal_of_a_real_host_is_one_that_the_document_has() {
     let host = asking(&rig);
     for operation in host.document.operations() {
         let (_, role) = host.document.needs(&operation);
-        let line = operation.replace("{handler}", "ledger").replace("{id}", "none").replace("{file}", "main.js");
+        let line = operation.replace("{handler}", "ledger").replace("{id}", "none").replace("{digest}", "none");
+        let line = line.replace("{file}", "main.js");
         let line = line.replace("{subscription}", "ledger");
         let ask = |who: &str, line: &str| host.ask(who, line, &[], b"").0;
         if role == "none" {
@@ -309,7 +325,7 @@ fn every_refusal_of_a_real_host_is_one_that_the_document_has() {
         }
         if operation.contains('{') {
             let with = |name: &str| {
-                ["{handler}", "{id}", "{subscription}"]
+                ["{handler}", "{id}", "{subscription}", "{digest}"]
                     .iter()
                     .fold(operation.clone(), |line, part| line.replace(part, name))
             };

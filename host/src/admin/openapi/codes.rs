@@ -82,7 +82,8 @@ const HANDLERS: [(&str, &str); 17] = [
 ];
 
 /// Of modules and where they are kept.
-const MODULES: [(&str, &str); 15] = [
+const MODULES: [(&str, &str); 16] = [
+    ("no-such-module", "no version of the handler that is kept has this module"),
     ("invalid-digest", "the digest is no sha256"),
     ("wrong-digest", "what arrived has another sha256 than was said"),
     ("invalid-signature", "what came as a signature is none"),

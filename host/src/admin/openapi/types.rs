@@ -97,6 +97,12 @@ impl Reads for Path<String> {
     }
 }
 
+impl Reads for Path<(String, String)> {
+    fn read(told: &mut Told) {
+        told.path = true;
+    }
+}
+
 impl<T: JsonSchema> Reads for Result<Query<T>, QueryRejection> {
     fn read(told: &mut Told) {
         told.query = Some(T::json_schema);

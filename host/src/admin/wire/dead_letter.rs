@@ -54,6 +54,9 @@ pub struct DeadLetterView {
     pub redriven_at: Option<String>,
     /// Runs that counted.
     pub attempts: u32,
+    /// The last attempt that there would have been, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
     /// Hand-overs by the broker.
     pub deliveries: u32,
     /// Returns that the handler asked for.
@@ -66,6 +69,9 @@ pub struct DeadLetterView {
     pub handler: String,
     /// The module that ran last.
     pub digest: String,
+    /// The number of the version that ran last, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
     /// The host that gave it up.
     pub host: String,
     /// Fuel of the last run.
@@ -79,13 +85,19 @@ pub struct DeadLetterView {
     /// The guest's frames at the last fault.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backtrace: Vec<String>,
+    /// The last lines that the last run logged, oldest first; they need the role `operate`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logs: Vec<String>,
     /// The last failures, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<FailureView>,
     /// The original headers; values that are not text have their foreign bytes replaced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
-    /// Whether headers and body are left out because they need the role `operate`.
+    /// Every header with its value in Base64, in their order; only where a value is not text, and not in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub raw_headers: Vec<(String, String)>,
+    /// Whether headers, log lines and body are left out because they need the role `operate`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub payload_withheld: bool,
     /// The size of the body.
@@ -138,6 +150,11 @@ impl DeadLetterView {
             }
         }
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        let is_text = letter.headers.iter().all(|header| std::str::from_utf8(&header.value).is_ok());
+        let raw_headers = match shown == Shown::All && !is_text {
+            true => letter.headers.iter().map(|header| (header.name.clone(), STANDARD.encode(&header.value))).collect(),
+            false => Vec::new(),
+        };
         Self {
             id: record.id.0,
             broker: broker.to_owned(),
@@ -154,18 +171,21 @@ impl DeadLetterView {
             dead_at: time(record.dead_at),
             redriven_at: redriven_at.map(time),
             attempts: record.attempts,
+            max_attempts: record.max_attempts,
             deliveries: record.deliveries,
             defers: record.defers,
             timeouts: record.timeouts,
             redrives: record.redrives,
             handler: record.handler,
             digest: record.digest,
+            version: record.version,
             host: record.host,
             fuel_used: record.fuel_used,
             fuel_limit: record.fuel_limit,
             memory_peak_bytes: record.memory_peak,
             run_ms: record.run_ms,
             backtrace: record.backtrace,
+            logs: if shown == Shown::Nothing { Vec::new() } else { record.logs },
             history: record.history.into_iter().map(FailureView::new).collect(),
             headers: match shown {
                 Shown::Nothing => Vec::new(),
@@ -173,6 +193,7 @@ impl DeadLetterView {
                     letter.headers.iter().map(|header| (header.name.clone(), text(&header.value))).collect()
                 }
             },
+            raw_headers,
             payload_withheld: shown == Shown::Nothing,
             body_size,
             body,
@@ -193,7 +214,7 @@ impl FailureView {
     }
 }
 
-fn time(time: SystemTime) -> String {
+pub(super) fn time(time: SystemTime) -> String {
     // A time before 1970 cannot be written by this format; a message has none.
     let time = time.max(SystemTime::UNIX_EPOCH);
     humantime::format_rfc3339_millis(time).to_string()

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::dispatch::{Account, Seen, Sent};
-use crate::handler::{LogLevel, LogLine};
+use crate::handler::LogLine;
 use crate::message::{Headers, Message};
 use crate::settle::outputs::Routed;
 
@@ -185,14 +185,7 @@ impl LogView {
     /// A line, as it is shown.
     #[must_use]
     pub fn new(line: LogLine) -> Self {
-        let level = match line.level {
-            LogLevel::Trace => "trace",
-            LogLevel::Debug => "debug",
-            LogLevel::Info => "info",
-            LogLevel::Warn => "warn",
-            LogLevel::Error => "error",
-        };
-        Self { at_us: micros(line.at), level: level.to_owned(), text: line.text, fields: line.fields }
+        Self { at_us: micros(line.at), level: line.level.name().to_owned(), text: line.text, fields: line.fields }
     }
 }
 

@@ -10,7 +10,9 @@ use super::inbox::{Op, Redrive, Request};
 use super::reader::Reader;
 use super::retain::free_on_disk;
 use super::{Inner, OpenError, SubscriptionInfo};
-use crate::broker::{DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, Published, Status};
+use crate::broker::{
+    DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, Published, Status, Tally,
+};
 use crate::settle::dead_letter::{DeadLetterId, StoredDeadLetter};
 
 /// Less than this on the disk, and dead letters are not sure to be stored: the largest message of the default, and its
@@ -25,6 +27,10 @@ pub(super) struct EmbeddedDeadLetters {
 impl DeadLetters for EmbeddedDeadLetters {
     async fn list(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, DeadLetterError> {
         self.inner.reader.list(query).await
+    }
+
+    async fn tally(&self, filter: &DeadLetterFilter, tally: Tally) -> Result<Tally, DeadLetterError> {
+        self.inner.reader.tally(filter, tally).await
     }
 
     async fn get(&self, id: &DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
@@ -91,6 +97,10 @@ impl Inspector {
 impl DeadLetters for Inspector {
     async fn list(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, DeadLetterError> {
         self.reader.list(query).await
+    }
+
+    async fn tally(&self, filter: &DeadLetterFilter, tally: Tally) -> Result<Tally, DeadLetterError> {
+        self.reader.tally(filter, tally).await
     }
 
     async fn get(&self, id: &DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {

@@ -43,6 +43,7 @@ mod dead_letters;
 mod error;
 mod filters;
 mod inbox;
+mod letters;
 mod lock;
 mod log;
 mod marks;

@@ -4,21 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use bytes::Bytes;
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::codec;
 use super::filters::Filters;
 use super::inbox::Counted;
 use super::{OpenError, schema};
-use crate::broker::{DeadLetterError, DeadLetterPage, DeadLetterQuery};
-use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, StoredDeadLetter};
+use crate::broker::DeadLetterError;
 
-/// Dead letters on a page when the query does not say.
-const PAGE: usize = 100;
-/// The most dead letters on a page: their records and headers are held in memory together.
-const LARGEST_PAGE: usize = 1000;
 /// How many rows are looked at for the oldest message that a subscription wants.
 const LOOK_AT_MOST: usize = 1000;
 
@@ -51,7 +44,7 @@ impl Reader {
     }
 
     /// Runs a listing on the blocking pool. Dropping the future lets it end by itself.
-    async fn run<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     ) -> Result<T, String> {
@@ -152,26 +145,6 @@ impl Reader {
         .await
     }
 
-    pub(super) async fn list(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, DeadLetterError> {
-        let query = query.clone();
-        self.run(move |connection| list(connection, &query)).await.map_err(DeadLetterError::Store)
-    }
-
-    pub(super) async fn get(&self, id: &DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
-        let wanted = id.0.clone();
-        let found = self.run(move |connection| {
-            let sql = format!("SELECT {COLUMNS}, body FROM dead_letter WHERE id = ?1");
-            connection
-                .query_row(&sql, [wanted], |row| {
-                    let mut stored = stored(row)?;
-                    stored.letter.body = Bytes::copy_from_slice(row.get_ref(9)?.as_blob()?);
-                    Ok(stored)
-                })
-                .optional()
-        });
-        found.await.map_err(DeadLetterError::Store)?.ok_or_else(|| DeadLetterError::NotFound(id.0.clone()))
-    }
-
     pub(super) async fn depth(&self) -> Result<u64, DeadLetterError> {
         let depth = self.run(|connection| connection.query_row("SELECT dead FROM totals", [], |row| row.get(0)));
         let depth: i64 = depth.await.map_err(DeadLetterError::Store)?;
@@ -199,68 +172,4 @@ fn oldest_wanted(
         }
     }
     Ok(None)
-}
-
-/// What [`stored`] reads.
-const COLUMNS: &str = "id, subscription, reason, subject, source_seq, record, redriven_us, headers, length(body)";
-
-fn list(connection: &Connection, query: &DeadLetterQuery) -> Result<DeadLetterPage, rusqlite::Error> {
-    let limit = if query.limit == 0 { PAGE } else { query.limit.min(LARGEST_PAGE) };
-    let mut conditions = vec!["1"];
-    let mut values: Vec<Value> = Vec::new();
-    let given = [
-        (query.subscription.as_ref(), "subscription = ?"),
-        (query.reason.as_ref(), "reason = ?"),
-        (query.after.as_ref().map(|id| &id.0), "id < ?"),
-    ];
-    for (value, condition) in given {
-        if let Some(value) = value {
-            conditions.push(condition);
-            values.push(Value::Text(value.clone()));
-        }
-    }
-    if !query.include_redriven {
-        conditions.push("redriven_us IS NULL");
-    }
-    // One more than asked for, to know whether there is more.
-    values.push(Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)));
-    let conditions = conditions.join(" AND ");
-    let sql = format!("SELECT {COLUMNS} FROM dead_letter WHERE {conditions} ORDER BY id DESC LIMIT ?");
-    let mut statement = connection.prepare(&sql)?;
-    let rows = statement.query_map(params_from_iter(values), stored)?;
-    let mut letters: Vec<StoredDeadLetter> = rows.collect::<Result<_, _>>()?;
-    let more = letters.len() > limit;
-    letters.truncate(limit);
-    let next = letters.last().filter(|_| more).map(|last| last.letter.record.id.clone());
-    Ok(DeadLetterPage { letters, next })
-}
-
-fn stored(row: &Row<'_>) -> Result<StoredDeadLetter, rusqlite::Error> {
-    let text = row.get_ref(5)?.as_str()?;
-    let record = match serde_json::from_str::<DeadLetterRecord>(text) {
-        // The queue's own words on who gave it up and which message it was; see `prepare::DeadRow`.
-        Ok(record) => {
-            DeadLetterRecord { subscription: row.get(1)?, sequence: row.get::<_, i64>(4)?.cast_unsigned(), ..record }
-        }
-        Err(error) => unreadable_record(row, &error.to_string())?,
-    };
-    // Headers that cannot be decoded are left out of what is shown; `redrive` refuses them.
-    let headers = codec::decode_headers(row.get_ref(7)?.as_blob()?).unwrap_or_default();
-    Ok(StoredDeadLetter {
-        letter: DeadLetter { record, headers, body: Bytes::new() },
-        body_size: row.get::<_, i64>(8)?.max(0).cast_unsigned(),
-        redriven_at: row.get::<_, Option<i64>>(6)?.map(codec::time),
-    })
-}
-
-/// A record that cannot be read is still listed, with what the columns beside it say.
-fn unreadable_record(row: &Row<'_>, problem: &str) -> Result<DeadLetterRecord, rusqlite::Error> {
-    let error = format!("the record of this dead letter cannot be read: {problem}");
-    Ok(DeadLetterRecord {
-        subscription: row.get(1)?,
-        broker: "embedded".to_owned(),
-        subject: row.get(3)?,
-        sequence: row.get::<_, i64>(4)?.cast_unsigned(),
-        ..DeadLetterRecord::bare(DeadLetterId(row.get(0)?), row.get::<_, String>(2)?, error)
-    })
 }

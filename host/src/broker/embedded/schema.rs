@@ -84,8 +84,6 @@ CREATE TABLE dead_letter (
     body         BLOB    NOT NULL,
     UNIQUE (subscription, source_seq, redrives)
 );
-CREATE INDEX dead_letter_by_subscription ON dead_letter (subscription, id);
-CREATE INDEX dead_letter_by_reason ON dead_letter (reason, id);
 CREATE TABLE totals (
     one          INTEGER PRIMARY KEY CHECK (one = 1),
     name         TEXT    NOT NULL,   -- of this queue: made at random, part of the ids of messages that came without
@@ -97,6 +95,32 @@ CREATE TABLE totals (
     unreadable   INTEGER NOT NULL    -- rows that were damaged and became dead letters
 );
 ";
+
+/// The handler in a dead letter's record. What asks for it and what indexes it must be the same text. A record that is
+/// damaged has none.
+pub(super) const HANDLER: &str = "CASE WHEN json_valid(record) THEN json_extract(record, '$.handler') END";
+/// The first 12 hex digits of the digest in a dead letter's record.
+pub(super) const DIGEST: &str = "CASE WHEN json_valid(record) THEN substr(json_extract(record, '$.digest'), 1, 12) END";
+
+/// How dead letters are found, a million of them deep: those alone that were not sent back, the newest first, by each
+/// thing that a person asks for; and one index that has all that is counted, so that counting reads no record.
+///
+/// They are no part of the format: a host of before keeps them up to date without knowing of them, and a store without
+/// them answers the same, later.
+fn dead_letter_indexes() -> String {
+    format!(
+        "DROP INDEX IF EXISTS dead_letter_by_subscription;
+         DROP INDEX IF EXISTS dead_letter_by_reason;
+         CREATE INDEX IF NOT EXISTS dead_letter_waiting ON dead_letter
+             (id, dead_us, fingerprint, reason, subscription, {HANDLER}, {DIGEST}) WHERE redriven_us IS NULL;
+         CREATE INDEX IF NOT EXISTS dead_letter_of_fingerprint ON dead_letter (fingerprint, id) WHERE redriven_us IS NULL;
+         CREATE INDEX IF NOT EXISTS dead_letter_of_version ON dead_letter ({DIGEST}, id) WHERE redriven_us IS NULL;
+         CREATE INDEX IF NOT EXISTS dead_letter_of_handler ON dead_letter ({HANDLER}, id) WHERE redriven_us IS NULL;
+         CREATE INDEX IF NOT EXISTS dead_letter_of_subscription ON dead_letter (subscription, id)
+             WHERE redriven_us IS NULL;
+         CREATE INDEX IF NOT EXISTS dead_letter_of_reason ON dead_letter (reason, id) WHERE redriven_us IS NULL;"
+    )
+}
 
 /// Opens the store for the writer, and makes its tables when it is new.
 pub(super) fn open_writer(directory: &Path) -> Result<Connection, OpenError> {
@@ -122,6 +146,10 @@ pub(super) fn open_writer(directory: &Path) -> Result<Connection, OpenError> {
     connection.execute_batch(pragmas).map_err(failed)?;
     if fresh {
         create(&mut connection).map_err(failed)?;
+    }
+    if let Err(error) = index_dead_letters(&mut connection) {
+        // A disk that is full is no reason not to hand out what waits.
+        tracing::warn!(%error, "the dead letters could not be indexed; looking for them takes longer");
     }
     Ok(connection)
 }
@@ -161,6 +189,12 @@ fn check_format(connection: &Connection, directory: &Path) -> Result<(), OpenErr
         return Err(OpenError::Newer { path: directory.to_owned(), found, known: FORMAT });
     }
     Ok(())
+}
+
+fn index_dead_letters(connection: &mut Connection) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(&dead_letter_indexes())?;
+    transaction.commit()
 }
 
 fn create(connection: &mut Connection) -> Result<(), rusqlite::Error> {

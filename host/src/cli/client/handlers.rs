@@ -8,13 +8,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ureq::AsSendBody;
 
-use super::{Client, encoded, read, refusal};
+use super::{Client, encoded, read, refusal, unmet};
 use crate::cli::exit::Failure;
 use crate::deploy::report::{Aborted, HandlerList, HandlerView, Line, Promoted, RolledBack};
 use crate::signature::{self, Signature};
 
 /// A module that waits for the compiler, takes as long as it may there, and is tried on golden messages.
 const DEPLOY_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The configuration of a host may allow larger modules than the default of 64 MiB.
+const LARGEST_MODULE: u64 = 1 << 30;
 
 impl Client {
     /// All handlers.
@@ -25,6 +28,17 @@ impl Client {
     /// One handler, whole.
     pub(crate) fn handler(&self, name: &str) -> Result<HandlerView, Failure> {
         read(self.agent.get(self.of_handler(name, "")).call())
+    }
+
+    /// The module of a version that is kept.
+    pub(crate) fn module(&self, name: &str, digest: &str) -> Result<Vec<u8>, Failure> {
+        let request = self.agent.get(self.of_handler(name, &format!("/modules/{}", encoded(digest))));
+        let mut answer = request.call().map_err(unmet)?;
+        if !answer.status().is_success() {
+            return Err(refusal(&mut answer));
+        }
+        let read = answer.body_mut().with_config().limit(LARGEST_MODULE).read_to_vec();
+        Ok(read.context("reading the module from the host")?)
     }
 
     /// Makes a version of before the active one again.

@@ -1,17 +1,13 @@
 //! Dead letters as people see them.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
-use anyhow::{Context, bail};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
+use super::body;
 use crate::admin::wire::DeadLetterView;
 use crate::cli::table::{cut, duration, harmless, number, rendered, size, table};
 
 /// What a caller is told who may see that a message died, and not what was in it.
-const WITHHELD: &str = "the headers and the body are payload, and need the role `operate`";
+pub(super) const WITHHELD: &str = "the log lines, the headers and the body are payload, and need the role `operate`";
 
 /// A line a dead letter.
 pub(super) fn list(letters: &[DeadLetterView]) -> String {
@@ -33,14 +29,14 @@ pub(super) fn list(letters: &[DeadLetterView]) -> String {
 }
 
 /// All of one.
-pub(super) fn one(letter: &DeadLetterView) -> String {
+pub(super) fn one(letter: &DeadLetterView, as_hex: bool) -> String {
     let mut text = String::new();
     // Writing into a string does not fail.
-    let _ = write_one(&mut text, letter);
+    let _ = write_one(&mut text, letter, as_hex);
     text
 }
 
-fn write_one(out: &mut String, letter: &DeadLetterView) -> std::fmt::Result {
+fn write_one(out: &mut String, letter: &DeadLetterView, as_hex: bool) -> std::fmt::Result {
     writeln!(out, "id            {}", harmless(&letter.id))?;
     writeln!(out, "reason        {}", harmless(&letter.reason))?;
     writeln!(out, "error         {}", harmless(&letter.error).replace('\n', "\n              "))?;
@@ -51,7 +47,8 @@ fn write_one(out: &mut String, letter: &DeadLetterView) -> std::fmt::Result {
     writeln!(out, "place         broker {}{}, sequence {}", letter.broker, harmless(&stream), letter.sequence)?;
     writeln!(out, "subscription  {}", harmless(&letter.subscription))?;
     let digest = letter.digest.get(..12).unwrap_or(&letter.digest);
-    writeln!(out, "handler       {} ({})", harmless(&letter.handler), harmless(digest))?;
+    let version = letter.version.map(|version| format!("@{version}")).unwrap_or_default();
+    writeln!(out, "handler       {}{version} ({})", harmless(&letter.handler), harmless(digest))?;
     writeln!(out, "host          {}", harmless(&letter.host))?;
     writeln!(out, "published     {}", letter.published_at)?;
     writeln!(out, "first seen    {}", letter.first_seen)?;
@@ -74,6 +71,9 @@ fn write_one(out: &mut String, letter: &DeadLetterView) -> std::fmt::Result {
     for frame in &letter.backtrace {
         writeln!(out, "              at {}", harmless(frame))?;
     }
+    for line in &letter.logs {
+        writeln!(out, "log           {}", harmless(line).replace('\n', "\n              "))?;
+    }
     for failure in &letter.history {
         let (at, error) = (&failure.at, cut(&failure.error, 80));
         writeln!(out, "failure {:<5} {at} {} {error}", failure.attempt, harmless(&failure.reason))?;
@@ -82,25 +82,11 @@ fn write_one(out: &mut String, letter: &DeadLetterView) -> std::fmt::Result {
         writeln!(out, "header        {}: {}", harmless(name), harmless(value))?;
     }
     writeln!(out, "body          {}", size(letter.body_size))?;
-    match (&letter.body, &letter.body_base64) {
-        (Some(body), _) => writeln!(out, "\n{}", harmless(body)),
-        (None, Some(_)) => writeln!(out, "\nnot text; --body prints it as it is"),
-        (None, None) if letter.payload_withheld => writeln!(out, "\n{WITHHELD}"),
-        (None, None) => Ok(()),
+    match body::bytes(letter) {
+        Ok(bytes) if bytes.is_empty() => Ok(()),
+        Ok(bytes) => writeln!(out, "\n{}", body::shown(&bytes, as_hex)),
+        Err(why) => writeln!(out, "\n{why:#}"),
     }
-}
-
-/// The body alone, byte by byte, on standard output.
-pub(super) fn body(letter: &DeadLetterView) -> anyhow::Result<()> {
-    if letter.payload_withheld {
-        bail!("{WITHHELD}");
-    }
-    let bytes = match (&letter.body, &letter.body_base64) {
-        (Some(text), _) => text.clone().into_bytes(),
-        (None, Some(text)) => STANDARD.decode(text).context("reading the host's answer")?,
-        (None, None) => Vec::new(),
-    };
-    std::io::stdout().lock().write_all(&bytes).context("writing to standard output")
 }
 
 #[cfg(test)]
@@ -128,18 +114,21 @@ mod tests {
             dead_at: at.clone(),
             redriven_at: Some(at.clone()),
             attempts: 2,
+            max_attempts: Some(10),
             deliveries: 3,
             defers: 1,
             timeouts: 0,
             redrives: 0,
             handler: "triage".to_owned(),
             digest: "ab".repeat(32),
+            version: Some(7),
             host: "host-1".to_owned(),
             fuel_used: 12_345,
             fuel_limit: 1_000_000_000,
             memory_peak_bytes: 1 << 20,
             run_ms: 3,
             backtrace: vec!["triage::handle".to_owned()],
+            logs: vec!["warn no order\u{1b} here".to_owned()],
             history: vec![FailureView {
                 attempt: 1,
                 at,
@@ -148,9 +137,10 @@ mod tests {
                 error: "panicked".to_owned(),
             }],
             headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
+            raw_headers: Vec::new(),
             payload_withheld: false,
-            body_size: 2,
-            body: Some("{}".to_owned()),
+            body_size: 7,
+            body: Some("{\"n\":1}".to_owned()),
             body_base64: None,
         }
     }
@@ -167,7 +157,7 @@ mod tests {
 
     #[test]
     fn one_is_shown_whole_and_cannot_play_with_the_terminal() {
-        let shown = one(&letter());
+        let shown = one(&letter(), false);
         assert!(!shown.contains('\u{1b}'), "{shown}");
         expect![[r#"
             id            01JX
@@ -179,7 +169,7 @@ mod tests {
             subject       github.push
             place         broker local, sequence 7
             subscription  webhooks
-            handler       triage (abababababab)
+            handler       triage@7 (abababababab)
             host          host-1
             published     2026-11-23T21:00:00.000Z
             first seen    2026-11-23T21:00:00.000Z
@@ -188,11 +178,14 @@ mod tests {
             attempts      2 of 3 deliveries, 1 deferred, 0 timed out, 0 redriven before
             last run      3.00 ms, fuel 12,345 of 1,000,000,000, memory 1.0 MiB
                           at triage::handle
+            log           warn no order\u{1b} here
             failure 1     2026-11-23T21:00:00.000Z trap:unreachable panicked
             header        Content-Type: application/json
-            body          2 B
+            body          7 B
 
-            {}
+            {
+              "n": 1
+            }
         "#]]
         .assert_eq(&shown);
     }

@@ -1,21 +1,20 @@
 //! A run as it is shown: for people, and as JSON.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::cli::table::{duration, harmless, number, size};
-use crate::handler::{Handler, LogLevel, LogLine, MeasuredValue, Measurement, Run};
+use crate::handler::{Handler, LogLine, MeasuredValue, Measurement, Run};
 use crate::message::Message;
 use crate::outcome::{Outcome, Output};
 use crate::sandbox::Version;
 
 /// Everything that came of a run.
 #[derive(Debug, Serialize)]
-pub(super) struct Shown {
+pub(in crate::cli) struct Shown {
     module: Module,
     message: ShownMessage,
     outcome: ShownOutcome,
@@ -99,7 +98,7 @@ struct ShownMeasurement {
 }
 
 impl Shown {
-    pub(super) fn new(path: &Path, version: &Version, message: &Message, run: &Run) -> Self {
+    pub(in crate::cli) fn new(path: &str, version: &Version, message: &Message, run: &Run) -> Self {
         let limits = version.limits();
         let outputs: &[Output] = match &run.outcome {
             Outcome::Completed(outputs) => outputs,
@@ -111,7 +110,7 @@ impl Shown {
         };
         Self {
             module: Module {
-                path: path.display().to_string(),
+                path: path.to_owned(),
                 digest: version.digest().to_owned(),
                 size: version.size(),
                 contract: version.contract().export(),
@@ -137,7 +136,7 @@ impl Shown {
         }
     }
 
-    pub(super) fn for_people(&self) -> String {
+    pub(in crate::cli) fn for_people(&self) -> String {
         let mut text = String::new();
         // Writing into a string does not fail.
         let _ = self.write(&mut text);
@@ -244,14 +243,7 @@ fn output(output: &Output) -> ShownOutput {
 }
 
 fn log(line: &LogLine) -> ShownLog {
-    let level = match line.level {
-        LogLevel::Trace => "trace",
-        LogLevel::Debug => "debug",
-        LogLevel::Info => "info",
-        LogLevel::Warn => "warn",
-        LogLevel::Error => "error",
-    };
-    ShownLog { at_us: micros(line.at), level, text: line.text.clone(), fields: line.fields.clone() }
+    ShownLog { at_us: micros(line.at), level: line.level.name(), text: line.text.clone(), fields: line.fields.clone() }
 }
 
 fn measurement(measurement: &Measurement) -> ShownMeasurement {

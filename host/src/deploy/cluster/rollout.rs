@@ -101,6 +101,7 @@ const fn speaks_against(error: &DeployError) -> bool {
         DeployError::NoHandler { .. }
         | DeployError::Busy { .. }
         | DeployError::NoVersion { .. }
+        | DeployError::NotKept { .. }
         | DeployError::AlreadyActive { .. }
         | DeployError::RolloutOn { .. }
         | DeployError::NoRollout { .. }

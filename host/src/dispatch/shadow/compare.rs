@@ -54,7 +54,7 @@ fn is_same(one: &Outcome, other: &Outcome) -> bool {
 }
 
 /// How two runs differ, on one line, without anything of a header or a body; nothing when they do not.
-pub(super) fn told(stable: &Ran, candidate: &Ran) -> String {
+pub(crate) fn told(stable: &Ran, candidate: &Ran) -> String {
     match (&stable.outcome, &candidate.outcome) {
         (Outcome::Completed(_), Outcome::Completed(_)) => first_difference(stable, candidate).unwrap_or_default(),
         (one, other) if is_same(one, other) => String::new(),

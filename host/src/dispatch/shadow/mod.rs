@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use books::{Books, Did, Difference, WouldSend};
+pub(crate) use compare::told;
 pub use work::Work;
 
 use crate::dispatch::slot::Deployed;

@@ -1,7 +1,7 @@
 //! Dead letters in their stream: once each, whole whatever their size, and looking leaves no trace.
 
 use bytes::Bytes;
-use tidegate::broker::{Broker as _, DeadLetterError, DeadLetterQuery, Settlement};
+use tidegate::broker::{Broker as _, DeadLetterError, DeadLetterFilter, DeadLetterQuery, Settlement};
 use tidegate::message::Publish;
 use tidegate::settle::dead_letter::DeadLetterId;
 
@@ -224,8 +224,8 @@ async fn looking_through_many_leaves_no_trace() {
     }
     let letters = broker.dead_letters();
     assert_eq!(letters.depth().await.unwrap(), 700);
-    let mut query =
-        DeadLetterQuery { reason: Some("trap:unreachable".to_owned()), limit: 30, ..DeadLetterQuery::default() };
+    let filter = DeadLetterFilter { reason: Some("trap:unreachable".to_owned()), ..DeadLetterFilter::default() };
+    let mut query = DeadLetterQuery { filter, limit: 30, after: None };
     let mut found = 0;
     loop {
         let page = letters.list(&query).await.unwrap();

@@ -10,9 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tidegate::broker::{
-    Backlog, Broker, DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, Delivery, Demand, PublishError,
-    Published, Receipt, ReceiveError, Settle, SettleError, Settlement, Source, Standing, Status, SubscribeError,
-    SubscriptionSpec,
+    Backlog, Broker, DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, Delivery, Demand,
+    PublishError, Published, Receipt, ReceiveError, Settle, SettleError, Settlement, Source, Standing, Status,
+    SubscribeError, SubscriptionSpec, Tally,
 };
 use tidegate::clock::Clock;
 use tidegate::dispatch::{Drained, Subscription};
@@ -431,6 +431,10 @@ struct NoDeadLetters;
 impl DeadLetters for NoDeadLetters {
     async fn list(&self, _: &DeadLetterQuery) -> Result<DeadLetterPage, DeadLetterError> {
         Ok(DeadLetterPage::default())
+    }
+
+    async fn tally(&self, _: &DeadLetterFilter, tally: Tally) -> Result<Tally, DeadLetterError> {
+        Ok(tally)
     }
 
     async fn get(&self, id: &DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {

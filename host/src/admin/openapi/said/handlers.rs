@@ -32,6 +32,20 @@ pub(in crate::admin) fn show() -> Said {
     .fails(503, UNAVAILABLE)
 }
 
+pub(in crate::admin) fn module() -> Said {
+    Said::of(
+        "getModule",
+        Tag::Handlers,
+        "The module of a version",
+        "Its bytes, as they were deployed, as long as a version of the handler that is kept has it: what is needed to run a \
+         message once more elsewhere.",
+    )
+    .answers(200, "The module.", Content::Bytes("application/wasm"))
+    .fails(400, &["invalid-digest"])
+    .fails(404, &["no-such-handler", "no-such-module"])
+    .fails(503, UNAVAILABLE)
+}
+
 pub(in crate::admin) fn deploy() -> Said {
     Said::of(
         "deploy",

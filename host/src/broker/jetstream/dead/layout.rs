@@ -13,8 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use crate::broker::PublishError;
 use crate::broker::jetstream::headers::{self, append, has_prefix, is_reserved};
+use crate::broker::{PublishError, Traits};
 use crate::message::{Header, Headers};
 use crate::settle::dead_letter::{DeadLetter, DeadLetterRecord};
 
@@ -32,6 +32,13 @@ const SHORT: usize = 1024;
 const RECORD: &str = "Dlq-Record";
 /// The id alone, for other clients and for looking it up.
 pub(super) const ID: &str = "Dlq-Id";
+/// What dead letters are looked for and counted by.
+const REASON: &str = "Dlq-Reason";
+const FINGERPRINT: &str = "Dlq-Error-Fingerprint";
+const SUBSCRIPTION: &str = "Dlq-Source-Consumer";
+const DEAD_AT: &str = "Dlq-Dead-At";
+const HANDLER: &str = "Dlq-Handler";
+const DIGEST: &str = "Dlq-Module-Digest";
 /// When it was sent back.
 pub(super) const REDRIVEN_AT: &str = "Dlq-Redriven-At";
 /// The subject of the message that holds the body.
@@ -92,6 +99,7 @@ pub(super) fn shortened(record: &DeadLetterRecord) -> DeadLetterRecord {
     DeadLetterRecord {
         message_id: short(&record.message_id).to_owned(),
         backtrace: Vec::new(),
+        logs: Vec::new(),
         history: Vec::new(),
         ..record.clone()
     }
@@ -105,13 +113,13 @@ pub(super) fn encode_record(map: &mut HeaderMap, record: &DeadLetterRecord) -> R
     let rows = [
         ("Dlq-Version", "1".to_owned()),
         (ID, record.id.to_string()),
-        ("Dlq-Reason", record.reason.clone()),
+        (REASON, record.reason.clone()),
         ("Dlq-Error", one_line(&record.error)),
-        ("Dlq-Error-Fingerprint", record.fingerprint.clone()),
+        (FINGERPRINT, record.fingerprint.clone()),
         ("Dlq-Source-Broker", record.broker.clone()),
         ("Dlq-Source-Stream", record.stream.clone().unwrap_or_default()),
         ("Dlq-Source-Subject", record.subject.clone()),
-        ("Dlq-Source-Consumer", record.subscription.clone()),
+        (SUBSCRIPTION, record.subscription.clone()),
         ("Dlq-Source-Seq", record.sequence.to_string()),
         ("Dlq-Source-Timestamp", time(record.published_at)),
         ("Dlq-Message-Id", record.message_id.clone()),
@@ -120,9 +128,9 @@ pub(super) fn encode_record(map: &mut HeaderMap, record: &DeadLetterRecord) -> R
         ("Dlq-Defers", record.defers.to_string()),
         ("Dlq-Timeouts", record.timeouts.to_string()),
         ("Dlq-First-Seen", time(record.first_seen)),
-        ("Dlq-Dead-At", time(record.dead_at)),
-        ("Dlq-Handler", record.handler.clone()),
-        ("Dlq-Module-Digest", record.digest.clone()),
+        (DEAD_AT, time(record.dead_at)),
+        (HANDLER, record.handler.clone()),
+        (DIGEST, record.digest.clone()),
         ("Dlq-Host", record.host.clone()),
         ("Dlq-Fuel-Used", record.fuel_used.to_string()),
         ("Dlq-Fuel-Limit", record.fuel_limit.to_string()),
@@ -247,6 +255,20 @@ pub(super) fn decode(message: &Message) -> Result<Decoded, String> {
         Some(Rest { subject: subject.to_owned(), parts, sha256: header(message, REST_SHA256)?.to_owned() })
     });
     Ok(Decoded { letter, redriven_at, elsewhere, rest })
+}
+
+/// What a dead letter is told from others by, of its headers alone; `None`: it is none of ours.
+pub(super) fn traits(message: &Message) -> Option<Traits<'_>> {
+    let text = |name| header(message, name);
+    Some(Traits {
+        id: text(ID)?,
+        died: humantime::parse_rfc3339(text(DEAD_AT)?).ok()?,
+        fingerprint: text(FINGERPRINT)?,
+        handler: text(HANDLER)?,
+        digest: text(DIGEST)?,
+        reason: text(REASON)?,
+        subscription: text(SUBSCRIPTION)?,
+    })
 }
 
 /// The value of a header of a message.

@@ -26,12 +26,15 @@ use super::session::{RequestError, Session};
 use super::setup::{consumer_info, stream_info};
 use super::wire::{ApiError, code};
 use crate::broker::{
-    DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, MAX_REDRIVES, PublishError, Published,
+    DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, MAX_REDRIVES, PublishError,
+    Published, Tally,
 };
 use crate::message::{REDRIVE_COUNT_HEADER, REDRIVE_FOR_HEADER};
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, StoredDeadLetter, UNREADABLE_HEADERS};
 
+mod count;
 mod layout;
+mod reader;
 mod rest;
 mod room;
 mod scan;
@@ -241,6 +244,11 @@ impl DeadLetters for DeadLetterStore {
     async fn list(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, DeadLetterError> {
         let session = self.session().await?;
         self.page(&session, query).await
+    }
+
+    async fn tally(&self, filter: &DeadLetterFilter, tally: Tally) -> Result<Tally, DeadLetterError> {
+        let session = self.session().await?;
+        self.count_each(&session, filter, tally).await
     }
 
     async fn get(&self, id: &DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {

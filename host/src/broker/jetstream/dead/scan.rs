@@ -1,33 +1,30 @@
 //! Reads the stream of dead letters backwards, by a consumer that lives only for the reading.
 //!
 //! The server reads forwards only. So a window is read that ends where the page ends; when it holds too few, one in
-//! front of it that is larger, until there are enough or the stream's beginning is reached. Only headers are sent.
+//! front of it that is larger, until there are enough, the stream's beginning is reached, or as many were looked at as a
+//! page may look at.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
-use async_nats::{Message, Subscriber};
-use bytes::Bytes;
-use futures_util::StreamExt as _;
-use serde_json::{Value, json};
+use async_nats::Message;
 
 use super::layout::{self, LETTERS, REDRIVEN};
+use super::reader::{Reader, Start};
 use super::{DeadLetterStore, store_error};
-use crate::broker::jetstream::reply;
 use crate::broker::jetstream::session::Session;
 use crate::broker::jetstream::setup::stream_info;
-use crate::broker::jetstream::wire::ConsumerInfo;
-use crate::broker::{DeadLetterError, DeadLetterPage, DeadLetterQuery};
+use crate::broker::{DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery};
 use crate::settle::dead_letter::{DeadLetterId, StoredDeadLetter};
 
 /// How many dead letters a page has when nothing is said, and at the most: 1,000 of 4 KiB are 4 MiB in memory.
 const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1000;
 /// Sequences of the largest window.
-const LARGEST_WINDOW: u64 = 16_384;
-/// Messages that are asked for at once.
-const BATCH: u64 = 512;
+pub(super) const LARGEST_WINDOW: u64 = 16_384;
+/// Dead letters that one page looks at: the server sends some 50,000 headers a second.
+const LOOK_AT_MOST: u64 = 50_000;
 /// How far the clock of a host may be from the server's for the quick way to an id to work, and how long storing may
 /// have taken.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
@@ -36,114 +33,6 @@ const STORING: Duration = Duration::from_secs(120);
 /// In front of the `@` of a cursor behind a message that is no dead letter.
 const NO_ID: &str = "none";
 
-/// Tells readers of one process apart.
-static READERS: AtomicU64 = AtomicU64::new(0);
-
-/// Where a reader starts.
-#[derive(Debug, Clone, Copy)]
-enum Start {
-    Sequence(u64),
-    Time(SystemTime),
-}
-
-/// A consumer that lives only for reading, and what is left to read.
-struct Reader<'a> {
-    session: &'a Session,
-    stream: &'a str,
-    name: String,
-    inbox: String,
-    subscriber: Subscriber,
-    left: u64,
-    /// Asked for and not come yet.
-    asked: u64,
-}
-
-impl<'a> Reader<'a> {
-    async fn open(
-        session: &'a Session,
-        stream: &'a str,
-        filters: &[String],
-        start: Start,
-    ) -> Result<Self, DeadLetterError> {
-        let name = format!(
-            "tidegate-reader-{}-{}-{:08x}",
-            std::process::id(),
-            READERS.fetch_add(1, Ordering::Relaxed),
-            fastrand::u32(..)
-        );
-        let mut config = json!({
-            "name": name,
-            "ack_policy": "none",
-            "replay_policy": "instant",
-            "filter_subjects": filters,
-            "headers_only": true,
-            "mem_storage": true,
-            "num_replicas": 1,
-            // Ten seconds: should we be gone before we remove it, the server does.
-            "inactive_threshold": 10_000_000_000_u64,
-        });
-        let (policy, field, value) = match start {
-            Start::Sequence(sequence) => ("by_start_sequence", "opt_start_seq", json!(sequence.max(1))),
-            Start::Time(time) => {
-                ("by_start_time", "opt_start_time", json!(humantime::format_rfc3339_nanos(time).to_string()))
-            }
-        };
-        if let Some(fields) = config.as_object_mut() {
-            fields.insert("deliver_policy".to_owned(), json!(policy));
-            fields.insert(field.to_owned(), value);
-        }
-        let inbox = session.inbox();
-        let listening = session.subscribe(inbox.clone()).await;
-        let subscriber = listening.map_err(|error| DeadLetterError::Store(error.to_string()))?;
-        let question = json!({ "stream_name": stream, "config": config });
-        let verb = format!("CONSUMER.CREATE.{stream}.{name}");
-        let info: ConsumerInfo = session.api(&verb, &question).await.map_err(|error| store_error(&error))?;
-        Ok(Self { session, stream, name, inbox, subscriber, left: info.num_pending, asked: 0 })
-    }
-
-    /// The next message with its sequence and the time when it was stored; `None` at the end.
-    async fn next(&mut self) -> Result<Option<(Message, reply::Position)>, DeadLetterError> {
-        let failed = |text: &str| DeadLetterError::Store(text.to_owned());
-        loop {
-            if self.left == 0 {
-                return Ok(None);
-            }
-            if self.asked == 0 {
-                self.asked = self.left.min(BATCH);
-                let limit = u64::try_from(self.session.request_timeout().as_nanos()).unwrap_or(u64::MAX);
-                let question = json!({ "batch": self.asked, "expires": limit });
-                let subject = self.session.api_subject(&format!("CONSUMER.MSG.NEXT.{}.{}", self.stream, self.name));
-                let sent = self.session.send_with_reply(subject, self.inbox.clone(), Bytes::from(question.to_string()));
-                sent.await.map_err(|error| DeadLetterError::Store(error.to_string()))?;
-            }
-            let message = tokio::select! {
-                message = self.subscriber.next() => message,
-                () = self.session.ended() => None,
-                () = tokio::time::sleep(self.session.request_timeout() * 2) => None,
-            };
-            let Some(message) = message else {
-                return Err(failed("the server stopped in the middle of the dead letters"));
-            };
-            if message.status.is_some() {
-                // Fewer than were there at first: some were removed meanwhile.
-                return Ok(None);
-            }
-            self.asked -= 1;
-            self.left -= 1;
-            let position = message.reply.as_ref().and_then(|reply| reply::parse(reply));
-            if let Some(position) = position {
-                return Ok(Some((message, position)));
-            }
-        }
-    }
-
-    async fn close(self) {
-        let verb = format!("CONSUMER.DELETE.{}.{}", self.stream, self.name);
-        // If this fails, the server removes it by itself a few seconds later.
-        let _ = self.session.api::<Value>(&verb, &json!({})).await;
-    }
-}
-
 impl DeadLetterStore {
     /// A page of dead letters, newest first.
     pub(super) async fn page(
@@ -151,30 +40,36 @@ impl DeadLetterStore {
         session: &Session,
         query: &DeadLetterQuery,
     ) -> Result<DeadLetterPage, DeadLetterError> {
-        let stream = &self.options.stream;
-        let Some(info) = stream_info(session, stream).await.map_err(|error| store_error(&error))? else {
-            return Ok(DeadLetterPage::default());
-        };
         let limit = if query.limit == 0 { PAGE } else { query.limit.min(LARGEST_PAGE) };
-        let mut end = info.state.last_seq + 1;
+        let Some(mut span) = self.span(session, &query.filter).await? else { return Ok(DeadLetterPage::default()) };
         if let Some(after) = &query.after {
             let (id, hint) = split_cursor(after);
             let sequence = match hint {
                 Some(sequence) => Some(sequence),
                 None => self.sequence_of(session, id).await?,
             };
-            end = sequence.ok_or_else(|| DeadLetterError::NotFound(id.to_owned()))?;
+            span.end = span.end.min(sequence.ok_or_else(|| DeadLetterError::NotFound(id.to_owned()))?);
         }
-        let filters = filters(query);
+        let filters = filters(&query.filter);
         let mut found: VecDeque<(u64, Message)> = VecDeque::new();
-        let mut window = (limit as u64 * 2).clamp(64, LARGEST_WINDOW);
-        while found.len() <= limit && end > info.state.first_seq {
-            let start = end.saturating_sub(window).max(info.state.first_seq);
-            let mut older = self.window(session, &filters, start..end, limit + 1 - found.len()).await?;
+        let (mut looked_at, mut size) = (0, (limit as u64 * 2).clamp(64, LARGEST_WINDOW));
+        while found.len() <= limit && looked_at < LOOK_AT_MOST && !span.is_empty() {
+            let window = take_newest(&mut span, size);
+            let room = limit + 1 - found.len();
+            let mut older = VecDeque::new();
+            let seen = |message: Message, sequence| {
+                looked_at += 1;
+                if is_meant(&query.filter, &message) {
+                    older.push_back((sequence, message));
+                    if older.len() > room {
+                        older.pop_front();
+                    }
+                }
+            };
+            self.each(session, &filters, window, seen).await?;
             older.append(&mut found);
             found = older;
-            end = start;
-            window = (window * 4).min(LARGEST_WINDOW);
+            size = (size * 4).min(LARGEST_WINDOW);
         }
         let more = found.len() > limit;
         let mut page = DeadLetterPage::default();
@@ -196,29 +91,56 @@ impl DeadLetterStore {
                 ),
             }
         }
-        page.next = last.filter(|_| more);
+        page.next = match (more, span.is_empty()) {
+            (true, _) => last,
+            // As many were looked at as one page may look at.
+            (false, false) => Some(DeadLetterId(format!("{NO_ID}@{}", span.end))),
+            (false, true) => None,
+        };
         Ok(page)
     }
 
-    /// The last so many of a range of sequences, oldest first.
-    async fn window(
+    /// The sequences among which those lie that are meant; `None`: there is no stream.
+    pub(super) async fn span(
+        &self,
+        session: &Session,
+        filter: &DeadLetterFilter,
+    ) -> Result<Option<Range<u64>>, DeadLetterError> {
+        let stream = &self.options.stream;
+        let Some(info) = stream_info(session, stream).await.map_err(|error| store_error(&error))? else {
+            return Ok(None);
+        };
+        let mut span = info.state.first_seq..info.state.last_seq + 1;
+        if let Some(since) = filter.since {
+            let from = since.checked_sub(CLOCK_DIFFERENCE).unwrap_or(SystemTime::UNIX_EPOCH);
+            span.start = self.sequence_at(session, from).await?.unwrap_or(span.end).max(span.start);
+        }
+        // `until` is no end of it: what was sent back or brought in was stored long after it died.
+        Ok(Some(span))
+    }
+
+    /// The first sequence that was stored at a time or later.
+    async fn sequence_at(&self, session: &Session, time: SystemTime) -> Result<Option<u64>, DeadLetterError> {
+        let all = [format!("{LETTERS}.>"), format!("{REDRIVEN}.>")];
+        let mut reader = Reader::open(session, &self.options.stream, &all, Start::Time(time)).await?;
+        let first = reader.first().await;
+        reader.close().await;
+        Ok(first?.map(|(_, position)| position.sequence))
+    }
+
+    /// Looks at all in a range of sequences, oldest first.
+    pub(super) async fn each(
         &self,
         session: &Session,
         filters: &[String],
-        range: std::ops::Range<u64>,
-        most: usize,
-    ) -> Result<VecDeque<(u64, Message)>, DeadLetterError> {
-        let mut kept = VecDeque::new();
+        range: Range<u64>,
+        mut seen: impl FnMut(Message, u64) + Send,
+    ) -> Result<(), DeadLetterError> {
         let mut reader = Reader::open(session, &self.options.stream, filters, Start::Sequence(range.start)).await?;
         let result = loop {
             match reader.next().await {
-                Ok(Some((message, position))) if position.sequence < range.end => {
-                    kept.push_back((position.sequence, message));
-                    if kept.len() > most {
-                        kept.pop_front();
-                    }
-                }
-                Ok(Some(_) | None) => break Ok(kept),
+                Ok(Some((message, position))) if position.sequence < range.end => seen(message, position.sequence),
+                Ok(Some(_) | None) => break Ok(()),
                 Err(error) => break Err(error),
             }
         };
@@ -295,14 +217,36 @@ fn stored(message: &Message) -> Result<StoredDeadLetter, String> {
     Ok(StoredDeadLetter { letter: decoded.letter, body_size, redriven_at: decoded.redriven_at })
 }
 
-fn filters(query: &DeadLetterQuery) -> Vec<String> {
+/// What the server can tell apart by itself: who gave it up, and why.
+pub(super) fn filters(filter: &DeadLetterFilter) -> Vec<String> {
     let token = |text: &Option<String>| text.as_deref().map_or_else(|| "*".to_owned(), layout::token);
-    let tail = format!("{}.{}.*.*", token(&query.subscription), token(&query.reason));
+    let tail = format!("{}.{}.*.*", token(&filter.subscription), token(&filter.reason));
     let mut filters = vec![format!("{LETTERS}.{tail}")];
-    if query.include_redriven {
+    if filter.include_redriven {
         filters.push(format!("{REDRIVEN}.{tail}"));
     }
     filters
+}
+
+/// Whether a message is one of those that are meant. What is no dead letter of ours is told by whoever reads it.
+fn is_meant(filter: &DeadLetterFilter, message: &Message) -> bool {
+    layout::traits(message).is_none_or(|traits| filter.takes(&traits, &error_for(filter, message)))
+}
+
+/// The whole error of a dead letter, where it is looked at.
+pub(super) fn error_for(filter: &DeadLetterFilter, message: &Message) -> String {
+    if filter.text.is_none() {
+        return String::new();
+    }
+    layout::decode(message).map(|decoded| decoded.letter.record.error).unwrap_or_default()
+}
+
+/// Takes the newest of a range out of it.
+pub(super) fn take_newest(span: &mut Range<u64>, size: u64) -> Range<u64> {
+    let start = span.end.saturating_sub(size).max(span.start);
+    let window = start..span.end;
+    span.end = start;
+    window
 }
 
 /// An id, and the sequence behind an `@` when it is a cursor of a page.

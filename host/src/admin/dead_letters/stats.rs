@@ -1,0 +1,98 @@
+//! `/v1/dead-letters/stats`: how many there are of each kind, over all brokers.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Json;
+use axum::extract::State;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Brokers, Chosen, Given, given, named};
+use crate::access::Caller;
+use crate::admin::fail::Fail;
+use crate::admin::state::HostState;
+use crate::admin::wire::{DeadLetterGroup, DeadLetterSample, DeadLetterStats};
+use crate::broker::{By, DeadLetterError, Group, Tally};
+
+/// Groups of an answer when it is not said, and at the most: each is a look at its newest dead letter.
+const TOP: usize = 20;
+const LARGEST_TOP: usize = 200;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::admin) struct StatsQuery {
+    #[serde(flatten)]
+    chosen: Chosen,
+    /// What they are counted by: `fingerprint` when it is not said.
+    #[serde(default)]
+    by: CountedBy,
+    /// How many groups at the most: 20 when it is not said, and never more than 200.
+    top: Option<usize>,
+}
+
+/// What dead letters are counted by.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum CountedBy {
+    #[default]
+    Fingerprint,
+    Handler,
+    Version,
+    Reason,
+    Subscription,
+    Age,
+}
+
+impl From<CountedBy> for By {
+    fn from(by: CountedBy) -> Self {
+        match by {
+            CountedBy::Fingerprint => Self::Fingerprint,
+            CountedBy::Handler => Self::Handler,
+            CountedBy::Version => Self::Version,
+            CountedBy::Reason => Self::Reason,
+            CountedBy::Subscription => Self::Subscription,
+            CountedBy::Age => Self::Age,
+        }
+    }
+}
+
+pub(in crate::admin) async fn stats(
+    State(state): State<Arc<HostState>>,
+    caller: Caller,
+    query: Given<StatsQuery>,
+) -> Result<Json<DeadLetterStats>, Fail> {
+    let query = given(query)?;
+    let filter = query.chosen.filter(&caller)?;
+    let brokers = state.brokers.all();
+    let mut tally = Tally::new(query.by.into(), SystemTime::now());
+    for name in query.chosen.brokers(&brokers)? {
+        let (_, entry) = named(&brokers, name)?;
+        let counted = entry.broker.dead_letters().tally(&filter, tally.at(name)).await;
+        tally = counted.map_err(|error| Fail::from(&error))?;
+    }
+    let counted = tally.finish(query.top.unwrap_or(TOP).min(LARGEST_TOP));
+    let mut groups = Vec::new();
+    for group in counted.groups {
+        let newest = sample(&brokers, &group).await?;
+        groups.push(DeadLetterGroup::new(group, newest));
+    }
+    Ok(Json(DeadLetterStats {
+        groups,
+        others: counted.others,
+        other_groups: counted.other_groups,
+        matched: counted.matched,
+        examined: counted.examined,
+        more: counted.is_cut,
+    }))
+}
+
+/// What the newest of a group says; nothing when it went meanwhile.
+async fn sample(brokers: &Brokers, group: &Group) -> Result<Option<DeadLetterSample>, Fail> {
+    let (_, entry) = named(brokers, &group.broker)?;
+    match entry.broker.dead_letters().get(&group.newest).await {
+        Ok(stored) => Ok(Some(DeadLetterSample::new(stored.letter.record, &group.broker))),
+        Err(DeadLetterError::NotFound(_)) => Ok(None),
+        Err(error) => Err(Fail::from(&error)),
+    }
+}

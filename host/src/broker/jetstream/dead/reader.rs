@@ -1,0 +1,134 @@
+//! A consumer on the stream of dead letters that lives only for reading. Only headers are sent.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use async_nats::{Message, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+
+use super::store_error;
+use crate::broker::DeadLetterError;
+use crate::broker::jetstream::reply;
+use crate::broker::jetstream::session::Session;
+use crate::broker::jetstream::wire::ConsumerInfo;
+
+/// Messages that are asked for at once.
+const BATCH: u64 = 512;
+
+/// Tells readers of one process apart.
+static READERS: AtomicU64 = AtomicU64::new(0);
+
+/// Where a reader starts.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Start {
+    Sequence(u64),
+    Time(SystemTime),
+}
+
+/// A consumer that lives only for reading, and what is left to read.
+pub(super) struct Reader<'a> {
+    session: &'a Session,
+    stream: &'a str,
+    name: String,
+    inbox: String,
+    subscriber: Subscriber,
+    pub(super) left: u64,
+    /// Asked for and not come yet.
+    asked: u64,
+    /// Asked for at once.
+    batch: u64,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) async fn open(
+        session: &'a Session,
+        stream: &'a str,
+        filters: &[String],
+        start: Start,
+    ) -> Result<Self, DeadLetterError> {
+        let name = format!(
+            "tidegate-reader-{}-{}-{:08x}",
+            std::process::id(),
+            READERS.fetch_add(1, Ordering::Relaxed),
+            fastrand::u32(..)
+        );
+        let mut config = json!({
+            "name": name,
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "filter_subjects": filters,
+            "headers_only": true,
+            "mem_storage": true,
+            "num_replicas": 1,
+            // Ten seconds: should we be gone before we remove it, the server does.
+            "inactive_threshold": 10_000_000_000_u64,
+        });
+        let (policy, field, value) = match start {
+            Start::Sequence(sequence) => ("by_start_sequence", "opt_start_seq", json!(sequence.max(1))),
+            Start::Time(time) => {
+                ("by_start_time", "opt_start_time", json!(humantime::format_rfc3339_nanos(time).to_string()))
+            }
+        };
+        if let Some(fields) = config.as_object_mut() {
+            fields.insert("deliver_policy".to_owned(), json!(policy));
+            fields.insert(field.to_owned(), value);
+        }
+        let inbox = session.inbox();
+        let listening = session.subscribe(inbox.clone()).await;
+        let subscriber = listening.map_err(|error| DeadLetterError::Store(error.to_string()))?;
+        let question = json!({ "stream_name": stream, "config": config });
+        let verb = format!("CONSUMER.CREATE.{stream}.{name}");
+        let info: ConsumerInfo = session.api(&verb, &question).await.map_err(|error| store_error(&error))?;
+        Ok(Self { session, stream, name, inbox, subscriber, left: info.num_pending, asked: 0, batch: BATCH })
+    }
+
+    /// The first message alone: no more is sent.
+    pub(super) async fn first(&mut self) -> Result<Option<(Message, reply::Position)>, DeadLetterError> {
+        self.batch = 1;
+        self.next().await
+    }
+
+    /// The next message with its sequence and the time when it was stored; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<(Message, reply::Position)>, DeadLetterError> {
+        let failed = |text: &str| DeadLetterError::Store(text.to_owned());
+        loop {
+            if self.left == 0 {
+                return Ok(None);
+            }
+            if self.asked == 0 {
+                self.asked = self.left.min(self.batch);
+                let limit = u64::try_from(self.session.request_timeout().as_nanos()).unwrap_or(u64::MAX);
+                let question = json!({ "batch": self.asked, "expires": limit });
+                let subject = self.session.api_subject(&format!("CONSUMER.MSG.NEXT.{}.{}", self.stream, self.name));
+                let sent = self.session.send_with_reply(subject, self.inbox.clone(), Bytes::from(question.to_string()));
+                sent.await.map_err(|error| DeadLetterError::Store(error.to_string()))?;
+            }
+            let message = tokio::select! {
+                message = self.subscriber.next() => message,
+                () = self.session.ended() => None,
+                () = tokio::time::sleep(self.session.request_timeout() * 2) => None,
+            };
+            let Some(message) = message else {
+                return Err(failed("the server stopped in the middle of the dead letters"));
+            };
+            if message.status.is_some() {
+                // Fewer than were there at first: some were removed meanwhile.
+                return Ok(None);
+            }
+            self.asked -= 1;
+            self.left -= 1;
+            let position = message.reply.as_ref().and_then(|reply| reply::parse(reply));
+            if let Some(position) = position {
+                return Ok(Some((message, position)));
+            }
+        }
+    }
+
+    pub(super) async fn close(self) {
+        let verb = format!("CONSUMER.DELETE.{}.{}", self.stream, self.name);
+        // If this fails, the server removes it by itself a few seconds later.
+        let _ = self.session.api::<Value>(&verb, &json!({})).await;
+    }
+}

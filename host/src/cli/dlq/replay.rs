@@ -1,0 +1,346 @@
+//! `tidegate dlq replay`: the message of a dead letter once more, in a sandbox of this command, on the version that gave it
+//! up and by its limits. What it would send is shown and sent nowhere; the dead letter stays as it is.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::{Place, body, reach};
+use crate::admin::wire::DeadLetterView;
+use crate::broker::lease::Lease;
+use crate::cli::client::Client;
+use crate::cli::exit::{Ended, Exit, Failure};
+use crate::cli::invoke::show::Shown;
+use crate::cli::limits::LimitArguments;
+use crate::cli::say;
+use crate::cli::table::{harmless, number, size};
+use crate::deploy::report::{HandlerView, VersionView};
+use crate::dispatch::{Ran, told};
+use crate::handler::{Call, Handler as _, Run};
+use crate::message::{Headers, Message, Publish};
+use crate::outcome::{Outcome, Output};
+use crate::sandbox::limits::Limits;
+use crate::sandbox::{Sandbox, SandboxOptions, Version};
+use crate::settle::outputs::{Grants, Routed, resolve};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The id, as `dlq ls` shows it
+    id: String,
+    /// Run it on this module too, and show what is different; alone, when the version that ran is kept no more
+    #[arg(long, value_name = "MODULE")]
+    with: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    limits: LimitArguments,
+}
+
+/// What the message is run on.
+struct Candidate {
+    name: String,
+    module: Vec<u8>,
+    terms: Terms,
+}
+
+/// By which limits, and where it may send.
+#[derive(Clone, Default)]
+struct Terms {
+    limits: Limits,
+    /// `None`: what the handler may send to is not known, so anything may be sent.
+    grants: Option<Grants>,
+}
+
+/// A run that has ended.
+struct Replayed {
+    name: String,
+    version: Arc<Version>,
+    run: Run,
+    ran: Ran,
+}
+
+/// All that came of it.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    id: &'a str,
+    recorded: Recorded<'a>,
+    /// On the version that gave the message up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replayed: Option<Shown>,
+    /// On the module that was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    with: Option<Shown>,
+    /// What is different between the two; or, when there is only one, between what was recorded and what came now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    difference: Option<String>,
+}
+
+/// How the last run ended that the dead letter tells of.
+#[derive(Debug, Serialize)]
+struct Recorded<'a> {
+    outcome: &'a str,
+    error: &'a str,
+    fuel: u64,
+    memory_peak_bytes: u64,
+    run_ms: u64,
+}
+
+pub(super) fn replay(arguments: &Arguments) -> Ended {
+    let reached = reach(&arguments.place)?;
+    let letter = reached.client.dead_letter(&arguments.id, arguments.place.broker.as_deref())?;
+    let message = message(&letter)?;
+    let handler = reached.client.handler(&letter.handler);
+    let terms = terms(&letter, handler.as_ref().ok());
+    let before = match (handler.and_then(|handler| recorded(&reached.client, &letter, &handler)), &arguments.with) {
+        (Ok(candidate), _) => Some(candidate),
+        (Err(failure), Some(_)) => {
+            say::talk(&format!("the version that ran cannot be had: {:#}", failure.error));
+            None
+        }
+        (Err(Failure { exit, error }), None) => {
+            let hint = "the version that ran cannot be had; give a module in its place with --with MODULE";
+            return Err(Failure { exit, error: error.context(hint) });
+        }
+    };
+    let with = arguments.with.as_deref().map(|path| given(path, &terms)).transpose()?;
+    // A queue that this command had opened by itself is not needed any more.
+    drop(reached);
+    let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from)?;
+    let (before, with) = runtime.block_on(run_both(before, with, &letter, &message, &arguments.limits))?;
+    let last = with.as_ref().or(before.as_ref()).map(|replayed| replayed.run.outcome.clone());
+    let report = Report::new(&letter, &message, before.as_ref(), with.as_ref());
+    if arguments.place.json {
+        say::json(&report)?
+    } else {
+        say::data(&report.for_people())?
+    }
+    Ok(match last {
+        Some(Outcome::Completed(_) | Outcome::Skipped(_)) => Exit::Done,
+        Some(Outcome::Retry { .. } | Outcome::Defer { .. } | Outcome::Rejected(_) | Outcome::Fault(_)) | None => {
+            Exit::NotCompleted
+        }
+    })
+}
+
+/// The message, as its handler was given it.
+fn message(letter: &DeadLetterView) -> anyhow::Result<Message> {
+    let time = |text: &str| humantime::parse_rfc3339(text).context("reading the host's answer");
+    let mut headers = Headers::default();
+    for (name, value) in &letter.headers {
+        headers.push(name, value.clone());
+    }
+    if !letter.raw_headers.is_empty() {
+        headers = Headers::default();
+        for (name, value) in &letter.raw_headers {
+            headers.push(name, STANDARD.decode(value).context("reading the host's answer")?);
+        }
+    }
+    Ok(Message {
+        id: letter.message_id.clone(),
+        subject: letter.subject.clone(),
+        headers,
+        body: body::bytes(letter)?.into(),
+        sequence: letter.sequence,
+        published_at: time(&letter.published_at)?,
+    })
+}
+
+/// The version that ran: by its number, where the record has it; else the newest with its module and its fuel.
+fn version<'a>(letter: &DeadLetterView, handler: &'a HandlerView) -> Option<&'a VersionView> {
+    let same = |version: &&VersionView| version.digest.as_str() == letter.digest;
+    let fuel = |version: &&VersionView| version.settings.limits.fuel.map_or(0, |fuel| fuel.get()) == letter.fuel_limit;
+    let with_module = || handler.versions.iter().filter(same);
+    let by_number = letter.version.and_then(|number| with_module().find(|version| version.number == number));
+    by_number.or_else(|| with_module().find(fuel)).or_else(|| with_module().next())
+}
+
+/// The version that ran, with its module out of the host's registry.
+fn recorded(client: &Client, letter: &DeadLetterView, handler: &HandlerView) -> Result<Candidate, Failure> {
+    let digest = letter.digest.get(..12).unwrap_or(&letter.digest);
+    if letter.digest.is_empty() {
+        let (id, reason) = (&letter.id, &letter.reason);
+        return Err(Failure::not_found(anyhow!("no module ran on the message of {id}, which ended in {reason}")));
+    }
+    let version = version(letter, handler).ok_or_else(|| {
+        let number = letter.version.map(|number| format!("@{number}")).unwrap_or_default();
+        Failure::not_found(anyhow!(
+            "{}{number} ({digest}) was forgotten, and its module with it: the host keeps the newest versions, as many as \
+             `registry.keep_versions` says",
+            letter.handler
+        ))
+    })?;
+    Ok(Candidate {
+        name: format!("{}@{}", letter.handler, version.number),
+        module: client.module(&letter.handler, version.digest.as_str())?,
+        terms: Terms::of(version),
+    })
+}
+
+/// The terms of the version that ran; else of the one that is active; else the default with the fuel that is recorded.
+fn terms(letter: &DeadLetterView, handler: Option<&HandlerView>) -> Terms {
+    let of_handler = handler.and_then(|handler| {
+        let active = || handler.versions.iter().find(|version| Some(version.number) == handler.active);
+        version(letter, handler).or_else(active)
+    });
+    of_handler.map_or_else(
+        || Terms {
+            limits: Limits { fuel: std::num::NonZeroU64::new(letter.fuel_limit), ..Limits::default() },
+            grants: None,
+        },
+        Terms::of,
+    )
+}
+
+impl Terms {
+    fn of(version: &VersionView) -> Self {
+        Self { limits: version.settings.limits.clone(), grants: Some(version.settings.grants()) }
+    }
+}
+
+fn given(path: &Path, terms: &Terms) -> anyhow::Result<Candidate> {
+    let module = std::fs::read(path).with_context(|| format!("reading the module {}", path.display()))?;
+    Ok(Candidate { name: path.display().to_string(), module, terms: terms.clone() })
+}
+
+async fn run_both(
+    before: Option<Candidate>,
+    with: Option<Candidate>,
+    letter: &DeadLetterView,
+    message: &Message,
+    limits: &LimitArguments,
+) -> anyhow::Result<(Option<Replayed>, Option<Replayed>)> {
+    let sandbox = Sandbox::new(SandboxOptions::default())?;
+    let mut ended = [None, None];
+    for (place, candidate) in ended.iter_mut().zip([before, with]) {
+        if let Some(candidate) = candidate {
+            *place = Some(run(&sandbox, candidate, letter, message, limits).await?);
+        }
+    }
+    let [before, with] = ended;
+    Ok((before, with))
+}
+
+async fn run(
+    sandbox: &Sandbox,
+    candidate: Candidate,
+    letter: &DeadLetterView,
+    message: &Message,
+    limits: &LimitArguments,
+) -> anyhow::Result<Replayed> {
+    let Candidate { name, module, terms } = candidate;
+    let limits = limits.over(terms.limits);
+    let version = sandbox.load(module, &letter.handler, &limits).await;
+    let version = version.with_context(|| format!("loading {name}"))?;
+    // No broker waits: the lease lasts as long as any run may.
+    let lease = Lease::until(Instant::now() + limits.max_run + Duration::from_secs(60));
+    // The last failure is that of the run that is repeated here.
+    let previous = letter.history.iter().rev().nth(1).map(|failure| format!("{}: {}", failure.reason, failure.error));
+    let call = Call {
+        message,
+        subscription: &letter.subscription,
+        attempt: letter.attempts.max(1),
+        max_attempts: letter.max_attempts,
+        previous_failure: previous.as_deref(),
+        lease: &lease,
+    };
+    let mut run = version.handle(call).await;
+    let ran = routed(&run, terms.grants.as_ref(), letter, message);
+    if let Outcome::Fault(_) = &ran.outcome {
+        run.outcome = ran.outcome.clone();
+    }
+    Ok(Replayed { name, version, run, ran })
+}
+
+/// Where its outputs would have gone, which can be a fault of the handler's.
+fn routed(run: &Run, grants: Option<&Grants>, letter: &DeadLetterView, message: &Message) -> Ran {
+    let (outcome, outputs) = match (&run.outcome, grants) {
+        (outcome, Some(grants)) => resolve(outcome.clone(), grants, &letter.subscription, &message.id),
+        (Outcome::Completed(outputs), None) => (Outcome::Completed(Vec::new()), outputs.iter().map(as_named).collect()),
+        (outcome, None) => (outcome.clone(), Vec::new()),
+    };
+    Ran { outcome, outputs, usage: run.usage }
+}
+
+/// An output of which only the handler's own words are known.
+fn as_named(output: &Output) -> Routed {
+    let publish = Publish {
+        subject: output.subject.clone().unwrap_or_default(),
+        id: output.id.clone(),
+        headers: output.headers.clone(),
+        body: output.body.clone(),
+    };
+    Routed { broker: output.to.as_deref().unwrap_or_default().into(), publish }
+}
+
+impl<'a> Report<'a> {
+    fn new(letter: &'a DeadLetterView, message: &Message, before: Option<&Replayed>, with: Option<&Replayed>) -> Self {
+        // What the message was given up for may be how often it was tried; the last failure says how that ended.
+        let outcome = letter.history.last().map_or(letter.reason.as_str(), |last| last.reason.as_str());
+        let recorded = Recorded {
+            outcome,
+            error: &letter.error,
+            fuel: letter.fuel_used,
+            memory_peak_bytes: letter.memory_peak_bytes,
+            run_ms: letter.run_ms,
+        };
+        let shown = |replayed: &Replayed| Shown::new(&replayed.name, &replayed.version, message, &replayed.run);
+        let difference = match (before, with) {
+            (Some(before), Some(with)) => Some(told(&before.ran, &with.ran)),
+            (Some(one), None) | (None, Some(one)) => {
+                let now = one.run.outcome.code().0;
+                Some(if now == outcome { String::new() } else { format!("{outcome} is now {now}") })
+            }
+            (None, None) => None,
+        };
+        Self { id: &letter.id, recorded, replayed: before.map(shown), with: with.map(shown), difference }
+    }
+
+    fn for_people(&self) -> String {
+        let Recorded { outcome, error, fuel, memory_peak_bytes, run_ms } = &self.recorded;
+        let mut text = String::new();
+        // Writing into a string does not fail.
+        let _ = writeln!(text, "recorded  {} {}", harmless(outcome), harmless(error).replace('\n', "\n          "));
+        let figures = format!("fuel {}, memory {}, {run_ms} ms", number(*fuel), size(*memory_peak_bytes));
+        let _ = writeln!(text, "          {figures}");
+        for shown in self.replayed.iter().chain(&self.with) {
+            let _ = write!(text, "\n{}", shown.for_people());
+        }
+        let beside = if self.replayed.is_some() && self.with.is_some() { "both did the same" } else { "as recorded" };
+        if let Some(difference) = &self.difference {
+            let said = if difference.is_empty() { beside } else { difference };
+            let _ = write!(text, "\ncompared  {}\n", harmless(said));
+        }
+        text += "\nnothing was sent, and the dead letter is as it was\n";
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn headers_come_back_byte_by_byte() {
+        let letter: DeadLetterView = serde_json::from_value(serde_json::json!({
+            "id": "1", "broker": "b", "subscription": "s", "reason": "r", "error": "e", "fingerprint": "f",
+            "subject": "a", "message_id": "m", "sequence": 1, "published_at": "2026-11-23T21:00:00.000Z",
+            "first_seen": "2026-11-23T21:00:00.000Z", "dead_at": "2026-11-23T21:00:00.000Z", "attempts": 1,
+            "deliveries": 1, "defers": 0, "timeouts": 0, "redrives": 0, "handler": "h", "digest": "", "host": "x",
+            "fuel_used": 0, "fuel_limit": 0, "memory_peak_bytes": 0, "run_ms": 0,
+            "headers": [["A", "?"]], "raw_headers": [["A", "/w=="]], "body_size": 2, "body_base64": "/wA=",
+        }))
+        .unwrap();
+        let message = message(&letter).unwrap();
+        assert_eq!(message.headers.get("a").unwrap().as_ref(), [0xff]);
+        assert_eq!(message.body.as_ref(), [0xff, 0]);
+    }
+}

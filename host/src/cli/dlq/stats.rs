@@ -1,0 +1,193 @@
+//! `tidegate dlq stats`: what died of what, the most frequent first.
+
+use clap::{Args, ValueEnum};
+
+use super::filter::Filter;
+use super::{Place, reach};
+use crate::admin::wire::{DeadLetterGroup, DeadLetterStats};
+use crate::cli::exit::{Ended, Exit};
+use crate::cli::say;
+use crate::cli::table::{cut, number, rendered, table};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// What they are counted by
+    #[arg(long, value_enum, default_value_t = By::Fingerprint)]
+    by: By,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    place: Place,
+    /// Show so many groups
+    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+    top: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// The same error of the same handler, whatever the version and whatever ids stand in it
+    Fingerprint,
+    /// The handler
+    Handler,
+    /// The version that ran last
+    Version,
+    /// The reason code
+    Reason,
+    /// The subscription that gave them up
+    Subscription,
+    /// How long ago they died
+    Age,
+}
+
+impl By {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Fingerprint => "fingerprint",
+            Self::Handler => "handler",
+            Self::Version => "version",
+            Self::Reason => "reason",
+            Self::Subscription => "subscription",
+            Self::Age => "age",
+        }
+    }
+}
+
+pub(super) fn stats(arguments: &Arguments) -> Ended {
+    let reached = reach(&arguments.place)?;
+    let wanted = arguments.filter.wanted(&reached.client, arguments.place.broker.as_deref())?;
+    let wanted = wanted.and("by", Some(arguments.by.word())).and("top", Some(arguments.top.to_string()));
+    let stats = reached.client.dead_letter_stats(&wanted)?;
+    if arguments.place.json {
+        say::json(&stats)?;
+    } else if stats.matched == 0 {
+        say::talk("no dead letters");
+    } else {
+        say::data(&shown(&stats, arguments.by))?;
+    }
+    if stats.more {
+        let examined = number(stats.examined);
+        say::talk(&format!("the newest {examined} were counted; there are older ones"));
+    }
+    Ok(Exit::Done)
+}
+
+fn shown(stats: &DeadLetterStats, by: By) -> String {
+    let mut rows = match by {
+        By::Fingerprint => table(&["COUNT", "FINGERPRINT", "HANDLER", "REASON", "LAST", "NEWEST", "ERROR"]),
+        By::Version => table(&["COUNT", "VERSION", "DIGEST", "FIRST", "LAST", "NEWEST"]),
+        By::Handler | By::Reason | By::Subscription => table(&["COUNT", heading(by), "FIRST", "LAST", "NEWEST"]),
+        By::Age => table(&["COUNT", "AGE", "NEWEST"]),
+    };
+    for group in &stats.groups {
+        rows.add_row(row(group, by));
+    }
+    let mut text = rendered(&rows);
+    if stats.others > 0 {
+        text += &format!(
+            "{} more in {} other group{}; --top shows more\n",
+            number(stats.others),
+            number(stats.other_groups),
+            if stats.other_groups == 1 { "" } else { "s" }
+        );
+    }
+    text
+}
+
+const fn heading(by: By) -> &'static str {
+    match by {
+        By::Fingerprint => "FINGERPRINT",
+        By::Handler => "HANDLER",
+        By::Version => "VERSION",
+        By::Reason => "REASON",
+        By::Subscription => "SUBSCRIPTION",
+        By::Age => "AGE",
+    }
+}
+
+fn row(group: &DeadLetterGroup, by: By) -> Vec<String> {
+    let newest = group.newest.as_ref();
+    let of = |text: Option<&String>| text.map(|text| cut(text, 48)).unwrap_or_default();
+    let key = if group.key.is_empty() { "-".to_owned() } else { cut(&group.key, 48) };
+    let id = newest.map(|newest| newest.id.clone()).unwrap_or_default();
+    let (count, first, last) = (number(group.letters), group.first_dead_at.clone(), group.last_dead_at.clone());
+    match by {
+        By::Fingerprint => vec![
+            count,
+            key,
+            of(newest.map(|newest| &newest.handler)),
+            of(newest.map(|newest| &newest.reason)),
+            last,
+            id,
+            of(newest.map(|newest| &newest.error)),
+        ],
+        By::Version => {
+            let version = newest.map(|newest| match newest.version {
+                Some(version) => format!("{}@{version}", newest.handler),
+                None => newest.handler.clone(),
+            });
+            vec![count, version.unwrap_or_default(), key, first, last, id]
+        }
+        By::Handler | By::Reason | By::Subscription => vec![count, key, first, last, id],
+        By::Age => vec![count, key, id],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+    use crate::admin::wire::DeadLetterSample;
+
+    fn stats(key: &str) -> DeadLetterStats {
+        let sample = DeadLetterSample {
+            id: "01KB".to_owned(),
+            broker: "main".to_owned(),
+            subscription: "orders".to_owned(),
+            handler: "invoice".to_owned(),
+            version: Some(7),
+            digest: "ab".repeat(32),
+            reason: "handler-rejected".to_owned(),
+            error: "order 17\nhas no total".to_owned(),
+        };
+        let group = DeadLetterGroup {
+            key: key.to_owned(),
+            letters: 1204,
+            first_dead_at: "2026-11-28T22:14:03.120Z".to_owned(),
+            last_dead_at: "2026-11-29T03:01:44.871Z".to_owned(),
+            newest: Some(sample),
+        };
+        let gone = DeadLetterGroup { letters: 2, key: String::new(), newest: None, ..group.clone() };
+        let groups = vec![group, gone];
+        DeadLetterStats { groups, others: 3, other_groups: 2, matched: 1209, examined: 1209, more: false }
+    }
+
+    #[test]
+    fn errors_are_shown_the_most_frequent_first() {
+        expect![[r#"
+            COUNT  FINGERPRINT       HANDLER  REASON            LAST                      NEWEST  ERROR
+            1,204  62324982debe2072  invoice  handler-rejected  2026-11-29T03:01:44.871Z  01KB    order 17 has no total
+            2      -                                            2026-11-29T03:01:44.871Z
+            3 more in 2 other groups; --top shows more
+        "#]]
+        .assert_eq(&shown(&stats("62324982debe2072"), By::Fingerprint));
+    }
+
+    #[test]
+    fn versions_have_their_numbers_and_ages_only_their_counts() {
+        expect![[r#"
+            COUNT  VERSION    DIGEST        FIRST                     LAST                      NEWEST
+            1,204  invoice@7  abababababab  2026-11-28T22:14:03.120Z  2026-11-29T03:01:44.871Z  01KB
+            2                 -             2026-11-28T22:14:03.120Z  2026-11-29T03:01:44.871Z
+            3 more in 2 other groups; --top shows more
+        "#]]
+        .assert_eq(&shown(&stats("abababababab"), By::Version));
+        expect![[r#"
+            COUNT  AGE       NEWEST
+            1,204  under 1h  01KB
+            2      -
+            3 more in 2 other groups; --top shows more
+        "#]]
+        .assert_eq(&shown(&stats("under 1h"), By::Age));
+    }
+}
