@@ -107,7 +107,8 @@ pub fn parse_moment(text: &str) -> Result<SystemTime, String> {
 }
 
 /// Some handlers: a name, or the beginning of names with `*` at its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct HandlerPattern(String);
 
 impl HandlerPattern {
@@ -138,13 +139,29 @@ impl HandlerPattern {
 }
 
 /// Which handlers somebody may look into and change.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Option<Vec<HandlerPattern>>", into = "Option<Vec<HandlerPattern>>")]
 pub enum Scope {
     /// All, and what concerns the host as a whole.
     #[default]
     All,
     /// These, and nothing that concerns others.
     Only(Arc<[HandlerPattern]>),
+}
+
+impl From<Option<Vec<HandlerPattern>>> for Scope {
+    fn from(patterns: Option<Vec<HandlerPattern>>) -> Self {
+        patterns.map_or(Self::All, |patterns| Self::Only(patterns.into()))
+    }
+}
+
+impl From<Scope> for Option<Vec<HandlerPattern>> {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::All => None,
+            Scope::Only(patterns) => Some(patterns.to_vec()),
+        }
+    }
 }
 
 impl Scope {

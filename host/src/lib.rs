@@ -27,6 +27,7 @@ pub mod pause;
 pub mod registry;
 pub mod sandbox;
 pub mod settle;
+pub mod tasks;
 pub mod telemetry;
 
 pub mod admin;

@@ -12,6 +12,8 @@ pub const CONTENT_TYPE_HEADER: &str = "Content-Type";
 pub const TRACEPARENT_HEADER: &str = "traceparent";
 /// How often this message was sent back from the dead-letter queue, as a decimal number.
 pub const REDRIVE_COUNT_HEADER: &str = "Dlq-Redrive-Count";
+/// The dead letter that a message was sent back from with another body.
+pub const REDRIVE_OF_HEADER: &str = "Dlq-Redrive-Of";
 /// The subscription that a message was sent back for from the dead-letter queue. Only the host sets it, and only on
 /// brokers on which every subscription of a subject receives what is published there.
 pub const REDRIVE_FOR_HEADER: &str = "Dlq-Redrive-For";

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -14,15 +15,19 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::fail::Fail;
+use super::publish::whole;
 use super::state::HostState;
 use super::wire::{DeadLetterList, DeadLetterView, PublishedMessage, Shown};
 use crate::access::{Caller, Scope};
 use crate::broker::{DeadLetterError, DeadLetterFilter, DeadLetterQuery, NamedBroker};
 use crate::settle::dead_letter::DeadLetterId;
 
+mod carry;
 mod chosen;
 mod stats;
+pub(super) mod tasks;
 
+pub(super) use carry::{export, import};
 use chosen::Chosen;
 pub(super) use stats::stats;
 
@@ -54,6 +59,9 @@ pub(super) struct OneQuery {
     /// Sends it back even if it was before, or came back too often.
     #[serde(default)]
     force: bool,
+    /// Sends it back with the body of this request in the place of its own, which the dead letter keeps.
+    #[serde(default)]
+    edited: bool,
 }
 
 type Given<T> = Result<Query<T>, QueryRejection>;
@@ -88,6 +96,7 @@ pub(super) async fn list(
             filter: filter.clone(),
             after: after.clone().filter(|_| from == Some(name)).filter(|id| !id.0.is_empty()),
             limit: limit.saturating_sub(list.letters.len()),
+            oldest_first: false,
         };
         let page = entry.broker.dead_letters().list(&page_query).await.map_err(|error| Fail::from(&error))?;
         // A page may be shorter than it was asked to be; `next` alone says whether it is the last.
@@ -132,25 +141,48 @@ pub(super) async fn redrive(
     caller: Caller,
     Path(id): Path<String>,
     query: Given<OneQuery>,
+    body: Body,
 ) -> Result<Json<PublishedMessage>, Fail> {
     let id = DeadLetterId(id);
     let query = given(query)?;
+    let body = match query.edited {
+        true => Some(whole(body.into_data_stream(), state.max_publish_bytes).await?),
+        false => None,
+    };
     let brokers = state.brokers.all();
     for (name, entry) in candidates(&brokers, &query)? {
         if !is_theirs(&caller, entry, &id).await? {
             continue;
         }
-        match entry.broker.dead_letters().redrive(&id, query.force).await {
+        let letters = entry.broker.dead_letters();
+        let sent = match &body {
+            Some(body) => letters.redrive_with(&id, query.force, body.clone()).await,
+            None => letters.redrive(&id, query.force).await,
+        };
+        match sent {
             Ok(published) => {
                 tracing::info!(who = %caller.name, %id, broker = name, force = query.force, "dead letter redriven");
+                state.metrics.dead_letters_acted(name, "redrive", "done", 1);
                 let answer = PublishedMessage { sequence: published.sequence, duplicate: published.duplicate };
                 return Ok(Json(answer));
             }
             Err(DeadLetterError::NotFound(_)) => {}
-            Err(error) => return Err(Fail::from(&error)),
+            Err(error) => {
+                state.metrics.dead_letters_acted(name, "redrive", result(&error), 1);
+                return Err(Fail::from(&error));
+            }
         }
     }
     Err(Fail::from(&DeadLetterError::NotFound(id.0)))
+}
+
+/// The word in the metrics for one that was not sent back.
+fn result(error: &DeadLetterError) -> &'static str {
+    match error {
+        DeadLetterError::NotFound(_) | DeadLetterError::AlreadyRedriven(_) => "gone",
+        DeadLetterError::Loop { .. } => "held-back",
+        DeadLetterError::Publish { .. } | DeadLetterError::Store(_) => "failed",
+    }
 }
 
 pub(super) async fn discard(
@@ -169,6 +201,7 @@ pub(super) async fn discard(
         match entry.broker.dead_letters().discard(&id).await {
             Ok(()) => {
                 tracing::info!(who = %caller.name, %id, broker = name, "dead letter discarded");
+                state.metrics.dead_letters_acted(name, "discard", "done", 1);
                 return Ok(StatusCode::NO_CONTENT);
             }
             Err(DeadLetterError::NotFound(_)) => {}

@@ -13,8 +13,11 @@
 //! | `POST /v1/handlers/{handler}/pause`, `/resume` | the same for all subscriptions of a handler |
 //! | `GET /v1/dead-letters` | a page of dead letters |
 //! | `GET /v1/dead-letters/stats` | how many there are of each kind |
+//! | `GET /v1/dead-letters/export`, `POST /v1/dead-letters/import` | whole, as lines of JSON; in again |
 //! | `GET`, `DELETE /v1/dead-letters/{id}` | one, whole; removes it |
 //! | `POST /v1/dead-letters/{id}/redrive` | sends it back |
+//! | `GET`, `POST /v1/dead-letters/tasks` | tasks over dead letters; begins one |
+//! | `GET /v1/dead-letters/tasks/{task}`, `POST .../cancel` | how far it is; ends it |
 //! | `GET /v1/handlers` | what runs |
 //! | `GET /v1/handlers/{handler}` | its versions, and what happened |
 //! | `GET /v1/handlers/{handler}/modules/{digest}` | the module of a version that is kept |

@@ -121,7 +121,7 @@ async fn raw(query: &PublishQuery, headers: &HeaderMap, body: Body, limit: usize
     Ok(Publish { subject, id: query.id.clone().or_else(|| text("tidegate-id")), headers: message_headers, body })
 }
 
-async fn whole(mut stream: BodyDataStream, limit: usize) -> Result<Bytes, Fail> {
+pub(super) async fn whole(mut stream: BodyDataStream, limit: usize) -> Result<Bytes, Fail> {
     let mut body = bytes::BytesMut::new();
     while let Some(chunk) = chunk(&mut stream).await? {
         if body.len() + chunk.len() > limit {
@@ -137,7 +137,7 @@ fn too_large(limit: usize) -> Fail {
     Fail::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", message)
 }
 
-async fn chunk(stream: &mut BodyDataStream) -> Result<Option<Bytes>, Fail> {
+pub(super) async fn chunk(stream: &mut BodyDataStream) -> Result<Option<Bytes>, Fail> {
     match tokio::time::timeout(PATIENCE, stream.next()).await {
         Ok(None) => Ok(None),
         Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
@@ -236,7 +236,7 @@ impl Run<'_> {
     }
 }
 
-fn long_line(error: LineTooLong) -> Fail {
+pub(super) fn long_line(error: LineTooLong) -> Fail {
     let fail = Fail::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         "too-large",
@@ -245,7 +245,7 @@ fn long_line(error: LineTooLong) -> Fail {
     at_line(error.line, fail)
 }
 
-fn at_line(number: u64, fail: Fail) -> Fail {
+pub(super) fn at_line(number: u64, fail: Fail) -> Fail {
     let message = format!("line {number}: {}", fail.body.message);
     Fail { status: fail.status, body: ErrorBody { code: fail.body.code, message } }
 }

@@ -11,6 +11,7 @@ use crate::broker::Directory;
 use crate::deploy::Deployments;
 use crate::dispatch::{Live, OpenCircuit};
 use crate::pause::{PauseError, PauseRecord};
+use crate::tasks::Tasks;
 use crate::telemetry::{Metrics, SubscriptionCounts};
 
 /// So many publish requests are worked on at once; the next ones wait. Each holds at most a group of messages or one
@@ -42,6 +43,8 @@ pub struct HostState {
     pub(super) configuration: Option<Arc<dyn Configuration>>,
     /// Who pauses subscriptions and resumes them; `None` where nothing runs them.
     pub(super) pausing: Option<Arc<dyn Pausing>>,
+    /// Tasks over dead letters.
+    pub(super) tasks: Option<Arc<Tasks>>,
 }
 
 /// The subscriptions of a host, as they are now.
@@ -103,7 +106,7 @@ impl HostState {
         audit: Arc<Audit>,
     ) -> Self {
         let (publishers, started) = (Semaphore::new(PUBLISHERS), std::time::Instant::now());
-        let (deployments, live, configuration, pausing) = (None, None, None, None);
+        let (deployments, live, configuration, pausing, tasks) = (None, None, None, None, None);
         Self {
             host,
             brokers,
@@ -117,6 +120,7 @@ impl HostState {
             live,
             configuration,
             pausing,
+            tasks,
         }
     }
 
@@ -136,6 +140,12 @@ impl HostState {
     #[must_use]
     pub fn with_pausing(self, pausing: Arc<dyn Pausing>) -> Self {
         Self { pausing: Some(pausing), ..self }
+    }
+
+    /// The same with tasks over dead letters.
+    #[must_use]
+    pub fn with_tasks(self, tasks: Arc<Tasks>) -> Self {
+        Self { tasks: Some(tasks), ..self }
     }
 
     /// The same with a configuration that can be applied anew.

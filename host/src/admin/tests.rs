@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -118,10 +119,24 @@ impl DeadLetters for Letters {
         }
     }
 
+    async fn redrive_with(&self, id: &DeadLetterId, force: bool, _: Bytes) -> Result<Published, DeadLetterError> {
+        self.redrive(id, force).await
+    }
+
     async fn discard(&self, id: &DeadLetterId) -> Result<(), DeadLetterError> {
         self.get(id).await?;
         self.0.lock().unwrap().retain(|letter| letter.letter.record.id != *id);
         Ok(())
+    }
+
+    async fn restore(&self, letter: DeadLetter) -> Result<bool, DeadLetterError> {
+        let mut all = self.0.lock().unwrap();
+        let is_there = all.iter().any(|stored| stored.handle == letter.record.id);
+        if !is_there {
+            let (body_size, handle) = (letter.body.len() as u64, letter.record.id.clone());
+            all.push(StoredDeadLetter { letter, body_size, redriven_at: None, handle });
+        }
+        Ok(!is_there)
     }
 
     async fn is_writable(&self) -> Result<(), DeadLetterError> {
@@ -173,7 +188,9 @@ fn letter(id: &str, reason: &str, redrives: u32) -> StoredDeadLetter {
     };
     let mut headers = Headers::default();
     headers.push("A", "b");
-    StoredDeadLetter { letter: DeadLetter { record, headers, body: "body".into() }, body_size: 4, redriven_at: None }
+    let handle = record.id.clone();
+    let letter = DeadLetter { record, headers, body: "body".into() };
+    StoredDeadLetter { letter, body_size: 4, redriven_at: None, handle }
 }
 
 #[derive(Default)]
@@ -254,8 +271,10 @@ impl Site {
         let answer = String::from_utf8(answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        is_described(line, status, head, body);
-        (status, body.to_owned())
+        let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        let body = if is_chunked { unchunked(body) } else { body.to_owned() };
+        is_described(line, status, head, &body);
+        (status, body)
     }
 
     async fn get(&self, path: &str) -> (u16, serde_json::Value) {
@@ -272,6 +291,17 @@ impl Site {
     fn subjects(&self) -> Vec<String> {
         self.local.taken.lock().unwrap().iter().map(|message| message.subject.clone()).collect()
     }
+}
+
+/// The body of an answer that came in chunks.
+fn unchunked(mut rest: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).unwrap();
+        whole += &after[..size];
+        rest = after[size..].strip_prefix("\r\n").unwrap_or_default();
+    }
+    whole
 }
 
 /// Fails when the document does not describe an answer.

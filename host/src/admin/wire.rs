@@ -12,17 +12,21 @@ use crate::telemetry::SubscriptionCounts;
 
 mod access;
 mod dead_letter;
+mod dead_letter_line;
 mod dead_letter_stats;
 mod live;
 mod pause;
 mod series;
+mod task;
 
 pub use access::{AuditEntry, AuditList, AuditResult, Whoami};
 pub use dead_letter::{DeadLetterList, DeadLetterView, FailureView, Shown};
+pub use dead_letter_line::{DeadLetterLine, ExportEnd, ExportLine, ImportSummary};
 pub use dead_letter_stats::{DeadLetterGroup, DeadLetterSample, DeadLetterStats};
 pub use live::{Bytes, EndedView, LiveLine, LogView, MessageView, SentView};
 pub use pause::{PauseKind, PauseView, Paused, PausedSubscription, Resumed, ResumedSubscription};
 pub use series::Series;
+pub use task::{CanaryView, TaskFailure, TaskList, TaskView};
 
 /// One message to publish: a line of a stream.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]

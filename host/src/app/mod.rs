@@ -26,6 +26,7 @@ use crate::deploy::Deployments;
 use crate::dispatch::{Told, Turns};
 use crate::pause::Pauses;
 use crate::sandbox::{Sandbox, SandboxOptions};
+use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
 
 use applier::Applier;
@@ -41,6 +42,8 @@ const STARTED_AT_ONCE: usize = 16;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Circuits that opened or closed, and are not in the audit log yet: each subscription's, a few times over, while a disk is slow.
 const CIRCUITS_TOLD: usize = 4096;
+/// The folder of tasks over dead letters, in the data directory.
+pub(crate) const TASKS: &str = "dead-letter-tasks";
 /// Who applies the configuration on a signal.
 const HANG_UP: &str = "SIGHUP";
 
@@ -93,6 +96,7 @@ pub async fn run(config: Config) -> anyhow::Result<Ended> {
 pub struct Host {
     stations: Arc<Stations>,
     applier: Applier,
+    over_dead_letters: Arc<Tasks>,
     address: std::net::SocketAddr,
     stop_serving: CancellationToken,
     serving: JoinSet<std::io::Result<()>>,
@@ -127,6 +131,11 @@ impl Host {
         }
         drop(starts);
         stations.take_outputs(config, config.subscriptions.keys().map(String::as_str)).await;
+        let (brokers, live) = (Arc::clone(&stations.brokers), Some(Arc::clone(&stations.live)));
+        let folder = config.host.data_dir.join(TASKS);
+        let over_dead_letters = Tasks::open(folder, brokers, live, Arc::clone(&stations.metrics)).await;
+        let over_dead_letters = over_dead_letters.context("could not read the tasks over dead letters")?;
+        over_dead_letters.go_on();
         let mut tasks = JoinSet::new();
         tasks.spawn(look(Arc::clone(&stations)));
         let audit = Arc::new(Audit::new(config.host.data_dir.clone()));
@@ -144,8 +153,9 @@ impl Host {
         );
         let state = state.with_deployments(Arc::clone(&stations.deployments)).with_live(Arc::clone(&stations.live));
         let state = state.with_pausing(desk);
+        let state = state.with_tasks(Arc::clone(&over_dead_letters));
         let (stop_serving, serving) = serve(listening, state.with_configuration(Arc::new(applier.clone())));
-        Ok(Self { stations, applier, address, stop_serving, serving, tasks })
+        Ok(Self { stations, applier, over_dead_letters, address, stop_serving, serving, tasks })
     }
 
     /// Applies the configuration file in the background.
@@ -192,6 +202,8 @@ impl Host {
         let deadline = Instant::now() + timeout;
         self.tasks.shutdown().await;
         self.applier.close(deadline).await;
+        // They go on at the next start.
+        self.over_dead_letters.close().await;
         self.stations.give_up().await;
         self.stations.deployments.close().await;
         let reports = self.stations.slots.drain(deadline).await;

@@ -3,10 +3,12 @@
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::{DeadLetterError, Published, Tally, Traits};
 use crate::access::Scope;
-use crate::settle::dead_letter::{DeadLetterId, DeadLetterRecord, StoredDeadLetter};
+use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, StoredDeadLetter};
 
 /// How often a message may die again after a redrive before a further redrive needs force: a message that failed three
 /// times in a mended handler is not helped by a fourth, and a script that redrives all would loop.
@@ -52,11 +54,25 @@ pub trait DeadLetters: Send + Sync {
     /// then stays.
     async fn redrive(&self, id: &DeadLetterId, force: bool) -> Result<Published, DeadLetterError>;
 
+    /// The same with another body: the dead letter keeps the one that it has, and the message says in a header of which
+    /// dead letter it is.
+    ///
+    /// # Errors
+    /// As [`DeadLetters::redrive`].
+    async fn redrive_with(&self, id: &DeadLetterId, force: bool, body: Bytes) -> Result<Published, DeadLetterError>;
+
     /// Removes one for good.
     ///
     /// # Errors
     /// When there is none of this id, or the store cannot be written.
     async fn discard(&self, id: &DeadLetterId) -> Result<(), DeadLetterError>;
+
+    /// Stores one that was taken out of this or another store, as it was. Gives back whether it was not there: what is there
+    /// is never changed.
+    ///
+    /// # Errors
+    /// When it cannot be stored.
+    async fn restore(&self, letter: DeadLetter) -> Result<bool, DeadLetterError>;
 
     /// How many there are, redriven ones not counted.
     ///
@@ -72,7 +88,7 @@ pub trait DeadLetters: Send + Sync {
 }
 
 /// Which dead letters are meant: those for which all holds that is said.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetterFilter {
     /// Of this subscription.
     pub subscription: Option<String>,
@@ -105,9 +121,11 @@ pub struct DeadLetterQuery {
     pub after: Option<DeadLetterId>,
     /// At most so many; 0 means 100.
     pub limit: usize,
+    /// The oldest first; else the newest.
+    pub oldest_first: bool,
 }
 
-/// A page of dead letters, newest first.
+/// A page of dead letters.
 #[derive(Debug, Clone, Default)]
 pub struct DeadLetterPage {
     /// The dead letters. Bodies are left out (empty); `get` has them.

@@ -16,6 +16,7 @@ use super::{say, token};
 use crate::admin::{self, Audit, Door, HostState, SubscriptionStatus, Subscriptions};
 use crate::broker::{Directory, NamedBroker, Status};
 use crate::config::Config;
+use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
 
 /// A broker that is away is waited for this long: a server that restarts is back by then.
@@ -25,7 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Reached {
     pub(super) client: Client,
     /// Closed when this is dropped.
-    _own: Option<Own>,
+    own: Option<Own>,
+}
+
+impl Reached {
+    /// Whether it is this command's own, and ends with it.
+    pub(super) fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
 }
 
 /// Reaches the host that is meant. Where that is the one that the configuration describes, and it does not run, opens its
@@ -35,13 +43,13 @@ pub(super) fn reach(host: &HostArguments, broker: Option<&str>) -> Result<Reache
         Target::Remote(profile) => {
             let client = Client::remote(&profile)?;
             client.reached().map_err(|why| anyhow!("no host answers at {}: {why}", profile.url))?;
-            return Ok(Reached { client, _own: None });
+            return Ok(Reached { client, own: None });
         }
         Target::Local(config, token, tls) => (*config, token, tls),
         Target::Loopback(token) => {
             let client = Client::new(Target::LOOPBACK, token);
             // Without a host it takes brokers, and so a configuration: that there is none is then what is wrong.
-            return if client.is_there() { Ok(Reached { client, _own: None }) } else { Err(host.no_config()) };
+            return if client.is_there() { Ok(Reached { client, own: None }) } else { Err(host.no_config()) };
         }
     };
     let config = &config;
@@ -53,13 +61,13 @@ pub(super) fn reach(host: &HostArguments, broker: Option<&str>) -> Result<Reache
     let client = Client::local(&config.http, token, &tls)?;
     // Port 0 is any port: a host with it cannot be found.
     if config.http.listen.port() != 0 && client.is_there() {
-        return Ok(Reached { client, _own: None });
+        return Ok(Reached { client, own: None });
     }
     if config.brokers.is_empty() {
         return Err(Failure::usage(anyhow!("{} has no broker", config.path().display())));
     }
     let own = Own::open(config, broker)?;
-    Ok(Reached { client: Client::new(own.address, Some(own.token.clone())), _own: Some(own) })
+    Ok(Reached { client: Client::new(own.address, Some(own.token.clone())), own: Some(own) })
 }
 
 /// Brokers that this process has opened, and a listener before them.
@@ -104,19 +112,25 @@ impl Own {
         let listening = runtime.block_on(admin::listen(any_port, Door::only(&token)))?;
         let (address, stop) = (listening.address(), CancellationToken::new());
         let closing: Vec<_> = brokers.values().map(|named| Arc::clone(&named.broker)).collect();
+        let (directory, metrics) = (Directory::new(brokers), Arc::new(Metrics::new()));
         let state = HostState::new(
             config.host.name.clone(),
-            Directory::new(brokers),
+            Arc::clone(&directory),
             Arc::new(NoSubscriptions),
-            Arc::new(Metrics::new()),
+            Arc::clone(&metrics),
             config.http.max_publish_bytes,
             Arc::new(Audit::new(config.host.data_dir.clone())),
         );
+        // What a host of before did not end is that host's to go on with: looking begins nothing.
+        let folder = config.host.data_dir.join(crate::app::TASKS);
+        let tasks = runtime.block_on(Tasks::open(folder, Arc::clone(&directory), None, Arc::clone(&metrics)))?;
+        let state = state.with_tasks(Arc::clone(&tasks));
         let serve = listening.serve(Arc::new(state), stop.clone().cancelled_owned());
         let serving = runtime.spawn(async move {
             if let Err(error) = serve.await {
                 say::talk(&format!("warning: the listener of this command broke: {error}"));
             }
+            tasks.close().await;
             for broker in closing {
                 broker.close().await;
             }

@@ -8,10 +8,13 @@ use super::{direct, say};
 
 mod act;
 mod body;
+mod carry;
+mod edit;
 mod filter;
 mod replay;
 mod show;
 mod stats;
+mod task;
 
 use filter::Filter;
 
@@ -38,6 +41,14 @@ enum Action {
     Redrive(act::Redrive),
     /// Remove dead letters for good
     Discard(act::Discard),
+    /// Write dead letters, whole, as lines of JSON
+    Export(carry::Export),
+    /// Bring dead letters in that were exported; what is there is left as it is
+    Import(carry::Import),
+    /// Show what the host does with many dead letters, and how far it is
+    Tasks(task::List),
+    /// End what the host does with many dead letters
+    Cancel(task::Cancel),
 }
 
 /// Where to look.
@@ -89,6 +100,10 @@ pub(super) fn dlq(arguments: Arguments) -> Ended {
         Action::Replay(arguments) => replay::replay(&arguments),
         Action::Redrive(redrive) => act::redrive(&redrive),
         Action::Discard(discard) => act::discard(&discard),
+        Action::Export(arguments) => carry::export(&arguments),
+        Action::Import(arguments) => carry::import(&arguments),
+        Action::Tasks(arguments) => task::list(&arguments),
+        Action::Cancel(arguments) => task::cancel(&arguments),
     }
 }
 

@@ -49,6 +49,8 @@ pub struct StoredDeadLetter {
     pub body_size: u64,
     /// When it was sent back, if it was.
     pub redriven_at: Option<SystemTime>,
+    /// An id that its store finds it by at once: its own, and where it lies.
+    pub handle: DeadLetterId,
 }
 
 /// Everything that is known of a dead letter beside the original itself.

@@ -59,6 +59,8 @@ pub(super) struct Families {
     pub(super) dlq_published: Counters,
     pub(super) dlq_failures: Counters,
     pub(super) dlq_depth: Gauges,
+    dlq_actions: Counters,
+    dlq_tasks: Gauges,
     pub(super) lease_heartbeats: Counters,
     pub(super) lease_lost: Counters,
     pub(super) dedupe_hits: Counters,
@@ -106,6 +108,8 @@ impl Families {
             dlq_published: counters(registry, &names::DLQ_PUBLISHED),
             dlq_failures: counters(registry, &names::DLQ_FAILURES),
             dlq_depth: gauges(registry, &names::DLQ_DEPTH),
+            dlq_actions: counters(registry, &names::DLQ_ACTIONS),
+            dlq_tasks: gauges(registry, &names::DLQ_TASKS),
             lease_heartbeats: counters(registry, &names::LEASE_HEARTBEATS),
             lease_lost: counters(registry, &names::LEASE_LOST),
             dedupe_hits: counters(registry, &names::DEDUPE_HITS),
@@ -187,6 +191,21 @@ impl Metrics {
     pub fn rollout_ended(&self, handler: &str, result: &'static str, by: &'static str) {
         let labels = vec![("handler", handler.to_owned()), ("result", result.to_owned()), ("by", by.to_owned())];
         self.families.rollouts_ended.get_or_create_owned(&labels).inc();
+    }
+
+    /// Dead letters of a broker were asked to be sent back (`redrive`) or removed (`discard`): `done`, `gone` before,
+    /// `held-back` as they came back too often, or `failed`.
+    pub fn dead_letters_acted(&self, broker: &str, action: &'static str, result: &'static str, count: u64) {
+        if count > 0 {
+            let labels =
+                vec![("broker", broker.to_owned()), ("action", action.to_owned()), ("result", result.to_owned())];
+            self.families.dlq_actions.get_or_create_owned(&labels).inc_by(count);
+        }
+    }
+
+    /// How many tasks over dead letters go on.
+    pub fn set_dead_letter_tasks(&self, count: usize) {
+        self.families.dlq_tasks.get_or_create_owned(&Vec::new()).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Whether this host runs another version of a handler than is to run in its cluster.

@@ -91,6 +91,10 @@ names! {
     DLQ_FAILURES = "tidegate.dlq.publish.failures", Unit::Things("message");
     /// Dead letters that wait for a person
     DLQ_DEPTH = "tidegate.dlq.depth", Unit::Things("message");
+    /// Dead letters that were asked to be sent back or removed, by `action` and `result`
+    DLQ_ACTIONS = "tidegate.dlq.actions", Unit::Things("message");
+    /// Tasks over dead letters that go on
+    DLQ_TASKS = "tidegate.dlq.tasks", Unit::Things("task");
     /// Attempts to extend a lease, by result
     LEASE_HEARTBEATS = "tidegate.lease.heartbeats", Unit::Things("heartbeat");
     /// Leases that ended while the message was still being handled; the broker hands it over again

@@ -330,7 +330,7 @@ pub(crate) async fn dead_letters_are_listed_newest_first_by_page(place: &Place) 
     let delivery = receive_one(&*other).await;
     settle_one(&*other, dead_letter(&delivery, "other", 0)).await.unwrap();
     let filter = DeadLetterFilter { subscription: Some("pages".to_owned()), ..DeadLetterFilter::default() };
-    let mut query = DeadLetterQuery { filter, limit: 2, after: None };
+    let mut query = DeadLetterQuery { filter, limit: 2, ..DeadLetterQuery::default() };
     let mut ids = Vec::new();
     loop {
         let page = letters.list(&query).await.unwrap();
@@ -349,7 +349,7 @@ pub(crate) async fn dead_letters_are_listed_newest_first_by_page(place: &Place) 
 
 /// The sequences of what a filter finds, page by page.
 async fn found(letters: &dyn DeadLetters, filter: DeadLetterFilter) -> Vec<u64> {
-    let mut query = DeadLetterQuery { filter, limit: 2, after: None };
+    let mut query = DeadLetterQuery { filter, limit: 2, ..DeadLetterQuery::default() };
     let mut sequences = Vec::new();
     loop {
         let page = letters.list(&query).await.unwrap();
@@ -422,6 +422,42 @@ pub(crate) async fn dead_letters_are_found_and_counted_by_what_they_have_in_comm
     assert_eq!(ages, [("under 1h", 1), ("1h to 6h", 5)]);
     assert_eq!(letters.get(&newest).await.unwrap().letter.record.logs, ["warn it was late"]);
     assert_eq!(letters.depth().await.unwrap(), 6, "looking changes nothing");
+}
+
+pub(crate) async fn dead_letters_go_through_the_oldest_first_and_come_back_as_they_were(place: &Place) {
+    let source = place.subscribe("carried", &[">"], LONG_LEASE).await;
+    let letters = place.broker.dead_letters();
+    place.publish("a", ["1", "2", "3"]).await;
+    for (delivery, number) in receive(&*source, 3).await.into_iter().zip(1u128..) {
+        let mut letter = dead(&delivery, "carried", 0);
+        letter.record.id = DeadLetterId(ulid::Ulid::from_parts(1_700_000_000_000, number).to_string());
+        settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
+    }
+    let mut query = DeadLetterQuery { limit: 2, oldest_first: true, ..DeadLetterQuery::default() };
+    let mut all = Vec::new();
+    loop {
+        let page = letters.list(&query).await.unwrap();
+        all.extend(page.letters);
+        let Some(next) = page.next else { break };
+        query.after = Some(next);
+    }
+    assert!(all.len() == 3 && all.is_sorted_by_key(|stored| stored.letter.record.id.clone()), "{all:?}");
+    let whole = letters.get(&all[1].handle).await.unwrap();
+    assert!(!letters.restore(whole.letter.clone()).await.unwrap(), "it is there");
+    letters.discard(&all[1].handle).await.unwrap();
+    assert_eq!(letters.depth().await.unwrap(), 2);
+    assert!(letters.restore(whole.letter.clone()).await.unwrap());
+    assert_eq!(letters.get(&whole.letter.record.id).await.unwrap().letter, whole.letter);
+    // From another place, whose messages had the same sequences.
+    let mut foreign = whole.letter.clone();
+    foreign.record.id = DeadLetterId(ulid::Ulid::from_parts(1_700_000_000_000, 9).to_string());
+    foreign.record.message_id = "of another queue".to_owned();
+    foreign.record.published_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+    assert!(letters.restore(foreign.clone()).await.unwrap());
+    assert_eq!(letters.get(&foreign.record.id).await.unwrap().letter, foreign);
+    assert_eq!(letters.depth().await.unwrap(), 4);
+    letters.redrive(&foreign.record.id, false).await.unwrap();
+    assert_eq!(receive_one(&*source).await.message.id, "of another queue");
 }
 
 pub(crate) async fn a_redrive_comes_back_with_its_identity(place: &Place) {
@@ -716,6 +752,7 @@ macro_rules! broker_contract {
             a_dead_letter_is_kept_and_its_message_gone
             dead_letters_are_listed_newest_first_by_page
             dead_letters_are_found_and_counted_by_what_they_have_in_common
+            dead_letters_go_through_the_oldest_first_and_come_back_as_they_were
             a_redrive_comes_back_with_its_identity
             a_redrive_loop_needs_force
             a_redrive_is_for_the_subscription_that_gave_the_message_up

@@ -176,7 +176,7 @@ fn a_host_runs_from_its_start_to_its_drain() {
     assert_eq!(desk.expect(&["dlq", "redrive", id], "", 0), "1 sent back\n");
     desk.expect(&["dlq", "redrive", id], "", 1);
     until("it to be dead again", || desk.json(&["dlq", "ls", "--json"], "", 0)[0]["redrives"] == json!(1));
-    assert_eq!(desk.expect(&["dlq", "discard", "--all", "--yes"], "", 0), "1 removed\n");
+    assert_eq!(desk.expect(&["dlq", "discard", "--all", "--count", "1"], "", 0), "1 removed\n");
     assert_eq!(desk.json(&["dlq", "ls", "--json"], "", 0), json!([]));
     kill_process(Pid::from_child(&host.0), Signal::TERM).unwrap();
     let status = host.0.wait().unwrap();

@@ -97,3 +97,109 @@ fn a_message_is_run_once_more_as_it_was_and_beside_another_module() {
     assert!(shown.contains("compared  as recorded") && shown.contains("nothing was sent"), "{shown}");
     assert_eq!(desk.json(&["dlq", "ls", "--json"], "", 0).as_array().unwrap(), &letters, "it is as it was");
 }
+
+#[test]
+fn all_are_sent_back_when_the_first_ones_do_well() {
+    let desk = Desk::with_handler();
+    std::fs::write(desk.path().join("ledger.wasm"), guest("ledger")).unwrap();
+    let _host = desk.host();
+    // One module rejects them by their subject, the other skips them by their number.
+    let line = |number: u64| format!("{{\"subject\":\"reject\",\"id\":\"{}\"}}\n", number * 20 + 18);
+    let letters = dead(&desk, &(0..5).map(line).collect::<String>(), 5);
+    let dry = desk.expect(&["dlq", "redrive", "--all", "--dry-run"], "", 0);
+    assert!(dry.contains("5 would be sent back") && dry.contains("card-declined"), "{dry}");
+    assert_eq!(desk.json(&["dlq", "ls", "--json"], "", 0).as_array().unwrap(), &letters);
+
+    let redrive = ["dlq", "redrive", "--all", "--canary", "2", "--json"];
+    let aborted = desk.json(&redrive, "", 4);
+    assert_eq!((&aborted["standing"], &aborted["done"]), (&json!("aborted"), &json!(2)), "{aborted}");
+    assert!(aborted["why"].as_str().unwrap().contains("of the 2 that went first failed again"), "{aborted}");
+    until("they to be dead again", || desk.json(&["dlq", "stats", "--json"], "", 0)["matched"] == 5);
+
+    desk.expect(&["deploy", "ledger.wasm", "--handler", "behave"], "", 0);
+    let done = desk.json(&redrive, "", 0);
+    assert_eq!(
+        (&done["standing"], &done["done"], &done["canary"]["well"]),
+        (&json!("done"), &json!(5), &json!(2)),
+        "{done}"
+    );
+    assert_eq!(desk.json(&["dlq", "ls", "--json"], "", 0), json!([]));
+    let tasks = desk.json(&["dlq", "tasks", "--json"], "", 0);
+    assert_eq!((tasks.as_array().unwrap().len(), &tasks[1]["id"]), (2, &aborted["id"]));
+    assert!(desk.expect(&["dlq", "tasks", aborted["id"].as_str().unwrap()], "", 0).contains("standing  aborted"));
+    desk.expect(&["dlq", "cancel", "none"], "", 3);
+}
+
+#[test]
+fn what_is_removed_for_good_is_counted_before() {
+    let desk = Desk::with_handler();
+    let _host = desk.host();
+    dead(&desk, &"{\"subject\":\"reject\"}\n".repeat(3), 3);
+    desk.expect(&["dlq", "discard", "--all"], "", 2);
+    desk.expect(&["dlq", "discard", "--all", "--yes"], "", 2);
+    let refused = desk.run(&["dlq", "discard", "--all", "--count", "4"], "");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("3 dead letters match now, and 4 were confirmed"));
+    desk.expect(&["dlq", "discard", "--all", "--handler", "other", "--count", "3"], "", 1);
+    assert_eq!(
+        desk.expect(&["dlq", "discard", "--all", "--dry-run"], "", 0).lines().last(),
+        Some("3 would be removed")
+    );
+    assert_eq!(desk.expect(&["dlq", "discard", "--all", "--count", "3"], "", 0), "3 removed\n");
+    let audit = desk.json(&["audit", "--json", "--action", "dead-letter"], "", 0);
+    let targets: Vec<&str> = audit.as_array().unwrap().iter().map(|entry| entry["target"].as_str().unwrap()).collect();
+    assert_eq!(targets[0], "/v1/dead-letters/tasks?action=discard&count=3", "the newest first: {targets:?}");
+}
+
+#[test]
+fn what_is_exported_comes_back_as_it_was() {
+    let desk = Desk::with_handler();
+    let _host = desk.host();
+    let lines = "{\"subject\":\"reject\",\"id\":\"1\",\"headers\":{\"A\":\"b\"},\"body\":\"text\"}\n\
+                 {\"subject\":\"reject\",\"id\":\"2\",\"body_base64\":\"AP8=\"}\n";
+    let letters = dead(&desk, lines, 2);
+    let shown = |id: &str| desk.json(&["dlq", "show", by_message(&letters, id), "--json"], "", 0);
+    let before = [shown("1"), shown("2")];
+    let told = desk.run(&["dlq", "export", "--output", "dead.jsonl"], "");
+    assert!(String::from_utf8_lossy(&told.stderr).contains("2 written to dead.jsonl"), "{told:?}");
+    desk.expect(&["dlq", "export", "--output", "dead.jsonl"], "", 1);
+    let told = desk.expect(&["dlq", "import", "dead.jsonl", "--broker", "local"], "", 0);
+    assert_eq!(told, "0 brought in, 2 were there and are as they were\n");
+
+    desk.expect(&["dlq", "discard", "--all", "--count", "2"], "", 0);
+    let file = std::fs::read_to_string(desk.path().join("dead.jsonl")).unwrap();
+    let told = desk.json(&["dlq", "import", "-", "--broker", "local", "--json"], &file, 0);
+    assert_eq!(told, json!({ "imported": 2, "present": 0 }));
+    assert_eq!([shown("1"), shown("2")], before);
+    assert_eq!(desk.json(&["dlq", "stats", "--json"], "", 0)["matched"], 2);
+    desk.expect(&["dlq", "redrive", by_message(&letters, "2")], "", 0);
+    desk.expect(&["dlq", "import", "-", "--broker", "local"], "{\"record\":{}}\n", 1);
+    desk.expect(&["dlq", "import", "dead.jsonl"], "", 2);
+}
+
+#[test]
+fn a_message_is_sent_back_with_another_body_and_the_dead_letter_keeps_its_own() {
+    let desk = Desk::with_handler();
+    let _host = desk.host();
+    let letters = dead(&desk, "{\"subject\":\"reject\",\"id\":\"1\",\"body\":\"typo\"}\n", 1);
+    let id = letters[0]["id"].as_str().unwrap();
+    let edit = |editor: &str| {
+        let mut command = desk.command(&["dlq", "redrive", id, "--edit"]);
+        command.env("EDITOR", editor).env_remove("VISUAL").output().unwrap()
+    };
+    let left = edit("true");
+    assert_eq!(left.status.code(), Some(1), "{left:?}");
+    assert!(String::from_utf8_lossy(&left.stderr).contains("left as it was"), "{left:?}");
+    assert_eq!(edit("false").status.code(), Some(1));
+    let sent = edit("sed -i s/typo/right/");
+    assert_eq!(String::from_utf8_lossy(&sent.stdout), "1 sent back with another body\n", "{sent:?}");
+    until("it to be dead again", || desk.json(&["dlq", "ls", "--json"], "", 0)[0]["redrives"] == 1);
+    let again = desk.json(&["dlq", "ls", "--json"], "", 0)[0]["id"].as_str().unwrap().to_owned();
+    let shown = desk.json(&["dlq", "show", &again, "--json"], "", 0);
+    assert_eq!(shown["body"], "right");
+    assert!(shown["headers"].as_array().unwrap().contains(&json!(["Dlq-Redrive-Of", id])), "{}", shown["headers"]);
+    assert_eq!(desk.expect(&["dlq", "show", id, "--body"], "", 0), "typo");
+    desk.write("body.txt", "from a file");
+    desk.expect(&["dlq", "redrive", &again, "--body", "body.txt"], "", 0);
+    desk.expect(&["dlq", "redrive", id, &again, "--body", "body.txt"], "", 2);
+}

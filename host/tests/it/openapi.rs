@@ -152,6 +152,7 @@ fn every_route_of_a_real_host_answers_as_the_document_says() {
     messages(&host);
     dead_letters(&host);
     pauses(&host);
+    tasks(&host);
     versions(&host);
     configuration(&host);
     let (status, audit) = host.get("operator", "/v1/audit?limit=2");
@@ -210,6 +211,12 @@ fn dead_letters(host: &Asking<'_>) {
         (format!("DELETE /v1/dead-letters/{}", ids[1]), 204),
         (format!("DELETE /v1/dead-letters/{}", ids[1]), 404),
         (format!("DELETE /v1/dead-letters/{}?broker=none", ids[1]), 400),
+        ("POST /v1/dead-letters/import?broker=none".to_owned(), 400),
+        ("POST /v1/dead-letters/tasks?action=discard".to_owned(), 409),
+        ("POST /v1/dead-letters/tasks?action=burn".to_owned(), 400),
+        ("POST /v1/dead-letters/tasks?action=redrive&canary=0".to_owned(), 400),
+        ("POST /v1/dead-letters/tasks?action=redrive&broker=none".to_owned(), 400),
+        ("POST /v1/dead-letters/tasks/none/cancel".to_owned(), 404),
     ] {
         let (status, answer) = host.ask("operator", &line, &[], b"");
         assert_eq!(status, expected, "{line}: {answer}");
@@ -232,6 +239,28 @@ fn pauses(host: &Asking<'_>) {
     // Limited to other handlers: neither by the subscription nor by the handler.
     act("narrow", "subscriptions/ledger/pause", 403);
     act("narrow", "handlers/ledger/resume", 403);
+}
+
+fn tasks(host: &Asking<'_>) {
+    until("the one that was sent back is dead again", Duration::from_secs(60), || {
+        host.get("reader", "/v1/dead-letters/stats").1["matched"] == 1
+    });
+    let (status, lines) = host.ask("operator", "GET /v1/dead-letters/export?include_redriven=false", &[], b"");
+    assert!(status == 200 && lines.ends_with("{\"exported\":1}\n"), "{lines}");
+    let import = "POST /v1/dead-letters/import?broker=queue";
+    assert_eq!(host.ask("operator", import, &[LINES], lines.as_bytes()).1, "{\"imported\":0,\"present\":1}");
+    assert_eq!(host.ask("operator", import, &[LINES], b"{}\n").0, 400);
+    let line =
+        "POST /v1/dead-letters/tasks?action=redrive&handler=none&rate=2.5&canary=3&abort_above=50&canary_wait=10s";
+    let (status, task) = host.ask("operator", line, &[], b"");
+    assert_eq!(status, 200, "{task}");
+    let task: Value = serde_json::from_str(&task).unwrap();
+    assert_eq!((&task["action"], &task["total"]), (&serde_json::json!("redrive"), &serde_json::json!(0)));
+    let one = format!("/v1/dead-letters/tasks/{}", task["id"].as_str().unwrap());
+    until("the task is done", Duration::from_secs(60), || host.get("reader", &one).1["standing"] == "done");
+    assert_eq!(host.ask("operator", &format!("POST {one}/cancel"), &[], b"").0, 200, "it is done, and stays so");
+    let (status, list) = host.get("reader", "/v1/dead-letters/tasks");
+    assert_eq!((status, &list["tasks"][0]["standing"]), (200, &serde_json::json!("done")));
 }
 
 fn versions(host: &Asking<'_>) {
@@ -297,7 +326,7 @@ fn every_refusal_of_a_real_host_is_one_that_the_document_has() {
         let (_, role) = host.document.needs(&operation);
         let line = operation.replace("{handler}", "ledger").replace("{id}", "none").replace("{digest}", "none");
         let line = line.replace("{file}", "main.js");
-        let line = line.replace("{subscription}", "ledger");
+        let line = line.replace("{subscription}", "ledger").replace("{task}", "none");
         let ask = |who: &str, line: &str| host.ask(who, line, &[], b"").0;
         if role == "none" {
             // A host that has just started may not be ready.
@@ -325,7 +354,7 @@ fn every_refusal_of_a_real_host_is_one_that_the_document_has() {
         }
         if operation.contains('{') {
             let with = |name: &str| {
-                ["{handler}", "{id}", "{subscription}", "{digest}"]
+                ["{handler}", "{id}", "{subscription}", "{digest}", "{task}"]
                     .iter()
                     .fold(operation.clone(), |line, part| line.replace(part, name))
             };

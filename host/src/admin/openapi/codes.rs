@@ -44,7 +44,7 @@ const SUBSCRIPTIONS: [(&str, &str); 3] = [
 ];
 
 /// Of messages and dead letters.
-const MESSAGES: [(&str, &str); 13] = [
+const MESSAGES: [(&str, &str); 19] = [
     ("no-such-broker", "the configuration has no such broker"),
     ("which-broker", "there are several brokers: `broker` has to say which one"),
     ("no-subject", "neither the query nor a header says the subject"),
@@ -56,6 +56,12 @@ const MESSAGES: [(&str, &str); 13] = [
     ("no-such-dead-letter", "there is none of this id, or not any more, or it is not yours to see"),
     ("already-redriven", "it was sent back before: `force` does it once more"),
     ("redriven-too-often", "it came back and died too often: `force` sends it back all the same"),
+    ("no-tasks-here", "this listener does no tasks over dead letters"),
+    ("no-such-task", "there is no task of this id, or not any more, or it is not yours to see"),
+    ("too-many-tasks", "as many tasks go on as may"),
+    ("other-count", "another number of dead letters matches than was confirmed; nothing was removed"),
+    ("too-many-to-count", "more match than are counted at once; nothing was removed"),
+    ("task-unwritable", "the task cannot be written down; nothing was done"),
     ("store-unavailable", "the dead letters cannot be read or written just now"),
     ("too-many-look", "so many look on already that one more is not let in"),
 ];

@@ -137,6 +137,7 @@ impl Maker {
                 "id" => "The id of the dead letter.",
                 "file" => "A file of the console, by its name.",
                 "subscription" => "The subscription, by its name in the configuration.",
+                "task" => "The id of the task.",
                 "digest" => "The sha256 of the module, in hex.",
                 // A test finds what has no description.
                 _ => "",

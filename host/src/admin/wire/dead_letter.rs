@@ -140,7 +140,7 @@ impl DeadLetterView {
     /// A stored dead letter as it is shown.
     #[must_use]
     pub fn new(stored: StoredDeadLetter, broker: &str, shown: Shown) -> Self {
-        let StoredDeadLetter { letter, body_size, redriven_at } = stored;
+        let StoredDeadLetter { letter, body_size, redriven_at, handle: _ } = stored;
         let record = letter.record;
         let (mut body, mut body_base64) = (None, None);
         if shown == Shown::All {

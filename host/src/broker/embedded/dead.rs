@@ -7,13 +7,13 @@ use rusqlite::{OptionalExtension as _, params};
 
 use super::codec;
 use super::error::Failure;
-use super::inbox::Redrive;
+use super::inbox::{Redrive, Restore};
 use super::prepare::{self, DeadRow, Prepared};
 use super::publish::Audience;
 use super::row::{Damage, Found};
 use super::writer::Writer;
 use crate::broker::{DeadLetterError, MAX_REDRIVES, PublishError, Published};
-use crate::message::{Headers, Publish, REDRIVE_COUNT_HEADER};
+use crate::message::{Headers, Publish, REDRIVE_COUNT_HEADER, REDRIVE_OF_HEADER};
 use crate::outcome::FaultKind;
 use crate::settle::dead_letter::{DeadLetterId, DeadLetterRecord, UNREADABLE_HEADERS};
 use crate::settle::progress::Progress;
@@ -48,7 +48,7 @@ impl Writer<'_> {
             let problem = format!("there is no subscription `{}` any more that would receive it", stored.subscription);
             return refused(PublishError::Invalid(problem));
         };
-        let prepared = match republish(stored) {
+        let prepared = match republish(stored, request) {
             Ok(prepared) => prepared,
             Err(source) => return refused(source),
         };
@@ -79,6 +79,37 @@ impl Writer<'_> {
         Ok(Ok(()))
     }
 
+    /// Stores a dead letter that was kept elsewhere, unless it is there.
+    pub(super) fn restore(&mut self, restore: &Restore) -> Result<Result<bool, DeadLetterError>, Failure> {
+        let Restore { subscription, sequence, row } = restore;
+        let is_there = self.connection.query_row("SELECT 1 FROM dead_letter WHERE id = ?1", [&row.id], |_| Ok(()));
+        if is_there.optional()?.is_some() {
+            return Ok(Ok(false));
+        }
+        // Another message of this queue may have had its sequence; its record keeps the true one.
+        for sequence in [*sequence, stand_in(&row.id)] {
+            let stored = self.st.insert_dead.execute(params![
+                row.id,
+                subscription,
+                row.reason,
+                row.fingerprint,
+                row.subject,
+                sequence,
+                row.redrives,
+                row.dead_us,
+                row.record,
+                row.headers,
+                row.body.as_ref(),
+            ])?;
+            if stored > 0 {
+                self.state.totals.dead += 1;
+                tracing::info!(dead_letter = row.id, "brought in");
+                return Ok(Ok(true));
+            }
+        }
+        Ok(Err(DeadLetterError::Store(format!("there is another dead letter in the place of `{}`", row.id))))
+    }
+
     fn read_dead(&self, id: &str) -> Result<Option<Stored>, Failure> {
         let sql = "SELECT subscription, subject, redrives, redriven_us IS NOT NULL, record, headers, body \
                    FROM dead_letter WHERE id = ?1";
@@ -98,12 +129,23 @@ impl Writer<'_> {
     }
 }
 
-fn republish(stored: Stored) -> Result<Prepared, PublishError> {
+/// A sequence below zero, which no message has, the same for each id.
+fn stand_in(id: &str) -> i64 {
+    let digest = codec::digest(id);
+    digest.first_chunk::<8>().map_or(-1, |bytes| i64::from_le_bytes(*bytes) | i64::MIN)
+}
+
+fn republish(stored: Stored, redrive: &Redrive) -> Result<Prepared, PublishError> {
     let Some(mut headers) = stored.headers else {
         return Err(PublishError::Invalid("its stored headers cannot be decoded".to_owned()));
     };
     headers.set(REDRIVE_COUNT_HEADER, (stored.redrives.saturating_add(1)).to_string());
-    let publish = Publish { subject: stored.subject, id: stored.message_id, headers, body: stored.body };
+    let mut body = stored.body;
+    if let Some(other) = &redrive.body {
+        headers.set(REDRIVE_OF_HEADER, redrive.id.clone());
+        body = other.clone();
+    }
+    let publish = Publish { subject: stored.subject, id: stored.message_id, headers, body };
     // No limit: it was within the limit when it was published.
     prepare::prepare(publish, usize::MAX)
 }

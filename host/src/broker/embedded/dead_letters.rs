@@ -4,16 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
+use super::codec;
 use super::error::Failure;
-use super::inbox::{Op, Redrive, Request};
+use super::inbox::{Op, Redrive, Request, Restore};
+use super::prepare::dead_row;
 use super::reader::Reader;
 use super::retain::free_on_disk;
 use super::{Inner, OpenError, SubscriptionInfo};
 use crate::broker::{
     DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, Published, Status, Tally,
 };
-use crate::settle::dead_letter::{DeadLetterId, StoredDeadLetter};
+use crate::settle::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
 
 /// Less than this on the disk, and dead letters are not sure to be stored: the largest message of the default, and its
 /// pages once more in the log.
@@ -21,6 +24,15 @@ const LEAST_FREE: u64 = 2 << 20;
 
 pub(super) struct EmbeddedDeadLetters {
     pub(super) inner: Arc<Inner>,
+}
+
+impl EmbeddedDeadLetters {
+    // Dropped, the redrive is done all the same or not at all.
+    async fn send_back(&self, redrive: Redrive) -> Result<Published, DeadLetterError> {
+        let (request, answered) = Request::new(redrive);
+        self.inner.inbox.push(Op::Redrive(request), 0).await.map_err(|failure| failure.dead_letter())?;
+        answered.await.unwrap_or_else(|_gone| Err(Failure::Closed.dead_letter()))
+    }
 }
 
 #[async_trait]
@@ -37,16 +49,29 @@ impl DeadLetters for EmbeddedDeadLetters {
         self.inner.reader.get(id).await
     }
 
-    // Dropped, the redrive is done all the same or not at all.
     async fn redrive(&self, id: &DeadLetterId, force: bool) -> Result<Published, DeadLetterError> {
-        let (request, answered) = Request::new(Redrive { id: id.0.clone(), force });
-        self.inner.inbox.push(Op::Redrive(request), 0).await.map_err(|failure| failure.dead_letter())?;
-        answered.await.unwrap_or_else(|_gone| Err(Failure::Closed.dead_letter()))
+        self.send_back(Redrive { id: id.0.clone(), force, body: None }).await
+    }
+
+    async fn redrive_with(&self, id: &DeadLetterId, force: bool, body: Bytes) -> Result<Published, DeadLetterError> {
+        self.send_back(Redrive { id: id.0.clone(), force, body: Some(body) }).await
     }
 
     async fn discard(&self, id: &DeadLetterId) -> Result<(), DeadLetterError> {
         let (request, answered) = Request::new(id.0.clone());
         self.inner.inbox.push(Op::Discard(request), 0).await.map_err(|failure| failure.dead_letter())?;
+        answered.await.unwrap_or_else(|_gone| Err(Failure::Closed.dead_letter()))
+    }
+
+    // Dropped, it is done all the same or not at all.
+    async fn restore(&self, letter: DeadLetter) -> Result<bool, DeadLetterError> {
+        let DeadLetter { record, headers, body } = letter;
+        let unfit = |why: &str| DeadLetterError::Store(format!("dead letter `{}`: {why}", record.id));
+        let headers = codec::encode_headers(&headers).ok_or_else(|| unfit("a header is longer than 4 GiB"))?;
+        let row = dead_row(&record, headers, body).map_err(|why| unfit(&why))?;
+        let sequence = record.sequence.cast_signed();
+        let (request, answered) = Request::new(Restore { subscription: record.subscription, sequence, row });
+        self.inner.inbox.push(Op::Restore(request), 0).await.map_err(|failure| failure.dead_letter())?;
         answered.await.unwrap_or_else(|_gone| Err(Failure::Closed.dead_letter()))
     }
 
@@ -111,7 +136,15 @@ impl DeadLetters for Inspector {
         Err(only_looking())
     }
 
+    async fn redrive_with(&self, _id: &DeadLetterId, _force: bool, _body: Bytes) -> Result<Published, DeadLetterError> {
+        Err(only_looking())
+    }
+
     async fn discard(&self, _id: &DeadLetterId) -> Result<(), DeadLetterError> {
+        Err(only_looking())
+    }
+
+    async fn restore(&self, _letter: DeadLetter) -> Result<bool, DeadLetterError> {
         Err(only_looking())
     }
 

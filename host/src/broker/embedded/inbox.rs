@@ -11,12 +11,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::error::Failure;
 use super::filters::Filters;
-use super::prepare::{Prepared, Settling};
+use super::prepare::{DeadRow, Prepared, Settling};
 use super::{ForgetError, Gauge};
 use crate::broker::{DeadLetterError, Delivery, Demand, PublishError, Published, ReceiveError, SettleError};
 
@@ -61,6 +62,7 @@ pub(super) enum Op {
     Bind(Request<Bind, Result<Bound, Failure>>),
     Redrive(Request<Redrive, Result<Published, DeadLetterError>>),
     Discard(Request<String, Result<(), DeadLetterError>>),
+    Restore(Request<Restore, Result<bool, DeadLetterError>>),
     Forget(Request<String, Result<(), ForgetError>>),
     Receive(Waiter),
     GiveBack(Vec<u64>),
@@ -119,6 +121,15 @@ pub(super) struct Bound {
 pub(super) struct Redrive {
     pub(super) id: String,
     pub(super) force: bool,
+    /// Another body than it had.
+    pub(super) body: Option<Bytes>,
+}
+
+/// A dead letter that was kept elsewhere.
+pub(super) struct Restore {
+    pub(super) subscription: String,
+    pub(super) sequence: i64,
+    pub(super) row: DeadRow,
 }
 
 /// A caller of `receive` that waits for messages.
@@ -166,6 +177,7 @@ impl Op {
             | Self::Bind(_)
             | Self::Redrive(_)
             | Self::Discard(_)
+            | Self::Restore(_)
             | Self::Forget(_)
             | Self::Receive(_) => 1,
         }
@@ -180,6 +192,7 @@ impl Op {
             Self::Bind(request) => request.send(),
             Self::Redrive(request) => request.send(),
             Self::Discard(request) => request.send(),
+            Self::Restore(request) => request.send(),
             Self::Forget(request) => request.send(),
             Self::Receive(_) | Self::GiveBack(_) => {}
         }
@@ -203,6 +216,7 @@ impl Op {
             Self::Bind(request) => request.send_instead(Err(failure.clone())),
             Self::Redrive(request) => request.send_instead(Err(failure.dead_letter())),
             Self::Discard(request) => request.send_instead(Err(failure.dead_letter())),
+            Self::Restore(request) => request.send_instead(Err(failure.dead_letter())),
             Self::Forget(request) => request.send_instead(Err(ForgetError::Store(failure.to_string()))),
             Self::Receive(waiter) => {
                 let _gone = waiter.reply.send(Err(failure.receive()));

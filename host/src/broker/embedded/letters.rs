@@ -114,13 +114,14 @@ fn list(connection: &Connection, query: &DeadLetterQuery) -> Result<DeadLetterPa
         conditions.add(format!("{column} = ?"), value.to_owned());
     }
     conditions.within(filter);
+    let (behind, order) = if query.oldest_first { ("id > ?", "ASC") } else { ("id < ?", "DESC") };
     if let Some(after) = &query.after {
-        conditions.add("id < ?", after.0.clone());
+        conditions.add(behind, after.0.clone());
     }
     if !filter.include_redriven {
         conditions.sql.push("redriven_us IS NULL".to_owned());
     }
-    let sql = format!("SELECT {COLUMNS} FROM dead_letter WHERE {} ORDER BY id DESC", conditions.sql());
+    let sql = format!("SELECT {COLUMNS} FROM dead_letter WHERE {} ORDER BY id {order}", conditions.sql());
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query(params_from_iter(conditions.values))?;
     let mut page = DeadLetterPage::default();
@@ -183,15 +184,18 @@ fn count(connection: &Connection, filter: &DeadLetterFilter, mut tally: Tally) -
 fn stored(row: &Row<'_>) -> Result<StoredDeadLetter, rusqlite::Error> {
     let text = row.get_ref(5)?.as_str()?;
     let record = match serde_json::from_str::<DeadLetterRecord>(text) {
-        // The queue's own words on who gave it up and which message it was; see `prepare::DeadRow`.
+        // The queue's own words on who gave it up and which message it was; see `prepare::DeadRow`. One that was brought
+        // in may have a stand-in for its sequence, which is below zero.
         Ok(record) => {
-            DeadLetterRecord { subscription: row.get(1)?, sequence: row.get::<_, i64>(4)?.cast_unsigned(), ..record }
+            let sequence = u64::try_from(row.get::<_, i64>(4)?).unwrap_or(record.sequence);
+            DeadLetterRecord { subscription: row.get(1)?, sequence, ..record }
         }
         Err(error) => unreadable_record(row, &error.to_string())?,
     };
     // Headers that cannot be decoded are left out of what is shown; `redrive` refuses them.
     let headers = codec::decode_headers(row.get_ref(7)?.as_blob()?).unwrap_or_default();
     Ok(StoredDeadLetter {
+        handle: record.id.clone(),
         letter: DeadLetter { record, headers, body: Bytes::new() },
         body_size: row.get::<_, i64>(8)?.max(0).cast_unsigned(),
         redriven_at: row.get::<_, Option<i64>>(6)?.map(codec::time),

@@ -134,6 +134,7 @@ impl<'c> Writer<'c> {
                 | Op::Bind(_)
                 | Op::Redrive(_)
                 | Op::Discard(_)
+                | Op::Restore(_)
                 | Op::Forget(_)
                 | Op::GiveBack(_)) => group.push(op),
             }
@@ -270,6 +271,7 @@ impl<'c> Writer<'c> {
             Op::Bind(request) => request.answer = Some(Ok(self.bind(&request.input)?)),
             Op::Redrive(request) => request.answer = Some(self.redrive(&request.input)?),
             Op::Discard(request) => request.answer = Some(self.discard(&request.input)?),
+            Op::Restore(request) => request.answer = Some(self.restore(&request.input)?),
             Op::Forget(request) => request.answer = Some(self.forget(&request.input)?),
             Op::GiveBack(tokens) => self.take_back(tokens)?,
             // Waits with its subscription, and is served from there.
@@ -302,7 +304,13 @@ impl<'c> Writer<'c> {
     /// Sets whether this group's commit waits for the disk.
     fn synchronous(&mut self, group: &[Op]) -> Result<(), Failure> {
         let confirms = group.iter().any(|op| match op {
-            Op::Publish(_) | Op::Settle(_) | Op::Bind(_) | Op::Redrive(_) | Op::Discard(_) | Op::Forget(_) => true,
+            Op::Publish(_)
+            | Op::Settle(_)
+            | Op::Bind(_)
+            | Op::Redrive(_)
+            | Op::Discard(_)
+            | Op::Restore(_)
+            | Op::Forget(_) => true,
             Op::Extend(_) | Op::Receive(_) | Op::GiveBack(_) => false,
         });
         let sync = match self.options.durability {

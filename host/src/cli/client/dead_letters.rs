@@ -1,7 +1,13 @@
 //! Dead letters over the listener.
 
-use super::{Client, encoded, read, refusal, unmet};
-use crate::admin::wire::{DeadLetterList, DeadLetterStats, DeadLetterView, PublishedMessage};
+use std::io::{BufRead as _, BufReader, Read as _};
+
+use anyhow::{Context as _, anyhow};
+
+use super::{Client, LARGEST_ANSWER, encoded, read, refusal, unmet};
+use crate::admin::wire::{
+    DeadLetterList, DeadLetterStats, DeadLetterView, ExportEnd, ImportSummary, PublishedMessage, TaskList, TaskView,
+};
 use crate::cli::exit::Failure;
 
 /// Which dead letters: keys of the query with their values.
@@ -49,11 +55,82 @@ impl Client {
         read(request.query_pairs(broker.map(|broker| ("broker", broker))).send_empty())
     }
 
+    /// Sends one back with another body.
+    pub(crate) fn redrive_with(
+        &self,
+        id: &str,
+        broker: Option<&str>,
+        force: bool,
+        body: &[u8],
+    ) -> Result<PublishedMessage, Failure> {
+        let request = self.agent.post(self.of_letter(id, "/redrive")).query("force", force.to_string());
+        let request = request.query("edited", "true").query_pairs(broker.map(|broker| ("broker", broker)));
+        read(request.header("content-type", "application/octet-stream").send(body))
+    }
+
     /// Removes one.
     pub(crate) fn discard(&self, id: &str, broker: Option<&str>) -> Result<(), Failure> {
         let request = self.agent.delete(self.of_letter(id, "")).query_pairs(broker.map(|broker| ("broker", broker)));
         let mut answer = request.call().map_err(unmet)?;
         if answer.status().is_success() { Ok(()) } else { Err(refusal(&mut answer)) }
+    }
+
+    /// Passes each line of an export on, as it is; how many dead letters there were.
+    pub(crate) fn export_dead_letters(
+        &self,
+        wanted: &Wanted,
+        mut each: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> Result<u64, Failure> {
+        let request = self.agent.get(format!("{}/v1/dead-letters/export", self.base)).query_pairs(wanted.pairs());
+        // It lasts as long as there is more.
+        let mut answer = request.config().timeout_recv_body(None).build().call().map_err(unmet)?;
+        if !answer.status().is_success() {
+            return Err(refusal(&mut answer));
+        }
+        let mut lines = BufReader::new(answer.body_mut().as_reader());
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let cut_off = "the export was cut off: what was written before is whole";
+            let read = lines.by_ref().take(LARGEST_ANSWER).read_until(b'\n', &mut line).context(cut_off)?;
+            if read == 0 {
+                return Err(Failure::from(anyhow!("{cut_off}")));
+            }
+            if let Ok(ExportEnd { exported }) = serde_json::from_slice(&line) {
+                return Ok(exported);
+            }
+            each(&line)?;
+        }
+    }
+
+    /// Brings lines of an export in.
+    pub(crate) fn import_dead_letters(&self, broker: &str, lines: &[u8]) -> Result<ImportSummary, Failure> {
+        let request = self.agent.post(format!("{}/v1/dead-letters/import", self.base)).query("broker", broker);
+        read(request.header("content-type", "application/x-ndjson").send(lines))
+    }
+
+    /// Begins a task over many.
+    pub(crate) fn begin_task(&self, wanted: &Wanted) -> Result<TaskView, Failure> {
+        read(self.agent.post(self.of_task("")).query_pairs(wanted.pairs()).send_empty())
+    }
+
+    /// The tasks.
+    pub(crate) fn tasks(&self) -> Result<TaskList, Failure> {
+        read(self.agent.get(self.of_task("")).call())
+    }
+
+    /// One task.
+    pub(crate) fn task(&self, id: &str) -> Result<TaskView, Failure> {
+        read(self.agent.get(self.of_task(&format!("/{}", encoded(id)))).call())
+    }
+
+    /// Ends a task.
+    pub(crate) fn cancel_task(&self, id: &str) -> Result<TaskView, Failure> {
+        read(self.agent.post(self.of_task(&format!("/{}/cancel", encoded(id)))).send_empty())
+    }
+
+    fn of_task(&self, rest: &str) -> String {
+        format!("{}/v1/dead-letters/tasks{rest}", self.base)
     }
 
     fn of_letter(&self, id: &str, rest: &str) -> String {

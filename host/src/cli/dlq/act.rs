@@ -1,14 +1,19 @@
-//! `tidegate dlq redrive` and `discard`: what is done with dead letters, one after the other.
+//! `tidegate dlq redrive` and `discard`: some by their ids, one after the other; or all that match, as a task of the host.
 
-use anyhow::anyhow;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde::Serialize;
 
 use super::filter::Filter;
-use super::{PAGE, Place, reach};
-use crate::cli::client::Client;
+use super::task::{self, Follow};
+use super::{Place, edit, reach, stats};
+use crate::cli::client::{Client, Wanted};
 use crate::cli::exit::{Ended, Exit, Failure};
 use crate::cli::{say, table};
+use crate::config::parse_duration;
 
 #[derive(Debug, Args)]
 struct Chosen {
@@ -18,6 +23,14 @@ struct Chosen {
     /// All that match what is said of them; without that, all there are
     #[arg(long)]
     all: bool,
+    /// Say how many match and of what, and do nothing
+    #[arg(long, requires = "all")]
+    dry_run: bool,
+    /// At most so many a second
+    #[arg(long, value_name = "NUMBER", requires = "all")]
+    rate: Option<f64>,
+    #[command(flatten)]
+    follow: Follow,
     #[command(flatten)]
     filter: Filter,
     #[command(flatten)]
@@ -31,18 +44,134 @@ pub(super) struct Redrive {
     /// Those too that came back from earlier redrives again and again
     #[arg(long)]
     force: bool,
+    /// Edit the body first, in the editor that VISUAL or EDITOR says; the dead letter keeps its own
+    #[arg(long, conflicts_with_all = ["all", "body"])]
+    edit: bool,
+    /// Send it back with the body in this file; the dead letter keeps its own
+    #[arg(long, value_name = "FILE", conflicts_with = "all")]
+    body: Option<PathBuf>,
+    /// Send so many back first, and the others when these do well
+    #[arg(long, value_name = "NUMBER", requires = "all")]
+    canary: Option<usize>,
+    /// End it when more than this share of the first ones fails again, in percent [default: 10]
+    #[arg(long, value_name = "PERCENT", requires = "canary", value_parser = percent)]
+    abort_above: Option<f64>,
+    /// How long the first ones may take to end [default: 60s]
+    #[arg(long, value_name = "DURATION", requires = "canary", value_parser = parse_duration)]
+    canary_wait: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Discard {
     #[command(flatten)]
     chosen: Chosen,
-    /// Do not ask before more than one is removed
-    #[arg(long, short)]
+    /// How many are removed, with --all: what would be typed on a terminal
+    #[arg(long, value_name = "NUMBER", requires = "all")]
+    count: Option<u64>,
+    /// Do not ask before more than one is removed by its id
+    #[arg(long, short, conflicts_with = "all")]
     yes: bool,
 }
 
-/// What became of the dead letters that were chosen.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.trim_end_matches('%').parse::<f64>().ok().filter(|number| (0.0..=100.0).contains(number));
+    number.ok_or_else(|| "expected a share in percent, between 0 and 100".to_owned())
+}
+
+pub(super) fn redrive(arguments: &Redrive) -> Ended {
+    let Chosen { ids, place, .. } = &arguments.chosen;
+    let reached = reach(place)?;
+    if arguments.edit || arguments.body.is_some() {
+        return edited(arguments, &reached.client);
+    }
+    if !arguments.chosen.all {
+        let redrive = |id: &str| reached.client.redrive(id, place.broker.as_deref(), arguments.force).map(drop);
+        return report(&act(ids, redrive), "sent back", place.json);
+    }
+    let wanted = wanted(&reached.client, &arguments.chosen)?;
+    if arguments.chosen.dry_run {
+        return stats::what_matches(&reached.client, &wanted, "would be sent back", place.json);
+    }
+    let wait = arguments.canary_wait.map(|wait| humantime::format_duration(wait).to_string());
+    let order = wanted
+        .and("action", Some("redrive"))
+        .and("rate", arguments.chosen.rate.map(|rate| rate.to_string()))
+        .and("force", arguments.force.then_some("true"))
+        .and("canary", arguments.canary.map(|canary| canary.to_string()))
+        .and("abort_above", arguments.abort_above.map(|share| share.to_string()))
+        .and("canary_wait", wait);
+    let begun = reached.client.begin_task(&order)?;
+    task::follow(&reached, begun, &arguments.chosen.follow, place.json)
+}
+
+pub(super) fn discard(arguments: &Discard) -> Ended {
+    let Chosen { ids, place, .. } = &arguments.chosen;
+    let reached = reach(place)?;
+    if !arguments.chosen.all {
+        if ids.len() > 1 && !arguments.yes {
+            confirm(ids.len() as u64, "--yes")?;
+        }
+        let discard = |id: &str| reached.client.discard(id, place.broker.as_deref());
+        return report(&act(ids, discard), "removed", place.json);
+    }
+    let wanted = wanted(&reached.client, &arguments.chosen)?;
+    if arguments.chosen.dry_run {
+        return stats::what_matches(&reached.client, &wanted, "would be removed", place.json);
+    }
+    let count = match arguments.count {
+        Some(count) => count,
+        None => {
+            let matched = reached.client.dead_letter_stats(&wanted)?.matched;
+            if matched == 0 {
+                return Err(Failure::not_found(anyhow!("no dead letter matches; nothing was removed")));
+            }
+            confirm(matched, &format!("--count {matched}"))?;
+            matched
+        }
+    };
+    let order = wanted
+        .and("action", Some("discard"))
+        .and("count", Some(count.to_string()))
+        .and("rate", arguments.chosen.rate.map(|rate| rate.to_string()));
+    let begun = reached.client.begin_task(&order)?;
+    task::follow(&reached, begun, &arguments.chosen.follow, place.json)
+}
+
+/// Sends one back with another body.
+fn edited(arguments: &Redrive, client: &Client) -> Ended {
+    let Chosen { ids, place, .. } = &arguments.chosen;
+    let broker = place.broker.as_deref();
+    let [id] = ids.as_slice() else {
+        return Err(Failure::usage(anyhow!("another body is for one dead letter: give one id")));
+    };
+    let body = match &arguments.body {
+        Some(path) => std::fs::read(path).with_context(|| format!("reading {}", path.display()))?,
+        None => match edit::edited(&client.dead_letter(id, broker)?)? {
+            Some(body) => body,
+            None => return Err(Failure::from(anyhow!("the body was left as it was; nothing was sent back"))),
+        },
+    };
+    let redrive = |id: &str| client.redrive_with(id, broker, arguments.force, &body).map(drop);
+    report(&act(ids, redrive), "sent back with another body", place.json)
+}
+
+fn wanted(client: &Client, chosen: &Chosen) -> Result<Wanted, Failure> {
+    chosen.filter.wanted(client, chosen.place.broker.as_deref())
+}
+
+/// Asks for the number that is removed, typed.
+fn confirm(count: u64, without_terminal: &str) -> Result<(), Failure> {
+    match say::confirmed(&format!("{count} dead letters are removed for good."), &count.to_string()) {
+        Some(true) => Ok(()),
+        Some(false) => Err(Failure::from(anyhow!("nothing was removed"))),
+        None => {
+            let error = anyhow!("{count} dead letters would be removed for good; confirm with {without_terminal}");
+            Err(Failure::usage(error))
+        }
+    }
+}
+
+/// What became of the dead letters that were named.
 #[derive(Debug, Default, Serialize)]
 struct Acted {
     done: Vec<String>,
@@ -57,32 +186,15 @@ struct Refused {
     missing: bool,
 }
 
-/// The ids that were named, or all that match now: taken down first, so that what dies anew meanwhile is not among them.
-fn chosen(client: &Client, chosen: &Chosen) -> Result<Vec<(String, Option<String>)>, Failure> {
-    if !chosen.all {
-        return Ok(chosen.ids.iter().map(|id| (id.clone(), chosen.place.broker.clone())).collect());
-    }
-    let wanted = chosen.filter.wanted(client, chosen.place.broker.as_deref())?;
-    let mut ids = Vec::new();
-    let mut after = None;
-    loop {
-        let page = client.dead_letters(&wanted, after.as_deref(), PAGE)?;
-        ids.extend(page.letters.into_iter().map(|letter| (letter.id, Some(letter.broker))));
-        after = page.next;
-        if after.is_none() {
-            return Ok(ids);
-        }
-    }
-}
-
-fn act(ids: Vec<(String, Option<String>)>, mut action: impl FnMut(&str, Option<&str>) -> Result<(), Failure>) -> Acted {
+fn act(ids: &[String], mut action: impl FnMut(&str) -> Result<(), Failure>) -> Acted {
     let mut acted = Acted::default();
-    for (id, broker) in ids {
-        match action(&id, broker.as_deref()) {
-            Ok(()) => acted.done.push(id),
+    for id in ids {
+        match action(id) {
+            Ok(()) => acted.done.push(id.clone()),
             Err(failure) => {
                 let missing = failure.exit == Exit::NotFound;
-                acted.failed.push(Refused { id, message: format!("{:#}", failure.error), missing });
+                let message = format!("{:#}", failure.error);
+                acted.failed.push(Refused { id: id.clone(), message, missing });
             }
         }
     }
@@ -104,28 +216,4 @@ fn report(acted: &Acted, word: &str, json: bool) -> Ended {
         (true, false) if acted.failed.iter().all(|refused| refused.missing) => Exit::NotFound,
         (true, false) => Exit::Failed,
     })
-}
-
-pub(super) fn redrive(arguments: &Redrive) -> Ended {
-    let reached = reach(&arguments.chosen.place)?;
-    let ids = chosen(&reached.client, &arguments.chosen)?;
-    let redrive = |id: &str, broker: Option<&str>| reached.client.redrive(id, broker, arguments.force).map(drop);
-    report(&act(ids, redrive), "sent back", arguments.chosen.place.json)
-}
-
-pub(super) fn discard(arguments: &Discard) -> Ended {
-    let reached = reach(&arguments.chosen.place)?;
-    let ids = chosen(&reached.client, &arguments.chosen)?;
-    if ids.len() > 1 && !arguments.yes {
-        let count = ids.len().to_string();
-        match say::confirmed(&format!("{count} dead letters are removed for good."), &count) {
-            Some(true) => {}
-            Some(false) => return Err(Failure::from(anyhow!("nothing was removed"))),
-            None => {
-                let error = anyhow!("{count} dead letters would be removed for good; confirm with --yes");
-                return Err(Failure::usage(error));
-            }
-        }
-    }
-    report(&act(ids, |id, broker| reached.client.discard(id, broker)), "removed", arguments.chosen.place.json)
 }

@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 use super::filter::Filter;
 use super::{Place, reach};
 use crate::admin::wire::{DeadLetterGroup, DeadLetterStats};
+use crate::cli::client::{Client, Wanted};
 use crate::cli::exit::{Ended, Exit};
 use crate::cli::say;
 use crate::cli::table::{cut, number, rendered, table};
@@ -67,6 +68,19 @@ pub(super) fn stats(arguments: &Arguments) -> Ended {
     if stats.more {
         let examined = number(stats.examined);
         say::talk(&format!("the newest {examined} were counted; there are older ones"));
+    }
+    Ok(Exit::Done)
+}
+
+/// What an action would do, and nothing is done.
+pub(super) fn what_matches(client: &Client, wanted: &Wanted, word: &str, json: bool) -> Ended {
+    let stats = client.dead_letter_stats(wanted)?;
+    if json {
+        say::json(&stats)?;
+    } else {
+        let (at_least, count) = (if stats.more { "at least " } else { "" }, number(stats.matched));
+        let groups = if stats.matched == 0 { String::new() } else { shown(&stats, By::Fingerprint) };
+        say::data(&format!("{groups}{at_least}{count} {word}\n"))?;
     }
     Ok(Exit::Done)
 }

@@ -41,6 +41,9 @@ fn busy() -> Metrics {
     broker.set_connected(true);
     broker.set_reconnects(2);
     broker.set_dead_letters(5);
+    metrics.dead_letters_acted("local", "redrive", "done", 3);
+    metrics.dead_letters_acted("local", "redrive", "failed", 0);
+    metrics.set_dead_letter_tasks(1);
     metrics
 }
 
@@ -126,6 +129,12 @@ fn the_exposition_is_what_prometheus_reads() {
         # HELP tidegate_dlq_depth Dead letters that wait for a person.
         # TYPE tidegate_dlq_depth gauge
         tidegate_dlq_depth{broker="local",messaging_system="embedded"} 5
+        # HELP tidegate_dlq_actions Dead letters that were asked to be sent back or removed, by `action` and `result`.
+        # TYPE tidegate_dlq_actions counter
+        tidegate_dlq_actions_total{broker="local",action="redrive",result="done"} 3
+        # HELP tidegate_dlq_tasks Tasks over dead letters that go on.
+        # TYPE tidegate_dlq_tasks gauge
+        tidegate_dlq_tasks{} 1
         # HELP tidegate_lease_heartbeats Attempts to extend a lease, by result.
         # TYPE tidegate_lease_heartbeats counter
         tidegate_lease_heartbeats_total{subscription="webhooks",messaging_system="embedded",result="extended"} 1

@@ -18,6 +18,7 @@ mod embedded;
 mod fsync;
 mod jetstream;
 mod pauses;
+mod redrives;
 mod rig;
 mod rollouts;
 mod shadows;

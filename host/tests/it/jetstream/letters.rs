@@ -225,7 +225,7 @@ async fn looking_through_many_leaves_no_trace() {
     let letters = broker.dead_letters();
     assert_eq!(letters.depth().await.unwrap(), 700);
     let filter = DeadLetterFilter { reason: Some("trap:unreachable".to_owned()), ..DeadLetterFilter::default() };
-    let mut query = DeadLetterQuery { filter, limit: 30, after: None };
+    let mut query = DeadLetterQuery { filter, limit: 30, ..DeadLetterQuery::default() };
     let mut found = 0;
     loop {
         let page = letters.list(&query).await.unwrap();

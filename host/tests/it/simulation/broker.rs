@@ -17,7 +17,7 @@ use tidegate::broker::{
 use tidegate::clock::Clock;
 use tidegate::dispatch::{Drained, Subscription};
 use tidegate::message::{Headers, Message, Publish};
-use tidegate::settle::dead_letter::{DeadLetterId, StoredDeadLetter};
+use tidegate::settle::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
 use tidegate::settle::policy::RetryPolicy;
 use tidegate::settle::progress::Progress;
 use tokio::time::Instant;
@@ -445,8 +445,16 @@ impl DeadLetters for NoDeadLetters {
         Err(DeadLetterError::NotFound(id.to_string()))
     }
 
+    async fn redrive_with(&self, id: &DeadLetterId, _: bool, _: Bytes) -> Result<Published, DeadLetterError> {
+        Err(DeadLetterError::NotFound(id.to_string()))
+    }
+
     async fn discard(&self, id: &DeadLetterId) -> Result<(), DeadLetterError> {
         Err(DeadLetterError::NotFound(id.to_string()))
+    }
+
+    async fn restore(&self, _: DeadLetter) -> Result<bool, DeadLetterError> {
+        Ok(false)
     }
 
     async fn is_writable(&self) -> Result<(), DeadLetterError> {

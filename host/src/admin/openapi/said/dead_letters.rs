@@ -1,6 +1,7 @@
 use serde_json::json;
 
-use super::{Said, Tag};
+use super::{Content, Said, Tag};
+use crate::admin::wire::ExportLine;
 
 pub(in crate::admin) fn list() -> Said {
     Said::of(
@@ -55,6 +56,35 @@ pub(in crate::admin) fn stats() -> Said {
     }))
 }
 
+pub(in crate::admin) fn export() -> Said {
+    Said::of(
+        "exportDeadLetters",
+        Tag::DeadLetters,
+        "Dead letters, whole, as lines",
+        "Broker by broker, the oldest first, each with its record, headers and body, as it can be brought in again. The last \
+         line says how many there were: where it is missing, the answer was cut off.",
+    )
+    .answers(200, "The dead letters.", Content::lines::<ExportLine>())
+    .fails(400, &["no-such-broker"])
+}
+
+pub(in crate::admin) fn import() -> Said {
+    Said::of(
+        "importDeadLetters",
+        Tag::DeadLetters,
+        "Brings dead letters in",
+        "What an export gave. A dead letter that is there is left as it is. It ends at the first line that is wrong or cannot \
+         be stored; those before it are stored, and it is safe to send all again.",
+    )
+    .takes(true, "The lines of an export.", vec![Content::lines::<ExportLine>()])
+    .gives("How many were stored, and how many were there.")
+    .fails(400, &["no-such-broker", "invalid-line", "broken-body"])
+    .fails(408, &["too-slow"])
+    .fails(413, &["too-large"])
+    .fails(503, &["store-unavailable"])
+    .example(json!({ "imported": 1204, "present": 0 }))
+}
+
 pub(in crate::admin) fn show() -> Said {
     Said::of(
         "showDeadLetter",
@@ -87,14 +117,66 @@ pub(in crate::admin) fn redrive() -> Said {
         Tag::DeadLetters,
         "Sends a dead letter back",
         "Its message is published to its subject again, for the subscription that gave it up. One that was sent back \
-         before, or came back too often, is sent back only with `force`.",
+         before, or came back too often, is sent back only with `force`. With `edited` the body of this request takes the \
+         place of its own: the header `Dlq-Redrive-Of` then says which dead letter has the first one.",
     )
+    .takes(false, "With `edited`, the body of the message.", vec![Content::Bytes("*/*")])
     .gives("Where it stands now.")
-    .fails(400, &["no-such-broker", "invalid-message"])
+    .fails(400, &["no-such-broker", "invalid-message", "broken-body"])
+    .fails(408, &["too-slow"])
     .fails(404, &["no-such-dead-letter"])
     .fails(409, &["already-redriven", "redriven-too-often"])
     .fails(413, &["too-large"])
     .fails(503, &["store-unavailable", "broker-unavailable"])
     .fails(507, &["queue-full"])
     .example(json!({ "sequence": 78, "duplicate": false }))
+}
+
+pub(in crate::admin) fn tasks() -> Said {
+    Said::of(
+        "listDeadLetterTasks",
+        Tag::DeadLetters,
+        "The tasks over dead letters",
+        "Those that go on, and the last fifty that ended. A caller who is limited to some handlers sees the tasks of callers \
+         who are limited to the same.",
+    )
+    .gives("The tasks, the newest first.")
+    .fails(503, &["no-tasks-here"])
+    .example(json!({ "tasks": [] }))
+}
+
+pub(in crate::admin) fn begin_task() -> Said {
+    Said::of(
+        "beginDeadLetterTask",
+        Tag::DeadLetters,
+        "Sends many back, or removes many",
+        "The host goes through the dead letters that match and have died by now, the oldest first, and goes on with it when \
+         it is killed in the middle. What the broker cannot take now is waited for; what it will never take is counted and \
+         passed over. A discard has to say how many it removes. A redrive with `canary` sends some back first, watches what \
+         becomes of them on this host, and is aborted when too many of them fail again.",
+    )
+    .gives("The task, which has begun.")
+    .fails(400, &["no-such-broker"])
+    .fails(409, &["too-many-tasks", "other-count", "too-many-to-count", "no-handlers-here"])
+    .fails(503, &["no-tasks-here", "store-unavailable", "task-unwritable"])
+}
+
+pub(in crate::admin) fn task() -> Said {
+    Said::of("showDeadLetterTask", Tag::DeadLetters, "One task over dead letters", "How far it is, and how it ended.")
+        .gives("The task.")
+        .fails(404, &["no-such-task"])
+        .fails(503, &["no-tasks-here"])
+}
+
+pub(in crate::admin) fn cancel_task() -> Said {
+    Said::of(
+        "cancelDeadLetterTask",
+        Tag::DeadLetters,
+        "Ends a task over dead letters",
+        "What was sent back or removed stays so; a dead letter that is under way is finished. A task that has ended is as it \
+         was.",
+    )
+    .gives("The task, as it stands.")
+    .fails(404, &["no-such-task"])
+    .fails(503, &["no-tasks-here", "task-unwritable"])
 }

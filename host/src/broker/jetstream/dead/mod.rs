@@ -29,7 +29,7 @@ use crate::broker::{
     DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, MAX_REDRIVES, PublishError,
     Published, Tally,
 };
-use crate::message::{REDRIVE_COUNT_HEADER, REDRIVE_FOR_HEADER};
+use crate::message::{REDRIVE_COUNT_HEADER, REDRIVE_FOR_HEADER, REDRIVE_OF_HEADER};
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, StoredDeadLetter, UNREADABLE_HEADERS};
 
 mod count;
@@ -194,6 +194,38 @@ impl DeadLetterStore {
         }
     }
 
+    /// Publishes one again, with its own body or another, and moves it among those that were sent back.
+    async fn send_back(
+        &self,
+        id: &DeadLetterId,
+        force: bool,
+        body: Option<Bytes>,
+    ) -> Result<Published, DeadLetterError> {
+        let session = self.session().await?;
+        let found = self.find(&session, id).await?;
+        let record = &found.decoded.letter.record;
+        let id = record.id.to_string();
+        if found.decoded.redriven_at.is_some() {
+            return Err(DeadLetterError::AlreadyRedriven(id));
+        }
+        if record.redrives >= MAX_REDRIVES && !force {
+            return Err(DeadLetterError::Loop { id, count: record.redrives });
+        }
+        let failed = |source| DeadLetterError::Publish { id: id.clone(), source };
+        self.look_for_subscription(&session, record).await?.map_err(failed)?;
+        let map = again(&found.decoded.letter, &id).map_err(failed)?;
+        let subject = Subject::from(record.subject.clone());
+        let body = body.unwrap_or_else(|| found.decoded.letter.body.clone());
+        let ack = match self.publisher.store(subject, map, body).await {
+            Ok(ack) => ack,
+            Err(StoreError::Refused(refusal)) => return Err(failed(from_refusal(&refusal))),
+            Err(StoreError::Publish(error)) => return Err(failed(error)),
+        };
+        tracing::info!(dead_letter = id, subject = record.subject, stream = ack.stream, "sent back");
+        self.move_to_redriven(&session, &found).await?;
+        Ok(Published { sequence: ack.seq, duplicate: ack.duplicate })
+    }
+
     /// Puts a dead letter among those that were sent back.
     async fn move_to_redriven(&self, session: &Session, found: &Found) -> Result<(), DeadLetterError> {
         let subject = subject_of(&found.message);
@@ -227,7 +259,7 @@ fn again(letter: &DeadLetter, id: &str) -> Result<HeaderMap, PublishError> {
     headers.0.retain(|header| !is_reserved(&header.name));
     headers.set(KEPT_ID, record.message_id.clone());
     headers.set(REDRIVE_COUNT_HEADER, record.redrives.saturating_add(1).to_string());
-    headers.set("Dlq-Redrive-Of", id.to_owned());
+    headers.set(REDRIVE_OF_HEADER, id.to_owned());
     // Every subscription of the subject receives it; those that did not give it up pass it over.
     headers.set(REDRIVE_FOR_HEADER, record.subscription.clone());
     let mut map = HeaderMap::new();
@@ -243,7 +275,10 @@ fn again(letter: &DeadLetter, id: &str) -> Result<HeaderMap, PublishError> {
 impl DeadLetters for DeadLetterStore {
     async fn list(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, DeadLetterError> {
         let session = self.session().await?;
-        self.page(&session, query).await
+        match query.oldest_first {
+            true => self.page_forwards(&session, query).await,
+            false => self.page(&session, query).await,
+        }
     }
 
     async fn tally(&self, filter: &DeadLetterFilter, tally: Tally) -> Result<Tally, DeadLetterError> {
@@ -253,34 +288,18 @@ impl DeadLetters for DeadLetterStore {
 
     async fn get(&self, id: &DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
         let session = self.session().await?;
-        let Found { decoded, .. } = self.find(&session, id).await?;
+        let Found { decoded, sequence, .. } = self.find(&session, id).await?;
         let body_size = decoded.letter.body.len() as u64;
-        Ok(StoredDeadLetter { letter: decoded.letter, body_size, redriven_at: decoded.redriven_at })
+        let handle = DeadLetterId(format!("{}@{sequence}", decoded.letter.record.id));
+        Ok(StoredDeadLetter { letter: decoded.letter, body_size, redriven_at: decoded.redriven_at, handle })
     }
 
     async fn redrive(&self, id: &DeadLetterId, force: bool) -> Result<Published, DeadLetterError> {
-        let session = self.session().await?;
-        let found = self.find(&session, id).await?;
-        let record = &found.decoded.letter.record;
-        let id = record.id.to_string();
-        if found.decoded.redriven_at.is_some() {
-            return Err(DeadLetterError::AlreadyRedriven(id));
-        }
-        if record.redrives >= MAX_REDRIVES && !force {
-            return Err(DeadLetterError::Loop { id, count: record.redrives });
-        }
-        let failed = |source| DeadLetterError::Publish { id: id.clone(), source };
-        self.look_for_subscription(&session, record).await?.map_err(failed)?;
-        let map = again(&found.decoded.letter, &id).map_err(failed)?;
-        let subject = Subject::from(record.subject.clone());
-        let ack = match self.publisher.store(subject, map, found.decoded.letter.body.clone()).await {
-            Ok(ack) => ack,
-            Err(StoreError::Refused(refusal)) => return Err(failed(from_refusal(&refusal))),
-            Err(StoreError::Publish(error)) => return Err(failed(error)),
-        };
-        tracing::info!(dead_letter = id, subject = record.subject, stream = ack.stream, "sent back");
-        self.move_to_redriven(&session, &found).await?;
-        Ok(Published { sequence: ack.seq, duplicate: ack.duplicate })
+        self.send_back(id, force, None).await
+    }
+
+    async fn redrive_with(&self, id: &DeadLetterId, force: bool, body: Bytes) -> Result<Published, DeadLetterError> {
+        self.send_back(id, force, Some(body)).await
     }
 
     async fn discard(&self, id: &DeadLetterId) -> Result<(), DeadLetterError> {
@@ -295,6 +314,11 @@ impl DeadLetters for DeadLetterStore {
         }
         tracing::info!(dead_letter = %id, "discarded");
         Ok(())
+    }
+
+    async fn restore(&self, letter: DeadLetter) -> Result<bool, DeadLetterError> {
+        self.session().await?;
+        self.store_once(&letter).await.map_err(DeadLetterError::Store)
     }
 
     async fn depth(&self) -> Result<u64, DeadLetterError> {

@@ -76,19 +76,9 @@ impl DeadLetterStore {
         let mut last = None;
         for (sequence, message) in found.into_iter().rev().take(limit) {
             last = Some(DeadLetterId(format!("{NO_ID}@{sequence}")));
-            match stored(&message) {
-                Ok(letter) => {
-                    last = Some(DeadLetterId(format!("{}@{sequence}", letter.letter.record.id)));
-                    page.letters.push(letter);
-                }
-                // Somebody else's, or a later host's: those of ours are listed all the same.
-                Err(problem) => tracing::warn!(
-                    stream = self.options.stream,
-                    sequence,
-                    subject = %message.subject,
-                    problem,
-                    "a message among the dead letters is none"
-                ),
+            if let Some(letter) = self.listed(&message, sequence) {
+                last = Some(letter.handle.clone());
+                page.letters.push(letter);
             }
         }
         page.next = match (more, span.is_empty()) {
@@ -98,6 +88,62 @@ impl DeadLetterStore {
             (false, true) => None,
         };
         Ok(page)
+    }
+
+    /// A page of dead letters, oldest first: as the server sends them.
+    pub(super) async fn page_forwards(
+        &self,
+        session: &Session,
+        query: &DeadLetterQuery,
+    ) -> Result<DeadLetterPage, DeadLetterError> {
+        let limit = if query.limit == 0 { PAGE } else { query.limit.min(LARGEST_PAGE) };
+        let Some(mut span) = self.span(session, &query.filter).await? else { return Ok(DeadLetterPage::default()) };
+        if let Some(after) = &query.after {
+            let (id, hint) = split_cursor(after);
+            let sequence = match hint {
+                Some(sequence) => Some(sequence),
+                None => self.sequence_of(session, id).await?,
+            };
+            let behind = sequence.ok_or_else(|| DeadLetterError::NotFound(id.to_owned()))? + 1;
+            span.start = span.start.max(behind);
+        }
+        let mut page = DeadLetterPage::default();
+        if span.is_empty() {
+            return Ok(page);
+        }
+        let (stream, start) = (&self.options.stream, Start::Sequence(span.start));
+        let mut reader = Reader::open(session, stream, &filters(&query.filter), start).await?;
+        let mut looked_at = 0;
+        let result = loop {
+            match reader.next().await {
+                Ok(Some((message, position))) => {
+                    looked_at += 1;
+                    let is_meant = is_meant(&query.filter, &message);
+                    page.letters.extend(is_meant.then(|| self.listed(&message, position.sequence)).flatten());
+                    if page.letters.len() == limit || looked_at == LOOK_AT_MOST {
+                        page.next = Some(DeadLetterId(format!("{NO_ID}@{}", position.sequence)));
+                        break Ok(page);
+                    }
+                }
+                Ok(None) => break Ok(page),
+                Err(error) => break Err(error),
+            }
+        };
+        reader.close().await;
+        result
+    }
+
+    /// A dead letter as it is listed; nothing for what is none of ours.
+    fn listed(&self, message: &Message, sequence: u64) -> Option<StoredDeadLetter> {
+        match stored(message, sequence) {
+            Ok(letter) => Some(letter),
+            // Somebody else's, or a later host's: those of ours are listed all the same.
+            Err(problem) => {
+                let (stream, subject) = (&self.options.stream, &message.subject);
+                tracing::warn!(stream, sequence, %subject, problem, "a message among the dead letters is none");
+                None
+            }
+        }
     }
 
     /// The sequences among which those lie that are meant; `None`: there is no stream.
@@ -207,14 +253,15 @@ impl DeadLetterStore {
 }
 
 /// A dead letter as it is listed: without its body, whose size the server tells.
-fn stored(message: &Message) -> Result<StoredDeadLetter, String> {
+fn stored(message: &Message, sequence: u64) -> Result<StoredDeadLetter, String> {
     let decoded = layout::decode(message)?;
+    let handle = DeadLetterId(format!("{}@{sequence}", decoded.letter.record.id));
     let told = layout::header(message, "Nats-Msg-Size").and_then(|text| text.parse().ok());
     let body_size = match decoded.elsewhere {
         Some((_, size)) => size,
         None => told.unwrap_or(0),
     };
-    Ok(StoredDeadLetter { letter: decoded.letter, body_size, redriven_at: decoded.redriven_at })
+    Ok(StoredDeadLetter { letter: decoded.letter, body_size, redriven_at: decoded.redriven_at, handle })
 }
 
 /// What the server can tell apart by itself: who gave it up, and why.

@@ -1,0 +1,111 @@
+//! Tasks over dead letters as they go over the wire.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::dead_letter::time;
+use crate::tasks::{Record, Standing};
+
+/// The tasks of a host.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskList {
+    /// Those that go on and the last ones that ended, the newest first.
+    pub tasks: Vec<TaskView>,
+}
+
+/// A task over dead letters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskView {
+    /// Its id.
+    pub id: String,
+    /// What it does with each: `redrive`, `discard`.
+    pub action: String,
+    /// Who ordered it.
+    pub by: String,
+    /// Since when.
+    pub begun_at: String,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+    /// `running`, `done`, `cancelled` or `aborted`.
+    pub standing: String,
+    /// Why it was aborted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What it waits for, while it cannot go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// How many there were when it began; nothing when they were more than are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// Sent back, or removed.
+    pub done: u64,
+    /// Gone before it was their turn: somebody else sent them back or removed them.
+    pub gone: u64,
+    /// Held back, as they came back too often.
+    pub held_back: u64,
+    /// Those that it could do nothing with.
+    pub failed: u64,
+    /// The first twenty of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<TaskFailure>,
+    /// How those did that went first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryView>,
+}
+
+/// A dead letter that a task could do nothing with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TaskFailure {
+    /// Its id.
+    pub id: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Dead letters that went first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CanaryView {
+    /// Sent back.
+    pub sent: u64,
+    /// Of those, the ones that are done now.
+    pub well: u64,
+    /// Of those, the ones that failed again.
+    pub badly: u64,
+}
+
+impl TaskView {
+    /// A task, as it stands.
+    #[must_use]
+    pub fn new(record: Record) -> Self {
+        let (standing, why) = match record.standing {
+            Standing::Running => ("running", None),
+            Standing::Done => ("done", None),
+            Standing::Cancelled => ("cancelled", None),
+            Standing::Aborted(why) => ("aborted", Some(why)),
+        };
+        let counts = record.counts;
+        let failure = |failed: crate::tasks::Failed| TaskFailure { id: failed.id, why: failed.why };
+        Self {
+            id: record.id,
+            action: record.order.act.word().to_owned(),
+            by: record.order.by,
+            begun_at: time(record.begun_at),
+            ended_at: record.ended_at.map(time),
+            standing: standing.to_owned(),
+            why,
+            waits_for: record.waits_for,
+            total: counts.total,
+            done: counts.done,
+            gone: counts.gone,
+            held_back: counts.held_back,
+            failed: counts.failed,
+            failures: counts.failures.into_iter().map(failure).collect(),
+            canary: counts.canary.map(|canary| CanaryView {
+                sent: canary.sent,
+                well: canary.well,
+                badly: canary.badly,
+            }),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `tidegate dlq export` and `import`: dead letters into a file, whole, and in again as they were.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+
+use super::filter::Filter;
+use super::{Place, reach};
+use crate::admin::wire::ImportSummary;
+use crate::cli::exit::{Ended, Exit, Failure};
+use crate::cli::say;
+use crate::cli::table::number;
+
+/// Bytes of lines that are sent together: a request of some thousand dead letters.
+const BATCH_BYTES: usize = 4 << 20;
+
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// The file; without it, standard output. One that is there is left as it is
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Those that were sent back too
+    #[arg(long)]
+    redriven: bool,
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// The file, as `dlq export` wrote it; `-` is standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(super) fn export(arguments: &Export) -> Ended {
+    let reached = reach(&arguments.place)?;
+    let wanted = arguments.filter.wanted(&reached.client, arguments.place.broker.as_deref())?;
+    let wanted = wanted.and("include_redriven", arguments.redriven.then_some("true"));
+    let to = arguments.output.as_deref().map_or_else(|| "standard output".into(), Path::to_string_lossy);
+    let mut out: Box<dyn Write> = match &arguments.output {
+        Some(path) => {
+            let file = File::create_new(path);
+            Box::new(BufWriter::new(file.with_context(|| format!("making {}", path.display()))?))
+        }
+        None => Box::new(std::io::stdout().lock()),
+    };
+    let exported = reached.client.export_dead_letters(&wanted, |line| Ok(out.write_all(line)?));
+    out.flush().with_context(|| format!("writing to {to}"))?;
+    say::talk(&format!("{} written to {to}", number(exported?)));
+    Ok(Exit::Done)
+}
+
+pub(super) fn import(arguments: &Import) -> Ended {
+    let broker = arguments.place.broker.as_deref();
+    let broker = broker.ok_or_else(|| Failure::usage(anyhow!("say with --broker which broker is to keep them")))?;
+    let reached = reach(&arguments.place)?;
+    let name = arguments.file.display();
+    let mut lines: Box<dyn BufRead> = match arguments.file.as_os_str() == "-" {
+        true => Box::new(std::io::stdin().lock()),
+        false => Box::new(BufReader::new(File::open(&arguments.file).with_context(|| format!("opening {name}"))?)),
+    };
+    let mut sum = ImportSummary::default();
+    let mut batch = Vec::new();
+    loop {
+        let read = lines.read_until(b'\n', &mut batch).with_context(|| format!("reading {name}"))?;
+        if batch.len() >= BATCH_BYTES || (read == 0 && !batch.is_empty()) {
+            let stored = reached.client.import_dead_letters(broker, &batch).map_err(|failure| Failure {
+                error: failure.error.context(format!(
+                    "{} were stored and {} were there before it ended; it is safe to do it again",
+                    number(sum.imported),
+                    number(sum.present)
+                )),
+                ..failure
+            })?;
+            sum.imported += stored.imported;
+            sum.present += stored.present;
+            batch.clear();
+        }
+        if read == 0 {
+            break;
+        }
+    }
+    if arguments.place.json {
+        say::json(&sum)?;
+    } else {
+        let (imported, present) = (number(sum.imported), number(sum.present));
+        say::data(&format!("{imported} brought in, {present} were there and are as they were\n"))?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,42 @@
+//! Why a task was not begun, or cannot be told of.
+
+use crate::broker::DeadLetterError;
+
+/// Why what was asked for was not done. Nothing has changed when one of these is given.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// There is none of this id.
+    #[error("there is no task `{0}` over dead letters, or not any more")]
+    NotFound(String),
+    /// The configuration has no such broker.
+    #[error("there is no broker `{0}`")]
+    NoBroker(String),
+    /// As many go on as may.
+    #[error("four tasks over dead letters go on already: wait for one, or cancel one")]
+    TooMany,
+    /// Another number matches than was confirmed.
+    #[error("{total} dead letters match now{}: nothing was removed; say how many you mean to remove",
+        .confirmed.map(|confirmed| format!(", and {confirmed} were confirmed")).unwrap_or_default())]
+    OtherCount {
+        /// How many match.
+        total: u64,
+        /// How many were confirmed.
+        confirmed: Option<u64>,
+    },
+    /// More match than are counted.
+    #[error(
+        "there are more dead letters than are counted at once: narrow down which of them are to be removed, as by their time"
+    )]
+    Uncounted,
+    /// A canary needs handlers that run here.
+    #[error(
+        "no handlers run here, and a canary is judged by what they do: start the host, or redrive without a canary"
+    )]
+    NobodyRuns,
+    /// The dead letters cannot be looked at.
+    #[error(transparent)]
+    DeadLetters(#[from] DeadLetterError),
+    /// The record cannot be written or read.
+    #[error("the task cannot be written down, and nothing was done")]
+    Disk(#[source] std::io::Error),
+}

@@ -1,0 +1,247 @@
+//! What is known of a task: what was ordered, how far it is, how it ended. Plain data, kept in a file each.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::broker::DeadLetterFilter;
+use crate::settle::dead_letter::DeadLetterId;
+
+/// Dead letters that could not be sent back or removed are named up to this number; the others are counted.
+pub(super) const NAMED_FAILURES: usize = 20;
+
+/// What is to be done with dead letters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// What.
+    pub act: Act,
+    /// With which of them. Only those that died before the task began are meant.
+    pub filter: DeadLetterFilter,
+    /// Those of these brokers, one after the other.
+    pub brokers: Vec<String>,
+    /// At most so many a second; `None`: as fast as the broker takes them.
+    pub rate: Option<f64>,
+    /// Who ordered it.
+    pub by: String,
+}
+
+/// What a task does with each dead letter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Act {
+    /// Sends it back.
+    Redrive {
+        /// Also what came back too often.
+        force: bool,
+        /// First only some, to see whether they do better now.
+        canary: Option<Canary>,
+    },
+    /// Removes it.
+    Discard,
+}
+
+impl Act {
+    /// The word for it.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Redrive { .. } => "redrive",
+            Self::Discard => "discard",
+        }
+    }
+}
+
+/// Some dead letters that go first.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Canary {
+    /// How many.
+    pub letters: usize,
+    /// The task is aborted when more than this share of them, in percent, fail again.
+    pub abort_above: f64,
+    /// How long they may take to end; the task is aborted when they have not.
+    pub patience: Duration,
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It goes on, now or at the next start of the host.
+    Running,
+    /// All were gone through.
+    Done,
+    /// Somebody ended it.
+    Cancelled,
+    /// It ended itself; why, for people.
+    Aborted(String),
+}
+
+/// One dead letter that the task could do nothing with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// Its id.
+    pub id: String,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// How the canary did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryCounts {
+    /// Sent back.
+    pub sent: u64,
+    /// Of those, the ones that are done now.
+    pub well: u64,
+    /// Of those, the ones that failed again.
+    pub badly: u64,
+}
+
+/// How far a task is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// How many there were when it began; `None`: more than are counted.
+    pub total: Option<u64>,
+    /// Sent back, or removed.
+    pub done: u64,
+    /// Gone before it was their turn: somebody else sent them back or removed them.
+    pub gone: u64,
+    /// Held back, as they came back too often.
+    pub held_back: u64,
+    /// Those that it could do nothing with.
+    pub failed: u64,
+    /// Some of these.
+    pub failures: Vec<Failed>,
+    /// How the canary did, once it was sent.
+    pub canary: Option<CanaryCounts>,
+}
+
+/// A task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its id: a ULID, so that ids sort by the time of the beginning.
+    pub id: String,
+    /// What was ordered.
+    pub order: Order,
+    /// Since when.
+    pub begun_at: SystemTime,
+    /// When it ended.
+    pub ended_at: Option<SystemTime>,
+    /// Where it stands.
+    pub standing: Standing,
+    /// How far it is.
+    pub counts: Counts,
+    /// What it waits for, for people, while it cannot go on.
+    pub waits_for: Option<String>,
+    /// The brokers that are not done, the present one first.
+    pub(super) left: Vec<String>,
+    /// Behind which dead letter it goes on.
+    pub(super) after: Option<DeadLetterId>,
+    /// Whether the canary was sent and did well.
+    pub(super) is_past_canary: bool,
+}
+
+impl Record {
+    pub(super) fn new(id: String, order: Order, begun_at: SystemTime, total: Option<u64>) -> Self {
+        let left = order.brokers.clone();
+        let canary = match order.act {
+            Act::Redrive { canary, .. } => canary,
+            Act::Discard => None,
+        };
+        Self {
+            id,
+            order,
+            begun_at,
+            ended_at: None,
+            standing: Standing::Running,
+            counts: Counts { total, ..Counts::default() },
+            waits_for: None,
+            left,
+            after: None,
+            is_past_canary: canary.is_none(),
+        }
+    }
+
+    /// Whether it has not ended.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.standing == Standing::Running
+    }
+
+    /// The canary that is still to be sent.
+    pub(super) fn canary(&self) -> Option<Canary> {
+        match self.order.act {
+            Act::Redrive { canary, .. } => canary.filter(|_| !self.is_past_canary),
+            Act::Discard => None,
+        }
+    }
+}
+
+/// What is to be done after a canary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// More is needed to tell.
+    Wait,
+    /// The others follow.
+    Go,
+    /// None follows; why, for people.
+    Abort(String),
+}
+
+/// Judges a canary. `is_over`: it has had its time. Whoever has not ended by then has not done well: a task that goes on over
+/// what nobody saw would make the second wave of an outage.
+pub(super) fn judge(canary: &Canary, counts: &CanaryCounts, is_over: bool) -> Verdict {
+    #[expect(clippy::cast_precision_loss, reason = "a canary is some messages")]
+    let (sent, badly) = (counts.sent as f64, counts.badly as f64);
+    if badly * 100.0 > canary.abort_above * sent {
+        let CanaryCounts { sent, badly, .. } = counts;
+        return Verdict::Abort(format!(
+            "{badly} of the {sent} that went first failed again, and {}% may",
+            canary.abort_above
+        ));
+    }
+    let ended = counts.well + counts.badly;
+    match (ended >= counts.sent, is_over) {
+        (true, _) => Verdict::Go,
+        (false, false) => Verdict::Wait,
+        (false, true) => Verdict::Abort(format!(
+            "only {ended} of the {} that went first have ended on this host within {}: look what became of the others",
+            counts.sent,
+            humantime::format_duration(canary.patience)
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_canary_goes_on_only_when_all_have_ended_and_few_failed() {
+        let canary = Canary { letters: 10, abort_above: 20.0, patience: Duration::from_secs(60) };
+        let judged = |well, badly, is_over| judge(&canary, &CanaryCounts { sent: 10, well, badly }, is_over);
+        assert_eq!(judged(10, 0, false), Verdict::Go);
+        assert_eq!(judged(8, 2, false), Verdict::Go, "20% may");
+        assert_eq!(judged(0, 2, false), Verdict::Wait);
+        assert_eq!(judged(9, 0, false), Verdict::Wait);
+        let told = |verdict| match verdict {
+            Verdict::Abort(why) => why,
+            other => panic!("{other:?}"),
+        };
+        assert!(told(judged(0, 3, false)).contains("3 of the 10"), "at once, not when its time is over");
+        assert!(told(judged(9, 0, true)).contains("only 9 of the 10") && told(judged(9, 0, true)).contains("1m"));
+    }
+
+    #[test]
+    fn a_record_comes_back_as_it_was() {
+        let act = Act::Redrive { force: true, canary: None };
+        let filter = DeadLetterFilter { since: Some(SystemTime::UNIX_EPOCH), ..DeadLetterFilter::default() };
+        let order = Order { act, filter, brokers: vec!["main".to_owned()], rate: Some(0.5), by: "me".to_owned() };
+        let mut record = Record::new("1".to_owned(), order, SystemTime::UNIX_EPOCH, Some(3));
+        record.standing = Standing::Aborted("it failed".to_owned());
+        record.after = Some(DeadLetterId("x@7".to_owned()));
+        let json = serde_json::to_string(&record).unwrap_or_else(|error| panic!("{error}"));
+        let back: Record = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(back, record);
+    }
+}

@@ -1,0 +1,306 @@
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::*;
+use crate::broker::{
+    Broker, DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, NamedBroker, PublishError,
+    Published, Source, Status, SubscribeError, SubscriptionSpec, Traits,
+};
+use crate::message::{Headers, Publish};
+use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, StoredDeadLetter};
+
+/// Dead letters in memory, by the rules of the real stores.
+#[derive(Default)]
+struct Shelf {
+    letters: Mutex<Vec<StoredDeadLetter>>,
+    /// The ids of those that were sent back, in that order.
+    sent: Mutex<Vec<String>>,
+    /// Nothing can be sent back now.
+    is_full: AtomicBool,
+    /// So many more tries are refused.
+    refused: AtomicUsize,
+}
+
+fn letter(number: u64, died: SystemTime, redrives: u32) -> StoredDeadLetter {
+    let id = DeadLetterId(format!("{number:04}"));
+    let record = DeadLetterRecord {
+        dead_at: died,
+        redrives,
+        message_id: format!("m-{number}"),
+        ..DeadLetterRecord::bare(id.clone(), "timeout", "it took too long")
+    };
+    let letter = DeadLetter { record, headers: Headers::default(), body: "body".into() };
+    StoredDeadLetter { letter, body_size: 4, redriven_at: None, handle: id }
+}
+
+fn shelf(count: u64) -> Arc<Shelf> {
+    let died = SystemTime::now() - Duration::from_secs(60);
+    let letters = (0..count).map(|number| letter(number, died, 0)).collect();
+    Arc::new(Shelf { letters: Mutex::new(letters), ..Shelf::default() })
+}
+
+struct Named(Arc<Shelf>);
+
+#[async_trait]
+impl Broker for Named {
+    async fn check(&self, _: &SubscriptionSpec) -> Result<(), SubscribeError> {
+        Ok(())
+    }
+
+    async fn subscribe(&self, _: &SubscriptionSpec) -> Result<Arc<dyn Source>, SubscribeError> {
+        Err(SubscribeError::Away { subscription: String::new(), detail: String::new() })
+    }
+
+    async fn publish(&self, _: Vec<Publish>) -> Vec<Result<Published, PublishError>> {
+        Vec::new()
+    }
+
+    fn dead_letters(&self) -> Arc<dyn DeadLetters> {
+        Arc::clone(&self.0) as _
+    }
+
+    fn status(&self) -> Status {
+        Status::Connected
+    }
+
+    async fn close(&self) {}
+}
+
+#[async_trait]
+impl DeadLetters for Shelf {
+    async fn list(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, DeadLetterError> {
+        assert!(query.oldest_first);
+        let all = self.letters.lock().unwrap();
+        let behind = all.iter().filter(|stored| {
+            query.after.as_ref().is_none_or(|after| stored.handle > *after)
+                && query.filter.matches(&stored.letter.record, stored.redriven_at.is_some())
+        });
+        let mut letters: Vec<_> = behind.cloned().collect();
+        let more = letters.len() > query.limit;
+        letters.truncate(query.limit);
+        let next = letters.last().filter(|_| more).map(|last| last.handle.clone());
+        Ok(DeadLetterPage { letters, next })
+    }
+
+    async fn tally(&self, filter: &DeadLetterFilter, mut tally: Tally) -> Result<Tally, DeadLetterError> {
+        for stored in self.letters.lock().unwrap().iter() {
+            if filter.matches(&stored.letter.record, stored.redriven_at.is_some()) {
+                tally.count(&Traits::of(&stored.letter.record));
+            }
+        }
+        Ok(tally)
+    }
+
+    async fn get(&self, id: &DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError> {
+        Err(DeadLetterError::NotFound(id.to_string()))
+    }
+
+    async fn redrive(&self, id: &DeadLetterId, force: bool) -> Result<Published, DeadLetterError> {
+        let left = self.refused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if self.is_full.load(Ordering::Relaxed) || left.is_ok() {
+            return Err(DeadLetterError::Publish { id: id.to_string(), source: PublishError::Full("no room".into()) });
+        }
+        let mut all = self.letters.lock().unwrap();
+        let stored = all.iter_mut().find(|stored| stored.handle == *id).unwrap();
+        if stored.redriven_at.is_some() {
+            return Err(DeadLetterError::AlreadyRedriven(id.to_string()));
+        }
+        match (stored.letter.record.redrives, force) {
+            (3.., false) => return Err(DeadLetterError::Loop { id: id.to_string(), count: 3 }),
+            (9.., true) => {
+                let source = PublishError::Invalid("a header of it".into());
+                return Err(DeadLetterError::Publish { id: id.to_string(), source });
+            }
+            _ => {}
+        }
+        stored.redriven_at = Some(SystemTime::now());
+        self.sent.lock().unwrap().push(id.0.clone());
+        Ok(Published { sequence: 1, duplicate: false })
+    }
+
+    async fn redrive_with(&self, id: &DeadLetterId, force: bool, _: Bytes) -> Result<Published, DeadLetterError> {
+        self.redrive(id, force).await
+    }
+
+    async fn discard(&self, id: &DeadLetterId) -> Result<(), DeadLetterError> {
+        self.letters.lock().unwrap().retain(|stored| stored.handle != *id);
+        Ok(())
+    }
+
+    async fn depth(&self) -> Result<u64, DeadLetterError> {
+        Ok(0)
+    }
+
+    async fn restore(&self, _: DeadLetter) -> Result<bool, DeadLetterError> {
+        Ok(false)
+    }
+
+    async fn is_writable(&self) -> Result<(), DeadLetterError> {
+        Ok(())
+    }
+}
+
+struct Site {
+    folder: tempfile::TempDir,
+    brokers: Arc<Directory>,
+}
+
+impl Site {
+    fn new(shelf: &Arc<Shelf>) -> Self {
+        let named = NamedBroker { kind: "embedded", broker: Arc::new(Named(Arc::clone(shelf))) };
+        let brokers = Directory::new(BTreeMap::from([("main".to_owned(), named)]));
+        Self { folder: tempfile::tempdir().unwrap(), brokers }
+    }
+
+    async fn tasks(&self) -> Arc<Tasks> {
+        Tasks::open(self.folder.path().join("tasks"), Arc::clone(&self.brokers), None, Arc::default()).await.unwrap()
+    }
+}
+
+fn order(act: Act) -> Order {
+    let filter = DeadLetterFilter::default();
+    Order { act, filter, brokers: vec!["main".to_owned()], rate: None, by: "me".to_owned() }
+}
+
+fn redrive(force: bool) -> Order {
+    order(Act::Redrive { force, canary: None })
+}
+
+/// Waits until a task is as it should be.
+async fn until(tasks: &Tasks, id: &str, right: impl Fn(&Record) -> bool) -> Record {
+    let mut looks = tokio::time::interval(Duration::from_millis(1));
+    let looking = async {
+        loop {
+            looks.tick().await;
+            let record = tasks.get(id).unwrap();
+            if right(&record) {
+                return record;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(600), looking).await.unwrap()
+}
+
+fn has_ended(record: &Record) -> bool {
+    !record.is_running()
+}
+
+#[tokio::test]
+async fn all_that_had_died_are_gone_through_the_oldest_first() {
+    let shelf = shelf(600);
+    {
+        let mut letters = shelf.letters.lock().unwrap();
+        letters[10].letter.record.redrives = 3;
+        letters[20].letter.record.redrives = 9;
+        letters.push(letter(9000, SystemTime::now() + Duration::from_secs(3600), 0));
+    }
+    let site = Site::new(&shelf);
+    let tasks = site.tasks().await;
+    let begun = tasks.begin(redrive(false), None).await.unwrap();
+    assert_eq!(begun.counts.total, Some(600), "what dies later is not meant");
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    assert_eq!((&ended.standing, ended.counts.done, ended.counts.held_back), (&Standing::Done, 598, 2));
+    assert_eq!(shelf.sent.lock().unwrap().len(), 598);
+
+    let forced = tasks.begin(redrive(true), None).await.unwrap();
+    let ended = until(&tasks, &forced.id, has_ended).await;
+    assert_eq!((ended.counts.done, ended.counts.failed), (1, 1));
+    assert_eq!(ended.counts.failures[0].id, "0020");
+    assert_eq!(tasks.list().len(), 2);
+    assert_eq!(tasks.list()[0].id, forced.id, "the newest first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_full_is_waited_for_and_nothing_is_sent_twice() {
+    let shelf = shelf(40);
+    shelf.refused.store(100, Ordering::Relaxed);
+    shelf.is_full.store(true, Ordering::Relaxed);
+    let site = Site::new(&shelf);
+    let tasks = site.tasks().await;
+    let begun = tasks.begin(redrive(false), None).await.unwrap();
+    let waits = until(&tasks, &begun.id, |record| record.waits_for.is_some()).await;
+    assert!(waits.waits_for.unwrap().contains("no room"));
+    shelf.is_full.store(false, Ordering::Relaxed);
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    assert_eq!((ended.standing, ended.counts.done, ended.counts.failed), (Standing::Done, 40, 0));
+    assert_eq!(ended.waits_for, None);
+    let mut sent = shelf.sent.lock().unwrap().clone();
+    sent.sort_unstable();
+    sent.dedup();
+    assert_eq!(sent.len(), 40);
+}
+
+#[tokio::test]
+async fn a_discard_removes_as_many_as_were_confirmed_or_none() {
+    let shelf = shelf(7);
+    let site = Site::new(&shelf);
+    let tasks = site.tasks().await;
+    for wrong in [None, Some(6), Some(8)] {
+        let refused = tasks.begin(order(Act::Discard), wrong).await;
+        assert!(matches!(refused, Err(TaskError::OtherCount { total: 7, .. })), "{wrong:?}: {refused:?}");
+    }
+    assert_eq!((shelf.letters.lock().unwrap().len(), tasks.list().len()), (7, 0));
+    let begun = tasks.begin(order(Act::Discard), Some(7)).await.unwrap();
+    assert_eq!(until(&tasks, &begun.id, has_ended).await.counts.done, 7);
+    assert!(shelf.letters.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_keeps_to_its_rate_and_ends_when_it_is_told_to() {
+    let shelf = shelf(21);
+    let site = Site::new(&shelf);
+    let tasks = site.tasks().await;
+    let begun_at = Instant::now();
+    let begun = tasks.begin(Order { rate: Some(2.0), ..redrive(false) }, None).await.unwrap();
+    until(&tasks, &begun.id, |record| record.counts.done >= 20).await;
+    assert!(begun_at.elapsed() >= Duration::from_millis(9500), "{:?}", begun_at.elapsed());
+    let cancelled = tasks.cancel(&begun.id).await.unwrap();
+    assert_eq!(cancelled.standing, Standing::Cancelled);
+    tasks.close().await;
+    let there = site.tasks().await.get(&begun.id).unwrap();
+    assert_eq!(there.standing, Standing::Cancelled, "it stands so on the disk, and does not go on");
+    assert!(matches!(tasks.cancel("none").await, Err(TaskError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn a_task_goes_on_where_it_was_when_the_host_comes_back() {
+    let shelf = shelf(30);
+    let site = Site::new(&shelf);
+    let tasks = site.tasks().await;
+    let begun = tasks.begin(Order { rate: Some(100.0), ..redrive(false) }, None).await.unwrap();
+    until(&tasks, &begun.id, |_| shelf.sent.lock().unwrap().len() >= 3).await;
+    tasks.close().await;
+    assert!(tasks.get(&begun.id).unwrap().is_running());
+    let sent = shelf.sent.lock().unwrap().len();
+    assert!(sent < 30, "it was stopped in the middle");
+
+    let tasks = site.tasks().await;
+    tasks.go_on();
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    assert_eq!((ended.standing, ended.counts.done, ended.counts.total), (Standing::Done, 30, Some(30)));
+    assert_eq!(shelf.sent.lock().unwrap().len(), 30, "none twice");
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_as_ordered_is_not_begun() {
+    let shelf = shelf(3);
+    shelf.is_full.store(true, Ordering::Relaxed);
+    let site = Site::new(&shelf);
+    let tasks = site.tasks().await;
+    let canary = Canary { letters: 1, abort_above: 10.0, patience: Duration::from_secs(1) };
+    let refused = tasks.begin(order(Act::Redrive { force: false, canary: Some(canary) }), None).await;
+    assert!(matches!(refused, Err(TaskError::NobodyRuns)), "{refused:?}");
+    let refused = tasks.begin(Order { brokers: vec!["none".to_owned()], ..redrive(false) }, None).await;
+    assert!(matches!(refused, Err(TaskError::NoBroker(_))), "{refused:?}");
+    for _ in 0..MOST_RUNNING {
+        tasks.begin(redrive(false), None).await.unwrap();
+    }
+    assert!(matches!(tasks.begin(redrive(false), None).await, Err(TaskError::TooMany)));
+    tasks.close().await;
+}

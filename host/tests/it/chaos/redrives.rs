@@ -1,0 +1,88 @@
+//! A host that is killed in the middle of a redrive, on each broker: nothing lost anywhere, nothing twice on the embedded
+//! queue.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Rig;
+use crate::support::nats::NatsServer;
+use crate::support::until;
+
+/// More than a task takes at once, so that it is killed with some done and some not.
+const COUNT: u64 = 300;
+
+/// Ids of messages that the ledger rejects by their numbers, each time that it gets them.
+fn rejected() -> Vec<String> {
+    (0..COUNT).map(|number| format!("m-{}", number * 20 + 17)).collect()
+}
+
+fn json(rig: &Rig, path: &str) -> Value {
+    rig.get(path).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
+fn depth(rig: &Rig) -> u64 {
+    json(rig, "/v1/dead-letters/stats")["matched"].as_u64().unwrap_or(0)
+}
+
+/// How often each message is among the dead letters that wait, with how often it was sent back before.
+fn letters(rig: &Rig) -> BTreeMap<String, Vec<u64>> {
+    let list = json(rig, "/v1/dead-letters?limit=1000");
+    let mut found: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for letter in list["letters"].as_array().unwrap() {
+        let id = letter["message_id"].as_str().unwrap().to_owned();
+        found.entry(id).or_default().push(letter["redrives"].as_u64().unwrap());
+    }
+    found
+}
+
+fn task(rig: &Rig) -> Value {
+    json(rig, "/v1/dead-letters/tasks")["tasks"][0].clone()
+}
+
+/// Kills the host in the middle of a redrive of all, and lets the next one go on with it.
+fn redriven(rig: &mut Rig) -> BTreeMap<String, Vec<u64>> {
+    rig.start();
+    rig.publisher().publish(&rejected());
+    until("all are dead", Duration::from_secs(120), || depth(rig) == COUNT);
+    rig.kill();
+
+    rig.dies_at = Some("task-page");
+    rig.start();
+    // The host may be gone before it answers.
+    let _ = rig.ask_for("/v1/dead-letters/tasks?action=redrive");
+    rig.dead();
+    rig.dies_at = None;
+    rig.start();
+    until("the task is done", Duration::from_secs(120), || task(rig)["standing"] == "done");
+    let done = task(rig);
+    assert_eq!((&done["done"], &done["failed"]), (&COUNT.into(), &0.into()), "{done}");
+    until("all are dead again", Duration::from_secs(120), || depth(rig) >= COUNT);
+    letters(rig)
+}
+
+#[test]
+fn a_redrive_goes_on_after_a_kill_and_sends_nothing_twice_on_the_embedded_queue() {
+    let mut rig = Rig::new("type = \"embedded\"", Duration::from_secs(30), "");
+    let letters = redriven(&mut rig);
+    assert_eq!(letters.len() as u64, COUNT, "one is lost");
+    for (id, redrives) in letters {
+        assert_eq!(redrives, [1], "{id} was sent back once");
+    }
+}
+
+#[test]
+fn a_redrive_goes_on_after_a_kill_and_loses_nothing_on_jetstream() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(NatsServer::start());
+    let broker = format!(
+        "type = \"jetstream\"\nservers = [\"{}\"]\nstreams.IN = {{ subjects = [\"in.>\"] }}\n\
+         streams.OUT = {{ subjects = [\"out.>\"] }}",
+        server.url()
+    );
+    let mut rig = Rig::new(&broker, Duration::from_secs(30), "create = true");
+    let letters = redriven(&mut rig);
+    assert_eq!(letters.len() as u64, COUNT, "one is lost");
+    assert!(letters.values().flatten().all(|redrives| *redrives == 1), "{letters:?}");
+}
