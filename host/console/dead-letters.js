@@ -5,6 +5,7 @@ import { ask } from "./dialog.js";
 import { button, h, put, say } from "./dom.js";
 import { ago, bytes, count, many } from "./format.js";
 import { holding, table } from "./table.js";
+import { tasks } from "./tasks.js";
 
 const PAGE = 200;
 /** So many requests at once while many are redriven: the host answers each after its fsync. */
@@ -25,10 +26,23 @@ export async function deadLetters(view, { signal, me, query }) {
   for (const settled of ["completed", "skipped"]) reasons.delete(settled);
   if (query.get("reason")) reasons.add(query.get("reason"));
   const reason = choose("Reason", "reason", [...reasons].sort());
+  // What a group or another page chose; each can be taken away again.
+  const given = new Map(["handler", "fingerprint", "digest", "text"].map((key) => [key, query.get(key)]).filter(([, value]) => value));
+  const tags = h("div", { class: "bar" });
   const redriven = h("input", { type: "checkbox" });
   redriven.addEventListener("change", reload);
-  const search = h("input", { type: "search", placeholder: "Search what is shown ( / )", "aria-label": "Search what is shown" });
+  const search = h("input", { type: "search", placeholder: "Search ( / ); Enter: all errors", "aria-label": "Search what is shown" });
   search.addEventListener("input", show);
+  // What is shown is searched at once; Enter asks the host for all whose error holds the text.
+  search.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || search.value.trim() === "") return;
+    given.set("text", search.value.trim());
+    search.value = "";
+    reload();
+  });
+  const groups = groupsOf((key, value) => { given.set(key, value); reload(); }, (number) => { matched = number; act(); });
+  const work = tasks({ signal, me, ended: () => reload() });
+  let matched = 0;
 
   const chosen = new Map();
   const list = table({
@@ -56,22 +70,25 @@ export async function deadLetters(view, { signal, me, query }) {
     show();
   });
   const actions = h("div", { class: "bar" });
-  put(view, h("div", { class: "sheet" },
+  put(view, work.element, h("div", { class: "sheet" },
     h("div", { class: "bar" }, subscription, reason, status.brokers.length > 1 && broker, h("label", {}, redriven, "also those redriven"), search, button("Refresh", reload, { class: "quiet" })),
-    h("div", { class: "bar" }, me.may("operate") && h("label", {}, everything, "choose all that are shown"), found), actions,
-    list.element, more));
+    h("div", { class: "bar" }, me.may("operate") && h("label", {}, everything, "choose all that are shown"), found), tags, actions,
+    list.element, more), groups.element);
   await reload();
   // New ones are told of, and not put in while somebody reads.
   poll(5000, signal, async () => {
-    const newest = (await get("/v1/dead-letters", { ...filter(), limit: 1 }, signal)).letters[0];
+    const newest = (await get("/v1/dead-letters", { ...filter(), include_redriven: redriven.checked, limit: 1 }, signal)).letters[0];
     if (newest && letters[0] && newest.id > letters[0].id) put(found, "There are newer ones: ", button("show them", reload, { class: "quiet" }));
   }, () => {});
 
   function filter() {
-    return { subscription: subscription.value, reason: reason.value, broker: broker.value, include_redriven: redriven.checked };
+    return { subscription: subscription.value, reason: reason.value, broker: broker.value, ...Object.fromEntries(given) };
   }
 
   async function reload() {
+    put(tags, [...given].map(([key, value]) => h("span", { class: "tag" }, `${key}: ${value} `,
+      button("×", () => { given.delete(key); return reload(); }, { class: "quiet small", "aria-label": `Any ${key}` }))));
+    groups.load(filter(), signal);
     letters = [];
     next = undefined;
     chosen.clear();
@@ -81,7 +98,7 @@ export async function deadLetters(view, { signal, me, query }) {
 
   async function load() {
     const mine = ++loading;
-    const page = await get("/v1/dead-letters", { ...filter(), after: next, limit: PAGE }, signal);
+    const page = await get("/v1/dead-letters", { ...filter(), include_redriven: redriven.checked, after: next, limit: PAGE }, signal);
     // The filter was changed while this was on its way.
     if (mine !== loading) return;
     letters = letters.concat(page.letters);
@@ -121,7 +138,11 @@ export async function deadLetters(view, { signal, me, query }) {
 
   function act() {
     const number = chosen.size;
-    put(actions, number > 0 && [h("strong", {}, `${count(number)} chosen`),
+    const all = me.may("operate") && matched > 0 && !redriven.checked;
+    put(actions, number === 0 && all && [h("span", { class: "muted" }, `${count(matched)} match in all:`),
+      button("Redrive all…", () => work.begin("redrive", filter(), matched)),
+      button("Discard all…", () => work.begin("discard", filter(), matched), { class: "bad" })],
+    number > 0 && [h("strong", {}, `${count(number)} chosen`),
       button("Redrive", () => batch("redriven", {
         title: `Redrive ${many(number, "dead letter")}?`, text: "They go back to the subscription that gave them up, and start with no attempts. Mend the handler first, or they come back.", yes: "Redrive" },
       (letter) => post(`/v1/dead-letters/${encodeURIComponent(letter.id)}/redrive`, { broker: letter.broker })), { class: "main" }),
@@ -153,6 +174,41 @@ export async function deadLetters(view, { signal, me, query }) {
     if (signal.aborted) return;
     say(failures.length === 0 ? `${many(done, "dead letter")} ${what}.` : `${count(done)} ${what}, ${count(failures.length)} not: ${failures[0]}`, failures.length === 0 ? "good" : "bad");
     await reload();
+  }
+}
+
+/** The groups of what was chosen: by fingerprint first, for those are what a person mends. */
+function groupsOf(choose, counted) {
+  const ways = { fingerprint: "error", handler: "handler", version: "module", reason: "reason", subscription: "subscription", age: "age" };
+  const by = h("select", { "aria-label": "Group by" }, Object.entries(ways).map(([value, text]) => h("option", { value }, `by ${text}`)));
+  const place = h("div");
+  let last = {};
+  by.addEventListener("change", () => load(last.filter, last.signal));
+  const element = h("section", { class: "sheet", "aria-label": "Groups" }, h("div", { class: "bar" }, h("h2", { class: "grow" }, "What they have in common"), by), place);
+  return { element, load };
+
+  async function load(filter, signal) {
+    last = { filter, signal };
+    const stats = await get("/v1/dead-letters/stats", { ...filter, by: by.value, top: 20 }, signal).catch((error) => {
+      if (!signal.aborted) put(place, h("p", { class: "note bad" }, error.message));
+    });
+    if (!stats || last.filter !== filter) return;
+    counted(stats.matched);
+    const keys = { version: "digest" };
+    const rows = stats.groups.map((group) => {
+      const key = keys[by.value] ?? by.value;
+      const name = by.value === "fingerprint" ? group.newest?.error ?? group.key : group.key;
+      const pick = ["fingerprint", "handler", "version"].includes(by.value)
+        ? button(name, () => choose(key, group.key), { class: "quiet left", "aria-label": `Only ${by.value} ${group.key}` }) : name;
+      return h("tr", {}, h("td", { class: "number" }, count(group.letters)), h("td", { class: "break" }, pick),
+        h("td", {}, group.newest ? `${group.newest.handler}${group.newest.version ? `@${group.newest.version}` : ""}` : "–"), h("td", {}, group.newest?.reason ?? "–"),
+        h("td", { class: "nowrap" }, ago(group.first_dead_at)), h("td", { class: "nowrap" }, ago(group.last_dead_at)));
+    });
+    put(place, rows.length === 0 ? h("p", { class: "empty" }, "There are none.") : h("div", { class: "scroll" }, h("table", {},
+      h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "number" }, "Number"), ["What", "Handler of the newest", "Reason", "First", "Last"].map((text) => h("th", { scope: "col" }, text)))),
+      h("tbody", {}, rows))),
+    stats.others > 0 && h("p", { class: "muted" }, `${count(stats.others)} more in ${count(stats.other_groups)} other groups.`),
+    stats.more && h("p", { class: "muted" }, `Of the newest ${count(stats.examined)}: this broker does not count further back.`));
   }
 }
 

@@ -71,7 +71,19 @@ export async function handler(view, { parts: [name], signal, me }) {
     h("p", {}, it.note, left !== null && left !== undefined && ` (${seconds(left)})`, `. Begun ${ago(it.started_at)} by ${it.started_by}.`),
     h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("td"), ["Messages", "Ended", "Faults", "Failures", "Dead letters", "p99", "Fuel of a run"].map((text) => h("th", { scope: "col", class: "number" }, text)))),
       h("tbody", {}, row(`active: ${it.stable.version}`, it.stable), row(`${it.kind}: ${it.version}`, it.candidate)))),
+    it.cluster && together(it),
     it.shadow && shadow(it.shadow));
+  }
+
+  /** What it came to on each host of a cluster. */
+  function together(it) {
+    const { hosts: each, trying, not_yet: notYet, shadow: compared } = it.cluster;
+    const numbers = (tally) => `${count(tally.messages)} messages, ${count(tally.faults)} faults, ${count(tally.failures)} failures, ${count(tally.dead_letters)} dead letters`;
+    return h("details", {}, h("summary", {}, `On all hosts: ${numbers(it.cluster.candidate)}`),
+      notYet?.length > 0 && h("p", { class: "note warn" }, `Has not begun on: ${notYet.join(", ")}`),
+      trying?.length > 0 && h("p", { class: "muted" }, `Tried on: ${trying.join(", ")}`),
+      compared && h("p", {}, `${count(compared.compared)} compared, ${count(compared.different)} different.`),
+      h("ul", {}, each.map((host) => h("li", {}, h("strong", {}, host.host), `: ${numbers(host.candidate)}; the active one ${numbers(host.stable)}`))));
   }
 
   function shadow(it) {

@@ -1,8 +1,9 @@
 // Every subscription at a glance, and one with its last hour.
 
-import { get, poll } from "./api.js";
-import { h, put } from "./dom.js";
-import { bytes, count, digest, rate, seconds, short } from "./format.js";
+import { at, get, poll, post } from "./api.js";
+import { ask } from "./dialog.js";
+import { button, h, put, say } from "./dom.js";
+import { ago, bytes, count, digest, moment, rate, seconds, short } from "./format.js";
 import { LOOK, charts, tile } from "./overview.js";
 import { holding, table } from "./table.js";
 
@@ -12,7 +13,7 @@ export async function subscriptions(view, { signal, query }) {
   const list = table({
     columns: [
       { name: "Subscription", cell: ({ name }) => link(name), sort: ({ name }) => name },
-      { name: "State", cell: state, sort: ({ trouble }) => (trouble ? "a" : "b") },
+      { name: "State", cell: state, sort: ({ trouble, pause }) => (trouble ? "a" : pause ? "b" : "c") },
       { name: "Handler", cell: ({ handler }) => h("a", { href: `#/handlers/${encodeURIComponent(handler)}` }, handler), sort: ({ handler }) => handler },
       { name: "Broker", cell: ({ broker }) => broker, sort: ({ broker }) => broker },
       { name: "Settled", number: true, cell: ({ rate: now }) => rate(now), sort: ({ rate: now }) => now },
@@ -64,24 +65,35 @@ function dead(name, counts) {
   return h("a", { href: `#/dead-letters?subscription=${encodeURIComponent(name)}` }, count(counts.dead_lettered));
 }
 
-function state({ trouble }) {
+function state({ trouble, pause }) {
+  if (pause) return h("span", {}, h("span", { class: "tag warn" }, pause.kind === "circuit" ? "circuit open" : "paused"), ` ${said(pause)}`);
   return trouble ? h("span", {}, h("span", { class: "tag bad" }, "not running"), ` ${trouble}`) : h("span", { class: "tag good" }, "running");
 }
 
-export async function subscription(view, { parts: [name], signal }) {
+/** Who paused it, why, and until when. */
+function said({ by, why, since, until }) {
+  return `by ${by}, ${ago(since)}${why ? `: ${why}` : ""}${until ? `; until ${moment(until)}` : ""}`;
+}
+
+export async function subscription(view, { parts: [name], signal, me }) {
   const facts = h("div", { class: "sheet" });
   const tiles = h("div", { class: "tiles" });
   const reasons = h("div", { class: "sheet" });
   const trouble = h("div", { "aria-live": "polite" });
   const past = charts();
-  put(view, trouble, tiles, past.element, h("div", { class: "two" }, facts, reasons));
+  const path = `/v1/subscriptions/${encodeURIComponent(name)}`;
+  const pausing = button("Pause…", pause), resuming = button("Resume", resume, { class: "main" });
+  put(view, trouble, me.may("operate") && h("div", { class: "bar" }, pausing, resuming), tiles, past.element, h("div", { class: "two" }, facts, reasons));
   poll(10000, signal, () => past.load(name, signal), () => {});
   const first = poll(LOOK, signal, async () => {
     const status = await get("/v1/status", {}, signal);
     const it = status.subscriptions.find((candidate) => candidate.name === name);
     if (!it) throw new Error(`There is no subscription “${name}” on this host.`);
     const { counts } = it;
-    put(trouble, it.trouble && h("p", { class: "note bad", role: "alert" }, it.trouble));
+    put(trouble, it.trouble && h("p", { class: "note bad", role: "alert" }, it.trouble),
+      it.pause && h("p", { class: "note warn" }, `Paused ${said(it.pause)}.`));
+    pausing.hidden = Boolean(it.pause);
+    resuming.hidden = !it.pause;
     put(tiles,
       tile("Completed", count(counts.completed), `${count(counts.skipped)} skipped`),
       tile("Waiting", count(counts.ready), counts.ready > 0 ? `the oldest for ${seconds(counts.oldest_age_seconds)}` : "nothing"),
@@ -101,4 +113,26 @@ export async function subscription(view, { parts: [name], signal }) {
       : h("table", {}, h("tbody", {}, codes.map(([code, number]) => h("tr", {}, h("td", {}, h("code", {}, code)), h("td", { class: "number" }, count(number)))))));
   }, (error) => error && put(trouble, h("p", { class: "note bad", role: "alert" }, error.message)));
   await Promise.race([first, new Promise((done) => setTimeout(done, 300))]);
+
+  async function pause() {
+    const why = h("input", { "aria-label": "Why" }), time = h("select", { "aria-label": "For how long" },
+      [["", "until somebody resumes it"], ["10m", "for 10 minutes"], ["1h", "for an hour"], ["12h", "for 12 hours"]].map(([value, text]) => h("option", { value }, text)));
+    const text = [h("p", {}, "What runs is finished; nothing new is taken on this host. Messages wait on the broker, and lose no attempt."),
+      h("label", { class: "field" }, "Why", why), h("label", { class: "field" }, "How long", time)];
+    if (!(await ask({ title: `Pause ${name}?`, text, yes: "Pause" }))) return;
+    await change("pause", { why: why.value.trim(), for: time.value }, `${name} is paused.`);
+  }
+
+  async function resume() {
+    await change("resume", {}, `${name} takes messages again, a few at first.`);
+  }
+
+  async function change(verb, query, done) {
+    try {
+      await post(at(`${path}/${verb}`, query));
+      say(done);
+    } catch (error) {
+      say(error.message, "bad");
+    }
+  }
 }

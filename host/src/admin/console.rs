@@ -62,6 +62,7 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         "deploy.js": SCRIPT,
         "dead-letters.js": SCRIPT,
         "dead-letter.js": SCRIPT,
+        "tasks.js": SCRIPT,
         "live.js": SCRIPT,
         "audit.js": SCRIPT,
     }

@@ -25,8 +25,8 @@ mod live;
 mod subscriptions;
 pub(super) mod tls;
 
-pub(super) use subscriptions::Which;
 pub(super) use dead_letters::Wanted;
+pub(super) use subscriptions::Which;
 
 /// A loopback connection is there or it is not.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

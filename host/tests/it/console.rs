@@ -118,7 +118,7 @@ fn a_person_finds_what_failed_and_redrives_it() {
     });
 
     browser.run("document.querySelector('label:has(+ [role=status]) input').click()");
-    browser.press("Discard…");
+    browser.press("Discard\u{2026}");
     browser.sees("to confirm");
     assert_eq!(browser.run("return document.querySelector('dialog button[type=submit]').disabled"), true);
     browser.enter("dialog input", "3");
@@ -231,6 +231,51 @@ fn who_may_only_read_is_shown_no_payload_and_changes_nothing() {
     assert_eq!(browser.complaints(), [] as [String; 0]);
     browser.press("Sign out");
     browser.sees("This host asks who you are");
+}
+
+#[test]
+fn everything_that_matches_is_redriven_and_discarded_by_the_host() {
+    let rig = host();
+    let browser = signed_in(&rig, "operator");
+    go(&browser, "Dead letters");
+    browser.sees("What they have in common");
+    browser.sees("3 match in all:");
+    browser.picture("groups");
+    browser.press("Redrive all\u{2026}");
+    browser.sees("Redrive 3 dead letters?");
+    browser.run("document.querySelector('dialog button[type=submit]').click()");
+    browser.sees("3 redriven of 3");
+    // They fail again by their numbers, and are counted anew.
+    until("they have come back", Duration::from_secs(60), || {
+        browser.press("Refresh");
+        browser.text().contains("3 match in all:") && browser.text().contains("came back 1\u{d7}")
+    });
+    browser.press("Discard all\u{2026}");
+    browser.enter("dialog input", "3");
+    browser.run("document.querySelector('dialog button[type=submit]').click()");
+    browser.sees("3 discarded of 3");
+    browser.sees("There are no such dead letters.");
+    assert_eq!(browser.complaints(), [] as [String; 0]);
+}
+
+#[test]
+fn a_subscription_is_paused_and_resumed() {
+    let rig = host();
+    let browser = signed_in(&rig, "operator");
+    go(&browser, "Subscriptions");
+    browser.press("ledger");
+    browser.press("Pause\u{2026}");
+    browser.enter("dialog input", "the database <b>moves</b>");
+    browser.choose("dialog select", "10m");
+    browser.run("document.querySelector('dialog button[type=submit]').click()");
+    browser.sees("Paused by operator");
+    browser.sees("the database <b>moves</b>; until");
+    browser.picture("paused");
+    browser.press("Resume");
+    until("it is not paused any more", Duration::from_secs(60), || !browser.text().contains("Paused by operator"));
+    go(&browser, "Audit log");
+    browser.sees("subscription.pause");
+    assert_eq!(browser.complaints(), [] as [String; 0]);
 }
 
 /// Each page in the light and in the dark, wide and as wide as a phone.

@@ -1,0 +1,67 @@
+// Tasks over dead letters: everything that matches a filter is redriven or discarded by the host, which goes on with it whether or
+// not anybody looks, and after a restart.
+
+import { get, post } from "./api.js";
+import { ask } from "./dialog.js";
+import { button, h, put, say } from "./dom.js";
+import { ago, count, many } from "./format.js";
+
+const LOOK = 1000;
+
+/** Shows the tasks that run and the last that ended; `begin(act, filter, matched)` starts one. */
+export function tasks({ signal, me, ended }) {
+  const element = h("div", { "aria-live": "polite" });
+  let timer, running = new Set();
+  signal.addEventListener("abort", () => clearTimeout(timer));
+  look();
+  return { element, begin };
+
+  async function look() {
+    clearTimeout(timer);
+    const list = await get("/v1/dead-letters/tasks", {}, signal).catch(() => null);
+    if (signal.aborted || list === null) return;
+    const now = new Set(list.tasks.filter(({ standing }) => standing === "running").map(({ id }) => id));
+    if ([...running].some((id) => !now.has(id))) ended();
+    running = now;
+    // Of those that ended the last one is enough: the command line has the others.
+    const shown = list.tasks.filter((task, index) => task.standing === "running" || index === 0);
+    put(element, shown.length > 0 && h("section", { class: "sheet", "aria-label": "Tasks" }, h("h2", {}, "Tasks"), shown.map(one)));
+    if (running.size > 0) timer = setTimeout(look, LOOK);
+  }
+
+  function one(task) {
+    const dealt = task.done + task.gone + task.held_back + task.failed;
+    const word = task.action === "redrive" ? "redriven" : "discarded";
+    const parts = [`${count(task.done)} ${word}`, task.gone > 0 && `${count(task.gone)} were gone`, task.held_back > 0 && `${count(task.held_back)} held back: they came back too often`,
+      task.failed > 0 && `${count(task.failed)} failed: ${task.failures?.[0]?.why ?? ""}`].filter(Boolean);
+    const canary = task.canary && `, ${count(task.canary.sent)} went first: ${count(task.canary.well)} did well, ${count(task.canary.badly)} failed again`;
+    const kinds = { running: "warn", done: "good", cancelled: "", aborted: "bad" };
+    return h("div", {}, h("p", {}, h("span", { class: `tag ${kinds[task.standing] ?? ""}` }, task.standing), ` ${task.action} by ${task.by}, ${ago(task.begun_at)}: `,
+      parts.join(", "), task.total !== undefined && task.total !== null && ` of ${count(task.total)}`, canary, task.why && `. ${task.why}`, task.waits_for && `. It waits: ${task.waits_for}`),
+    task.standing === "running" && h("div", { class: "bar" }, task.total > 0 && h("progress", { class: "grow", max: String(task.total), value: dealt, "aria-label": `${task.action} so far` }),
+      me.may("operate") && button("Cancel", () => change(`/v1/dead-letters/tasks/${encodeURIComponent(task.id)}/cancel`, {}, "The task was cancelled; what it had done stays done."), { class: "bad" })));
+  }
+
+  async function begin(action, filter, matched) {
+    const discards = action === "discard";
+    const rate = h("input", { size: "6", inputmode: "decimal", "aria-label": "At most so many a second", placeholder: "no limit" });
+    const first = h("input", { size: "6", inputmode: "numeric", "aria-label": "So many go first", placeholder: "none" });
+    const text = discards ? "Nothing of them is kept. When others match by then, nothing is discarded."
+      : [h("p", {}, "They go back to the subscriptions that gave them up, and start with no attempts. The host goes on with it when this page is closed."),
+        h("div", { class: "bar" }, h("label", {}, "a second at most", rate), h("label", {}, "go first, as a canary", first))];
+    const agreed = await ask({ title: `${discards ? "Discard" : "Redrive"} ${many(matched, "dead letter")}${discards ? " for good" : ""}?`, text, yes: discards ? "Discard" : "Redrive", bad: discards, typed: discards ? String(matched) : undefined });
+    if (!agreed) return;
+    const more = discards ? { count: matched } : { rate: rate.value.trim(), canary: first.value.trim() };
+    await change("/v1/dead-letters/tasks", { ...filter, action, ...more }, discards ? "They are discarded." : "They are redriven.");
+  }
+
+  async function change(path, query, done) {
+    try {
+      await post(path, query);
+      say(done);
+    } catch (error) {
+      say(error.message, "bad");
+    }
+    await look();
+  }
+}
