@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
-use super::problem::Problem;
+use super::problem::{Problem, nearest};
 use super::tree::{Node, Origin, Path, Value};
 
 /// A value does not fit: where, and why. Never holds the value itself.
@@ -253,7 +253,9 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
             }
         };
         if !variants.contains(&word) {
-            return Err(Misfit { path, message: format!("expected one of {}", variants.join(", ")) });
+            let meant = nearest(word, variants.iter().copied()).map(|meant| format!("; did you mean `{meant}`?"));
+            let message = format!("expected one of {}{}", variants.join(", "), meant.unwrap_or_default());
+            return Err(Misfit { path, message });
         }
         let word = word.to_owned();
         visitor.visit_enum(Variant { word, reader: self })

@@ -241,7 +241,7 @@ ack_wait = "10ms"
               |          ^^^^^^^^^^^^^^
               = help: name a certificate and its key in [http.tls]; or let a proxy speak TLS in front, see to it that nobody else reaches this port, and say so with `insecure_plaintext = true` in [http]
 
-            error: expected one of embedded, jetstream
+            error: expected one of embedded, jetstream; did you mean `embedded`?
               --> tidegate.toml:10:8
                |
             10 | type = "embeded"

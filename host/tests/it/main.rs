@@ -39,3 +39,4 @@ mod simulation;
 mod support;
 mod templates;
 mod warm;
+mod webhooks;
