@@ -57,7 +57,9 @@ export function tasks({ signal, me, ended }) {
 
   async function change(path, query, done) {
     try {
-      await post(path, query);
+      const task = await post(path, query);
+      // One that is quick has ended before the next look: it was running all the same.
+      running.add(task.id);
       say(done);
     } catch (error) {
       say(error.message, "bad");

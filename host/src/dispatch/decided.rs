@@ -41,6 +41,8 @@ pub(crate) struct Decided {
     /// Failed tries of this settlement, and since when.
     pub(crate) tries: u32,
     pub(crate) failing_since: Option<Instant>,
+    /// When the settlement was first sent.
+    pub(crate) sent_at: Option<Instant>,
 }
 
 impl Decided {
@@ -54,7 +56,17 @@ impl Decided {
             note: None,
             tries: 0,
             failing_since: None,
+            sent_at: None,
         }
+    }
+
+    /// The earliest moment at which the broker may hand over again what is returned to it.
+    pub(crate) fn due(&self, now: Instant) -> Instant {
+        let delay = match &self.settlement {
+            Some(Settlement::Return { delay, .. }) => *delay,
+            Some(Settlement::Ack { .. } | Settlement::DeadLetter(_)) | None => Duration::ZERO,
+        };
+        self.sent_at.unwrap_or(now) + delay
     }
 
     /// Nothing is sent: the lease is over, or what the host knows is not enough to settle.

@@ -72,8 +72,13 @@ impl InFlight {
 pub(crate) enum Fate {
     /// Acknowledged or dead-lettered, confirmed: a second delivery is acknowledged without a run.
     Done,
-    /// Returned, confirmed: the broker hands it over again by itself.
-    Returned,
+    /// Returned, confirmed: the broker hands it over again by itself, and no earlier than this. It may have done so before we heard
+    /// its confirmation: then the second delivery is that one, and runs. One that came earlier is of another reason (a server that
+    /// started anew), is overtaken by the return, and is left to come again.
+    Returned {
+        /// When the return was sent, and its delay more.
+        due: Instant,
+    },
     /// Nothing was sent: a second delivery takes over.
     Abandoned,
 }
@@ -99,7 +104,14 @@ struct Slot {
     running: Arc<InFlight>,
     /// A later delivery of the same message. The latest replaces an earlier one: its lease is the longest. Boxed: it is
     /// rare, and slots are moved about within the map with every message.
-    held: Option<Box<Delivery>>,
+    held: Option<Box<Held>>,
+}
+
+/// A second delivery, and when it came.
+#[derive(Debug)]
+struct Held {
+    delivery: Delivery,
+    came_at: Instant,
 }
 
 impl Table {
@@ -119,7 +131,7 @@ impl Table {
             let mut entries = self.lock();
             for delivery in deliveries {
                 if let Some(slot) = entries.get_mut(&delivery.message.sequence) {
-                    slot.held = Some(Box::new(delivery));
+                    slot.held = Some(Box::new(Held { delivery, came_at: now }));
                     continue;
                 }
                 let entry = Arc::new(InFlight::new(delivery, now));
@@ -143,12 +155,14 @@ impl Table {
                 let Some(slot) = entries.remove(&entry.sequence()) else { continue };
                 messages += 1;
                 bytes += entry.size;
-                let Some(delivery) = slot.held else { continue };
-                let next = Arc::new(InFlight::new(*delivery, now));
+                let Some(held) = slot.held else { continue };
+                let came_at = held.came_at;
+                let next = Arc::new(InFlight::new(held.delivery, now));
                 let successor = match ending {
                     Fate::Done => Successor::Acknowledge(Arc::clone(&next)),
                     Fate::Abandoned => Successor::Run(Arc::clone(&next)),
-                    Fate::Returned => continue,
+                    Fate::Returned { due } if came_at >= *due => Successor::Run(Arc::clone(&next)),
+                    Fate::Returned { .. } => continue,
                 };
                 self.budget.take(1, next.size);
                 entries.insert(next.sequence(), Slot { running: next, held: None });
@@ -205,9 +219,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_second_delivery_waits_for_the_first_and_follows_its_ending() {
-        let rows = [(Fate::Done, "acknowledge"), (Fate::Abandoned, "run"), (Fate::Returned, "nothing")];
+        let now = Instant::now();
+        let second = Duration::from_secs(1);
+        let rows = [
+            (Fate::Done, "acknowledge"),
+            (Fate::Abandoned, "run"),
+            // The broker was faster than its own confirmation.
+            (Fate::Returned { due: now }, "run"),
+            (Fate::Returned { due: now + second }, "nothing"),
+        ];
         for (ending, expected) in rows {
-            let now = Instant::now();
             let table = table();
             let first = table.admit(vec![delivery(1, "one"), delivery(1, "two")], now);
             assert_eq!(first.len(), 1, "the same message runs once at a time");

@@ -95,12 +95,13 @@ async fn try_group(shared: &Shared, group: Vec<Decided>) -> Vec<(Decided, Result
     let now = Instant::now();
     let mut sent = Vec::with_capacity(group.len());
     let mut settles = Vec::with_capacity(group.len());
-    for decided in group {
+    for mut decided in group {
         let lease_ends_at = decided.entry.lease.ends_at();
         match &decided.settlement {
             Some(settlement) if now < lease_ends_at => {
                 let receipt = decided.entry.receipt().clone();
                 settles.push(Settle { receipt, settlement: settlement.clone(), lease_ends_at });
+                decided.sent_at.get_or_insert(now);
                 sent.push(decided);
             }
             Some(_) | None => tried.push((decided, Err(SettleError::LeaseLost))),
@@ -138,7 +139,7 @@ fn conclude(
         shared.live.ended(shared, &decided, wall);
         let fate = match decided.verdict.settled_as {
             Ending::Completed | Ending::Skipped | Ending::AlreadyDone | Ending::DeadLettered => Fate::Done,
-            Ending::Retried | Ending::Returned => Fate::Returned,
+            Ending::Retried | Ending::Returned => Fate::Returned { due: decided.due(now) },
             Ending::Abandoned => Fate::Abandoned,
         };
         ended.push((decided.entry, fate));

@@ -488,7 +488,7 @@ fn a_signature_is_taken_from_beside_the_module() {
     assert_eq!(checked["handlers"][0]["signed_by"]["name"], json!("release"));
     std::fs::remove_file(desk.path().join("m.wasm.minisig")).unwrap();
     let checked = desk.json(&["check", "--json"], "", 2);
-    assert!(checked["problems"][0].as_str().unwrap().contains("is not signed"), "{checked}");
+    assert!(checked["problems"][0]["message"].as_str().unwrap().contains("is not signed"), "{checked}");
 }
 
 /// A profile is made by a token that the host knows, and used by every command that speaks to a host.

@@ -263,7 +263,10 @@ fn a_subscription_is_paused_and_resumed() {
     let rig = host();
     let browser = signed_in(&rig, "operator");
     go(&browser, "Subscriptions");
-    browser.press("ledger");
+    until("it is listed", Duration::from_secs(60), || {
+        // The handler has the same name.
+        browser.run("const link = document.querySelector('tbody a'); link?.click(); return link !== null") == true
+    });
     browser.press("Pause\u{2026}");
     browser.enter("dialog input", "the database <b>moves</b>");
     browser.choose("dialog select", "10m");
