@@ -30,8 +30,7 @@ export async function handler(view, { parts: [name], signal, me }) {
   };
   put(view, trouble, trial, facts, me.may("deploy") ? deploy(name, refresh) : h("p", { class: "note" }, `Deploying needs the role “deploy”; ${me.name} has the role “${me.role}”.`),
     versions, cluster, history);
-  const first = poll(LOOK, signal, refresh, (error) => error && put(trouble, h("p", { class: "note bad", role: "alert" }, error.message)));
-  await Promise.race([first, new Promise((done) => setTimeout(done, 300))]);
+  poll(LOOK, signal, refresh, (error) => error && put(trouble, h("p", { class: "note bad", role: "alert" }, error.message)));
 
   async function change(what, verb, query, question) {
     if (!(await ask(question))) return;

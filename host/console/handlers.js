@@ -30,13 +30,12 @@ export async function handlers(view, { signal }) {
   let rows = [];
   const show = () => list.show(holding(rows, search.value, ({ name, active }) => [name, active?.digest ?? "", active?.deployed_by ?? ""]));
   search.addEventListener("input", show);
-  const first = poll(LOOK, signal, async () => {
+  poll(LOOK, signal, async () => {
     const all = await get("/v1/handlers", {}, signal);
     rows = all.handlers;
     show();
     put(cluster, all.cluster && hosts(all.cluster));
   }, (error) => put(trouble, error && h("p", { class: "note bad", role: "alert" }, error.message)));
-  await Promise.race([first, new Promise((done) => setTimeout(done, 300))]);
 }
 
 function state({ trouble, rollout, deploying, active }) {

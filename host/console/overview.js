@@ -4,6 +4,7 @@ import { get, poll, readiness } from "./api.js";
 import { chart } from "./chart.js";
 import { h, put } from "./dom.js";
 import { bytes, count, many, rate, seconds, short } from "./format.js";
+import { rates } from "./rates.js";
 
 /** Between two looks; a chart gets a point every ten seconds. */
 export const LOOK = 2000;
@@ -16,14 +17,13 @@ export async function overview(view, { signal }) {
   const past = charts();
   put(view, trouble, tiles, past.element, brokers);
   const measure = rates();
-  const watched = poll(LOOK, signal, async () => {
+  poll(LOOK, signal, async () => {
     const [status, ready] = await Promise.all([get("/v1/status", {}, signal), readiness(signal)]);
     put(trouble, state(ready, status));
     put(tiles, tilesOf(status, measure(status)));
     put(brokers, brokersOf(status));
   }, (error) => error && put(trouble, h("p", { class: "note bad", role: "alert" }, error.message)));
   poll(DRAW, signal, () => past.load(undefined, signal), () => {});
-  await Promise.race([watched, new Promise((done) => setTimeout(done, 300))]);
 }
 
 function state(ready, status) {
@@ -35,24 +35,10 @@ function state(ready, status) {
       (ready.troubles ?? []).length > 12 && h("li", {}, `and ${ready.troubles.length - 12} more`)));
 }
 
-/** Counts a second, from one look to the next. */
-export function rates() {
-  let before = null;
-  return (status) => {
-    const now = { at: performance.now(), ended: 0, fuel: 0 };
-    for (const { counts } of status.subscriptions) {
-      now.ended += counts.completed + counts.skipped + counts.dead_lettered;
-      now.fuel += counts.fuel;
-    }
-    const past = before && (now.at - before.at) / 1000;
-    const result = before && past > 0 && now.ended >= before.ended
-      ? { ended: (now.ended - before.ended) / past, fuel: (now.fuel - before.fuel) / past } : { ended: null, fuel: null };
-    before = now;
-    return result;
-  };
-}
-
-function tilesOf(status, { ended, fuel }) {
+function tilesOf(status, rows) {
+  const known = (figure) => rows.map((row) => row[figure]).filter((value) => value !== null);
+  const together = (figure) => (known(figure).length === 0 ? null : known(figure).reduce((total, value) => total + value));
+  const [ended, fuel] = [together("rate"), together("fuelRate")];
   const sum = (figure) => status.subscriptions.reduce((total, { counts }) => total + figure(counts), 0);
   const oldest = Math.max(0, ...status.subscriptions.map(({ counts }) => counts.oldest_age_seconds));
   const dead = status.brokers.reduce((total, broker) => total + (broker.dead_letters ?? 0), 0);

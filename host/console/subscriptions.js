@@ -5,6 +5,7 @@ import { ask } from "./dialog.js";
 import { button, h, put, say } from "./dom.js";
 import { ago, bytes, count, digest, moment, rate, seconds, short } from "./format.js";
 import { LOOK, charts, tile } from "./overview.js";
+import { rates } from "./rates.js";
 import { holding, table } from "./table.js";
 
 export async function subscriptions(view, { signal, query }) {
@@ -33,27 +34,10 @@ export async function subscriptions(view, { signal, query }) {
   let rows = [];
   const show = () => list.show(holding(rows, search.value, ({ name, handler, broker }) => [name, handler, broker]));
   search.addEventListener("input", show);
-  const first = poll(LOOK, signal, async () => {
+  poll(LOOK, signal, async () => {
     rows = measure(await get("/v1/status", {}, signal));
     show();
   }, (error) => put(trouble, error && h("p", { class: "note bad", role: "alert" }, error.message)));
-  await Promise.race([first, new Promise((done) => setTimeout(done, 300))]);
-}
-
-/** Subscriptions with what they settled a second, from one look to the next. */
-function rates() {
-  let before = new Map(), last = null;
-  return (status) => {
-    const now = performance.now(), past = last === null ? null : (now - last) / 1000;
-    const ended = new Map(status.subscriptions.map(({ name, counts }) => [name, counts.completed + counts.skipped + counts.dead_lettered]));
-    const rows = status.subscriptions.map((row) => {
-      const earlier = before.get(row.name);
-      return { ...row, rate: past && earlier !== undefined ? Math.max(0, (ended.get(row.name) - earlier) / past) : null };
-    });
-    before = ended;
-    last = now;
-    return rows;
-  };
 }
 
 function link(name) {
@@ -85,7 +69,7 @@ export async function subscription(view, { parts: [name], signal, me }) {
   const pausing = button("Pause…", pause), resuming = button("Resume", resume, { class: "main" });
   put(view, trouble, me.may("operate") && h("div", { class: "bar" }, pausing, resuming), tiles, past.element, h("div", { class: "two" }, facts, reasons));
   poll(10000, signal, () => past.load(name, signal), () => {});
-  const first = poll(LOOK, signal, async () => {
+  poll(LOOK, signal, async () => {
     const status = await get("/v1/status", {}, signal);
     const it = status.subscriptions.find((candidate) => candidate.name === name);
     if (!it) throw new Error(`There is no subscription “${name}” on this host.`);
@@ -112,7 +96,6 @@ export async function subscription(view, { parts: [name], signal, me }) {
     put(reasons, h("h2", {}, "How settlements came about"), codes.length === 0 ? h("p", { class: "empty" }, "Nothing was settled yet.")
       : h("table", {}, h("tbody", {}, codes.map(([code, number]) => h("tr", {}, h("td", {}, h("code", {}, code)), h("td", { class: "number" }, count(number)))))));
   }, (error) => error && put(trouble, h("p", { class: "note bad", role: "alert" }, error.message)));
-  await Promise.race([first, new Promise((done) => setTimeout(done, 300))]);
 
   async function pause() {
     const why = h("input", { "aria-label": "Why" }), time = h("select", { "aria-label": "For how long" },

@@ -233,6 +233,24 @@ impl fmt::Display for ReasonCode {
 }
 
 impl FaultKind {
+    /// Whether the version that was to run came to it, by what it is or by its limits; else there was nothing to run, or the host
+    /// had reasons of its own.
+    #[must_use]
+    pub const fn is_of_the_version(self) -> bool {
+        match self {
+            Self::Trap(_)
+            | Self::OutOfFuel
+            | Self::Timeout
+            | Self::MemoryLimit
+            | Self::OutputLimit
+            | Self::InvalidResult
+            | Self::Denied
+            // A message that is too large is so by the version's own limit.
+            | Self::InvalidMessage => true,
+            Self::NoHandler | Self::Interrupted => false,
+        }
+    }
+
     /// The reason code of this fault.
     #[must_use]
     pub const fn code(self) -> ReasonCode {

@@ -30,7 +30,7 @@ struct File {
     name: &'static str,
     kind: &'static str,
     bytes: &'static [u8],
-    /// The start of its digest, as `ETag` has it.
+    /// Its digest, as `ETag` has it.
     tag: HeaderValue,
 }
 
@@ -55,6 +55,7 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         "payload.js": SCRIPT,
         "dialog.js": SCRIPT,
         "table.js": SCRIPT,
+        "rates.js": SCRIPT,
         "overview.js": SCRIPT,
         "subscriptions.js": SCRIPT,
         "handlers.js": SCRIPT,
@@ -69,10 +70,9 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
 });
 
 fn file_of(name: &'static str, kind: &'static str, bytes: &'static [u8]) -> File {
-    let digest = Sha256::digest(bytes);
-    let start: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex::encode(Sha256::digest(bytes));
     // Hex in quotes is always a header's value.
-    let tag = HeaderValue::from_str(&format!("\"{start}\"")).unwrap_or(HeaderValue::from_static("\"\""));
+    let tag = HeaderValue::from_str(&format!("\"{digest}\"")).unwrap_or(HeaderValue::from_static("\"\""));
     File { name, kind, bytes, tag }
 }
 

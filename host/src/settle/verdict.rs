@@ -89,17 +89,7 @@ const fn failed(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Completed(_) | Outcome::Skipped(_) | Outcome::Rejected(_) | Outcome::Defer { .. } => false,
         Outcome::Retry { .. } => true,
-        Outcome::Fault(fault) => match fault.kind {
-            FaultKind::Trap(_)
-            | FaultKind::OutOfFuel
-            | FaultKind::Timeout
-            | FaultKind::MemoryLimit
-            | FaultKind::OutputLimit
-            | FaultKind::InvalidResult
-            | FaultKind::Denied
-            | FaultKind::InvalidMessage => true,
-            FaultKind::NoHandler | FaultKind::Interrupted => false,
-        },
+        Outcome::Fault(fault) => fault.kind.is_of_the_version(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! Invariant: it is bounded: [`POINTS`] points of fixed size a subscription, and none of a subscription that is gone.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::histogram::{SECONDS, quantile};
@@ -97,6 +98,9 @@ impl Point {
     }
 }
 
+/// What is counted of each subscription, by its name.
+type Subscriptions = BTreeMap<String, Arc<SubscriptionMetrics>>;
+
 #[derive(Debug, Default)]
 struct Track {
     before: Moment,
@@ -123,16 +127,12 @@ pub struct History {
 
 impl History {
     /// Adds a point of each subscription, when ten seconds have gone since the last one.
-    pub(super) fn look(
-        &mut self,
-        subscriptions: &BTreeMap<String, std::sync::Arc<SubscriptionMetrics>>,
-        at: SystemTime,
-    ) {
+    fn look(&mut self, subscriptions: impl FnOnce() -> Subscriptions, at: SystemTime) {
         let now = tokio::time::Instant::now();
         let Some(last) = self.last else {
             // What was counted before the first look belongs to no step: the points begin behind it.
             self.last = Some(now);
-            self.start(subscriptions);
+            self.start(&subscriptions());
             return;
         };
         let took = now.duration_since(last);
@@ -140,9 +140,10 @@ impl History {
             return;
         }
         self.last = Some(now);
+        let subscriptions = subscriptions();
         self.subscriptions.retain(|name, _| subscriptions.contains_key(name));
         let mut all = Moment::default();
-        for (name, metrics) in subscriptions {
+        for (name, metrics) in &subscriptions {
             let moment = metrics.moment();
             all = all.and(&moment);
             self.subscriptions.entry(name.clone()).or_default().add(moment, at, took);
@@ -150,7 +151,7 @@ impl History {
         self.all.add(all, at, took);
     }
 
-    fn start(&mut self, subscriptions: &BTreeMap<String, std::sync::Arc<SubscriptionMetrics>>) {
+    fn start(&mut self, subscriptions: &Subscriptions) {
         for (name, metrics) in subscriptions {
             let moment = metrics.moment();
             self.all.before = std::mem::take(&mut self.all.before).and(&moment);
@@ -172,8 +173,7 @@ impl History {
 impl Metrics {
     /// Adds to the history what came since the last point, when it is time for one.
     pub fn remember(&self, now: SystemTime) {
-        let subscriptions = self.subscriptions();
-        self.history().look(&subscriptions, now);
+        self.history().look(|| self.subscriptions(), now);
     }
 }
 

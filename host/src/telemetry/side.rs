@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::subscription::Ending;
 use super::version::{VersionCounts, VersionFigures, VersionSums};
-use crate::outcome::{FaultKind, Outcome, Usage};
+use crate::outcome::{Outcome, Usage};
 
 /// Buckets of a [`Scale`]: durations reach to a day this way, and fuel to a million millions.
 pub const BUCKETS: usize = 184;
@@ -173,18 +173,8 @@ const fn spoken(outcome: &Outcome) -> Spoken {
     match outcome {
         Outcome::Completed(_) | Outcome::Skipped(_) => Spoken::Well,
         Outcome::Retry { .. } | Outcome::Defer { .. } | Outcome::Rejected(_) => Spoken::Failed,
-        Outcome::Fault(fault) => match fault.kind {
-            FaultKind::Trap(_)
-            | FaultKind::OutOfFuel
-            | FaultKind::Timeout
-            | FaultKind::MemoryLimit
-            | FaultKind::OutputLimit
-            | FaultKind::InvalidResult
-            | FaultKind::Denied
-            // A message that is too large is so by the version's own limit.
-            | FaultKind::InvalidMessage => Spoken::Fault,
-            FaultKind::NoHandler | FaultKind::Interrupted => Spoken::Nothing,
-        },
+        Outcome::Fault(fault) if fault.kind.is_of_the_version() => Spoken::Fault,
+        Outcome::Fault(_) => Spoken::Nothing,
     }
 }
 
@@ -268,7 +258,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::outcome::{Fault, Reason};
+    use crate::outcome::{Fault, FaultKind, Reason};
 
     fn fault(kind: FaultKind) -> Outcome {
         Outcome::Fault(Fault { kind, detail: String::new(), fingerprint: 0, backtrace: Vec::new() })

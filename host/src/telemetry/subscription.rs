@@ -300,9 +300,7 @@ impl SubscriptionMetrics {
     /// The counts of this moment, for people and for `/v1/status`.
     #[must_use]
     pub fn counts(&self) -> SubscriptionCounts {
-        let ended = |ending: Ending| -> u64 {
-            self.settled.get(ending as usize).map_or(0, |series| series.iter().map(|(_, counter)| counter.get()).sum())
-        };
+        let ended = |ending: Ending| self.ended(ending);
         let mut reasons = std::collections::BTreeMap::new();
         for (code, counter) in self.settled.iter().flat_map(ByReason::iter) {
             *reasons.entry(code.to_owned()).or_insert(0) += counter.get();
@@ -333,13 +331,9 @@ impl SubscriptionMetrics {
 
     /// What was counted until now, for the history.
     pub(super) fn moment(&self) -> Moment {
-        let mut runs = Vec::new();
-        self.runs.iter().for_each(|(_, counts)| counts.add_to(&mut runs));
         Moment {
-            ended: std::array::from_fn(|ending| {
-                self.settled.get(ending).map_or(0, |series| series.iter().map(|(_, counter)| counter.get()).sum())
-            }),
-            runs,
+            ended: Ending::ALL.map(|ending| self.ended(ending)),
+            runs: self.runs_by_time(),
             fuel: self.fuel.get(),
             in_flight: unsigned(self.in_flight.get()),
             concurrency: unsigned(self.concurrency.get()),
@@ -348,9 +342,20 @@ impl SubscriptionMetrics {
         }
     }
 
-    fn latency(&self) -> Option<Latency> {
+    /// Settlements that ended so.
+    fn ended(&self, ending: Ending) -> u64 {
+        self.settled.get(ending as usize).map_or(0, |series| series.iter().map(|(_, counter)| counter.get()).sum())
+    }
+
+    /// Runs by how long they took, one a bound of [`SECONDS`] and one above; nothing before the first.
+    fn runs_by_time(&self) -> Vec<u64> {
         let mut counts = Vec::new();
         self.runs.iter().for_each(|(_, runs)| runs.add_to(&mut counts));
+        counts
+    }
+
+    fn latency(&self) -> Option<Latency> {
+        let counts = self.runs_by_time();
         let at = |share| quantile(SECONDS, &counts, share);
         Some(Latency { p50: at(0.5)?, p90: at(0.9)?, p99: at(0.99)? })
     }

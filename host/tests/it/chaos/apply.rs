@@ -9,7 +9,7 @@ use tidegate::apply::report::How;
 use super::books::Books;
 use super::rig::Rig;
 use super::swap::ledger;
-use super::{Feed, audit, until_settled};
+use super::{Feed, audit, on_jetstream, until_settled};
 use crate::support::modules::{answer, handler};
 use crate::support::nats::NatsServer;
 use crate::support::ports::free_port;
@@ -100,12 +100,7 @@ fn changes_under_load_lose_and_repeat_nothing() {
 fn changes_under_load_on_jetstream_lose_and_repeat_nothing() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(NatsServer::start());
-    let broker = format!(
-        "type = \"jetstream\"\nservers = [\"{}\"]\nstreams.IN = {{ subjects = [\"in.>\"] }}\n\
-         streams.OUT = {{ subjects = [\"out.>\"] }}",
-        server.url()
-    );
-    let mut rig = rig(&broker, "create = true");
+    let mut rig = rig(&on_jetstream(&server), "create = true");
     rig.start();
     let published = change_under_load(&rig, "create = true\n");
     until_settled(&rig);

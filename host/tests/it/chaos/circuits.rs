@@ -9,7 +9,7 @@ use tidegate::deploy::report::Line;
 use super::books::Books;
 use super::rig::Rig;
 use super::swap::ledger;
-use super::{audit, balance};
+use super::{audit, balance, on_jetstream};
 use crate::support::nats::NatsServer;
 use crate::support::until;
 
@@ -93,12 +93,7 @@ fn what_fails_while_the_circuit_is_open_costs_no_attempt() {
 fn what_fails_while_the_circuit_is_open_costs_no_attempt_on_jetstream() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(NatsServer::start());
-    let broker = format!(
-        "type = \"jetstream\"\nservers = [\"{}\"]\nstreams.IN = {{ subjects = [\"in.>\"] }}\n\
-         streams.OUT = {{ subjects = [\"out.>\"] }}",
-        server.url()
-    );
-    let mut rig = rig(&broker, "create = true");
+    let mut rig = rig(&on_jetstream(&server), "create = true");
     fail_and_roll_back(&mut rig);
     let read = |rig: &Rig, books: &mut Books| runtime.block_on(audit::read_jetstream(rig, &server, books));
     balance(&mut rig, MESSAGES, read);

@@ -33,12 +33,22 @@ use books::{Balance, Books};
 use rig::Publisher;
 pub(crate) use rig::Rig;
 
+use crate::support::nats::NatsServer;
 use crate::support::until;
 pub(crate) use swap::ledger;
 
 /// How often things are killed: few in the everyday tests, many in the long form.
 fn kills() -> u32 {
     std::env::var("TIDEGATE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+}
+
+/// The broker's entry of a host on this server, with streams for what comes in and what goes out.
+fn on_jetstream(server: &NatsServer) -> String {
+    format!(
+        "type = \"jetstream\"\nservers = [\"{}\"]\nstreams.IN = {{ subjects = [\"in.>\"] }}\n\
+         streams.OUT = {{ subjects = [\"out.>\"] }}",
+        server.url()
+    )
 }
 
 /// Lets the host finish, and balances what it did by what stands in the broker.

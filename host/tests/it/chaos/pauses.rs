@@ -9,7 +9,7 @@ use tidegate::deploy::report::Line;
 use super::books::Books;
 use super::rig::Rig;
 use super::swap::ledger;
-use super::{Feed, audit, balance};
+use super::{Feed, audit, balance, on_jetstream};
 use crate::support::nats::NatsServer;
 use crate::support::until;
 
@@ -187,12 +187,7 @@ fn paused_under_load_nothing_is_lost_and_no_attempt_is_counted() {
 fn paused_under_load_on_jetstream_nothing_is_lost_and_no_attempt_is_counted() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(NatsServer::start());
-    let broker = format!(
-        "type = \"jetstream\"\nservers = [\"{}\"]\nstreams.IN = {{ subjects = [\"in.>\"] }}\n\
-         streams.OUT = {{ subjects = [\"out.>\"] }}",
-        server.url()
-    );
-    let mut rig = Rig::new(&broker, Duration::from_secs(30), "create = true");
+    let mut rig = Rig::new(&on_jetstream(&server), Duration::from_secs(30), "create = true");
     rig.start();
     let published = pause_under_load(&rig);
     let read = |rig: &Rig, books: &mut Books| runtime.block_on(audit::read_jetstream(rig, &server, books));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Rig;
+use super::{Rig, on_jetstream};
 use crate::support::nats::NatsServer;
 use crate::support::until;
 
@@ -51,7 +51,7 @@ fn redriven(rig: &mut Rig) -> BTreeMap<String, Vec<u64>> {
     rig.dies_at = Some("task-page");
     rig.start();
     // The host may be gone before it answers.
-    let _ = rig.ask_for("/v1/dead-letters/tasks?action=redrive");
+    let _ = rig.ask("/v1/dead-letters/tasks?action=redrive");
     rig.dead();
     rig.dies_at = None;
     rig.start();
@@ -76,12 +76,7 @@ fn a_redrive_goes_on_after_a_kill_and_sends_nothing_twice_on_the_embedded_queue(
 fn a_redrive_goes_on_after_a_kill_and_loses_nothing_on_jetstream() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(NatsServer::start());
-    let broker = format!(
-        "type = \"jetstream\"\nservers = [\"{}\"]\nstreams.IN = {{ subjects = [\"in.>\"] }}\n\
-         streams.OUT = {{ subjects = [\"out.>\"] }}",
-        server.url()
-    );
-    let mut rig = Rig::new(&broker, Duration::from_secs(30), "create = true");
+    let mut rig = Rig::new(&on_jetstream(&server), Duration::from_secs(30), "create = true");
     let letters = redriven(&mut rig);
     assert_eq!(letters.len() as u64, COUNT, "one is lost");
     assert!(letters.values().flatten().all(|redrives| *redrives == 1), "{letters:?}");

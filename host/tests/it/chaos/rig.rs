@@ -219,12 +219,6 @@ retry = {{ preset = "quick", max_attempts = 100 }}
         Some((answer.status().as_u16(), serde_json::from_str(&text).ok()?))
     }
 
-    /// Asks for a change at any path; the status, or `None` when the host is gone before it answers.
-    pub fn ask_for(&self, path: &str) -> Option<u16> {
-        let answer = agent().post(self.url(path)).send_empty().ok()?;
-        Some(answer.status().as_u16())
-    }
-
     /// Goes back to a version.
     pub fn rollback(&self, to: u64) -> RolledBack {
         let mut answer = agent().post(self.url(&format!("/v1/handlers/ledger/rollback?to={to}"))).send_empty().unwrap();

@@ -8,7 +8,7 @@ use tidegate::deploy::report::Line;
 
 use super::books::Books;
 use super::rig::Rig;
-use super::{Feed, audit, until_settled};
+use super::{Feed, audit, on_jetstream, until_settled};
 use crate::support::guests::guest;
 use crate::support::nats::NatsServer;
 
@@ -81,12 +81,7 @@ fn a_thousand_swaps_under_load_lose_and_repeat_nothing() {
 fn a_thousand_swaps_under_load_on_jetstream_lose_and_repeat_nothing() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(NatsServer::start());
-    let broker = format!(
-        "type = \"jetstream\"\nservers = [\"{}\"]\nstreams.IN = {{ subjects = [\"in.>\"] }}\n\
-         streams.OUT = {{ subjects = [\"out.>\"] }}",
-        server.url()
-    );
-    let mut rig = Rig::new(&broker, Duration::from_secs(30), "create = true");
+    let mut rig = Rig::new(&on_jetstream(&server), Duration::from_secs(30), "create = true");
     rig.start();
     let published = swap_under_load(&rig);
     until_settled(&rig);

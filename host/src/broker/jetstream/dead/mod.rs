@@ -122,11 +122,8 @@ impl DeadLetterStore {
     /// Finds a dead letter, whole.
     async fn find(&self, session: &Session, id: &DeadLetterId) -> Result<Found, DeadLetterError> {
         let not_found = || DeadLetterError::NotFound(id.to_string());
-        let (wanted, hint) = scan::split_cursor(id);
-        let sequence = match hint {
-            Some(sequence) => sequence,
-            None => self.sequence_of(session, wanted).await?.ok_or_else(not_found)?,
-        };
+        let (wanted, _) = scan::split_cursor(id);
+        let sequence = self.position(session, id).await?;
         let found = self.direct_get(session, &json!({ "seq": sequence })).await?.ok_or_else(not_found)?;
         if layout::header(&found, layout::ID) != Some(wanted) {
             return Err(not_found());

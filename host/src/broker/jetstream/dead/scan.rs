@@ -43,12 +43,7 @@ impl DeadLetterStore {
         let limit = if query.limit == 0 { PAGE } else { query.limit.min(LARGEST_PAGE) };
         let Some(mut span) = self.span(session, &query.filter).await? else { return Ok(DeadLetterPage::default()) };
         if let Some(after) = &query.after {
-            let (id, hint) = split_cursor(after);
-            let sequence = match hint {
-                Some(sequence) => Some(sequence),
-                None => self.sequence_of(session, id).await?,
-            };
-            span.end = span.end.min(sequence.ok_or_else(|| DeadLetterError::NotFound(id.to_owned()))?);
+            span.end = span.end.min(self.position(session, after).await?);
         }
         let filters = filters(&query.filter);
         let mut found: VecDeque<(u64, Message)> = VecDeque::new();
@@ -99,13 +94,7 @@ impl DeadLetterStore {
         let limit = if query.limit == 0 { PAGE } else { query.limit.min(LARGEST_PAGE) };
         let Some(mut span) = self.span(session, &query.filter).await? else { return Ok(DeadLetterPage::default()) };
         if let Some(after) = &query.after {
-            let (id, hint) = split_cursor(after);
-            let sequence = match hint {
-                Some(sequence) => Some(sequence),
-                None => self.sequence_of(session, id).await?,
-            };
-            let behind = sequence.ok_or_else(|| DeadLetterError::NotFound(id.to_owned()))? + 1;
-            span.start = span.start.max(behind);
+            span.start = span.start.max(self.position(session, after).await? + 1);
         }
         let mut page = DeadLetterPage::default();
         if span.is_empty() {
@@ -206,8 +195,18 @@ impl DeadLetterStore {
         Ok(count)
     }
 
+    /// Where a dead letter stands, or where the cursor of a page points.
+    pub(super) async fn position(&self, session: &Session, id: &DeadLetterId) -> Result<u64, DeadLetterError> {
+        let (id, hint) = split_cursor(id);
+        let sequence = match hint {
+            Some(sequence) => Some(sequence),
+            None => self.sequence_of(session, id).await?,
+        };
+        sequence.ok_or_else(|| DeadLetterError::NotFound(id.to_owned()))
+    }
+
     /// The sequence of an id: first among those that were stored about the time in the id, then among all.
-    pub(super) async fn sequence_of(&self, session: &Session, id: &str) -> Result<Option<u64>, DeadLetterError> {
+    async fn sequence_of(&self, session: &Session, id: &str) -> Result<Option<u64>, DeadLetterError> {
         let stream = &self.options.stream;
         if stream_info(session, stream).await.map_err(|error| store_error(&error))?.is_none() {
             return Ok(None);
