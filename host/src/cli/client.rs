@@ -133,7 +133,7 @@ impl Client {
             request = request.query("broker", broker);
         }
         let answer = request.header("content-type", "application/x-ndjson").send(lines);
-        let mut answer = answer.map_err(unread)?;
+        let mut answer = answer.map_err(|error| unread(error, lines.len()))?;
         let status = answer.status();
         let body = answer.body_mut().with_config().limit(LARGEST_ANSWER).read_to_vec().context("reading the answer")?;
         if let Ok(summary) = serde_json::from_slice::<PublishSummary>(&body) {
@@ -168,14 +168,21 @@ fn unmet(error: ureq::Error) -> anyhow::Error {
     anyhow!(tls::why(&error)).context("asking the host")
 }
 
-/// The host could not be asked, or ended the connection while it was being sent what it refused: the refusal itself is then lost
-/// on some systems, and its most likely reason is told instead.
-fn unread(error: ureq::Error) -> anyhow::Error {
+/// A batch is sent at 1 MiB: one that is larger than this holds a message that is large by itself.
+const LARGE_BATCH: usize = 2 << 20;
+
+/// The host could not be asked, or ended the connection while it was being sent something. What it refuses it may not read to its
+/// end, and its answer is then lost on some systems: the likelier of the two reasons is told, by the size.
+fn unread(error: ureq::Error, bytes: usize) -> anyhow::Error {
     let closed = |kind| matches!(kind, std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset);
     match &error {
+        ureq::Error::Io(io) if closed(io.kind()) && bytes > LARGE_BATCH => anyhow!(
+            "the host ended the connection before it had read all: the message may be larger than it takes \
+             (`max_publish_bytes` in its `[http]`, 8 MiB when it is not set), or the host was stopped just then"
+        ),
         ureq::Error::Io(io) if closed(io.kind()) => anyhow!(
-            "the host ended the connection before it had read all: a message may be larger than it takes \
-             (`max_publish_bytes` in its `[http]`, 8 MiB when it is not set), or it was stopped just then"
+            "the host ended the connection before it had answered: it was stopped just then, most likely; what is not counted as \
+             published is not known to be stored, and messages with ids can be published again"
         ),
         _ => unmet(error),
     }
