@@ -168,6 +168,7 @@ fn floods() -> Vec<Row> {
         row("stdout", Behaves("hostile.stdout"), "output-limit", "lines of log"),
         row("stdout without lines", Behaves("hostile.stdout-no-newline"), "output-limit", "calls into the host")
             .ends_at_a_tick(),
+        row("a closed stdout", Behaves("hostile.stdout-closed"), "invalid-result", "unknown handle"),
         row("a panic with a huge message", Behaves("hostile.panic-huge"), "output-limit", "bytes of log"),
         row("metrics series", Behaves("hostile.series"), "output-limit", "more than 64 series"),
         row("host calls", Behaves("hostile.host-calls"), "output-limit", "more than 10000 calls into the host"),
