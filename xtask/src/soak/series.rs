@@ -7,8 +7,11 @@ use anyhow::{Result, bail, ensure};
 
 /// The run is told in so many parts.
 const PARTS: usize = 10;
-/// The parts at the start in which caches and the window of known ids fill up. The slope is that of the others.
+/// The warm-up, in which caches fill up, is so many parts at the start,
 const WARM_UP: usize = 2;
+/// and for as long as the embedded queue's window of known ids is not full: it remembers a million, and every message
+/// that is settled, an output among them, was published by an id. Twice as many, so that what is forgotten has begun too.
+const WINDOW_FULL: u64 = 2_000_000;
 /// Flat: the last part's median is above that of the first after the warm-up by no more than this part of it, or
 const GROWTH_PART: u64 = 20;
 /// than this much: what an allocator may hold back more one day than another.
@@ -64,9 +67,10 @@ impl Series {
         (0..PARTS).filter_map(|part| self.0.get(part * count / PARTS..(part + 1) * count / PARTS)).collect()
     }
 
-    /// The samples after the warm-up.
+    /// The samples after the warm-up: none when the window was never full.
     fn warm(&self) -> &[Sample] {
-        self.0.get(WARM_UP * self.0.len() / PARTS..).unwrap_or_default()
+        let full = self.0.iter().position(|sample| sample.settled >= WINDOW_FULL).unwrap_or(self.0.len());
+        self.0.get(full.max(WARM_UP * self.0.len() / PARTS)..).unwrap_or_default()
     }
 
     /// A table for a page of documentation: a line for each part, and the slopes after the warm-up.
@@ -100,8 +104,9 @@ impl Series {
         }
         let _ = write!(
             text,
-            "\nAfter the first {WARM_UP} parts: resident {:+.2} MiB an hour, anonymous {:+.2} MiB an hour, \
+            "\nFrom minute {:.0}, when caches and the window of known ids were full: resident {:+.2} MiB an hour, anonymous {:+.2} MiB an hour, \
              open files {:+.1} an hour (least squares over {} samples).",
+            self.warm().first().map_or(f64::NAN, |sample| sample.at.as_secs_f64() / 60.0),
             slope(self.warm(), |sample| mib(sample.resident)),
             slope(self.warm(), |sample| mib(sample.anonymous)),
             slope(self.warm(), |sample| sample.files as f64),
@@ -112,9 +117,12 @@ impl Series {
 
     /// An error that says what grew.
     pub(super) fn check_flat(&self) -> Result<()> {
-        let parts = self.parts();
-        let (Some(first), Some(last)) = (parts.get(WARM_UP), parts.last()) else { bail!("there are no samples") };
-        ensure!(!first.is_empty(), "it was too short to say anything: {} samples", self.0.len());
+        let (warm, part) = (self.warm(), self.0.len() / PARTS);
+        let (Some(first), Some(last)) = (warm.get(..part), warm.get(warm.len().saturating_sub(part)..)) else {
+            bail!("it was too short to say anything: {}", self.how_far())
+        };
+        // Otherwise the two would be the same samples in part, and what is the same never grew.
+        ensure!(part > 0 && warm.len() >= 3 * part, "it was too short to say anything: {}", self.how_far());
         for (what, value) in
             [("resident", (|sample| sample.resident) as fn(&Sample) -> u64), ("anonymous", |sample| sample.anonymous)]
         {
@@ -126,6 +134,11 @@ impl Series {
         let (from, to) = (files(first), files(last));
         ensure!(to <= from + GROWTH_FILES, "open files grew from {from} to {to}");
         Ok(())
+    }
+
+    fn how_far(&self) -> String {
+        let settled = self.0.last().map_or(0, |sample| sample.settled);
+        format!("{settled} messages settled, and memory can be flat from {WINDOW_FULL} on; run it for more minutes")
     }
 }
 
@@ -187,6 +200,29 @@ mod tests {
         assert_eq!(grown.as_deref(), Some("resident memory grew from 64.4 to 69.3 MiB"));
         assert!(hour(0, 100).check_flat().is_err());
         assert!(Series::default().check_flat().is_err());
+    }
+
+    #[test]
+    fn it_begins_when_the_window_is_full() {
+        // Two million are settled after 53 minutes: what comes after is too little, and what was before says nothing.
+        let mut slow = hour(0, 0);
+        for (index, sample) in slow.0.iter_mut().enumerate() {
+            sample.settled /= 8;
+            sample.resident += (100 << 20) * index.min(320) as u64 / 320;
+        }
+        let error = slow.check_flat().err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.starts_with("it was too short to say anything: 2250000 messages settled"), "{error}");
+        assert_eq!(slow.warm().len(), 41);
+        for sample in &mut slow.0 {
+            sample.settled *= 2;
+        }
+        let error = slow.check_flat().err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.starts_with("resident memory grew from"), "{error}");
+        slow.0.iter_mut().for_each(|sample| sample.settled *= 64);
+        for sample in slow.0.iter_mut().skip(72) {
+            sample.resident = 164 << 20;
+        }
+        assert!(slow.check_flat().is_ok(), "what filled up before is no growth");
     }
 
     #[test]
