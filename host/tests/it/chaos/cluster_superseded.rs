@@ -1,16 +1,14 @@
 //! A command that waits for all hosts of a cluster, and another version that is to run meanwhile.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tidegate::cluster::report::{OnHost, Standing};
 use tidegate::cluster::{Member, Word};
 
+use super::called::{Said, begun, ended};
 use super::cluster::{Ground, PATIENCE, deploy, seen, until_all_run};
 use super::ledger;
-use super::rig::Rig;
 use crate::support::until;
 
 /// A host that is there for good, and never comes to run another version: whoever waits for it waits for long.
@@ -36,28 +34,6 @@ fn haunt(ground: &Ground) {
     });
 }
 
-/// `tidegate` in the directory of a host, as a person calls it there.
-fn called(host: &Rig, arguments: &[&str]) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
-        command.env_remove(name);
-    }
-    command.args(arguments).current_dir(host.path()).env("XDG_CONFIG_HOME", host.path());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
-}
-
-/// How it ended, and what it said.
-fn ended(mut child: Child) -> (Option<i32>, String) {
-    let mut status = None;
-    until("the command ends", PATIENCE, || {
-        status = child.try_wait().unwrap();
-        status.is_some()
-    });
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    (status.unwrap().code(), said)
-}
-
 #[test]
 fn a_deploy_that_another_one_supersedes_is_waited_for_no_longer() {
     let ground = Ground::new();
@@ -65,18 +41,18 @@ fn a_deploy_that_another_one_supersedes_is_waited_for_no_longer() {
     haunt(&ground);
     until("the slow host is seen", PATIENCE, || seen(&a, "slow").is_some());
     std::fs::write(a.path().join("next.wasm"), ledger(2)).unwrap();
-    let waiting = called(&a, &["deploy", "next.wasm", "--handler", "ledger", "--wait", "1h"]);
+    let waiting = begun(&a, &["deploy", "next.wasm", "--handler", "ledger", "--wait", "1h"]);
     until_all_run(&[&a, &b], 2, 2);
     assert_eq!(deploy(&b, 3), 3);
-    let (code, said) = ended(waiting);
-    assert_eq!(code, Some(4), "{said}");
-    assert!(said.contains("version 2 was superseded by version 3 (deployed by local on host b, "), "{said}");
-    assert!(said.contains("; it is not waited for any more"), "{said}");
+    let Said { code, talk, .. } = ended(waiting);
+    assert_eq!(code, Some(4), "{talk}");
+    assert!(talk.contains("version 2 was superseded by version 3 (deployed by local on host b, "), "{talk}");
+    assert!(talk.contains("; it is not waited for any more"), "{talk}");
     // The same for one that goes back.
-    let waiting = called(&a, &["rollback", "ledger", "--to", "1", "--wait", "1h"]);
+    let waiting = begun(&a, &["rollback", "ledger", "--to", "1", "--wait", "1h"]);
     until_all_run(&[&a, &b], 1, 1);
     assert_eq!(b.rollback(2).to, 2);
-    let (code, said) = ended(waiting);
-    assert_eq!(code, Some(4), "{said}");
-    assert!(said.contains("version 1 was superseded by version 2 (rolled back by local on host b, "), "{said}");
+    let Said { code, talk, .. } = ended(waiting);
+    assert_eq!(code, Some(4), "{talk}");
+    assert!(talk.contains("version 1 was superseded by version 2 (rolled back by local on host b, "), "{talk}");
 }

@@ -6,8 +6,10 @@
 mod apply;
 mod audit;
 mod books;
+mod called;
 mod circuits;
 mod cluster;
+mod cluster_command_line;
 mod cluster_late;
 mod cluster_rollouts;
 mod cluster_shadows;
