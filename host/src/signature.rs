@@ -4,7 +4,7 @@
 //! - What is checked are the bytes whose digest names the module: of a core module the file as it was given, not the
 //!   component that is made of it.
 //! - A signature that is there and wrong refuses its module, whether or not one is required.
-//! - Checking is pure; [`beside`] alone touches a file.
+//! - Checking is pure; [`read`] alone touches a file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -268,12 +268,28 @@ impl fmt::Display for Signer {
 /// # Errors
 /// When there is one that cannot be read, or that is none.
 pub fn beside(module: &Path) -> Result<Option<Signature>, SignatureError> {
-    let mut name = module.as_os_str().to_owned();
-    name.push(ENDING);
-    let path = PathBuf::from(name);
-    match read(&path) {
+    match read(&file_beside(module)) {
         Err(SignatureError::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
         read => read.map(Some),
+    }
+}
+
+/// Where the signature of a module lies: `m.wasm.minisig` for `m.wasm`.
+#[must_use]
+pub fn file_beside(module: &Path) -> PathBuf {
+    let mut name = module.as_os_str().to_owned();
+    name.push(ENDING);
+    PathBuf::from(name)
+}
+
+/// Reads the signature that a person named, or else the one that lies beside the module. `None`: there is neither.
+///
+/// # Errors
+/// When the one that was named cannot be read, or when either is none.
+pub fn given_or_beside(given: Option<&Path>, module: &Path) -> Result<Option<Signature>, SignatureError> {
+    match given {
+        Some(given) => read(given).map(Some),
+        None => beside(module),
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAME")]
     handler: String,
     /// The module's signature, as `minisign -S` writes it [default: the file beside the module, FILE.minisig, when it is
-    /// there]
+    /// there; of one out of a registry what was pushed with it]
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
     /// Try it on a share of the messages, such as 5%, beside the version that runs
@@ -114,26 +114,24 @@ impl Arguments {
     }
 
     fn find(&self) -> Result<Found, Failure> {
-        let named = self.signature.as_deref().map(signature::read).transpose().map_err(Failure::usage)?;
+        let given = self.signature.as_deref();
         match &self.module {
             Module::File(path) => {
                 let file = File::open(path).with_context(|| format!("opening the module {}", path.display()));
                 let bytes = Bytes::File(file.map_err(Failure::usage)?);
                 let source = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let signature = match named {
-                    Some(named) => Some(named),
-                    None => signature::beside(path).map_err(Failure::usage)?,
-                };
+                let signature = signature::given_or_beside(given, path).map_err(Failure::usage)?;
                 Ok(Found { bytes, source, digest: None, signature })
             }
             Module::Oci(reference) => {
                 let limit = self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
                 let largest = limit.unwrap_or_else(|| Limits::default().module_size);
-                let Pulled { module, digest } = oci::pull(reference, self.plain_http, largest)?;
+                let given = given.map(signature::read).transpose().map_err(Failure::usage)?;
+                let Pulled { module, digest, signature } = oci::pull(reference, self.plain_http, largest)?;
                 let source = reference.pinned(&digest);
                 say::talk(&format!("pulled {source} ({})", table::size(module.len() as u64)));
                 let digest = Some(Digest::of(&module));
-                Ok(Found { bytes: Bytes::Memory(module), source, digest, signature: named })
+                Ok(Found { bytes: Bytes::Memory(module), source, digest, signature: given.or(signature) })
             }
         }
     }

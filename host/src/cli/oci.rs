@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, bail, ensure};
 
 use super::exit::Failure;
+use crate::signature::Signature;
 
 mod answer;
 mod authorize;
@@ -19,7 +20,7 @@ mod registry;
 
 pub(super) use reference::Reference;
 
-use layout::{Descriptor, Manifest};
+use layout::{Descriptor, Listed, Manifest};
 use registry::Registry;
 
 /// A manifest is a page of JSON; the specification lets registries refuse more.
@@ -36,6 +37,17 @@ pub(super) struct Pulled {
     pub(super) module: Vec<u8>,
     /// The manifest's digest: what names this very module for ever.
     pub(super) digest: String,
+    /// The signature that was pushed with it.
+    pub(super) signature: Option<Signature>,
+}
+
+/// A module that is to be stored, with what is written beside it.
+#[derive(Debug)]
+pub(super) struct ToPush<'a> {
+    pub(super) module: &'a [u8],
+    pub(super) imports: &'a [String],
+    pub(super) exports: &'a [String],
+    pub(super) signature: Option<&'a Signature>,
 }
 
 /// Gets a module, and checks every digest on the way.
@@ -52,7 +64,8 @@ pub(super) fn pull(reference: &Reference, plain_http: bool, largest: usize) -> R
         )
         .into());
     }
-    let layer = layout::module_of(&bytes, kind.as_deref()).with_context(|| format!("{reference} is no module"))?;
+    let listed = layout::module_of(&bytes, kind.as_deref());
+    let Listed { module: layer, signature } = listed.with_context(|| format!("{reference} is no module"))?;
     let size = usize::try_from(layer.size).unwrap_or(usize::MAX);
     if size > largest {
         return Err(
@@ -61,7 +74,7 @@ pub(super) fn pull(reference: &Reference, plain_http: bool, largest: usize) -> R
     }
     let module = registry.blob(&layer.digest, size)?;
     verified(&layer, &module)?;
-    Ok(Pulled { module, digest })
+    Ok(Pulled { module, digest, signature })
 }
 
 fn verified(layer: &Descriptor, module: &[u8]) -> anyhow::Result<()> {
@@ -76,20 +89,15 @@ fn verified(layer: &Descriptor, module: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Stores a module with what it imports and exports, and gives back the manifest's digest.
-pub(super) fn push(
-    reference: &Reference,
-    plain_http: bool,
-    module: &[u8],
-    imports: &[String],
-    exports: &[String],
-) -> Result<String, Failure> {
+/// Stores a module with what it imports and exports and its signature, and gives back the manifest's digest.
+pub(super) fn push(reference: &Reference, plain_http: bool, pushed: &ToPush<'_>) -> Result<String, Failure> {
+    let ToPush { module, imports, exports, signature } = *pushed;
     if reference.digest().is_some() {
         return Err(Failure::usage(anyhow::anyhow!("push to a tag: the digest follows from what is pushed")));
     }
     let layer = Descriptor::of(layout::MODULE, module);
     let config = layout::config(&layer.digest, imports, exports, SystemTime::now())?;
-    let manifest = Manifest::of(Descriptor::of(layout::CONFIG, &config), layer).bytes()?;
+    let manifest = Manifest::of(Descriptor::of(layout::CONFIG, &config), layer, signature).bytes()?;
     let mut registry = Registry::new(reference, plain_http, "pull,push");
     registry.store(module)?;
     registry.store(&config)?;

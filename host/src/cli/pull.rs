@@ -12,6 +12,7 @@ use super::oci::{self, Reference};
 use super::{say, table};
 use crate::config::parse_size;
 use crate::sandbox::limits::Limits;
+use crate::signature;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -41,33 +42,63 @@ struct Shown {
     reference: String,
     digest: String,
     size: usize,
+    /// Where its signature was written, when it was pushed with one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<String>,
 }
 
 pub(super) fn pull(arguments: &Arguments) -> Ended {
     let Arguments { reference, output, force, limit, plain_http, json } = arguments;
     let file = output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.wasm", reference.name())));
-    if file.exists() && !force {
+    let signature_file = signature::file_beside(&file);
+    // A signature that lies there already would be taken for one of the module that comes.
+    if let Some(there) = [&file, &signature_file].into_iter().find(|file| file.exists())
+        && !force
+    {
         return Err(Failure::usage(anyhow!(
             "{} is there already: name another with --output, or --force",
-            file.display()
+            there.display()
         )));
     }
     let largest = limit.map_or(Limits::default().module_size, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let pulled = oci::pull(reference, *plain_http, largest)?;
     write(&file, &pulled.module).with_context(|| format!("writing {}", file.display()))?;
+    let signature = match &pulled.signature {
+        Some(signature) => {
+            let written = write(&signature_file, signature.as_str().as_bytes());
+            written.with_context(|| format!("writing {}", signature_file.display()))?;
+            Some(signature_file.display().to_string())
+        }
+        None => {
+            remove(&signature_file).with_context(|| format!("removing {}", signature_file.display()))?;
+            None
+        }
+    };
     let shown = Shown {
         file: file.display().to_string(),
         reference: reference.pinned(&pulled.digest),
         digest: pulled.digest,
         size: pulled.module.len(),
+        signature,
     };
     if *json {
         say::json(&shown)?;
     } else {
         let size = table::size(shown.size as u64);
         say::data(&format!("{} ({size}) from {}", shown.file, shown.reference))?;
+        if let Some(signature) = &shown.signature {
+            say::talk(&format!("its signature is {signature}; the host that runs the module checks it"));
+        }
     }
     Ok(Exit::Done)
+}
+
+/// Of the module that was here before; it fits no other.
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// In two steps, so that a host that reads the file never sees half of it.

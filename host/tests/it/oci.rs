@@ -247,11 +247,10 @@ fn a_second_push_sends_no_module() {
     assert_eq!(methods, ["HEAD", "HEAD", "PUT"], "the module and its config are asked for, and the manifest is stored");
 }
 
-#[test]
-fn a_module_is_deployed_out_of_a_registry() {
-    let (desk, registry) = (Desk::new(), OciRegistry::open());
+/// A host with a handler `h` that waits for its first module.
+fn host_in(desk: &Desk, more: &str) -> Killed {
     let port = crate::support::ports::free_port();
-    let text = format!("[http]\nlisten = \"127.0.0.1:{port}\"\n[brokers.q]\ntype = \"embedded\"\n[handlers.h]\n");
+    let text = format!("[http]\nlisten = \"127.0.0.1:{port}\"\n[brokers.q]\ntype = \"embedded\"\n[handlers.h]\n{more}");
     std::fs::write(desk.path().join("tidegate.toml"), text).unwrap();
     let mut host = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     host.arg("run").current_dir(desk.path()).env_remove("TIDEGATE_CONFIG").stderr(std::process::Stdio::null());
@@ -259,6 +258,13 @@ fn a_module_is_deployed_out_of_a_registry() {
     crate::support::until("the host listens", std::time::Duration::from_secs(60), || {
         TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
+    host
+}
+
+#[test]
+fn a_module_is_deployed_out_of_a_registry() {
+    let (desk, registry) = (Desk::new(), OciRegistry::open());
+    let host = host_in(&desk, "");
     let reference = format!("oci://{}/team/order:1.0", registry.name());
     let pushed = desk.json(&["push", "order.wasm", &reference, "--json"]);
     let done = desk.json(&["deploy", &reference, "--handler", "h", "--json"]);
@@ -277,6 +283,51 @@ fn a_module_is_deployed_out_of_a_registry() {
         desk.refused(&["deploy", &reference, "--handler", "h", "--limit", "1KiB"], 1).contains("the limit is 1024")
     );
     assert!(desk.refused(&["deploy", "oci://", "--handler", "h"], 2).contains("oci://REGISTRY"));
+    drop(host);
+}
+
+#[test]
+fn a_signature_goes_to_a_registry_with_its_module_and_comes_back_with_it() {
+    let (desk, registry) = (Desk::new(), OciRegistry::open());
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/signed");
+    let fixture = |name: &str| std::fs::read(fixtures.join(name)).unwrap();
+    for name in ["module.wasm", "module.wasm.minisig", "second.wasm"] {
+        std::fs::write(desk.path().join(name), fixture(name)).unwrap();
+    }
+    let [signed, unsigned, wrong] =
+        ["signed", "unsigned", "wrong"].map(|tag| format!("oci://{}/team/module:{tag}", registry.name()));
+    let pushed = desk.json(&["push", "module.wasm", &signed, "--json"]);
+    assert_eq!(pushed["signed_with"], json!("BAF329C90B5C17E4"));
+    assert_eq!(desk.json(&["push", "second.wasm", &unsigned, "--json"])["signed_with"], json!(null));
+    desk.json(&["push", "second.wasm", &wrong, "--json", "--signature", "module.wasm.minisig"]);
+    let manifest = manifest_of(&registry, "team/module", "signed");
+    let annotated = manifest["annotations"]["dev.tidegate.module.minisig"].as_str().unwrap();
+    assert_eq!(annotated.as_bytes(), fixture("module.wasm.minisig"));
+
+    let pulled = desk.json(&["pull", &signed, "-o", "m.wasm", "--json"]);
+    assert_eq!(pulled["signature"], json!("m.wasm.minisig"));
+    let lies = |name: &str| std::fs::read(desk.path().join(name)).ok();
+    assert!(lies("m.wasm").unwrap() == fixture("module.wasm"));
+    assert!(lies("m.wasm.minisig").unwrap() == fixture("module.wasm.minisig"));
+    // What lies there and would be taken for its signature is not written over, or left, unasked.
+    std::fs::remove_file(desk.path().join("m.wasm")).unwrap();
+    assert!(desk.refused(&["pull", &unsigned, "-o", "m.wasm"], 2).contains("m.wasm.minisig is there already"));
+    assert_eq!(desk.json(&["pull", &unsigned, "-o", "m.wasm", "--json", "--force"])["signature"], json!(null));
+    assert_eq!((lies("m.wasm").unwrap() == fixture("second.wasm"), lies("m.wasm.minisig")), (true, None));
+    std::fs::remove_file(desk.path().join("m.wasm")).unwrap();
+
+    let key = String::from_utf8(fixture("release.pub")).unwrap();
+    let host = host_in(&desk, &format!("[signatures]\nkeys.release = \"{}\"\n", key.lines().nth(1).unwrap()));
+    let deploy = |reference: &str| desk.run(&["deploy", reference, "--handler", "h"]);
+    for (reference, code) in [(&unsigned, "the module is not signed"), (&wrong, "does not fit this module")] {
+        let output = deploy(reference);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && told.contains(code), "{reference}: {told}");
+    }
+    let output = deploy(&signed);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let shown = desk.json(&["handlers", "show", "h", "--json"]);
+    assert_eq!(shown["versions"][0]["signed_by"]["name"], json!("release"), "{shown}");
     drop(host);
 }
 

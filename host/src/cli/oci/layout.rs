@@ -1,5 +1,6 @@
 //! The wasm OCI artifact layout of the CNCF's TAG Runtime: what is stored in a registry for a component.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, bail, ensure};
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::reference::is_digest;
+use crate::signature::Signature;
 
 /// Media types.
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -14,6 +16,11 @@ pub(super) const CONFIG: &str = "application/vnd.wasm.config.v0+json";
 pub(super) const MODULE: &str = "application/wasm";
 /// What toolchains before the layout called a module's layer.
 const MODULE_ONCE: &str = "application/vnd.wasm.content.layer.v1+wasm";
+
+/// The annotation of a manifest that has the module's signature, as minisign writes it. It is in the manifest and not an
+/// artifact of its own that refers to it: every registry keeps a manifest whole, many have no list of what refers to one, and
+/// one request then brings what names the module and what says who made it.
+pub(super) const SIGNATURE: &str = "dev.tidegate.module.minisig";
 
 /// A blob, by what it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +40,17 @@ pub(super) struct Manifest {
     media_type: String,
     config: Descriptor,
     layers: Vec<Descriptor>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+}
+
+/// What a manifest says of a module.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// Its layer.
+    pub(super) module: Descriptor,
+    /// Its signature. Whether it is one of these very bytes, and by whom, is for the host to say that runs them.
+    pub(super) signature: Option<Signature>,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,8 +76,10 @@ impl Descriptor {
 }
 
 impl Manifest {
-    pub(super) fn of(config: Descriptor, layer: Descriptor) -> Self {
-        Self { schema_version: 2, media_type: MANIFEST.to_owned(), config, layers: vec![layer] }
+    pub(super) fn of(config: Descriptor, layer: Descriptor, signature: Option<&Signature>) -> Self {
+        let annotation = |signature: &Signature| (SIGNATURE.to_owned(), signature.as_str().to_owned());
+        let annotations = signature.map(annotation).into_iter().collect();
+        Self { schema_version: 2, media_type: MANIFEST.to_owned(), config, layers: vec![layer], annotations }
     }
 
     pub(super) fn bytes(&self) -> anyhow::Result<Vec<u8>> {
@@ -89,8 +109,8 @@ pub(super) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-/// The layer with the module, of a manifest that a registry gave with this media type.
-pub(super) fn module_of(manifest: &[u8], kind: Option<&str>) -> anyhow::Result<Descriptor> {
+/// The layer with the module and its signature, of a manifest that a registry gave with this media type.
+pub(super) fn module_of(manifest: &[u8], kind: Option<&str>) -> anyhow::Result<Listed> {
     let kind = kind.map(|kind| kind.split(';').next().unwrap_or(kind).trim());
     if let Some(kind) = kind.filter(|kind| *kind != MANIFEST && *kind != "application/json") {
         bail!("its manifest is of the media type `{kind}`, and a module's is `{MANIFEST}`");
@@ -106,7 +126,9 @@ pub(super) fn module_of(manifest: &[u8], kind: Option<&str>) -> anyhow::Result<D
     match modules.as_slice() {
         [layer] => {
             ensure!(is_digest(&layer.digest), "the layer's digest `{}` is none of sha256", layer.digest);
-            Ok((*layer).clone())
+            let signature = manifest.annotations.get(SIGNATURE);
+            let read = |text: &String| Signature::read(text.as_bytes(), &format!("its annotation `{SIGNATURE}`"));
+            Ok(Listed { module: (*layer).clone(), signature: signature.map(read).transpose()? })
         }
         [] => {
             let kinds = manifest.layers.iter().map(|layer| layer.media_type.as_str());
@@ -132,7 +154,7 @@ mod tests {
             "layerDigests": [layer.digest], "component": {"exports": [], "imports": ["a:b/c@0.1.0"]},
         });
         assert_eq!(serde_json::from_slice::<serde_json::Value>(&config).unwrap(), expected);
-        let manifest = Manifest::of(Descriptor::of(CONFIG, &config), layer.clone()).bytes().unwrap();
+        let manifest = Manifest::of(Descriptor::of(CONFIG, &config), layer.clone(), None).bytes().unwrap();
         let expected = serde_json::json!({
             "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": {
@@ -149,7 +171,7 @@ mod tests {
         assert_eq!(found["layers"][0]["digest"].take(), serde_json::json!(layer.digest));
         expected["layers"][0]["digest"].take();
         assert_eq!(found, expected);
-        assert_eq!(module_of(&manifest, Some(MANIFEST)).unwrap(), layer);
+        assert_eq!(module_of(&manifest, Some(MANIFEST)).unwrap(), Listed { module: layer, signature: None });
     }
 
     #[test]
@@ -169,5 +191,19 @@ mod tests {
         let index = "application/vnd.oci.image.index.v1+json";
         assert!(refused(with(&good), Some(index)).contains(index));
         assert!(refused("{}".to_owned(), Some(MANIFEST)).contains("not one of an image"));
+    }
+
+    #[test]
+    fn a_signature_comes_back_as_it_went() {
+        let text = include_str!("../../../tests/fixtures/signed/module.wasm.minisig");
+        let signature = Signature::read(text.as_bytes(), "it").unwrap();
+        let layer = Descriptor::of(MODULE, b"module");
+        let manifest = Manifest::of(Descriptor::of(CONFIG, b"{}"), layer, Some(&signature)).bytes().unwrap();
+        assert_eq!(module_of(&manifest, Some(MANIFEST)).unwrap().signature.unwrap().as_str(), text);
+        // One that somebody else put there and that is none refuses the module, as a wrong one does everywhere.
+        let mut broken: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        broken["annotations"][SIGNATURE] = "trust me".into();
+        let refused = module_of(broken.to_string().as_bytes(), None).unwrap_err().to_string();
+        assert!(refused.starts_with("its annotation `dev.tidegate.module.minisig` is no signature"), "{refused}");
     }
 }
