@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - A page looks at a bounded number of rows, whatever is asked for: what no index finds is looked for page by page.
+//! - What the index that has all traits can tell is looked for in it alone, when reading records one by one took long.
 //! - A count reads no record: all that is counted stands in one index.
 
 use std::time::SystemTime;
@@ -23,6 +24,8 @@ const PAGE: usize = 100;
 const LARGEST_PAGE: usize = 1000;
 /// Rows that one page looks at: a record takes some 10 us to read, so this is a tenth of a second.
 const LOOK_AT_MOST: usize = 10_000;
+/// Rows of the index of all traits that one page goes through after that, without their records: half a second of them.
+const SIFT_AT_MOST: usize = 1_000_000;
 
 impl Reader {
     pub(super) async fn list(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, DeadLetterError> {
@@ -114,22 +117,28 @@ fn list(connection: &Connection, query: &DeadLetterQuery) -> Result<DeadLetterPa
         conditions.add(format!("{column} = ?"), value.to_owned());
     }
     conditions.within(filter);
-    let (behind, order) = if query.oldest_first { ("id > ?", "ASC") } else { ("id < ?", "DESC") };
+    let order = if query.oldest_first { Order::OldestFirst } else { Order::NewestFirst };
     if let Some(after) = &query.after {
-        conditions.add(behind, after.0.clone());
+        conditions.add(order.behind(), after.0.clone());
     }
     if !filter.include_redriven {
         conditions.sql.push("redriven_us IS NULL".to_owned());
     }
-    let sql = format!("SELECT {COLUMNS} FROM dead_letter WHERE {} ORDER BY id {order}", conditions.sql());
+    let sql = format!("SELECT {COLUMNS} FROM dead_letter WHERE {} ORDER BY id {}", conditions.sql(), order.sql());
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query(params_from_iter(conditions.values))?;
     let mut page = DeadLetterPage::default();
-    let mut looked_at = None;
+    let mut looked_at: Option<DeadLetterId> = None;
     for looks in 0.. {
         let Some(row) = rows.next()? else { return Ok(page) };
         // There is more than the page holds, or than it may look at: the next one begins behind what was looked at.
-        if page.letters.len() == limit || looks == LOOK_AT_MOST {
+        if page.letters.len() == limit {
+            break;
+        }
+        if looks == LOOK_AT_MOST {
+            if let Some(last) = looked_at.take_if(|_| can_be_sifted(filter)) {
+                return sift(connection, query, page, limit, last);
+            }
             break;
         }
         let found = stored(row)?;
@@ -137,6 +146,43 @@ fn list(connection: &Connection, query: &DeadLetterQuery) -> Result<DeadLetterPa
         if filter.matches(&found.letter.record, found.redriven_at.is_some()) {
             page.letters.push(found);
         }
+    }
+    page.next = looked_at;
+    Ok(page)
+}
+
+/// Whether all that is asked for stands in the index of all traits: those of dead letters that were not sent back.
+fn can_be_sifted(filter: &DeadLetterFilter) -> bool {
+    !filter.include_redriven && filter.text.is_none()
+}
+
+/// Fills a page up from behind a dead letter, by the index of all traits: only what matches is read. Of two traits that
+/// are frequent each and never meet, no index of one of them finds out.
+fn sift(
+    connection: &Connection,
+    query: &DeadLetterQuery,
+    mut page: DeadLetterPage,
+    limit: usize,
+    behind: DeadLetterId,
+) -> Result<DeadLetterPage, rusqlite::Error> {
+    let mut conditions = Conditions::default();
+    conditions.within(&query.filter);
+    let order = if query.oldest_first { Order::OldestFirst } else { Order::NewestFirst };
+    conditions.add(order.behind(), behind.0);
+    let mut statement = connection.prepare(&traits_of(&conditions, "NULL", order))?;
+    let mut rows = statement.query(params_from_iter(conditions.values))?;
+    let mut whole = connection.prepare(&format!("SELECT {COLUMNS} FROM dead_letter WHERE id = ?1"))?;
+    let mut looked_at = None;
+    for looks in 0.. {
+        let Some(row) = rows.next()? else { return Ok(page) };
+        if page.letters.len() == limit || looks == SIFT_AT_MOST {
+            break;
+        }
+        let traits = traits(row)?;
+        if query.filter.takes(&traits, "") {
+            page.letters.push(whole.query_row([traits.id], stored)?);
+        }
+        looked_at = Some(DeadLetterId(traits.id.to_owned()));
     }
     page.next = looked_at;
     Ok(page)
@@ -150,26 +196,15 @@ fn count(connection: &Connection, filter: &DeadLetterFilter, mut tally: Tally) -
     conditions.within(filter);
     let looks_into_records = filter.text.is_some();
     let record = if looks_into_records { "record" } else { "NULL" };
-    let sql = format!(
-        "SELECT id, dead_us, fingerprint, reason, subscription, {HANDLER}, {DIGEST}, {record} FROM dead_letter \
-         WHERE {} AND redriven_us IS NULL ORDER BY id DESC",
-        conditions.sql()
-    );
-    let mut statement = connection.prepare(&sql)?;
+    let mut statement = connection.prepare(&traits_of(&conditions, record, Order::NewestFirst))?;
     let mut rows = statement.query(params_from_iter(conditions.values))?;
     while let Some(row) = rows.next()? {
-        let text = |index: usize| Ok::<_, rusqlite::Error>(row.get_ref(index)?.as_str_or_null()?.unwrap_or_default());
-        let traits = Traits {
-            id: text(0)?,
-            died: codec::time(row.get(1)?),
-            fingerprint: text(2)?,
-            reason: text(3)?,
-            subscription: text(4)?,
-            handler: text(5)?,
-            digest: text(6)?,
-        };
+        let traits = traits(row)?;
         let error = match looks_into_records {
-            true => serde_json::from_str::<DeadLetterRecord>(text(7)?).map(|record| record.error).unwrap_or_default(),
+            true => {
+                let record = serde_json::from_str::<DeadLetterRecord>(text(row, 7)?);
+                record.map(|record| record.error).unwrap_or_default()
+            }
             false => String::new(),
         };
         if filter.takes(&traits, &error) {
@@ -179,6 +214,56 @@ fn count(connection: &Connection, filter: &DeadLetterFilter, mut tally: Tally) -
         }
     }
     Ok(tally)
+}
+
+/// In which order dead letters are read.
+#[derive(Debug, Clone, Copy)]
+enum Order {
+    NewestFirst,
+    OldestFirst,
+}
+
+impl Order {
+    const fn sql(self) -> &'static str {
+        match self {
+            Self::NewestFirst => "DESC",
+            Self::OldestFirst => "ASC",
+        }
+    }
+
+    /// The condition for what stands behind another one.
+    const fn behind(self) -> &'static str {
+        match self {
+            Self::NewestFirst => "id < ?",
+            Self::OldestFirst => "id > ?",
+        }
+    }
+}
+
+/// The question for the traits of those that were not sent back, which one index has; and a column besides.
+fn traits_of(conditions: &Conditions, more: &str, order: Order) -> String {
+    format!(
+        "SELECT id, dead_us, fingerprint, reason, subscription, {HANDLER}, {DIGEST}, {more} FROM dead_letter \
+         WHERE {} AND redriven_us IS NULL ORDER BY id {}",
+        conditions.sql(),
+        order.sql()
+    )
+}
+
+fn text<'a>(row: &'a Row<'_>, index: usize) -> Result<&'a str, rusqlite::Error> {
+    Ok(row.get_ref(index)?.as_str_or_null()?.unwrap_or_default())
+}
+
+fn traits<'a>(row: &'a Row<'_>) -> Result<Traits<'a>, rusqlite::Error> {
+    Ok(Traits {
+        id: text(row, 0)?,
+        died: codec::time(row.get(1)?),
+        fingerprint: text(row, 2)?,
+        reason: text(row, 3)?,
+        subscription: text(row, 4)?,
+        handler: text(row, 5)?,
+        digest: text(row, 6)?,
+    })
 }
 
 fn stored(row: &Row<'_>) -> Result<StoredDeadLetter, rusqlite::Error> {
@@ -215,4 +300,70 @@ fn unreadable_record(row: &Row<'_>, problem: &str) -> Result<DeadLetterRecord, r
         redrives: row.get(11)?,
         ..DeadLetterRecord::bare(DeadLetterId(row.get(0)?), row.get::<_, String>(2)?, error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::super::schema::open_writer;
+    use super::*;
+
+    /// More than a page looks at one by one: handler and subscription go by the row's number, and never meet but in the rows
+    /// that are divisible by 10,000.
+    const ROWS: i64 = 35_000;
+
+    fn store() -> (tempfile::TempDir, Connection) {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = open_writer(directory.path()).unwrap();
+        let bare = DeadLetterRecord::bare(DeadLetterId("0".to_owned()), "timeout", String::new());
+        let sql = "
+            WITH RECURSIVE row(n) AS (VALUES(0) UNION ALL SELECT n + 1 FROM row WHERE n + 1 < ?2)
+            INSERT INTO dead_letter (id, subscription, reason, fingerprint, subject, source_seq, redrives, dead_us,
+                                     record, headers, body)
+            SELECT printf('%026d', n), iif(n % 2 = 0 OR n % 10000 = 0, 'even', 'odd'), 'timeout', 'f', 's', n, 0, n,
+                   json_set(?1, '$.id', printf('%026d', n), '$.handler', iif(n % 2 = 0 AND n % 10000 > 0, 'h', 'rare')),
+                   x'', x''
+            FROM row";
+        connection.execute(sql, (serde_json::to_string(&bare).unwrap(), ROWS)).unwrap();
+        (directory, connection)
+    }
+
+    /// All that match, page by page, and how many pages that took.
+    fn all(connection: &Connection, mut query: DeadLetterQuery) -> (Vec<u64>, usize) {
+        let (mut found, mut pages) = (Vec::new(), 0);
+        loop {
+            let page = list(connection, &query).unwrap();
+            found.extend(page.letters.iter().map(|letter| letter.letter.record.sequence));
+            pages += 1;
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return (found, pages),
+            }
+        }
+    }
+
+    #[test]
+    fn two_frequent_traits_that_seldom_meet_are_looked_for_in_one_index() {
+        let (_directory, connection) = store();
+        let filter = DeadLetterFilter {
+            handler: Some("rare".to_owned()),
+            subscription: Some("even".to_owned()),
+            ..DeadLetterFilter::default()
+        };
+        let query = DeadLetterQuery { filter, ..DeadLetterQuery::default() };
+        assert_eq!(all(&connection, query.clone()), (vec![30_000, 20_000, 10_000, 0], 1));
+        let oldest = DeadLetterQuery { oldest_first: true, ..query.clone() };
+        assert_eq!(all(&connection, oldest.clone()), (vec![0, 10_000, 20_000, 30_000], 1));
+        // The page ends in the middle of it, and the next one goes on behind.
+        let (found, pages) = all(&connection, DeadLetterQuery { limit: 3, ..oldest });
+        assert_eq!((found, pages), (vec![0, 10_000, 20_000, 30_000], 2));
+        let mut none = query.clone();
+        none.filter.reason = Some("denied".to_owned());
+        assert_eq!(all(&connection, none), (vec![], 1));
+        // What is not in the index is looked for record by record, a bounded number a page.
+        let mut text = query;
+        text.filter.text = Some("nowhere".to_owned());
+        let (found, pages) = all(&connection, text);
+        assert!(found.is_empty() && pages > 1, "{pages}");
+    }
 }

@@ -30,6 +30,9 @@ const APPLICATION_ID: i64 = 0x5469_4761;
 /// How long a connection waits for another program's lock before it gives up.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Dead letters whose indexing takes a moment that somebody notices.
+const TOLD_FROM: i64 = 10_000;
+
 const TABLES: &str = "
 CREATE TABLE message (
     seq          INTEGER PRIMARY KEY,
@@ -191,7 +194,17 @@ fn check_format(connection: &Connection, directory: &Path) -> Result<(), OpenErr
     Ok(())
 }
 
+/// Says so before where it takes long: with a million dead letters it is two minutes in which the queue does not open.
 fn index_dead_letters(connection: &mut Connection) -> Result<(), rusqlite::Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'dead_letter_of_reason'), dead FROM totals";
+    let (is_indexed, dead) =
+        connection.query_row(sql, [], |row| Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?)))?;
+    if !is_indexed && dead >= TOLD_FROM {
+        tracing::info!(
+            dead_letters = dead,
+            "indexing the dead letters of this queue, once; this takes some ten seconds for 100,000"
+        );
+    }
     let transaction = connection.transaction()?;
     transaction.execute_batch(&dead_letter_indexes())?;
     transaction.commit()
