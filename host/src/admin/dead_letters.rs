@@ -56,6 +56,13 @@ pub(super) struct ListQuery {
 pub(super) struct OneQuery {
     /// The broker that keeps it; all are asked when it is not said.
     broker: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RedriveQuery {
+    /// The broker that keeps it; all are asked when it is not said.
+    broker: Option<String>,
     /// Sends it back even if it was before, or came back too often.
     #[serde(default)]
     force: bool,
@@ -124,7 +131,7 @@ pub(super) async fn show(
     let id = DeadLetterId(id);
     let query = given(query)?;
     let brokers = state.brokers.all();
-    for (name, entry) in candidates(&brokers, &query)? {
+    for (name, entry) in candidates(&brokers, query.broker.as_deref())? {
         match entry.broker.dead_letters().get(&id).await {
             Ok(stored) if caller.covers(&stored.letter.record.handler) => {
                 return Ok(Json(DeadLetterView::new(stored, name, Shown::whole(&caller))));
@@ -140,7 +147,7 @@ pub(super) async fn redrive(
     State(state): State<Arc<HostState>>,
     caller: Caller,
     Path(id): Path<String>,
-    query: Given<OneQuery>,
+    query: Given<RedriveQuery>,
     body: Body,
 ) -> Result<Json<PublishedMessage>, Fail> {
     let id = DeadLetterId(id);
@@ -150,7 +157,7 @@ pub(super) async fn redrive(
         false => None,
     };
     let brokers = state.brokers.all();
-    for (name, entry) in candidates(&brokers, &query)? {
+    for (name, entry) in candidates(&brokers, query.broker.as_deref())? {
         if !is_theirs(&caller, entry, &id).await? {
             continue;
         }
@@ -194,7 +201,7 @@ pub(super) async fn discard(
     let id = DeadLetterId(id);
     let query = given(query)?;
     let brokers = state.brokers.all();
-    for (name, entry) in candidates(&brokers, &query)? {
+    for (name, entry) in candidates(&brokers, query.broker.as_deref())? {
         if !is_theirs(&caller, entry, &id).await? {
             continue;
         }
@@ -237,8 +244,8 @@ impl Shown {
 type Brokers = BTreeMap<String, NamedBroker>;
 
 /// The brokers that may keep a dead letter: the one that is named, or all.
-fn candidates<'a>(brokers: &'a Brokers, query: &OneQuery) -> Result<Vec<(&'a str, &'a NamedBroker)>, Fail> {
-    match &query.broker {
+fn candidates<'a>(brokers: &'a Brokers, broker: Option<&str>) -> Result<Vec<(&'a str, &'a NamedBroker)>, Fail> {
+    match broker {
         Some(name) => Ok(vec![named(brokers, name)?]),
         None => Ok(brokers.iter().map(|(name, entry)| (name.as_str(), entry)).collect()),
     }

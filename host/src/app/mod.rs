@@ -133,12 +133,13 @@ impl Host {
         stations.take_outputs(config, config.subscriptions.keys().map(String::as_str)).await;
         let (brokers, live) = (Arc::clone(&stations.brokers), Some(Arc::clone(&stations.live)));
         let folder = config.host.data_dir.join(TASKS);
-        let over_dead_letters = Tasks::open(folder, brokers, live, Arc::clone(&stations.metrics)).await;
+        let audit = Arc::new(Audit::new(config.host.data_dir.clone()));
+        let ends = Arc::clone(&audit);
+        let over_dead_letters = Tasks::open(folder, brokers, live, Arc::clone(&stations.metrics), ends).await;
         let over_dead_letters = over_dead_letters.context("could not read the tasks over dead letters")?;
         over_dead_letters.go_on();
         let mut tasks = JoinSet::new();
         tasks.spawn(look(Arc::clone(&stations)));
-        let audit = Arc::new(Audit::new(config.host.data_dir.clone()));
         let desk = Desk::new(&stations, Arc::clone(&audit));
         tasks.spawn(Arc::clone(&desk).keep_time());
         tasks.spawn(Arc::clone(&desk).keep_books(circuits));

@@ -113,17 +113,18 @@ impl Own {
         let (address, stop) = (listening.address(), CancellationToken::new());
         let closing: Vec<_> = brokers.values().map(|named| Arc::clone(&named.broker)).collect();
         let (directory, metrics) = (Directory::new(brokers), Arc::new(Metrics::new()));
+        let audit = Arc::new(Audit::new(config.host.data_dir.clone()));
         let state = HostState::new(
             config.host.name.clone(),
             Arc::clone(&directory),
             Arc::new(NoSubscriptions),
             Arc::clone(&metrics),
             config.http.max_publish_bytes,
-            Arc::new(Audit::new(config.host.data_dir.clone())),
+            Arc::clone(&audit),
         );
         // What a host of before did not end is that host's to go on with: looking begins nothing.
         let folder = config.host.data_dir.join(crate::app::TASKS);
-        let tasks = runtime.block_on(Tasks::open(folder, Arc::clone(&directory), None, Arc::clone(&metrics)))?;
+        let tasks = runtime.block_on(Tasks::open(folder, Arc::clone(&directory), None, Arc::clone(&metrics), audit))?;
         let state = state.with_tasks(Arc::clone(&tasks));
         let serve = listening.serve(Arc::new(state), stop.clone().cancelled_owned());
         let serving = runtime.spawn(async move {

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use async_trait::async_trait;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,13 @@ use store::{KEPT, Store};
 /// Tasks that go on at once: a person at work has one, and a second one beside it.
 const MOST_RUNNING: usize = 4;
 
+/// Who writes down how tasks end.
+#[async_trait]
+pub trait Ends: Send + Sync {
+    /// A task is about to be shown as ended, with this record. One whose host is killed at that moment may end twice.
+    async fn ended(&self, task: &Record);
+}
+
 /// The tasks of a host.
 pub struct Tasks {
     inner: Arc<Inner>,
@@ -50,6 +58,7 @@ struct Inner {
     /// What becomes of messages on this host; `None`: nothing runs here.
     live: Option<Arc<Live>>,
     metrics: Arc<Metrics>,
+    ends: Arc<dyn Ends>,
     all: Mutex<BTreeMap<String, Arc<Task>>>,
     /// The host ends.
     stop: CancellationToken,
@@ -86,12 +95,14 @@ impl Tasks {
         brokers: Arc<Directory>,
         live: Option<Arc<Live>>,
         metrics: Arc<Metrics>,
+        ends: Arc<dyn Ends>,
     ) -> Result<Arc<Self>, TaskError> {
         let store = Store::new(folder);
         let reading = store.clone();
         let records = on_disk(move || reading.read()).await?;
         let all = records.into_iter().map(|record| (record.id.clone(), Task::new(record))).collect();
-        let inner = Inner { store, brokers, live, metrics, all: Mutex::new(all), stop: CancellationToken::new() };
+        let (all, stop) = (Mutex::new(all), CancellationToken::new());
+        let inner = Inner { store, brokers, live, metrics, ends, all, stop };
         Ok(Arc::new(Self { inner: Arc::new(inner), working: Mutex::default() }))
     }
 

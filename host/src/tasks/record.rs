@@ -141,7 +141,7 @@ pub struct Record {
 }
 
 impl Record {
-    pub(super) fn new(id: String, order: Order, begun_at: SystemTime, total: Option<u64>) -> Self {
+    pub(crate) fn new(id: String, order: Order, begun_at: SystemTime, total: Option<u64>) -> Self {
         let left = order.brokers.clone();
         let canary = match order.act {
             Act::Redrive { canary, .. } => canary,

@@ -149,17 +149,30 @@ impl DeadLetters for Shelf {
 struct Site {
     folder: tempfile::TempDir,
     brokers: Arc<Directory>,
+    ends: Arc<Ended>,
+}
+
+/// Ends that were told: the task's id and how it stood.
+#[derive(Default)]
+struct Ended(Mutex<Vec<(String, Standing)>>);
+
+#[async_trait]
+impl Ends for Ended {
+    async fn ended(&self, task: &Record) {
+        self.0.lock().unwrap().push((task.id.clone(), task.standing.clone()));
+    }
 }
 
 impl Site {
     fn new(shelf: &Arc<Shelf>) -> Self {
         let named = NamedBroker { kind: "embedded", broker: Arc::new(Named(Arc::clone(shelf))) };
         let brokers = Directory::new(BTreeMap::from([("main".to_owned(), named)]));
-        Self { folder: tempfile::tempdir().unwrap(), brokers }
+        Self { folder: tempfile::tempdir().unwrap(), brokers, ends: Arc::default() }
     }
 
     async fn tasks(&self) -> Arc<Tasks> {
-        Tasks::open(self.folder.path().join("tasks"), Arc::clone(&self.brokers), None, Arc::default()).await.unwrap()
+        let (folder, ends) = (self.folder.path().join("tasks"), Arc::clone(&self.ends));
+        Tasks::open(folder, Arc::clone(&self.brokers), None, Arc::default(), ends).await.unwrap()
     }
 }
 
@@ -214,6 +227,7 @@ async fn all_that_had_died_are_gone_through_the_oldest_first() {
     assert_eq!(ended.counts.failures[0].id, "0020");
     assert_eq!(tasks.list().len(), 2);
     assert_eq!(tasks.list()[0].id, forced.id, "the newest first");
+    assert_eq!(*site.ends.0.lock().unwrap(), [(begun.id, Standing::Done), (forced.id, Standing::Done)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -263,6 +277,7 @@ async fn a_task_keeps_to_its_rate_and_ends_when_it_is_told_to() {
     let cancelled = tasks.cancel(&begun.id).await.unwrap();
     assert_eq!(cancelled.standing, Standing::Cancelled);
     tasks.close().await;
+    assert_eq!(*site.ends.0.lock().unwrap(), [(begun.id.clone(), Standing::Cancelled)]);
     let there = site.tasks().await.get(&begun.id).unwrap();
     assert_eq!(there.standing, Standing::Cancelled, "it stands so on the disk, and does not go on");
     assert!(matches!(tasks.cancel("none").await, Err(TaskError::NotFound(_))));
@@ -279,12 +294,14 @@ async fn a_task_goes_on_where_it_was_when_the_host_comes_back() {
     assert!(tasks.get(&begun.id).unwrap().is_running());
     let sent = shelf.sent.lock().unwrap().len();
     assert!(sent < 30, "it was stopped in the middle");
+    assert!(site.ends.0.lock().unwrap().is_empty(), "the host ended, and not the task");
 
     let tasks = site.tasks().await;
     tasks.go_on();
     let ended = until(&tasks, &begun.id, has_ended).await;
     assert_eq!((ended.standing, ended.counts.done, ended.counts.total), (Standing::Done, 30, Some(30)));
     assert_eq!(shelf.sent.lock().unwrap().len(), 30, "none twice");
+    assert_eq!(*site.ends.0.lock().unwrap(), [(begun.id, Standing::Done)]);
 }
 
 #[tokio::test]

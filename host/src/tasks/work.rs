@@ -71,22 +71,28 @@ pub(super) async fn work(inner: &Inner, task: &Arc<Task>, goes_on: bool) {
         }
         crate::failpoint::reached("task-page");
     };
+    let mut record = task.now();
+    // Whoever cancelled it has said so already.
+    if record.is_running() {
+        record.standing = standing;
+        record.ended_at = Some(SystemTime::now());
+        record.waits_for = None;
+    }
+    let (id, counts) = (&record.id, &record.counts);
+    tracing::info!(
+        task = id,
+        standing = ?record.standing,
+        done = counts.done,
+        failed = counts.failed,
+        "a task over dead letters ended"
+    );
+    // Before anybody sees that it has ended, so that whoever waits for that finds it written down.
+    inner.ends.ended(&record).await;
     {
-        let mut record = task.lock();
-        // Whoever cancelled it has said so already.
-        if record.is_running() {
-            record.standing = standing;
-            record.ended_at = Some(SystemTime::now());
-            record.waits_for = None;
+        let mut shown = task.lock();
+        if shown.is_running() {
+            *shown = record;
         }
-        let (id, counts, standing) = (&record.id, &record.counts, &record.standing);
-        tracing::info!(
-            task = id,
-            ?standing,
-            done = counts.done,
-            failed = counts.failed,
-            "a task over dead letters ended"
-        );
     }
     save(inner, task).await;
 }

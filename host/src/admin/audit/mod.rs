@@ -29,6 +29,7 @@ use crate::deploy::report::End;
 mod begun;
 mod file;
 mod page;
+mod tasks;
 
 pub(super) use begun::{Begun, EndsLater};
 
