@@ -8,7 +8,7 @@ use axum::routing::MethodFilter;
 
 use super::openapi::{self, Served, said, serve};
 use super::{
-    access, audit, configuration, console, dead_letters, handlers, health, history, live, publish, status,
+    access, audit, configuration, console, dead_letters, handlers, health, history, kept, live, publish, status,
     subscriptions,
 };
 use crate::access::Role;
@@ -63,6 +63,8 @@ pub(super) enum Endpoint {
     Whoami,
     Status,
     History,
+    Kept,
+    Forget,
     Pause,
     Resume,
     PauseHandler,
@@ -120,13 +122,15 @@ impl Needs {
 
 impl Endpoint {
     /// All of them, in the order in which the documentation shows them.
-    pub(super) const ALL: [Self; 36] = [
+    pub(super) const ALL: [Self; 38] = [
         Self::Live,
         Self::Ready,
         Self::Metrics,
         Self::Whoami,
         Self::Status,
         Self::History,
+        Self::Kept,
+        Self::Forget,
         Self::Pause,
         Self::Resume,
         Self::PauseHandler,
@@ -168,6 +172,8 @@ impl Endpoint {
             Self::Whoami => (Verb::Get, "/v1/whoami"),
             Self::Status => (Verb::Get, "/v1/status"),
             Self::History => (Verb::Get, "/v1/history"),
+            Self::Kept => (Verb::Get, "/v1/subscriptions"),
+            Self::Forget => (Verb::Delete, "/v1/subscriptions/{subscription}"),
             Self::Pause => (Verb::Post, "/v1/subscriptions/{subscription}/pause"),
             Self::Resume => (Verb::Post, "/v1/subscriptions/{subscription}/resume"),
             Self::PauseHandler => (Verb::Post, "/v1/handlers/{handler}/pause"),
@@ -208,6 +214,9 @@ impl Endpoint {
             // A page asks for a token itself; what it is made of is the same on every host, and says nothing of this one.
             Self::Live | Self::Ready | Self::Console | Self::ConsoleFile => Needs::Nothing,
             Self::Metrics | Self::Whoami | Self::Status | Self::History => Needs::Role(Role::Read),
+            // Which handler a subscription had that is not configured any more, nobody knows.
+            Self::Kept => Needs::WholeHost(Role::Read),
+            Self::Forget => Needs::WholeHost(Role::Operate),
             // These look at the handler of the subscription.
             Self::Pause | Self::Resume => Needs::Role(Role::Operate),
             Self::PauseHandler | Self::ResumeHandler => Needs::Handler(Role::Operate),
@@ -241,6 +250,8 @@ impl Endpoint {
     pub(super) const fn audited(self) -> Option<&'static str> {
         match self {
             Self::Live | Self::Ready | Self::Metrics | Self::Whoami | Self::Status | Self::History => None,
+            Self::Kept => None,
+            Self::Forget => Some("subscription.forget"),
             Self::Console | Self::ConsoleFile => None,
             Self::Audit | Self::Happening | Self::OpenApi => None,
             // Messages are the traffic: the queue has each with its time, and the metrics count them.
@@ -275,6 +286,8 @@ impl Endpoint {
             Self::Whoami => serve(verb, access::whoami, said::access::whoami()),
             Self::Status => serve(verb, status::status, said::health::status()),
             Self::History => serve(verb, history::history, said::health::history()),
+            Self::Kept => serve(verb, kept::list, said::subscriptions::kept()),
+            Self::Forget => serve(verb, kept::forget, said::subscriptions::forget()),
             Self::Pause => serve(verb, subscriptions::pause, said::subscriptions::pause()),
             Self::Resume => serve(verb, subscriptions::resume, said::subscriptions::resume()),
             Self::PauseHandler => serve(verb, subscriptions::pause_handler, said::subscriptions::pause_handler()),

@@ -61,6 +61,7 @@ mod handlers;
 mod handshakes;
 mod health;
 mod history;
+mod kept;
 mod lines;
 mod live;
 mod openapi;

@@ -163,7 +163,7 @@ impl Slot {
             }
             State::Runs(subscription) => {
                 let pause = subscription.paused().map(|pause| format!("takes nothing new for now: {}", pause.reason));
-                (pause, subscription.counts())
+                (subscription.lost().or(pause), subscription.counts())
             }
             State::Drained(counts) => (Some("drained".into()), counts.clone()),
         };

@@ -23,6 +23,20 @@ pub enum SubscribeError {
     },
 }
 
+/// Why a subscription was not forgotten.
+#[derive(Debug, thiserror::Error)]
+pub enum ForgetError {
+    /// There is none of this name that holds messages.
+    #[error("there is no subscription `{0}` that the broker keeps messages for")]
+    Unknown(String),
+    /// This host receives it, or its last messages are still being settled.
+    #[error("subscription `{0}` is in use; take it out of the configuration first, and `tidegate apply` that")]
+    InUse(String),
+    /// The store could not be written.
+    #[error("could not use the broker's store: {0}")]
+    Store(String),
+}
+
 /// Why nothing was received.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {

@@ -27,13 +27,15 @@ pub mod done;
 pub mod embedded;
 mod error;
 pub mod jetstream;
+mod kept;
 pub mod lease;
 pub mod subject;
 mod tally;
 
 pub use dead_letters::{DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, MAX_REDRIVES};
 pub use directory::{Directory, NamedBroker};
-pub use error::{DeadLetterError, PublishError, ReceiveError, SettleError, SubscribeError};
+pub use error::{DeadLetterError, ForgetError, PublishError, ReceiveError, SettleError, SubscribeError};
+pub use kept::{KeptSubscription, Left};
 pub use tally::{By, Counted, Group, Tally, Traits};
 
 /// One messaging system, as the configuration names it.
@@ -69,6 +71,23 @@ pub trait Broker: Send + Sync {
 
     /// Publishes messages and waits until each is stored. One result a message, in order.
     async fn publish(&self, messages: Vec<Publish>) -> Vec<Result<Published, PublishError>>;
+
+    /// The subscriptions that hold messages of this broker until they have settled them, whether or not somebody receives
+    /// them; empty for a broker on which one that is not used any more holds nothing up.
+    ///
+    /// # Errors
+    /// When the store cannot be read, with why.
+    async fn kept(&self) -> Result<Vec<KeptSubscription>, String> {
+        Ok(Vec::new())
+    }
+
+    /// Removes a subscription that is not used any more, so that it holds no messages.
+    ///
+    /// # Errors
+    /// When there is none of this name, it is in use, or it could not be removed.
+    async fn forget(&self, name: &str, _left: Left) -> Result<(), ForgetError> {
+        Err(ForgetError::Unknown(name.to_owned()))
+    }
 
     /// The dead letters that this broker keeps.
     fn dead_letters(&self) -> Arc<dyn DeadLetters>;

@@ -42,6 +42,7 @@ mod rollout;
 mod run;
 mod say;
 mod status;
+mod subscriptions;
 mod table;
 mod token;
 
@@ -73,6 +74,8 @@ enum Verb {
     Check(check::Arguments),
     /// Show which subscriptions take messages, and whether the host is ready
     Status(status::Arguments),
+    /// Show what brokers keep messages for, and forget what is gone for good
+    Subscriptions(subscriptions::Arguments),
     /// Take no messages for a subscription until it is resumed
     Pause(pause::Arguments),
     /// Take messages for a subscription again
@@ -148,6 +151,7 @@ pub fn main() -> ExitCode {
         Verb::Invoke(arguments) => invoke::invoke(&arguments),
         Verb::Check(arguments) => check::check(&arguments),
         Verb::Status(arguments) => status::status(&arguments),
+        Verb::Subscriptions(arguments) => subscriptions::subscriptions(&arguments),
         Verb::Pause(arguments) => pause::pause(&arguments),
         Verb::Resume(arguments) => pause::resume(&arguments),
         Verb::Deploy(arguments) => deploy::deploy(&arguments),

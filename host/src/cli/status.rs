@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::exit::{Ended, Exit};
 use super::host::HostArguments;
-use super::{client, pause, say, table};
+use super::{client, pause, say, subscriptions, table};
 use crate::admin::wire::{PauseKind, PauseView, Readiness, Status, SubscriptionView};
 use crate::telemetry::SubscriptionCounts;
 
@@ -41,7 +41,9 @@ pub(super) fn status(arguments: &Arguments) -> Ended {
     let begun = Instant::now();
     std::thread::sleep(BETWEEN);
     let later = client.status()?;
-    say::data(&shown(&whole, &later, begun.elapsed()))?;
+    // Whoever is limited to some handlers does not see them.
+    let kept = client.kept().map(|kept| kept.subscriptions).unwrap_or_default();
+    say::data(&(shown(&whole, &later, begun.elapsed()) + &subscriptions::held_for_nobody(&kept)))?;
     Ok(Exit::Done)
 }
 

@@ -37,12 +37,17 @@ pub(crate) async fn receive(shared: Arc<Shared>, line: Line, back: WayBack, stop
             Event::Stopped => return,
             Event::AtRest => rest(&shared, &back, &stop).await,
             Event::Received(Ok(deliveries)) => {
-                failures = 0;
+                if std::mem::take(&mut failures) > 0 {
+                    shared.set_lost(None);
+                }
                 put_in_line(&shared, &line, deliveries);
             }
             Event::Received(Err(ReceiveError::Closed)) => return,
             Event::Received(Err(error)) => {
                 failures += 1;
+                if matches!(error, ReceiveError::Gone(_)) {
+                    shared.set_lost(Some(error.to_string()));
+                }
                 tracing::warn!(
                     subscription = %shared.setup.identity.subscription, failures, %error, "receiving failed, trying again"
                 );
@@ -101,9 +106,11 @@ async fn renew(shared: &Shared) {
     match shared.broker.subscribe(&shared.setup.spec).await {
         Ok(source) => {
             shared.replace_source(source);
+            shared.set_lost(None);
             tracing::info!(subscription = %shared.setup.identity.subscription, "the source was set up again");
         }
         Err(error) => {
+            shared.set_lost(Some(error.to_string()));
             tracing::warn!(subscription = %shared.setup.identity.subscription, %error, "could not set the source up again");
         }
     }

@@ -89,6 +89,8 @@ pub(crate) struct Shared {
     /// Messages that may kill the host run one at a time.
     pub(crate) quarantine: Semaphore,
     last_warning: Mutex<Option<Instant>>,
+    /// Why it has no source that it could receive from: a person may have to act.
+    lost: Mutex<Option<String>>,
 }
 
 impl Shared {
@@ -114,6 +116,7 @@ impl Shared {
             seat,
             quarantine: Semaphore::new(1),
             last_warning: Mutex::new(None),
+            lost: Mutex::default(),
         }
     }
 
@@ -123,6 +126,15 @@ impl Shared {
 
     pub(crate) fn replace_source(&self, source: Arc<dyn Source>) {
         *self.source.write().unwrap_or_else(PoisonError::into_inner) = source;
+    }
+
+    /// Why it has no source that it could receive from.
+    pub(crate) fn lost(&self) -> Option<String> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_lost(&self, why: Option<String>) {
+        *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// How it retries now.

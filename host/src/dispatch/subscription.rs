@@ -140,6 +140,12 @@ impl Subscription {
         self.shared.gate.closed(Instant::now())
     }
 
+    /// Why there is nothing on the broker that it could receive from, for a person; it goes on trying.
+    #[must_use]
+    pub fn lost(&self) -> Option<String> {
+        self.shared.lost()
+    }
+
     /// Why nothing is taken, or one message at a time to see how it goes: too many failed.
     #[must_use]
     pub fn open_circuit(&self) -> Option<OpenCircuit> {

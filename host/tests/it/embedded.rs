@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::broker::embedded::{EmbeddedQueue, ForgetError, OpenError, Options};
-use tidegate::broker::{Broker, DeadLetterError, DeadLetters, PublishError, SettleError, Settlement, Status};
+use tidegate::broker::embedded::{EmbeddedQueue, OpenError, Options};
+use tidegate::broker::{
+    Broker, DeadLetterError, DeadLetters, ForgetError, Left, PublishError, SettleError, Settlement, Status,
+};
 
 use crate::broker_contract::{
     LONG_LEASE, Place, ack, bodies, broker_contract, dead_letter, demand, eventually, give_back, receive, receive_one,
@@ -274,13 +276,48 @@ async fn a_full_queue_refuses_publishes_and_goes_on_consuming() {
         let refused = publish().await;
         assert!(matches!(refused, Err(PublishError::Full(_))), "{limit}: {refused:?}");
         let came = receive(&*source, 2).await;
+        // An output takes the place of its message, and so does a dead letter.
         let outputs = vec![place.message("a", None, &body)];
-        let refused = settle_one(&*source, settle(&came[0], Settlement::Ack { outputs })).await;
-        assert!(matches!(refused, Err(SettleError::Output(PublishError::Full(_)))), "{limit}: {refused:?}");
-        settle_one(&*source, ack(&came[0])).await.unwrap();
+        settle_one(&*source, settle(&came[0], Settlement::Ack { outputs })).await.unwrap();
+        let refused = publish().await;
+        assert!(matches!(refused, Err(PublishError::Full(_))), "{limit}: {refused:?}");
         settle_one(&*source, dead_letter(&came[1], "s", 0)).await.unwrap();
         publish().await.unwrap();
-        assert_eq!((queue.stats().messages, queue.stats().refused), (1, 2), "{limit}");
+        assert_eq!((queue.stats().messages, queue.stats().refused), (2, 2), "{limit}");
+    }
+}
+
+/// Full of messages of which each makes two: they come to an end all the same, and the queue is held.
+#[tokio::test]
+async fn a_full_queue_takes_a_little_more_from_those_who_empty_it() {
+    const LIMIT: u64 = 40;
+    let directory = tempfile::tempdir().unwrap();
+    let (place, queue) = open(Options { max_messages: LIMIT, ..Options::new(directory.path()) }).await;
+    let (splits, ends) =
+        (place.subscribe("splits", &["in"], LONG_LEASE).await, place.subscribe("ends", &["out"], LONG_LEASE).await);
+    place.publish("in", (0..LIMIT).map(|number| number.to_string())).await;
+    let came = receive(&*splits, LIMIT as usize).await;
+    let split = |at: usize| {
+        settle(
+            &came[at],
+            Settlement::Ack { outputs: vec![place.message("out", None, "one"), place.message("out", None, "other")] },
+        )
+    };
+    // An eighth above the limit, and no further: others have to take some first.
+    let mut done = 0;
+    let refused = loop {
+        match settle_one(&*splits, split(done)).await {
+            Ok(()) => done += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(refused, SettleError::Output(PublishError::Full(_))), "{refused:?}");
+    assert_eq!((done, queue.stats().messages), (5, LIMIT + 5));
+    while done < came.len() {
+        settle_one(&*ends, ack(&receive_one(&*ends).await)).await.unwrap();
+        settle_one(&*splits, split(done)).await.unwrap();
+        done += 1;
+        assert!(queue.stats().messages <= LIMIT + 5);
     }
 }
 
@@ -291,12 +328,12 @@ async fn outputs_of_one_message_are_all_stored_or_none() {
     let source = place.subscribe("s", &["in"], LONG_LEASE).await;
     place.publish("in", ["1"]).await;
     let came = receive_one(&*source).await;
-    let outputs = vec![place.message("out", Some("o1"), "1"), place.message("out", Some("o2"), "2")];
-    let refused = settle_one(&*source, settle(&came, Settlement::Ack { outputs })).await;
+    let outputs =
+        |count: u32| (1..=count).map(|number| place.message("out", Some(&format!("o{number}")), "1")).collect();
+    let refused = settle_one(&*source, settle(&came, Settlement::Ack { outputs: outputs(4) })).await;
     assert!(matches!(refused, Err(SettleError::Output(PublishError::Full(_)))), "{refused:?}");
     assert_eq!(queue.stats().messages, 1);
-    let outputs = vec![place.message("out", Some("o1"), "1")];
-    settle_one(&*source, settle(&came, Settlement::Ack { outputs })).await.unwrap();
+    settle_one(&*source, settle(&came, Settlement::Ack { outputs: outputs(1) })).await.unwrap();
     assert_eq!(queue.stats().messages, 1, "the output is in the place of its message");
 }
 
@@ -337,28 +374,53 @@ async fn a_subscription_that_is_gone_is_shown_and_can_be_forgotten() {
     for delivery in receive(&*stays, 3).await {
         settle_one(&*stays, ack(&delivery)).await.unwrap();
     }
-    let refused = queue.forget("gone").await;
+    let refused = place.broker.forget("gone", Left::Kept).await;
     assert!(matches!(refused, Err(ForgetError::InUse(_))), "{refused:?}");
     drop((gone, stays));
     abandon(place, queue);
 
     let (place, queue) = open(Options::new(directory.path())).await;
     let stays = place.subscribe("stays", &[">"], LONG_LEASE).await;
-    let all = queue.subscriptions().await.unwrap();
-    assert_eq!(all.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["gone", "stays"]);
+    let all = place.broker.kept().await.unwrap();
+    assert_eq!(
+        all.iter().map(|one| (one.name.as_str(), one.in_use)).collect::<Vec<_>>(),
+        [("gone", false), ("stays", true)]
+    );
     assert_eq!(all[0].subjects, ["test.a", "test.b.*"]);
     assert_eq!((all[0].ready, all[0].pending), (1, 2));
     assert!(all[0].last_seen <= all[1].last_seen);
-    queue.forget("gone").await.unwrap();
-    let unknown = queue.forget("gone").await;
-    assert!(matches!(unknown, Err(ForgetError::Unknown(_))), "{unknown:?}");
-    assert_eq!(queue.subscriptions().await.unwrap().len(), 1);
-    // What it alone held is kept until its age, and no longer holds up what others settle.
-    assert_eq!(queue.stats().messages, 3);
+    // Nobody else has yet to settle this one.
     place.publish("a", ["4"]).await;
+    place.broker.forget("gone", Left::Kept).await.unwrap();
+    let unknown = place.broker.forget("gone", Left::Kept).await;
+    assert!(matches!(unknown, Err(ForgetError::Unknown(_))), "{unknown:?}");
+    assert_eq!(place.broker.kept().await.unwrap().len(), 1);
+    // What others had settled goes with it, and what they have not stays.
+    eventually("what it held is gone", || async { queue.stats().messages == 1 }).await;
     let delivery = receive_one(&*stays).await;
+    assert_eq!(bodies(std::slice::from_ref(&delivery)), ["4"]);
     settle_one(&*stays, ack(&delivery)).await.unwrap();
-    assert_eq!(queue.stats().messages, 3);
+    assert_eq!(queue.stats().messages, 0);
+}
+
+#[tokio::test]
+async fn what_a_forgotten_subscription_alone_wanted_stays_or_goes_as_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let (place, queue) = open(Options::new(directory.path())).await;
+    let stays = place.subscribe("stays", &["a"], LONG_LEASE).await;
+    for (left, count) in [(Left::Kept, 5), (Left::Removed, 2)] {
+        // One that is out of the configuration is not in use, with no restart.
+        drop(place.subscribe("gone", &["a", "b"], LONG_LEASE).await);
+        if left == Left::Kept {
+            place.publish("b", ["1", "2", "3"]).await;
+            place.publish("a", ["4"]).await;
+            place.publish("c", ["5"]).await;
+        }
+        place.broker.forget("gone", left).await.unwrap();
+        eventually("what is to go has gone", || async { queue.stats().messages == count }).await;
+    }
+    // The others' stay: that which `stays` has yet to settle, and that which nobody ever wanted.
+    assert_eq!(bodies(&receive(&*stays, 1).await), ["4"]);
 }
 
 #[tokio::test]

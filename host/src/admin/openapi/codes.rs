@@ -37,9 +37,10 @@ const ACCESS: [(&str, &str); 14] = [
 ];
 
 /// Of subscriptions.
-const SUBSCRIPTIONS: [(&str, &str); 3] = [
+const SUBSCRIPTIONS: [(&str, &str); 4] = [
     ("no-subscriptions-here", "no subscriptions run here: this listener serves queues alone"),
     ("no-such-subscription", "the host has no such subscription, or none of that handler"),
+    ("subscription-in-use", "the configuration has it, or its last messages are being settled"),
     ("not-kept", "it could not be written down which subscriptions are paused, and nothing was changed"),
 ];
 

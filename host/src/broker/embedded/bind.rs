@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use rusqlite::params;
 
-use super::ForgetError;
 use super::error::Failure;
-use super::inbox::{Bind, Bound};
+use super::inbox::{Bind, Bound, Forget};
+use super::retain::Gone;
 use super::state::{Marks, Subscription};
 use super::writer::Writer;
+use crate::broker::ForgetError;
 
 /// How long after the start every subscription that is used is expected to be bound.
 pub(super) const BOUND_WITHIN: Duration = Duration::from_secs(30);
@@ -38,7 +39,6 @@ impl Writer<'_> {
         let Some(own) = self.state.touch(id) else {
             return Err(Failure::Fatal("a subscription that was just bound is not there".to_owned()));
         };
-        own.bound = true;
         let bound = Bound { subscription: id, gauge: own.gauge.clone() };
         let marks = own.marks;
         self.save_marks(id, &marks)?;
@@ -75,11 +75,15 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Removes a subscription that nobody uses. The messages that it alone wanted are kept until their age.
-    pub(super) fn forget(&mut self, name: &str) -> Result<Result<(), ForgetError>, Failure> {
-        let known = self.state.subscriptions.values().find(|own| own.name == name).map(|own| (own.id, own.bound));
-        let Some((id, bound)) = known else { return Ok(Err(ForgetError::Unknown(name.to_owned()))) };
-        if bound || self.state.has_leases(id) {
+    /// Removes a subscription that nobody uses. What others have settled that it held goes with it; what it alone wanted
+    /// is kept until its age, or goes too.
+    pub(super) fn forget(&mut self, forget: &Forget) -> Result<Result<(), ForgetError>, Failure> {
+        let name = forget.name.as_str();
+        let Some(own) = self.state.subscriptions.values().find(|own| own.name == name) else {
+            return Ok(Err(ForgetError::Unknown(name.to_owned())));
+        };
+        let (id, filters) = (own.id, own.filters.clone());
+        if own.is_bound() || self.state.has_leases(id) {
             return Ok(Err(ForgetError::InUse(name.to_owned())));
         }
         for table in ["pending", "settled"] {
@@ -87,7 +91,7 @@ impl Writer<'_> {
         }
         self.connection.execute("DELETE FROM subscription WHERE id = ?1", [id])?;
         self.state.forget_subscription(id);
-        self.sweep.restart();
+        self.sweep.clear_after(Gone { id, filters, left: forget.left });
         tracing::info!(subscription = %name, "subscription forgotten");
         Ok(Ok(()))
     }
@@ -99,13 +103,14 @@ impl Writer<'_> {
             return;
         }
         self.unbound_warned = true;
-        let unbound = self.state.subscriptions.values().filter(|own| !own.bound);
+        let unbound = self.state.subscriptions.values().filter(|own| !own.is_bound());
         for own in unbound.filter(|own| own.marks.ready + own.marks.pending > 0) {
             tracing::warn!(
                 subscription = %own.name,
                 ready = own.marks.ready,
                 pending = own.marks.pending,
-                "a subscription that nothing is bound to holds messages; forget it if it is gone for good"
+                "a subscription that is not in the configuration holds messages; if it is gone for good, \
+                 `tidegate subscriptions forget` removes it"
             );
         }
     }

@@ -12,9 +12,10 @@ use super::inbox::{Op, Redrive, Request, Restore};
 use super::prepare::dead_row;
 use super::reader::Reader;
 use super::retain::free_on_disk;
-use super::{Inner, OpenError, SubscriptionInfo};
+use super::{Inner, OpenError};
 use crate::broker::{
-    DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, Published, Status, Tally,
+    DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, KeptSubscription, Published,
+    Status, Tally,
 };
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
 
@@ -109,11 +110,11 @@ impl Inspector {
         Ok(Self { reader })
     }
 
-    /// The subscriptions of the queue.
+    /// The subscriptions of the queue. Whether they are in use is not known from here.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn subscriptions(&self) -> Result<Vec<SubscriptionInfo>, DeadLetterError> {
+    pub async fn subscriptions(&self) -> Result<Vec<KeptSubscription>, DeadLetterError> {
         self.reader.subscriptions().await.map_err(DeadLetterError::Store)
     }
 }

@@ -15,11 +15,13 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
+use super::Gauge;
 use super::error::Failure;
 use super::filters::Filters;
 use super::prepare::{DeadRow, Prepared, Settling};
-use super::{ForgetError, Gauge};
-use crate::broker::{DeadLetterError, Delivery, Demand, PublishError, Published, ReceiveError, SettleError};
+use crate::broker::{
+    DeadLetterError, Delivery, Demand, ForgetError, Left, PublishError, Published, ReceiveError, SettleError,
+};
 
 /// What the inbox holds at most, in units of [`UNIT_BYTES`]: 32 MiB, or 8,192 small operations.
 const UNITS: u32 = 8192;
@@ -63,7 +65,7 @@ pub(super) enum Op {
     Redrive(Request<Redrive, Result<Published, DeadLetterError>>),
     Discard(Request<String, Result<(), DeadLetterError>>),
     Restore(Request<Restore, Result<bool, DeadLetterError>>),
-    Forget(Request<String, Result<(), ForgetError>>),
+    Forget(Request<Forget, Result<(), ForgetError>>),
     Receive(Waiter),
     GiveBack(Vec<u64>),
 }
@@ -116,6 +118,12 @@ pub(super) struct Counted {
 pub(super) struct Bound {
     pub(super) subscription: i64,
     pub(super) gauge: Arc<Gauge>,
+}
+
+/// A subscription that is to hold nothing any more.
+pub(super) struct Forget {
+    pub(super) name: String,
+    pub(super) left: Left,
 }
 
 pub(super) struct Redrive {

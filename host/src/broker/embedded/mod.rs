@@ -22,15 +22,17 @@
 //! - What an operation costs depends neither on the backlog nor on how many subscriptions there are that it does not
 //!   concern.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 
 use crate::broker::subject::check_filter;
 use crate::broker::{
-    Broker, DeadLetterError, DeadLetters, PublishError, Published, Source, Status, SubscribeError, SubscriptionSpec,
+    Broker, DeadLetterError, DeadLetters, ForgetError, KeptSubscription, Left, PublishError, Published, Source, Status,
+    SubscribeError, SubscriptionSpec,
 };
 use crate::message::Publish;
 use crate::telemetry::names::{self, Name};
@@ -74,12 +76,11 @@ mod tests;
 pub use dead_letters::Inspector;
 pub use error::OpenError;
 pub use options::{Durability, Options};
-pub use reader::SubscriptionInfo;
 pub use shared::Stats;
 
 use error::Failure;
 use filters::Filters;
-use inbox::{Answered, Bind, Inbox, Op, Request};
+use inbox::{Answered, Bind, Forget, Inbox, Op, Request};
 use prepare::Prepared;
 use shared::{Gauge, Shared};
 
@@ -88,23 +89,12 @@ const PIECE_MESSAGES: usize = 256;
 /// And of at most so many bytes, but for a single larger message.
 const PIECE_BYTES: usize = 1 << 20;
 
+/// References to a subscription's gauge that are the writer's; one more is the source's.
+const WRITERS_OWN: usize = 1;
+
 /// The embedded queue. Dropped, it finishes what it was given and lets its directory go.
 pub struct EmbeddedQueue {
     inner: Arc<Inner>,
-}
-
-/// Why a subscription was not forgotten.
-#[derive(Debug, thiserror::Error)]
-pub enum ForgetError {
-    /// There is none of this name.
-    #[error("there is no subscription `{0}`")]
-    Unknown(String),
-    /// A source is bound to it in this process.
-    #[error("subscription `{0}` is in use; take it out of the configuration first, and restart")]
-    InUse(String),
-    /// The store could not be written.
-    #[error("could not use the queue's store: {0}")]
-    Store(String),
 }
 
 /// What the queue, its sources and its dead letters share.
@@ -115,6 +105,8 @@ struct Inner {
     directory: PathBuf,
     max_payload: usize,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The sources that were handed out, by their subscriptions: the gauge is theirs and the writer's.
+    bound: Mutex<HashMap<String, Weak<Gauge>>>,
 }
 
 impl Drop for Inner {
@@ -128,6 +120,12 @@ impl Drop for Inner {
 }
 
 impl Inner {
+    /// Whether somebody has the source of a subscription.
+    fn is_bound(&self, name: &str) -> bool {
+        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        bound.get(name).is_some_and(|gauge| gauge.strong_count() > WRITERS_OWN)
+    }
+
     fn take_thread(&self) -> Option<JoinHandle<()>> {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -143,7 +141,8 @@ impl EmbeddedQueue {
         let directory = options.path.clone();
         let reader = reader::Reader::new(&options.path);
         let (inbox, shared, thread) = start::start(options).await?;
-        let inner = Inner { inbox, shared, reader, directory, max_payload, thread: Mutex::new(Some(thread)) };
+        let (thread, bound) = (Mutex::new(Some(thread)), Mutex::default());
+        let inner = Inner { inbox, shared, reader, directory, max_payload, thread, bound };
         Ok(Arc::new(Self { inner: Arc::new(inner) }))
     }
 
@@ -159,26 +158,6 @@ impl EmbeddedQueue {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.inner.shared.stats()
-    }
-
-    /// All subscriptions that the queue keeps messages for, those among them that are not bound any more.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn subscriptions(&self) -> Result<Vec<SubscriptionInfo>, DeadLetterError> {
-        self.inner.reader.subscriptions().await.map_err(DeadLetterError::Store)
-    }
-
-    /// Removes a subscription that is not used any more, so that it holds no messages. What it alone wanted is kept
-    /// until its age ([`Options::max_age`]).
-    ///
-    /// # Errors
-    /// When there is none of this name, or it is bound.
-    pub async fn forget(&self, name: &str) -> Result<(), ForgetError> {
-        let (request, answered) = Request::new(name.to_owned());
-        let shut = |failure: Failure| ForgetError::Store(failure.to_string());
-        self.inner.inbox.push(Op::Forget(request), 0).await.map_err(shut)?;
-        answered.await.unwrap_or_else(|_gone| Err(shut(Failure::Closed)))
     }
 
     /// Lets SQLite look for damage in its file; what it finds, empty when all is well. Reads all of the file.
@@ -206,6 +185,8 @@ impl Broker for EmbeddedQueue {
             Err(failure) => Err(failure),
         };
         let bound = bound.map_err(|failure| away(failure.to_string()))?;
+        let gauge = Arc::downgrade(&bound.gauge);
+        self.inner.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), gauge);
         Ok(Arc::new(source::EmbeddedSource::new(Arc::clone(&self.inner), name, bound, spec.ack_wait)))
     }
 
@@ -246,6 +227,20 @@ impl Broker for EmbeddedQueue {
         let mut stored = stored.into_iter();
         let unknown = || Err(Failure::Closed.publish());
         answers.into_iter().map(|answer| answer.or_else(|| stored.next()).unwrap_or_else(unknown)).collect()
+    }
+
+    async fn kept(&self) -> Result<Vec<KeptSubscription>, String> {
+        let mut kept = self.inner.reader.subscriptions().await?;
+        kept.iter_mut().for_each(|one| one.in_use = self.inner.is_bound(&one.name));
+        Ok(kept)
+    }
+
+    // Dropped, it is done all the same or not at all.
+    async fn forget(&self, name: &str, left: Left) -> Result<(), ForgetError> {
+        let (request, answered) = Request::new(Forget { name: name.to_owned(), left });
+        let shut = |failure: Failure| ForgetError::Store(failure.to_string());
+        self.inner.inbox.push(Op::Forget(request), 0).await.map_err(shut)?;
+        answered.await.unwrap_or_else(|_gone| Err(shut(Failure::Closed)))
     }
 
     fn dead_letters(&self) -> Arc<dyn DeadLetters> {

@@ -4,6 +4,7 @@ use rusqlite::params;
 
 use super::error::Failure;
 use super::prepare::Prepared;
+use super::state::Lease;
 use super::window::{Oldest, Window};
 use super::writer::Writer;
 use crate::broker::{PublishError, Published};
@@ -15,6 +16,38 @@ pub(super) enum Audience {
     All,
     /// One subscription, which gave it up before; its id being known is no reason not to store it.
     Redriven(i64),
+}
+
+/// Who keeps to a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// Publishers keep to the limit itself.
+    ByPublishes,
+    /// Outputs of messages that are done with may go an eighth beyond it.
+    ByOutputs,
+}
+
+impl Kept {
+    const fn of(self, limit: u64) -> u64 {
+        match self {
+            Self::ByPublishes => limit,
+            Self::ByOutputs => limit.saturating_add(limit.div_ceil(8)),
+        }
+    }
+}
+
+/// By how much an operation makes the queue larger; below zero: smaller.
+#[derive(Debug, Clone, Copy)]
+struct Growth {
+    messages: i64,
+    bytes: i64,
+}
+
+impl Growth {
+    fn of(messages: &[Prepared]) -> Self {
+        let bytes = messages.iter().fold(0_i64, |sum, message| sum.saturating_add(message.stored_bytes()));
+        Self { messages: i64::try_from(messages.len()).unwrap_or(i64::MAX), bytes }
+    }
 }
 
 impl Writer<'_> {
@@ -73,20 +106,50 @@ impl Writer<'_> {
         if messages.is_empty() {
             return None;
         }
-        let totals = &self.state.totals;
-        let count = u64::try_from(totals.messages).unwrap_or(0).saturating_add(messages.len() as u64);
-        let bytes = messages.iter().fold(totals.bytes, |sum, message| sum.saturating_add(message.stored_bytes()));
-        let bytes = u64::try_from(bytes).unwrap_or(0);
-        let limits = &self.options;
-        let problem = if count > limits.max_messages {
-            format!("it would keep {count} messages, and its limit is {}", limits.max_messages)
-        } else if bytes > limits.max_bytes {
-            format!("it would keep {bytes} bytes, and its limit is {}", limits.max_bytes)
-        } else {
-            self.room.problem()?
-        };
+        let problem = self.problem(Growth::of(messages), Kept::ByPublishes)?;
         self.stats.refused += 1;
         Some(PublishError::Full(problem))
+    }
+
+    /// The same for the outputs of a message that goes by storing them. A full queue has to empty itself: what leaves no
+    /// more in it than before is always taken, and what leaves more may go a little beyond the limits, which publishes keep
+    /// to. So a queue that is full of messages with several outputs each comes to those outputs, and one whose handlers make
+    /// more of each message than others settle is held all the same.
+    pub(super) fn refusal_of_outputs(
+        &mut self,
+        outputs: &[Prepared],
+        lease: &Lease,
+    ) -> Result<Option<PublishError>, Failure> {
+        let mut growth = Growth::of(outputs);
+        // Nearly always; then nobody needs to know who else wants the message.
+        if outputs.is_empty() || self.problem(growth, Kept::ByPublishes).is_none() {
+            return Ok(None);
+        }
+        if !self.wanted_by_others(lease)? {
+            growth.messages -= 1;
+            growth.bytes -= lease.bytes;
+        }
+        if growth.messages <= 0 && growth.bytes <= 0 {
+            return Ok(None);
+        }
+        let problem = self.problem(growth, Kept::ByOutputs);
+        self.stats.refused += u64::from(problem.is_some());
+        Ok(problem.map(PublishError::Full))
+    }
+
+    /// Which limit an operation would go beyond.
+    fn problem(&self, growth: Growth, kept: Kept) -> Option<String> {
+        let after = |now: i64, more: i64| u64::try_from(now.saturating_add(more)).unwrap_or(0);
+        let count = after(self.state.totals.messages, growth.messages);
+        let bytes = after(self.state.totals.bytes, growth.bytes);
+        let (most, most_bytes) = (kept.of(self.options.max_messages), kept.of(self.options.max_bytes));
+        if count > most {
+            Some(format!("it would keep {count} messages, and its limit is {most}"))
+        } else if bytes > most_bytes {
+            Some(format!("it would keep {bytes} bytes, and its limit is {most_bytes}"))
+        } else {
+            self.room.problem(kept)
+        }
     }
 
     /// Stores the ids of this group, and forgets those that are too old or too many.

@@ -10,25 +10,10 @@ use super::codec;
 use super::filters::Filters;
 use super::inbox::Counted;
 use super::{OpenError, schema};
-use crate::broker::DeadLetterError;
+use crate::broker::{DeadLetterError, KeptSubscription};
 
 /// How many rows are looked at for the oldest message that a subscription wants.
 const LOOK_AT_MOST: usize = 1000;
-
-/// A durable subscription of the queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SubscriptionInfo {
-    /// Its name.
-    pub name: String,
-    /// The subjects that it receives.
-    pub subjects: Vec<String>,
-    /// Messages that it was not yet handed, as counted along.
-    pub ready: u64,
-    /// Messages that wait for another delivery. Those that run for the first time are not among them.
-    pub pending: u64,
-    /// When it was last bound, or moved on.
-    pub last_seen: SystemTime,
-}
 
 /// A connection for listings. Clones share it.
 #[derive(Debug, Clone)]
@@ -115,19 +100,20 @@ impl Reader {
         .await
     }
 
-    pub(super) async fn subscriptions(&self) -> Result<Vec<SubscriptionInfo>, String> {
+    pub(super) async fn subscriptions(&self) -> Result<Vec<KeptSubscription>, String> {
         self.run(|connection| {
             let sql = "SELECT name, subjects, ready, last_seen_us,
                        (SELECT count(*) FROM pending AS p WHERE p.subscription = s.id)
                        FROM subscription AS s ORDER BY name";
             let mut statement = connection.prepare(sql)?;
             let rows = statement.query_map([], |row| {
-                Ok(SubscriptionInfo {
+                Ok(KeptSubscription {
                     name: row.get(0)?,
                     subjects: Filters::from_text(row.get_ref(1)?.as_str()?).into_subjects(),
                     ready: row.get::<_, i64>(2)?.max(0).cast_unsigned(),
                     last_seen: codec::time(row.get(3)?),
                     pending: row.get::<_, i64>(4)?.max(0).cast_unsigned(),
+                    in_use: false,
                 })
             })?;
             rows.collect()

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - Age removes only messages that no subscription has yet to settle. What a subscription wants is given up by the
 //!   retry policy, which makes a dead letter of it.
-//! - Publishes are refused while the disk still has room for acknowledgements, returns and dead letters.
+//! - Publishes are refused while the disk still has room for acknowledgements with their outputs, returns and dead letters.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,11 @@ use rusqlite::Connection;
 
 use super::codec;
 use super::error::Failure;
+use super::filters::Filters;
+use super::publish::Kept;
 use super::settle::unsettled;
 use super::writer::Writer;
+use crate::broker::Left;
 
 /// How often the disk's free space is looked at, while something is written.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -32,16 +35,21 @@ pub(super) struct Room {
     looked_at: Option<Instant>,
     written: i64,
     problem: Option<String>,
+    /// Why not even outputs should be stored: they may have half of the reserve, and dead letters the rest.
+    problem_for_outputs: Option<String>,
 }
 
 impl Room {
     pub(super) fn new(directory: PathBuf, reserve: u64) -> Self {
-        Self { directory, reserve, looked_at: None, written: 0, problem: None }
+        Self { directory, reserve, looked_at: None, written: 0, problem: None, problem_for_outputs: None }
     }
 
-    /// Why nothing more should be published.
-    pub(super) fn problem(&self) -> Option<String> {
-        self.problem.clone()
+    /// Why nothing more should be stored.
+    pub(super) fn problem(&self, kept: Kept) -> Option<String> {
+        match kept {
+            Kept::ByPublishes => self.problem.clone(),
+            Kept::ByOutputs => self.problem_for_outputs.clone(),
+        }
     }
 
     pub(super) fn written(&mut self, bytes: i64) {
@@ -66,9 +74,13 @@ impl Room {
         // Pages that are free inside the file are room too; without them a file that was once full would refuse for
         // ever. The log needs real space beside them.
         let inside = free_inside(connection).unwrap_or(0);
-        let problem = (free.saturating_add(inside) < self.reserve || free < self.reserve / 2).then(|| {
-            format!("the disk has {} MiB free, and {} MiB are kept in reserve", free >> 20, self.reserve >> 20)
-        });
+        let below = |reserve: u64| {
+            let is_below = free.saturating_add(inside) < reserve || free < reserve / 2;
+            let (free, reserve) = (free >> 20, self.reserve >> 20);
+            is_below.then(|| format!("the disk has {free} MiB free, and {reserve} MiB are kept in reserve"))
+        };
+        let problem = below(self.reserve);
+        self.problem_for_outputs = below(self.reserve / 2);
         match (&self.problem, &problem) {
             (None, Some(problem)) => tracing::error!(%problem, "publishes are refused; consuming goes on"),
             (Some(_), None) => tracing::info!("the disk has room again; publishes are taken"),
@@ -91,20 +103,37 @@ fn free_inside(connection: &Connection) -> Option<u64> {
     u64::try_from(pages.saturating_mul(size)).ok()
 }
 
+/// A subscription that was forgotten.
+#[derive(Debug)]
+pub(super) struct Gone {
+    pub(super) id: i64,
+    pub(super) filters: Filters,
+    pub(super) left: Left,
+}
+
+impl Gone {
+    fn wanted(&self, message: &Aged) -> bool {
+        message.target.map_or_else(|| self.filters.want(&message.subject), |target| target == self.id)
+    }
+}
+
 /// How far the sweep has come, and when it goes on.
 pub(super) struct Sweep {
     through: i64,
     pub(super) next: Instant,
+    /// Those whose messages are looked through, young ones too.
+    gone: Vec<Gone>,
 }
 
 impl Sweep {
     pub(super) fn new() -> Self {
-        Self { through: 0, next: Instant::now() }
+        Self { through: 0, next: Instant::now(), gone: Vec::new() }
     }
 
-    /// Starts from the oldest message: what was wanted may not be any more.
-    pub(super) fn restart(&mut self) {
-        *self = Self::new();
+    /// Starts from the oldest message, and goes through all: what a subscription held may be held by nobody any more.
+    pub(super) fn clear_after(&mut self, gone: Gone) {
+        (self.through, self.next) = (0, Instant::now());
+        self.gone.push(gone);
     }
 }
 
@@ -119,7 +148,8 @@ struct Aged {
 
 impl Writer<'_> {
     /// Removes messages that are too old and that nobody has yet to settle. A message that it passes over because
-    /// somebody wants it is removed when the last one settles it, so the sweep need not come back.
+    /// somebody wants it is removed when the last one settles it, so the sweep need not come back. And removes what those
+    /// that were forgotten held.
     pub(super) fn sweep(&mut self) -> Result<(), Failure> {
         if Instant::now() < self.sweep.next || self.state.totals.messages == 0 {
             return Ok(());
@@ -140,26 +170,41 @@ impl Writer<'_> {
         let mut removed = 0;
         let mut ended = i64::try_from(aged.len()).unwrap_or(0) < SWEEP_AT_ONCE;
         for message in aged {
-            if message.published_us >= oldest_kept {
+            let is_old = message.published_us < oldest_kept;
+            if !is_old && self.sweep.gone.is_empty() {
                 ended = true;
                 break;
             }
-            if !self.is_wanted(&message)? {
+            if (is_old || self.was_held(&message)) && !self.is_wanted(&message)? {
                 self.st.delete_message.execute([message.sequence])?;
                 self.state.totals.messages -= 1;
                 self.state.totals.bytes -= message.bytes;
-                self.state.totals.expired += 1;
-                removed += 1;
+                self.state.totals.expired += i64::from(is_old);
+                removed += i64::from(is_old);
             }
             self.sweep.through = message.sequence;
         }
         if ended {
+            // From the oldest again: it went past what is not old yet.
+            if !self.sweep.gone.is_empty() {
+                self.sweep.gone.clear();
+                self.sweep.through = 0;
+            }
             self.sweep.next = Instant::now() + SWEEP_EVERY;
         }
         if removed > 0 {
             tracing::warn!(removed, "messages that no subscription wanted were removed at their age");
         }
         Ok(())
+    }
+
+    /// Whether a subscription that was forgotten is why a message is there: others had settled it, or it alone wanted it
+    /// and it is to go.
+    fn was_held(&mut self, message: &Aged) -> bool {
+        let mut gone = self.sweep.gone.iter().filter(|gone| gone.wanted(message));
+        let Some(first) = gone.next() else { return false };
+        let is_to_go = first.left == Left::Removed || gone.any(|gone| gone.left == Left::Removed);
+        is_to_go || (message.target.is_none() && !self.state.wanted_by(&message.subject).is_empty())
     }
 
     fn is_wanted(&mut self, message: &Aged) -> Result<bool, Failure> {

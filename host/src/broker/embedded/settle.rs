@@ -38,7 +38,7 @@ impl Writer<'_> {
         match &settling.action {
             Action::Ack { outputs } => {
                 // All of them or none: a message that is not acknowledged has published nothing.
-                if let Some(refusal) = self.refusal(outputs) {
+                if let Some(refusal) = self.refusal_of_outputs(outputs, &lease)? {
                     return Ok(Err(SettleError::Output(refusal)));
                 }
                 for output in outputs {
@@ -143,7 +143,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn wanted_by_others(&mut self, lease: &Lease) -> Result<bool, Failure> {
+    /// Whether a message stays when this subscription is done with it.
+    pub(super) fn wanted_by_others(&mut self, lease: &Lease) -> Result<bool, Failure> {
         if lease.targeted || self.state.subscriptions.len() == 1 {
             return Ok(false);
         }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Gauge;
 use super::filters::Filters;
 use super::inbox::Waiter;
 pub(super) use super::marks::Marks;
 use super::wake::Agenda;
 use super::wanted::Wanted;
 use super::window::Window;
+use super::{Gauge, WRITERS_OWN};
 
 pub(super) struct State {
     pub(super) totals: Totals,
@@ -56,7 +56,6 @@ pub(super) struct Subscription {
     pub(super) waiters: VecDeque<Waiter>,
     /// The last sequence that passed by while it had caught up and somebody waited: as good as looked at.
     pub(super) passed: i64,
-    pub(super) bound: bool,
     pub(super) gauge: Arc<Gauge>,
 }
 
@@ -300,6 +299,11 @@ impl State {
 }
 
 impl Subscription {
+    /// Whether somebody has its source: it has the gauge too.
+    pub(super) fn is_bound(&self) -> bool {
+        Arc::strong_count(&self.gauge) > WRITERS_OWN
+    }
+
     pub(super) fn new(id: i64, name: String, filters: Filters, marks: Marks) -> Self {
         let gauge = Arc::new(Gauge::default());
         let subscription = Self {
@@ -312,7 +316,6 @@ impl Subscription {
             first_runs: BTreeSet::new(),
             waiters: VecDeque::new(),
             passed: 0,
-            bound: false,
             gauge,
         };
         subscription.publish_gauge();

@@ -17,6 +17,7 @@ pub(super) async fn count(source: &JetStreamSource) -> Result<Backlog, ReceiveEr
         Ok(None) => return Err(ReceiveError::Gone("the consumer is not there any more".to_owned())),
         Err(error) => return Err(ReceiveError::Away(error.to_string())),
     };
+    source.look_at(&info)?;
     let (ready, pending) = (info.num_pending, info.num_ack_pending);
     let oldest = if ready + pending == 0 { None } else { oldest(source, &session, info.ack_floor.stream_seq).await? };
     Ok(Backlog { ready, pending, oldest })

@@ -31,6 +31,15 @@ pub(super) struct Problem {
     pub(super) can_update: bool,
 }
 
+impl Problem {
+    /// Whether messages are lost, or handed out as they are not, from the moment on at which somebody changes it, so that a
+    /// host that runs has to stop receiving. The others differ for a while whenever the hosts of one subscription get a new
+    /// configuration one after the other (its filters, its lease), and are looked at when a host sets itself up.
+    pub(super) fn endangers(&self) -> bool {
+        ["max_deliver", "backoff", "inactive_threshold", "headers_only"].contains(&self.setting)
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

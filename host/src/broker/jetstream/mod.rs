@@ -32,6 +32,7 @@ mod buckets;
 mod check;
 mod counters;
 mod dead;
+mod guard;
 mod headers;
 mod leftover;
 mod link;

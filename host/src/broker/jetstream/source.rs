@@ -4,6 +4,7 @@
 //! - A message is handed out at most once at a time by this host: one that comes again while its lease here holds is
 //!   held back, and its settlement settles both.
 //! - A message whose lease was over before it could be handed out is not handed out; the server hands it out anew.
+//! - Nothing more is asked for on a consumer that somebody changed so that messages would be lost.
 //! - What comes while nobody receives is kept for the next `receive`, its lease counted from its arrival.
 
 use std::collections::HashMap;
@@ -30,7 +31,7 @@ use super::pull::{Arrived, Pulls, Request, Trouble};
 use super::pump::Inboxes;
 use super::reply;
 use super::session::Session;
-use super::setup::{self, Bound};
+use super::setup::Bound;
 use super::unreadable::Breaks;
 use crate::broker::done::{DoneRecord, SourceId, SourceIdentity};
 use crate::broker::{
@@ -67,6 +68,8 @@ pub(super) struct JetStreamSource {
     pub(super) held: Mutex<HashMap<u64, Instant>>,
     /// Whether connections end over what comes on them.
     breaks: Mutex<Breaks>,
+    /// Why nothing is received: somebody changed the consumer so that messages would be lost.
+    pub(super) endangered: Mutex<Option<String>>,
 }
 
 /// What `receive` does next.
@@ -107,6 +110,7 @@ impl JetStreamSource {
             latest: Mutex::default(),
             held: Mutex::new(HashMap::new()),
             breaks: Mutex::default(),
+            endangered: Mutex::default(),
         }
     }
 
@@ -123,19 +127,6 @@ impl JetStreamSource {
         let inboxes = opened.map_err(|error| ReceiveError::Away(error.to_string()))?;
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(inboxes.shared_pulls());
         Ok(inboxes)
-    }
-
-    /// Whether the consumer is there and the same.
-    async fn look_at_consumer(&self, session: &Session) -> Result<(), ReceiveError> {
-        let (stream, consumer) = (&self.bound.stream, &self.spec.name);
-        match setup::consumer_info(session, stream, consumer).await {
-            Ok(Some(info)) if info.created == self.bound.consumer_created => Ok(()),
-            Ok(Some(_)) => {
-                Err(ReceiveError::Gone(format!("consumer `{consumer}` of stream `{stream}` was made anew by somebody")))
-            }
-            Ok(None) => Err(ReceiveError::Gone(format!("stream `{stream}` has no consumer `{consumer}` any more"))),
-            Err(error) => Err(ReceiveError::Away(error.to_string())),
-        }
     }
 
     fn next_step(&self, inboxes: &Inboxes, demand: Demand) -> Step {
@@ -305,6 +296,10 @@ impl Source for JetStreamSource {
         let Some(inboxes) = turn.as_ref() else {
             return Err(ReceiveError::Away("the inboxes were not opened".to_owned()));
         };
+        let is_endangered = self.endangered().is_some();
+        if is_endangered {
+            self.look_at_consumer(&inboxes.session).await?;
+        }
         if self.breaks().to_look() {
             let found = self.find_unreadable(&inboxes.session, demand.messages).await?;
             if !found.is_empty() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Client, encoded, read, unmet};
-use crate::admin::wire::{Paused, Readiness, Resumed, Status};
+use crate::admin::wire::{Forgotten, KeptList, Paused, Readiness, Resumed, Status};
 use crate::cli::exit::Failure;
 
 /// Which subscriptions.
@@ -26,6 +26,18 @@ impl Client {
         let mut answer = self.agent.get(format!("{}/ready", self.base)).call().map_err(unmet)?;
         let body = answer.body_mut().read_json::<Readiness>();
         body.map_err(|error| anyhow::Error::from(error).context("reading whether the host is ready").into())
+    }
+
+    /// What brokers keep messages for.
+    pub(crate) fn kept(&self) -> Result<KeptList, Failure> {
+        read(self.agent.get(format!("{}/v1/subscriptions", self.base)).call())
+    }
+
+    /// Forgets a subscription that is gone for good.
+    pub(crate) fn forget(&self, name: &str, broker: Option<&str>, removes: bool) -> Result<Forgotten, Failure> {
+        let request = self.agent.delete(format!("{}/v1/subscriptions/{}", self.base, encoded(name)));
+        let request = request.query_pairs(broker.map(|broker| ("broker", broker)));
+        read(request.query("messages", if removes { "remove" } else { "keep" }).call())
     }
 
     /// Pauses subscriptions.

@@ -17,6 +17,7 @@ mod cluster_superseded;
 mod cluster_trouble;
 mod deploys;
 mod embedded;
+mod forgotten;
 mod fsync;
 mod jetstream;
 mod pauses;

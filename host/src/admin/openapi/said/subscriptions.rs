@@ -6,6 +6,43 @@ use super::{Said, Tag};
 const THEIRS: &[&str] = &["limited-to-handlers"];
 const UNKEPT: &[&str] = &["no-subscriptions-here", "not-kept"];
 
+pub(in crate::admin) fn kept() -> Said {
+    Said::of(
+        "keptSubscriptions",
+        Tag::Subscriptions,
+        "The subscriptions that brokers keep messages for",
+        "An embedded queue keeps a message until every subscription that wants it has settled it, whether or not the \
+         configuration still has that subscription. Other brokers keep messages for nobody, and have none here.",
+    )
+    .gives("All of them.")
+    .fails(503, &["store-unavailable"])
+    .example(json!({ "subscriptions": [{
+        "broker": "main",
+        "name": "orders-old",
+        "subjects": ["orders.>"],
+        "ready": 200,
+        "pending": 3,
+        "last_seen": "2026-11-29T06:00:00.000Z",
+        "in_use": false,
+    }]}))
+}
+
+pub(in crate::admin) fn forget() -> Said {
+    Said::of(
+        "forgetSubscription",
+        Tag::Subscriptions,
+        "Forgets a subscription that is gone for good",
+        "It holds no messages any more: those that all others have settled are removed, and those that nobody else wants as \
+         `messages` says. One that the configuration has is not forgotten.",
+    )
+    .gives("It is forgotten.")
+    .fails(400, &["no-such-broker", "which-broker"])
+    .fails(404, &["no-such-subscription"])
+    .fails(409, &["subscription-in-use"])
+    .fails(503, &["store-unavailable"])
+    .example(json!({ "broker": "main", "name": "orders-old", "held": 203 }))
+}
+
 pub(in crate::admin) fn pause() -> Said {
     let said = Said::of(
         "pauseSubscription",
