@@ -27,6 +27,7 @@ export async function deadLetter(view, { parts: [id], query, signal, me }) {
         ["Last run", `${seconds(letter.run_ms / 1000)}, ${count(letter.fuel_used)} of ${count(letter.fuel_limit)} fuel, ${bytes(letter.memory_peak_bytes)} of memory`],
         ["Handler", h("a", { href: `#/handlers/${encodeURIComponent(letter.handler)}` }, letter.handler)],
         ["Version", [letter.version ? `${letter.version}, ` : "", h("code", { title: letter.digest }, digest(letter.digest))]], ["Host", letter.host],
+        letter.trace_id && ["Trace", h("code", {}, letter.trace_id)],
         letter.redrives > 0 && ["Came back", `${count(letter.redrives)} times after it was redriven`])),
       h("section", { class: "sheet", "aria-label": "The message" }, h("h2", {}, "The message"), facts(
         ["Subject", letter.subject], ["Id", h("code", {}, letter.message_id)], ["Subscription", letter.subscription], ["Broker", letter.broker],

@@ -10,6 +10,8 @@ pub const KEY_HEADER: &str = "Tidegate-Key";
 pub const CONTENT_TYPE_HEADER: &str = "Content-Type";
 /// The W3C trace context header.
 pub const TRACEPARENT_HEADER: &str = "traceparent";
+/// The header of what a trace carries along beside its context.
+pub const TRACESTATE_HEADER: &str = "tracestate";
 /// How often this message was sent back from the dead-letter queue, as a decimal number.
 pub const REDRIVE_COUNT_HEADER: &str = "Dlq-Redrive-Count";
 /// The dead letter that a message was sent back from with another body.
@@ -43,6 +45,11 @@ impl Headers {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Bytes> {
         self.0.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| &header.value)
+    }
+
+    /// All values under a name, in their order, compared without regard to ASCII case.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Bytes> {
+        self.0.iter().filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| &header.value)
     }
 
     /// The first value under a name, when it is UTF-8.

@@ -79,12 +79,17 @@ fn main() -> ExitCode {
         Verb::Demo => demo::demo(),
         Verb::Bindings => bindings::write(),
         Verb::Servers => {
-            [servers::ensure_nats_server, servers::ensure_registry, servers::ensure_browser, servers::ensure_rules]
-                .iter()
-                .try_for_each(|ensure| {
-                    println!("{}", ensure()?.display());
-                    Ok(())
-                })
+            let all = [
+                servers::ensure_nats_server,
+                servers::ensure_registry,
+                servers::ensure_receiver,
+                servers::ensure_browser,
+                servers::ensure_rules,
+            ];
+            all.iter().try_for_each(|ensure| {
+                println!("{}", ensure()?.display());
+                Ok(())
+            })
         }
         Verb::Tidy => tidy::check(),
         Verb::Lint => lint::lint(),

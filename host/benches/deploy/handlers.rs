@@ -191,8 +191,16 @@ impl Rig {
                     figures: VersionFigures::default(),
                 }));
                 let metrics = metrics.subscription(&name, "embedded");
-                let links =
-                    Links { broker, brokers, slot, metrics, live: Arc::default(), hold: Arc::default(), told: None };
+                let links = Links {
+                    broker,
+                    brokers,
+                    slot,
+                    metrics,
+                    live: Arc::default(),
+                    tracer: None,
+                    hold: Arc::default(),
+                    told: None,
+                };
                 Subscription::start(setup(&name, &format!("in.{number}")), links, turns).await.unwrap()
             }
         });

@@ -161,6 +161,7 @@ pub async fn measure() {
         slot: Arc::clone(&rig.slot),
         metrics: rig.metrics.subscription("s", "embedded"),
         live: Arc::default(),
+        tracer: None,
         hold: Arc::default(),
         told: None,
     };

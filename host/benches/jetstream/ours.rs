@@ -75,6 +75,7 @@ pub async fn settled(server: &NatsServer, messages: usize, confirm: Confirm, reu
         slot: Slot::holding(version),
         metrics: metrics.subscription("bench", "nats"),
         live: Arc::default(),
+        tracer: None,
         hold: Arc::default(),
         told: None,
     };

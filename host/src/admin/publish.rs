@@ -25,7 +25,7 @@ use super::state::HostState;
 use super::wire::{ErrorBody, LineFailure, PublishLine, PublishSummary, PublishedMessage};
 use crate::broker::subject::check_subject;
 use crate::broker::{Broker, NamedBroker, PublishError, Published};
-use crate::message::{CONTENT_TYPE_HEADER, Headers, Publish, TRACEPARENT_HEADER};
+use crate::message::{CONTENT_TYPE_HEADER, Headers, Publish, TRACEPARENT_HEADER, TRACESTATE_HEADER};
 
 /// A group is stored at once: as many as the embedded queue commits together, more gains nothing.
 const GROUP_MESSAGES: usize = 256;
@@ -111,6 +111,7 @@ async fn raw(query: &PublishQuery, headers: &HeaderMap, body: Body, limit: usize
         let own = match name.as_str() {
             "content-type" => Some(CONTENT_TYPE_HEADER),
             "traceparent" => Some(TRACEPARENT_HEADER),
+            "tracestate" => Some(TRACESTATE_HEADER),
             other => other.strip_prefix(HEADER_PREFIX).filter(|name| !name.is_empty()),
         };
         if let Some(own) = own {

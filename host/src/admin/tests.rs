@@ -185,6 +185,7 @@ fn letter(id: &str, reason: &str, redrives: u32) -> StoredDeadLetter {
         logs: vec!["warn it was late".to_owned()],
         history: vec![],
         redrives,
+        traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
     };
     let mut headers = Headers::default();
     headers.push("A", "b");

@@ -28,6 +28,8 @@ use crate::pause::Pauses;
 use crate::sandbox::{Sandbox, SandboxOptions};
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
+use crate::telemetry::otlp::Otlp;
+use crate::telemetry::trace::Traces;
 
 use applier::Applier;
 use pausing::Desk;
@@ -42,6 +44,9 @@ const STARTED_AT_ONCE: usize = 16;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Circuits that opened or closed, and are not in the audit log yet: each subscription's, a few times over, while a disk is slow.
 const CIRCUITS_TOLD: usize = 4096;
+/// What is still to be exported when a host ends gets so long. A drain leaves five seconds of what Kubernetes gives, and the
+/// listener takes two.
+const EXPORT_LAST: Duration = Duration::from_secs(2);
 /// The folder of tasks over dead letters, in the data directory.
 pub(crate) const TASKS: &str = "dead-letter-tasks";
 /// Who applies the configuration on a signal.
@@ -101,6 +106,8 @@ pub struct Host {
     stop_serving: CancellationToken,
     serving: JoinSet<std::io::Result<()>>,
     tasks: JoinSet<()>,
+    /// Exports what is seen of it; `None`: nothing is.
+    otlp: Option<Otlp>,
 }
 
 impl Host {
@@ -120,8 +127,10 @@ impl Host {
         }
         let address = listening.address();
         let metrics = Arc::new(Metrics::new());
+        let otlp = config.telemetry.as_ref().map(|to| Otlp::start(to, &config.host.name, &metrics)).transpose()?;
+        let traces = otlp.as_ref().and_then(Otlp::traces).cloned();
         let (told, circuits) = mpsc::channel(CIRCUITS_TOLD);
-        let stations = Arc::new(open_stations(config, metrics, address, told).await?);
+        let stations = Arc::new(open_stations(config, metrics, address, told, traces).await?);
         // Several at a time: what a broker writes down of each is written down together.
         let starts = config.subscriptions.iter().map(|(name, subscription)| stations.start(config, name, subscription));
         let starts: Vec<_> = starts.collect();
@@ -156,7 +165,7 @@ impl Host {
         let state = state.with_pausing(desk);
         let state = state.with_tasks(Arc::clone(&over_dead_letters));
         let (stop_serving, serving) = serve(listening, state.with_configuration(Arc::new(applier.clone())));
-        Ok(Self { stations, applier, over_dead_letters, address, stop_serving, serving, tasks })
+        Ok(Self { stations, applier, over_dead_letters, address, stop_serving, serving, tasks, otlp })
     }
 
     /// Applies the configuration file in the background.
@@ -217,6 +226,10 @@ impl Host {
         for named in self.stations.brokers.all().values() {
             named.broker.close().await;
         }
+        // Last: nothing that matters waits behind a collector that does not answer.
+        if let Some(otlp) = self.otlp {
+            otlp.close(EXPORT_LAST).await;
+        }
         reports
     }
 }
@@ -226,6 +239,7 @@ async fn open_stations(
     metrics: Arc<Metrics>,
     address: std::net::SocketAddr,
     told: Told,
+    traces: Option<Traces>,
 ) -> anyhow::Result<Stations> {
     let pauses = Pauses::open(&config.host.data_dir, std::time::SystemTime::now())?;
     let mut brokers = BTreeMap::new();
@@ -245,6 +259,7 @@ async fn open_stations(
         deployments,
         metrics,
         live: Arc::default(),
+        traces,
         turns,
         slots: Slots::new(Arc::clone(&pauses)),
         pauses,

@@ -19,6 +19,7 @@ use crate::dispatch::{Links, Live, Setup, Subscription, Told, Tuning, Turns};
 use crate::pause::Pauses;
 use crate::settle::verdict::Identity;
 use crate::telemetry::Metrics;
+use crate::telemetry::trace::Traces;
 
 /// What settling may take beyond the longest run, with leases kept: outputs half a minute, a dead letter a minute.
 const SETTLE_TIME: Duration = Duration::from_secs(120);
@@ -29,6 +30,8 @@ pub(super) struct Stations {
     pub(super) deployments: Arc<Deployments>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) live: Arc<Live>,
+    /// What traces are made by; `None`: they are off.
+    pub(super) traces: Option<Traces>,
     pub(super) turns: Arc<Turns>,
     pub(super) slots: Arc<Slots>,
     pub(super) pauses: Arc<Pauses>,
@@ -124,12 +127,16 @@ impl Stations {
             clock: Clock::system(),
             seed: fastrand::u64(..),
         };
+        let metrics = &self.metrics;
+        let tracer = self.traces.as_ref();
+        let tracer = tracer.map(|traces| traces.tracer(&setup.identity, &setup.spec, broker.kind, metrics));
         let links = Links {
             broker: broker.broker,
             brokers: Arc::clone(&self.brokers),
             slot,
             metrics: self.metrics.subscription(name, broker.kind),
             live: Arc::clone(&self.live),
+            tracer: tracer.map(Arc::new),
             hold: self.pauses.hold(name),
             told: Some(self.told.clone()),
         };

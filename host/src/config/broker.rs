@@ -254,10 +254,7 @@ fn tls(broker: &str, raw: RawTls, checker: &mut Checker) -> TlsConfig {
 }
 
 fn authentication(broker: &str, raw: &RawJetStream, checker: &mut Checker) -> Authentication {
-    let source = |secret: &RawSecret| match secret {
-        RawSecret::Env(name) => SecretSource::Env(name.clone()),
-        RawSecret::File(path) => SecretSource::File(checker.resolve(path)),
-    };
+    let source = |secret: &RawSecret| checker.secret(secret);
     let mut ways = Vec::new();
     if let Some(secret) = &raw.token {
         ways.push(("token", Authentication::Token(source(secret))));

@@ -6,6 +6,8 @@ use std::path::{Path as FilePath, PathBuf};
 use std::time::Duration;
 
 use super::problem::Problem;
+use super::raw_values::RawSecret;
+use super::secret::SecretSource;
 use super::units::{DurationText, SizeText};
 
 /// NATS recommends at most 32; the dead-letter subject carries it as one token, so there is room for twice that.
@@ -30,6 +32,14 @@ impl Checker {
     /// A path of the configuration as a path for this process.
     pub(super) fn resolve(&self, path: &FilePath) -> PathBuf {
         self.directory.join(path)
+    }
+
+    /// Where a secret is read from.
+    pub(super) fn secret(&self, raw: &RawSecret) -> SecretSource {
+        match raw {
+            RawSecret::Env(name) => SecretSource::Env(name.clone()),
+            RawSecret::File(path) => SecretSource::File(self.resolve(path)),
+        }
     }
 
     /// A duration, its default where it is left out, and a problem when it is under the least that works.

@@ -16,6 +16,7 @@ use super::http::TokenConfig;
 use super::raw::{LogFormat, LogThreshold};
 use super::secret::SecretSource;
 use super::subscription::SubscriptionConfig;
+use super::telemetry::{TelemetryConfig, TracesConfig};
 use super::tree::Origin;
 use super::{Config, Document};
 use crate::access::Scope;
@@ -62,6 +63,9 @@ pub(super) fn dump(config: &Config) -> String {
         page.line_if("host", cluster.host.as_deref().map(text));
         page.line("replicas", number(cluster.replicas as u64));
     }
+    if let Some(config) = &config.telemetry {
+        telemetry(&mut page, config);
+    }
     for (name, broker) in &config.brokers {
         page.section(&["brokers", name]);
         page.line("type", text(broker.kind()));
@@ -103,6 +107,26 @@ fn signatures(page: &mut Page<'_>, policy: &Policy) {
         for (name, key) in policy.keys() {
             page.line(name, text(key.as_str()));
         }
+    }
+}
+
+fn telemetry(page: &mut Page<'_>, config: &TelemetryConfig) {
+    page.section(&["telemetry"]);
+    page.line("endpoint", text(&config.endpoint));
+    page.line_if("headers", config.headers.as_ref().map(secret));
+    page.line("timeout", duration(config.timeout));
+    page.line("service_name", text(&config.service_name));
+    if !config.attributes.is_empty() {
+        page.section(&["telemetry", "attributes"]);
+        for (name, value) in &config.attributes {
+            page.line(name, text(value));
+        }
+    }
+    page.section(&["telemetry", "traces"]);
+    page.line("enabled", Value::Boolean(config.traces.is_some()));
+    if let Some(TracesConfig { ratio, failures }) = config.traces {
+        page.line("ratio", Value::Float(ratio));
+        page.line("failures", Value::Boolean(failures));
     }
 }
 
@@ -383,6 +407,13 @@ expires = "2027-01-01"
 required = false
 keys.release = "RWTkF1wLySnzuspbqsSutj3OxOD7dgfKgoTAYc2oI60aS5FOEKREYncv"
 
+[telemetry]
+endpoint = "https://collector.example:4318"
+headers = { env = "OTLP_HEADERS" }
+timeout = "2s"
+attributes."deployment.environment.name" = "production"
+traces = { ratio = 1, failures = false }
+
 [brokers.main]
 type = "embedded"
 max_age = "36h"
@@ -429,6 +460,7 @@ circuit.enabled = false
             (&config.host, &config.http, &config.registry, &config.brokers, &config.handlers, &config.subscriptions)
         );
         assert_eq!(again.signatures, config.signatures);
+        assert_eq!(again.telemetry, config.telemetry);
     }
 
     #[test]

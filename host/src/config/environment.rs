@@ -12,9 +12,19 @@ use super::tree::{Node, Origin, Value};
 pub(super) const PREFIX: &str = "TIDEGATE_";
 
 /// Variables of ours that are not settings: the path of the file itself, which host the command line speaks to and as
-/// whom, and three that the project's tests use. None has two underscores, so none can be the name of a setting.
-const NOT_SETTINGS: [&str; 9] =
-    ["CONFIG", "HOST", "TOKEN", "PROFILE", "NATS_SERVER", "GUESTS", "OCI_REGISTRY", "CHROMEDRIVER", "AXE"];
+/// whom, and those that the project's tests use. None has two underscores, so none can be the name of a setting.
+const NOT_SETTINGS: [&str; 10] = [
+    "CONFIG",
+    "HOST",
+    "TOKEN",
+    "PROFILE",
+    "NATS_SERVER",
+    "GUESTS",
+    "OCI_REGISTRY",
+    "CHROMEDRIVER",
+    "AXE",
+    "OTLP_RECEIVER",
+];
 
 /// Puts the variables over the tree. What is no setting by its form is a problem; an unknown key is found later, as
 /// those of the file are.
@@ -46,7 +56,7 @@ fn is_service_link(rest: &str) -> bool {
 
 fn no_setting(name: &str, rest: &str) -> Problem {
     let problem = Problem::of_variable(name, format!("`{name}` is not a setting"));
-    let sections = ["HOST", "HTTP", "REGISTRY", "SIGNATURES", "BROKERS", "HANDLERS", "SUBSCRIPTIONS"];
+    let sections = ["HOST", "HTTP", "REGISTRY", "SIGNATURES", "TELEMETRY", "BROKERS", "HANDLERS", "SUBSCRIPTIONS"];
     let section = sections.iter().find_map(|section| {
         let key = rest.strip_prefix(section)?.trim_matches('_');
         (!key.is_empty()).then(|| format!("{PREFIX}{section}__{key}"))

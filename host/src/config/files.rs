@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::broker::{BrokerConfig, JetStreamConfig};
 use super::problem::Problem;
-use super::{Config, SecretSource};
+use super::{Config, SecretError, SecretSource};
 use crate::admin::Material;
 
 /// All that the configuration points at and that is not there or cannot be read.
@@ -32,6 +32,11 @@ pub(super) fn missing_but_modules(config: &Config) -> Vec<Problem> {
     if let Some(Err(error)) = config.http.tls.as_ref().map(Material::read) {
         problems.push(Problem::at(&["http", "tls", error.key()], error.chain()));
     }
+    if let Some(Err(error)) =
+        config.telemetry.as_ref().and_then(|telemetry| telemetry.headers.as_ref()).map(SecretSource::read)
+    {
+        problems.push(Problem::at(&["telemetry", "headers"], said(&error)));
+    }
     for (name, broker) in &config.brokers {
         match broker {
             BrokerConfig::Embedded(_) => {}
@@ -43,13 +48,18 @@ pub(super) fn missing_but_modules(config: &Config) -> Vec<Problem> {
 
 fn missing_of_broker(name: &str, broker: &JetStreamConfig, problems: &mut Vec<Problem>) {
     if let Some(Err(error)) = broker.auth.secret().map(SecretSource::read) {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        problems.push(Problem::at(&["brokers", name, broker.auth.key()], format!("{error}{cause}")));
+        problems.push(Problem::at(&["brokers", name, broker.auth.key()], said(&error)));
     }
     let Some(tls) = &broker.tls else { return };
     let client = tls.client.as_ref().map(|(cert, key)| [("cert", cert), ("key", key)]);
     let files = tls.ca.iter().map(|ca| ("ca", ca)).chain(client.into_iter().flatten());
     problems.extend(files.filter_map(|(key, path)| missing_file(&["brokers", name, "tls", key], key, path)));
+}
+
+/// An error and its cause.
+fn said(error: &SecretError) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    format!("{error}{cause}")
 }
 
 fn missing_file(at: &[&str], what: &str, path: &Path) -> Option<Problem> {

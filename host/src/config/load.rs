@@ -13,11 +13,13 @@ use super::environment;
 use super::handler::HandlerConfig;
 use super::host::{HostConfig, RegistryConfig};
 use super::http::HttpConfig;
+use super::otel;
 use super::problem::{Problem, Problems};
 use super::raw::RawConfig;
 use super::reader::Reader;
 use super::signatures;
 use super::subscription::{References, SubscriptionConfig};
+use super::telemetry::TelemetryConfig;
 use super::tree::{Node, Path as KeyPath};
 use super::{Config, ConfigError, Document};
 
@@ -34,6 +36,7 @@ pub(super) fn load(path: &Path, text: String, variables: &[(String, String)]) ->
         }
     };
     problems.extend(environment::overlay(&mut tree, variables));
+    otel::underlay(&mut tree, variables);
     let (raw, unfit) = read(&tree, &mut problems);
     let document = Document { path: path.to_owned(), text, tree };
     let directory = path.parent().map(Path::to_owned).unwrap_or_default();
@@ -81,6 +84,7 @@ fn validate(raw: RawConfig, source: Document, checker: &mut Checker) -> Config {
     let http = HttpConfig::validate(raw.http, checker);
     let registry = RegistryConfig::validate(&raw.registry, &host, checker);
     let signatures = signatures::validate(raw.signatures, checker);
+    let telemetry = raw.telemetry.map(|raw| TelemetryConfig::validate(raw, checker));
     let brokers: BTreeMap<String, BrokerConfig> = raw
         .brokers
         .into_iter()
@@ -108,7 +112,7 @@ fn validate(raw: RawConfig, source: Document, checker: &mut Checker) -> Config {
     check_names("handlers", &handler_names, checker);
     check_names("subscriptions", &names("subscriptions"), checker);
     check_queue_paths(&brokers, checker);
-    Config { host, http, registry, signatures, cluster, brokers, handlers, subscriptions, source }
+    Config { host, http, registry, signatures, cluster, telemetry, brokers, handlers, subscriptions, source }
 }
 
 /// Two names that differ in case or in `-` and `_` only could not be told apart in an environment variable.

@@ -1,7 +1,7 @@
 //! The configuration: one TOML file, environment variables over it, and everything that is wrong with it at once.
 //!
 //! ```text
-//! tidegate.toml -> tree (values with their places) <- TIDEGATE_* variables
+//! tidegate.toml -> tree (values with their places) <- TIDEGATE_* variables, under both OTEL_* variables
 //!               -> raw (what is said) -> validate -> Config (what holds)
 //! ```
 //!
@@ -26,10 +26,12 @@ mod handler;
 mod host;
 mod http;
 mod load;
+mod otel;
 mod problem;
 mod raw;
 mod raw_circuit;
 mod raw_cluster;
+mod raw_telemetry;
 mod raw_trust;
 mod raw_values;
 mod reader;
@@ -37,6 +39,7 @@ pub(crate) mod schema;
 mod secret;
 mod signatures;
 mod subscription;
+mod telemetry;
 mod tree;
 mod units;
 
@@ -52,6 +55,7 @@ pub use raw::{LogFormat, LogThreshold};
 pub use schema::schema;
 pub use secret::{Secret, SecretError, SecretSource};
 pub use subscription::SubscriptionConfig;
+pub use telemetry::{TelemetryConfig, TracesConfig};
 pub(crate) use units::{parse_duration, parse_size};
 
 use crate::signature::Policy;
@@ -72,6 +76,8 @@ pub struct Config {
     pub signatures: Policy,
     /// The hosts that run the same versions; `None`: this one runs by itself.
     pub cluster: Option<ClusterConfig>,
+    /// What is exported, and to which collector; `None`: nothing is.
+    pub telemetry: Option<TelemetryConfig>,
     /// The messaging systems, by name.
     pub brokers: BTreeMap<String, BrokerConfig>,
     /// The handlers, by name.

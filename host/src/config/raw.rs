@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::raw_circuit::RawCircuit;
 use super::raw_cluster::RawCluster;
+use super::raw_telemetry::RawTelemetry;
 use super::raw_trust::{RawHttpTls, RawSignatures};
 use super::raw_values::{RawFuel, RawSecret};
 use super::units::{DurationText, SizeText};
@@ -31,6 +32,8 @@ pub(super) struct RawConfig {
     pub(super) signatures: RawSignatures,
     /// The hosts that run the same versions. Without it, this host runs by itself.
     pub(super) cluster: Option<RawCluster>,
+    /// What is exported, and to which collector. Without it nothing is.
+    pub(super) telemetry: Option<RawTelemetry>,
     /// The messaging systems, by a name of your choice.
     pub(super) brokers: BTreeMap<String, RawBroker>,
     /// The handlers, by name.

@@ -18,6 +18,7 @@ use crate::settle::decide::Decision;
 use crate::settle::outputs::Routed;
 use crate::settle::verdict::{Evidence, settlement};
 use crate::telemetry::Ending;
+use crate::telemetry::trace::Ran;
 
 /// What a message is settled as, for the counters and the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub(crate) struct Decided {
     usage: Usage,
     /// What is kept of the run for those who look; `None`: nobody did, or nothing ran.
     pub(crate) note: Option<Box<Note>>,
+    /// What is kept of the run for its trace; `None`: that is not recorded, or nothing ran.
+    pub(crate) ran: Option<Box<Ran>>,
     /// Failed tries of this settlement, and since when.
     pub(crate) tries: u32,
     pub(crate) failing_since: Option<Instant>,
@@ -54,6 +57,7 @@ impl Decided {
             verdict,
             usage: Usage::default(),
             note: None,
+            ran: None,
             tries: 0,
             failing_since: None,
             sent_at: None,
@@ -133,6 +137,11 @@ impl Decided {
         Self { note, ..self }
     }
 
+    /// The same, with what is kept of its run for its trace.
+    pub(crate) fn traced(self, ran: Option<Box<Ran>>) -> Self {
+        Self { ran, ..self }
+    }
+
     /// What its run used.
     pub(crate) const fn usage(&self) -> Usage {
         self.usage
@@ -176,6 +185,7 @@ fn evidence<'a>(
         usage,
         max_attempts: shared.policy().max_attempts.get(),
         logs: &[],
+        span: entry.trace().map(|trace| trace.own),
         // Empty when no module ran.
         digest: ran.map_or("", |version| version.handler.digest()),
         // A simulation's has none.

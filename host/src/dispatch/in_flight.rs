@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::time::Instant;
+use tracing::field::{DisplayValue, display};
 
 use crate::broker::lease::Lease;
 use crate::broker::{Delivery, Receipt};
 use crate::dispatch::budget::Budget;
 use crate::dispatch::trial::Pick;
+use crate::telemetry::trace::{Trace, TraceId};
 
 /// One delivery that is held.
 #[derive(Debug)]
@@ -30,13 +32,16 @@ pub(crate) struct InFlight {
     decided: AtomicBool,
     /// The version that it runs on, from the start of its run on.
     runs_on: OnceLock<Pick>,
+    /// Its trace, from when it was looked at. Boxed: where traces are off there is none.
+    trace: OnceLock<Box<Trace>>,
 }
 
 impl InFlight {
     fn new(delivery: Delivery, received_at: Instant) -> Self {
         let lease = Lease::until(delivery.lease_ends_at);
         let size = delivery.message.size();
-        Self { delivery, lease, received_at, size, decided: AtomicBool::new(false), runs_on: OnceLock::new() }
+        let (decided, runs_on, trace) = Default::default();
+        Self { delivery, lease, received_at, size, decided, runs_on, trace }
     }
 
     pub(crate) const fn sequence(&self) -> u64 {
@@ -60,6 +65,21 @@ impl InFlight {
     /// What it runs or ran on; `None` before its run.
     pub(crate) fn runs_on(&self) -> Option<&Pick> {
         self.runs_on.get()
+    }
+
+    /// Traces it, unless it is traced already.
+    pub(crate) fn trace_as(&self, trace: impl FnOnce() -> Trace) {
+        self.trace.get_or_init(|| Box::new(trace()));
+    }
+
+    /// Its trace; `None`: traces are off, or it was not looked at yet.
+    pub(crate) fn trace(&self) -> Option<&Trace> {
+        self.trace.get().map(Box::as_ref)
+    }
+
+    /// The id of its trace, as a field of a line in the log.
+    pub(crate) fn trace_id(&self) -> Option<DisplayValue<TraceId>> {
+        self.trace().map(|trace| display(trace.own.trace))
     }
 
     pub(crate) fn is_decided(&self) -> bool {

@@ -34,6 +34,7 @@ mod share;
 mod shared;
 mod slot;
 mod subscription;
+mod traced;
 mod trial;
 mod turns;
 

@@ -13,6 +13,7 @@ use crate::dispatch::decided::{Decided, Verdict};
 use crate::dispatch::in_flight::InFlight;
 use crate::dispatch::shadow::{Copied, Ran};
 use crate::dispatch::shared::Shared;
+use crate::dispatch::traced;
 use crate::dispatch::trial::Pick;
 use crate::dispatch::turns::Place;
 use crate::handler::{Call, Run};
@@ -87,6 +88,7 @@ async fn process_one(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, 
     if entry.lease.is_over(Instant::now()) {
         return Decided::abandoned(Arc::clone(entry));
     }
+    traced::begin(shared, entry);
     match &delivery.standing {
         Standing::Due => {}
         Standing::Done => {
@@ -109,6 +111,7 @@ async fn process_one(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, 
                 subscription = %shared.setup.identity.subscription,
                 sequence = entry.sequence(),
                 deliveries = delivery.progress.deliveries,
+                trace_id = entry.trace_id(),
                 "earlier deliveries of this message ended without a word; it runs alone"
             );
             // The semaphore is never closed; if it were, the message would run beside others.
@@ -126,6 +129,7 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
     let message = &entry.delivery.message;
     // From here to its end the message is of this version, whatever comes into the slot meanwhile.
     let pick = shared.slot.pick(message).map(|pick| entry.run_on(pick));
+    let watch = traced::watch(shared);
     let run = match pick {
         Some(pick) => call(shared, place, entry, pick).await,
         None => Run::without_usage(Outcome::Fault(no_handler(&shared.setup.identity.handler))),
@@ -140,10 +144,11 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
     }
     // What is done is told by its counts; of what may be given up the last lines go into the record.
     let last_words = if says_well(&outcome) { Vec::new() } else { logs.clone() };
+    let mut ran = traced::ran(entry, watch, pick, &outcome, usage, &logs);
     let note = shared.live.note(&outcome, logs, &routed);
     // I2: what a run did after its lease was over has no effect.
     if entry.lease.is_over(Instant::now()) {
-        return Decided::abandoned(Arc::clone(entry)).noted(note);
+        return Decided::abandoned(Arc::clone(entry)).noted(note).traced(ran);
     }
     let now = shared.setup.clock.now();
     let policy = shared.policy();
@@ -158,7 +163,9 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
     if let Some(pick) = pick {
         copy(shared, entry, pick, &outcome, &routed, usage);
     }
-    Decided::after_run(shared, entry, &outcome, &decision, routed, usage, &last_words).noted(note)
+    // After the copy: what a shadow would have sent is compared without it.
+    let routed = traced::send(shared, entry, pick, routed, ran.as_deref_mut());
+    Decided::after_run(shared, entry, &outcome, &decision, routed, usage, &last_words).noted(note).traced(ran)
 }
 
 /// Whether a run left nothing to be looked into.
@@ -207,7 +214,8 @@ async fn call(shared: &Shared, place: &mut Place, entry: &InFlight, pick: &Pick)
     shared.metrics.ran(run.outcome.code(), &run.usage);
     pick.version.measurements.record(&run.measurements);
     let identity = &shared.setup.identity;
-    logs::pass_on(&identity.handler, &identity.subscription, &delivery.message.id, &run.logs);
+    let trace = entry.trace().map(|trace| trace.own.trace);
+    logs::pass_on(&identity.handler, &identity.subscription, &delivery.message.id, trace, &run.logs);
     run
 }
 
@@ -238,19 +246,19 @@ fn no_handler(handler: &str) -> Fault {
 
 fn say(shared: &Shared, entry: &InFlight, outcome: &Outcome, decision: &Decision) {
     let subscription = &shared.setup.identity.subscription;
-    let sequence = entry.sequence();
+    let (sequence, trace_id) = (entry.sequence(), entry.trace_id());
     match decision {
         Decision::Acknowledge => {
-            tracing::debug!(%subscription, sequence, outcome = %outcome.code(), "the run ended");
+            tracing::debug!(%subscription, sequence, trace_id, outcome = %outcome.code(), "the run ended");
         }
         Decision::Return { delay, counted, reason } => {
             let detail = outcome.detail();
-            tracing::debug!(%subscription, sequence, %reason, ?delay, counted, detail, "the message comes again");
+            tracing::debug!(%subscription, sequence, trace_id, %reason, ?delay, counted, detail, "the message comes again");
         }
         Decision::DeadLetter { reason } => {
             let detail = outcome.detail();
             tracing::info!(
-                %subscription, sequence, %reason, detail, subject = %entry.delivery.message.subject,
+                %subscription, sequence, trace_id, %reason, detail, subject = %entry.delivery.message.subject,
                 "the message goes to the dead-letter queue"
             );
         }

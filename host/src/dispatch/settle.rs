@@ -23,6 +23,7 @@ use crate::dispatch::gate::Pause;
 use crate::dispatch::in_flight::{Fate, Successor};
 use crate::dispatch::receive::Line;
 use crate::dispatch::shared::Shared;
+use crate::dispatch::traced;
 use crate::outcome::ReasonCode;
 use crate::settle::decide::{Decision, Situation, uncounted_return};
 use crate::settle::recover::{Next, PAUSE, after_failure};
@@ -137,6 +138,7 @@ fn conclude(
         }
         count(shared, &decided, wall);
         shared.live.ended(shared, &decided, wall);
+        traced::ended(shared, &mut decided, wall, now);
         let fate = match decided.verdict.settled_as {
             Ending::Completed | Ending::Skipped | Ending::AlreadyDone | Ending::DeadLettered => Fate::Done,
             Ending::Retried | Ending::Returned => Fate::Returned { due: decided.due(now) },
@@ -166,12 +168,12 @@ fn recover(shared: &Shared, decided: &mut Decided, error: &SettleError, now: Ins
         shared.metrics.dead_letter_refused();
     }
     let subscription = &shared.setup.identity.subscription;
-    let sequence = decided.entry.sequence();
+    let (sequence, trace_id) = (decided.entry.sequence(), decided.entry.trace_id());
     let error_text = chain(error);
-    tracing::debug!(%subscription, sequence, tries = decided.tries, error = error_text, "a settlement failed");
+    tracing::debug!(%subscription, sequence, trace_id, tries = decided.tries, error = error_text, "a settlement failed");
     // A person should see a trouble that goes on, and not a line a message of it.
     if decided.tries == TELL_AFTER_TRIES && shared.may_warn(now) {
-        tracing::warn!(%subscription, sequence, error = error_text, "settling fails, and is tried again");
+        tracing::warn!(%subscription, sequence, trace_id, error = error_text, "settling fails, and is tried again");
     }
     match after_failure(error, decided.tries, now.duration_since(failing_since)) {
         Next::Again(delay) => Some(now + delay),
@@ -217,11 +219,11 @@ fn count(shared: &Shared, decided: &Decided, now: SystemTime) {
         pick.settled(settled_as);
     }
     let subscription = &shared.setup.identity.subscription;
-    let sequence = decided.entry.sequence();
+    let (sequence, trace_id) = (decided.entry.sequence(), decided.entry.trace_id());
     match settled_as {
         Ending::Abandoned => {
             shared.metrics.lease_lost();
-            tracing::warn!(%subscription, sequence, %reason, "nothing was settled; the broker hands the message over again");
+            tracing::warn!(%subscription, sequence, trace_id, %reason, "nothing was settled; the broker hands the message over again");
         }
         Ending::Completed
         | Ending::Skipped
@@ -230,7 +232,7 @@ fn count(shared: &Shared, decided: &Decided, now: SystemTime) {
         | Ending::Returned
         | Ending::DeadLettered => {
             let (id, settled) = (delivery.message.id.as_str(), settled_as.name());
-            tracing::debug!(%subscription, sequence, id, %reason, settled, "settled");
+            tracing::debug!(%subscription, sequence, trace_id, id, %reason, settled, "settled");
         }
     }
 }

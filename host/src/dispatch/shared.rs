@@ -23,6 +23,7 @@ use crate::dispatch::turns::Seat;
 use crate::settle::policy::RetryPolicy;
 use crate::settle::verdict::Identity;
 use crate::telemetry::SubscriptionMetrics;
+use crate::telemetry::trace::Tracer;
 
 /// Everything that a subscription is started with.
 #[derive(Clone)]
@@ -79,6 +80,8 @@ pub(crate) struct Shared {
     pub(crate) table: Table,
     pub(crate) metrics: Arc<SubscriptionMetrics>,
     pub(crate) live: Arc<Live>,
+    /// Traces its messages; `None`: traces are off.
+    pub(crate) tracer: Option<Arc<Tracer>>,
     pub(crate) pace: Pace,
     pub(crate) gate: Gate,
     /// Whether an operator lets it take messages.
@@ -109,6 +112,7 @@ impl Shared {
             table,
             metrics: links.metrics,
             live: links.live,
+            tracer: links.tracer,
             pace: Pace::default(),
             gate: Gate::default(),
             hold: links.hold,
@@ -231,6 +235,8 @@ pub struct Links {
     pub metrics: Arc<SubscriptionMetrics>,
     /// Where what happens is seen.
     pub live: Arc<Live>,
+    /// Traces the messages; `None`: traces are off.
+    pub tracer: Option<Arc<Tracer>>,
     /// Whether an operator lets it take messages.
     pub hold: Arc<Hold>,
     /// Who is told of a circuit that opens or closes, beside the log; `None`: nobody.

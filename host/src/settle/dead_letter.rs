@@ -6,8 +6,9 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::message::Headers;
+use crate::message::{Headers, TRACEPARENT_HEADER, TRACESTATE_HEADER};
 use crate::settle::progress::AttemptRecord;
+use crate::telemetry::trace::{Given, SpanContext, TraceId};
 
 /// The longest error text in a record, in bytes; longer ones are cut.
 pub const MAX_ERROR_BYTES: usize = 4096;
@@ -120,6 +121,43 @@ pub struct DeadLetterRecord {
     pub history: Vec<AttemptRecord>,
     /// How often it had been redriven before it died (again).
     pub redrives: u32,
+    /// The span of the last delivery, as a `traceparent`; `None`: traces were off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+}
+
+impl DeadLetter {
+    /// The trace that the message is in: its publisher's, or the one that began here; `None`: neither is known.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceId> {
+        let began_here = || self.record.traceparent.as_deref().and_then(|text| SpanContext::parse(text.as_bytes()));
+        match Given::of(&self.headers) {
+            Given::Parent(parent, _) => Some(parent.trace),
+            Given::Nothing | Given::Malformed => began_here().map(|span| span.trace),
+        }
+    }
+
+    /// The headers that the message is sent back with: its own, and where its publisher began no trace, the one that began
+    /// here goes on.
+    #[must_use]
+    pub fn headers_again(&self) -> Headers {
+        again(&self.headers, self.record.traceparent.as_deref())
+    }
+}
+
+/// Headers of a message that is sent back, in the trace that its record tells of unless they tell of one.
+#[must_use]
+pub fn again(headers: &Headers, traceparent: Option<&str>) -> Headers {
+    let mut headers = headers.clone();
+    let goes_on = match Given::of(&headers) {
+        Given::Parent(..) => None,
+        Given::Nothing | Given::Malformed => traceparent.and_then(|text| SpanContext::parse(text.as_bytes())),
+    };
+    if let Some(span) = goes_on {
+        headers.set(TRACEPARENT_HEADER, span.to_string());
+        headers.remove(TRACESTATE_HEADER);
+    }
+    headers
 }
 
 impl DeadLetterRecord {
@@ -158,6 +196,45 @@ impl DeadLetterRecord {
             logs: Vec::new(),
             history: Vec::new(),
             redrives: 0,
+            traceparent: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_sent_back_stays_in_its_trace() {
+        const PUBLISHERS: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        const OURS: &str = "00-5bf92f3577b34da6a3ce929d0e0e4736-10f067aa0ba902b7-00";
+        // What the message and the record say, and what it is sent back with.
+        let rows = [
+            (Some(PUBLISHERS), Some(OURS), Some(PUBLISHERS)),
+            (Some(PUBLISHERS), None, Some(PUBLISHERS)),
+            (None, Some(OURS), Some(OURS)),
+            (Some("nonsense"), Some(OURS), Some(OURS)),
+            (Some("nonsense"), None, Some("nonsense")),
+            (None, Some("nonsense"), None),
+            (None, None, None),
+        ];
+        for (given, recorded, expected) in rows {
+            let mut letter = DeadLetter {
+                record: DeadLetterRecord::bare(DeadLetterId("1".to_owned()), "timeout", ""),
+                headers: Headers::default(),
+                body: Bytes::new(),
+            };
+            letter.headers.push("A", "b");
+            if let Some(given) = given {
+                letter.headers.push("Traceparent", given);
+            }
+            letter.record.traceparent = recorded.map(str::to_owned);
+            let again = letter.headers_again();
+            assert_eq!((again.text("traceparent"), again.text("a")), (expected, Some("b")), "{given:?} {recorded:?}");
+            let trace = letter.trace().map(|trace| trace.to_string());
+            let readable = expected.filter(|text| *text != "nonsense").and_then(|text| text.get(3..35));
+            assert_eq!(trace.as_deref(), readable, "{given:?} {recorded:?}");
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, MAX
 use crate::settle::decide::Decision;
 use crate::settle::fingerprint::{self, fingerprint};
 use crate::settle::progress::{AttemptRecord, Progress};
+use crate::telemetry::trace::SpanContext;
 
 /// Who is deciding: goes into the records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct Evidence<'a> {
     pub max_attempts: u32,
     /// What the run logged.
     pub logs: &'a [LogLine],
+    /// The span of this delivery; `None`: traces are off.
+    pub span: Option<SpanContext>,
     /// The module that ran, in hex; empty when none did.
     pub digest: &'a str,
     /// The number of its version.
@@ -94,7 +97,7 @@ const fn failed(outcome: &Outcome) -> bool {
 }
 
 fn dead_letter(evidence: &Evidence<'_>, reason: ReasonCode, id: DeadLetterId) -> DeadLetter {
-    let Evidence { identity, delivery, outcome, usage, max_attempts, logs, digest, version, now, .. } = *evidence;
+    let Evidence { identity, delivery, outcome, usage, max_attempts, logs, span, digest, version, now, .. } = *evidence;
     let message = &delivery.message;
     let mut progress = delivery.progress.clone();
     if outcome.is_some() {
@@ -143,6 +146,7 @@ fn dead_letter(evidence: &Evidence<'_>, reason: ReasonCode, id: DeadLetterId) ->
         logs: last_lines(logs),
         history: progress.history,
         redrives: message.redrives(),
+        traceparent: span.map(|span| span.to_string()),
     };
     DeadLetter { record, headers: message.headers.clone(), body: message.body.clone() }
 }

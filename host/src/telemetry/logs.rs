@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use tracing::field::display;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
@@ -11,6 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogConfig, LogFormat, LogThreshold};
 use crate::handler::{LogLevel, LogLine};
+use crate::telemetry::trace::TraceId;
 
 /// The log was set up already in this process.
 #[derive(Debug, thiserror::Error)]
@@ -62,15 +64,15 @@ fn filter(level: LogThreshold) -> Targets {
 }
 
 /// Passes on what a handler logged, at its own level, under the target `handler`.
-pub fn pass_on(handler: &str, subscription: &str, message_id: &str, lines: &[LogLine]) {
+pub fn pass_on(handler: &str, subscription: &str, message_id: &str, trace: Option<TraceId>, lines: &[LogLine]) {
     for line in lines {
         let LogLine { level, text, fields, at } = line;
         let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
-        let (text, fields) = (one_line(text), shown(fields));
+        let (text, fields, trace_id) = (one_line(text), shown(fields), trace.map(display));
         // The level of an event is part of its static description, so each has a line of its own.
         macro_rules! event {
             ($macro:ident) => {
-                tracing::$macro!(target: "handler", handler, subscription, message_id, at_ms, %fields, "{text}")
+                tracing::$macro!(target: "handler", handler, subscription, message_id, trace_id, at_ms, %fields, "{text}")
             };
         }
         match level {

@@ -73,6 +73,9 @@ pub(super) struct Families {
     pub(super) measurements_dropped: Counters,
     rollouts_ended: Counters,
     cluster_behind: Gauges,
+    telemetry_exported: Counters,
+    telemetry_dropped: Counters,
+    traces_malformed: Counters,
     /// One a name of [`names::TALLIES`].
     pub(super) tallies: Vec<(&'static Name, Counters)>,
 }
@@ -122,6 +125,9 @@ impl Families {
             measurements_dropped: counters(registry, &names::MEASUREMENTS_DROPPED),
             rollouts_ended: counters(registry, &names::ROLLOUTS_ENDED),
             cluster_behind: gauges(registry, &names::CLUSTER_BEHIND),
+            telemetry_exported: counters(registry, &names::TELEMETRY_EXPORTED),
+            telemetry_dropped: counters(registry, &names::TELEMETRY_DROPPED),
+            traces_malformed: counters(registry, &names::TRACES_MALFORMED),
             tallies: names::TALLIES.iter().map(|name| (name, counters(registry, name))).collect(),
         }
     }
@@ -212,6 +218,22 @@ impl Metrics {
     pub fn cluster_behind(&self, handler: &str, is_behind: bool) {
         let labels = vec![("handler", handler.to_owned())];
         self.families.cluster_behind.get_or_create_owned(&labels).set(i64::from(is_behind));
+    }
+
+    /// What the collector took of a signal.
+    pub(super) fn telemetry_exported(&self, signal: &'static str) -> Counter {
+        self.families.telemetry_exported.get_or_create_owned(&vec![("signal", signal.to_owned())])
+    }
+
+    /// What of a signal was dropped, and why.
+    pub(super) fn telemetry_dropped(&self, signal: &'static str, reason: &'static str) -> Counter {
+        let labels = vec![("signal", signal.to_owned()), ("reason", reason.to_owned())];
+        self.families.telemetry_dropped.get_or_create_owned(&labels)
+    }
+
+    /// Messages of a subscription whose trace context cannot be read.
+    pub(super) fn malformed_traces(&self, subscription: &str) -> Counter {
+        self.families.traces_malformed.get_or_create_owned(&vec![("subscription", subscription.to_owned())])
     }
 
     /// Whether a subscription is paused, and by what kind of pause.

@@ -3,6 +3,7 @@
 //! Invariants:
 //! - Every metric of the host stands in [`names`], with its unit and a sentence.
 //! - Recording on the way of a message takes no label lookup and no lock: handles are resolved once a subscription.
+//! - Nothing waits for what is exported, see [`otlp`].
 //! - The number of series is bounded: labels are names from the configuration and reason codes, never subjects or ids;
 //!   what handlers measure themselves has a limit a handler.
 
@@ -14,10 +15,12 @@ pub mod history;
 pub mod logs;
 pub mod metrics;
 pub mod names;
+pub mod otlp;
 mod rollouts;
 mod shadow;
 pub mod side;
 pub mod subscription;
+pub mod trace;
 mod version;
 
 pub use broker::BrokerMetrics;

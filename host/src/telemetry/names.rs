@@ -119,6 +119,13 @@ names! {
     ROLLOUTS_ENDED = "tidegate.rollouts.ended", Unit::Things("rollout");
     /// Whether this host runs another version of a handler than is to run in its cluster: 1 or 0
     CLUSTER_BEHIND = "tidegate.cluster.behind", Unit::Things("handler");
+    /// Spans that the collector took, by `signal`
+    TELEMETRY_EXPORTED = "tidegate.telemetry.exported", Unit::Things("item");
+    /// Spans that were dropped, by `signal` and `reason`: `queue-full`: the collector is slower than they come;
+    /// `collector`: it did not take them
+    TELEMETRY_DROPPED = "tidegate.telemetry.dropped", Unit::Things("item");
+    /// Messages whose trace context cannot be read; it is passed over, and their trace begins here
+    TRACES_MALFORMED = "tidegate.trace_context.malformed", Unit::Things("message");
 }
 
 names! {

@@ -168,6 +168,7 @@ pub(crate) fn dead(delivery: &Delivery, subscription: &str, redrives: u32) -> De
             logs: vec!["warn it was late".to_owned()],
             history: Vec::new(),
             redrives,
+            traceparent: None,
         },
         headers: message.headers.clone(),
         body: message.body.clone(),

@@ -37,6 +37,7 @@ mod sandbox;
 mod signed;
 mod simulation;
 mod support;
+mod telemetry;
 mod templates;
 mod warm;
 mod webhooks;

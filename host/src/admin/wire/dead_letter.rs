@@ -72,6 +72,9 @@ pub struct DeadLetterView {
     /// The number of the version that ran last, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// The trace that the message is in, 32 hex digits; where its publisher began one, or traces are exported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// The host that gave it up.
     pub host: String,
     /// Fuel of the last run.
@@ -141,6 +144,7 @@ impl DeadLetterView {
     #[must_use]
     pub fn new(stored: StoredDeadLetter, broker: &str, shown: Shown) -> Self {
         let StoredDeadLetter { letter, body_size, redriven_at, handle: _ } = stored;
+        let trace_id = letter.trace().map(|trace| trace.to_string());
         let record = letter.record;
         let (mut body, mut body_base64) = (None, None);
         if shown == Shown::All {
@@ -179,6 +183,7 @@ impl DeadLetterView {
             handler: record.handler,
             digest: record.digest,
             version: record.version,
+            trace_id,
             host: record.host,
             fuel_used: record.fuel_used,
             fuel_limit: record.fuel_limit,

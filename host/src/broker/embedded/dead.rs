@@ -15,7 +15,7 @@ use super::writer::Writer;
 use crate::broker::{DeadLetterError, MAX_REDRIVES, PublishError, Published};
 use crate::message::{Headers, Publish, REDRIVE_COUNT_HEADER, REDRIVE_OF_HEADER};
 use crate::outcome::FaultKind;
-use crate::settle::dead_letter::{DeadLetterId, DeadLetterRecord, UNREADABLE_HEADERS};
+use crate::settle::dead_letter::{DeadLetterId, DeadLetterRecord, UNREADABLE_HEADERS, again};
 use crate::settle::progress::Progress;
 
 /// What a redrive reads of a dead letter.
@@ -120,8 +120,9 @@ impl Writer<'_> {
                 subject: row.get(1)?,
                 redrives: row.get(2)?,
                 redriven: row.get(3)?,
+                headers: codec::decode_headers(row.get_ref(5)?.as_blob()?)
+                    .map(|headers| again(&headers, record.as_ref().and_then(|record| record.traceparent.as_deref()))),
                 message_id: record.map(|record| record.message_id).filter(|id| !id.is_empty()),
-                headers: codec::decode_headers(row.get_ref(5)?.as_blob()?),
                 body: Bytes::copy_from_slice(row.get_ref(6)?.as_blob()?),
             })
         });

@@ -49,6 +49,9 @@ fn write_one(out: &mut String, letter: &DeadLetterView, as_hex: bool) -> std::fm
     let digest = letter.digest.get(..12).unwrap_or(&letter.digest);
     let version = letter.version.map(|version| format!("@{version}")).unwrap_or_default();
     writeln!(out, "handler       {}{version} ({})", harmless(&letter.handler), harmless(digest))?;
+    if let Some(trace) = &letter.trace_id {
+        writeln!(out, "trace         {}", harmless(trace))?;
+    }
     writeln!(out, "host          {}", harmless(&letter.host))?;
     writeln!(out, "published     {}", letter.published_at)?;
     writeln!(out, "first seen    {}", letter.first_seen)?;
@@ -122,6 +125,7 @@ mod tests {
             handler: "triage".to_owned(),
             digest: "ab".repeat(32),
             version: Some(7),
+            trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned()),
             host: "host-1".to_owned(),
             fuel_used: 12_345,
             fuel_limit: 1_000_000_000,
@@ -170,6 +174,7 @@ mod tests {
             place         broker local, sequence 7
             subscription  webhooks
             handler       triage@7 (abababababab)
+            trace         4bf92f3577b34da6a3ce929d0e0e4736
             host          host-1
             published     2026-11-23T21:00:00.000Z
             first seen    2026-11-23T21:00:00.000Z

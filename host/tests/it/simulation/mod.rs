@@ -102,6 +102,7 @@ async fn start(
         slot: Slot::holding(version(script, setup, &metrics)),
         metrics: metrics.subscription("sub", "embedded"),
         live: Arc::default(),
+        tracer: None,
         hold: Arc::clone(hold),
         told: None,
     };

@@ -6,6 +6,7 @@ pub(crate) mod modules;
 pub(crate) mod nats;
 pub(crate) mod openapi;
 pub(crate) mod ports;
+pub(crate) mod receiver;
 pub(crate) mod registry;
 
 use std::time::{Duration, Instant};

@@ -17,13 +17,14 @@ pub(in crate::admin) fn publish() -> Said {
         "Publishes one message, or a stream of them",
         "With a content type of JSON lines each line is a message, and the answer counts what was stored; it comes when \
          the stream has ended, or at the first line that is wrong. With any other content type the body is one message: \
-         its subject and id stand in the query or in headers, `Content-Type` and `traceparent` go with it, and \
-         `Tidegate-Header-NAME: value` becomes its header NAME.\n\nA message is answered for only after its broker has \
+         its subject and id stand in the query or in headers, `Content-Type`, `traceparent` and `tracestate` go with it, \
+         and `Tidegate-Header-NAME: value` becomes its header NAME.\n\nA message is answered for only after its broker has \
          stored it. With an id it is safe to send it again.",
     )
     .header("Tidegate-Subject", "The subject of one message, where the query has none.")
     .header("Tidegate-Id", "The id of one message, where the query has none.")
     .header("traceparent", "The trace that one message belongs to, as W3C Trace Context writes it.")
+    .header("tracestate", "What that trace carries along.")
     .takes(
         false,
         "A message, or a stream of messages. Each may have as many bytes as `max_publish_bytes` of `[http]` says, 8 MiB \

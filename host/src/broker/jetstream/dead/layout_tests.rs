@@ -39,6 +39,7 @@ fn letter() -> DeadLetter {
             logs: vec!["warn it was late".to_owned()],
             history: Vec::new(),
             redrives: 1,
+            traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned()),
         },
         headers: Headers(vec![
             Header::new("Content-Type", "application/json"),

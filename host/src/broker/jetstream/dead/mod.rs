@@ -252,7 +252,7 @@ fn again(letter: &DeadLetter, id: &str) -> Result<HeaderMap, PublishError> {
                 .to_owned(),
         ));
     }
-    let mut headers = letter.headers.clone();
+    let mut headers = letter.headers_again();
     headers.0.retain(|header| !is_reserved(&header.name));
     headers.set(KEPT_ID, record.message_id.clone());
     headers.set(REDRIVE_COUNT_HEADER, record.redrives.saturating_add(1).to_string());

@@ -1,0 +1,98 @@
+//! The collector is away, hangs, or refuses: messages flow, what is dropped is counted, and a shutdown is not held up.
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use super::{PATIENCE, SECOND, counted, host, publish, to};
+use crate::chaos::Rig;
+use crate::support::receiver::Receiver;
+use crate::support::until;
+
+/// More than wait for a collector: what there is no room for is dropped.
+const MANY: usize = 12_000;
+
+/// Publishes many messages in few requests.
+fn flood(rig: &Rig) {
+    let mut lines = String::new();
+    for number in 0..MANY {
+        writeln!(lines, "{{\"subject\":\"complete\",\"id\":\"{number}\"}}").unwrap();
+    }
+    let url = rig.url("/v1/publish?broker=queue");
+    let sent = super::agent().post(url).header("content-type", "application/x-ndjson").send(lines).unwrap();
+    assert_eq!(sent.status(), 200);
+    until("all messages to be done", PATIENCE, || {
+        let status = rig.status().unwrap();
+        status.subscriptions.iter().map(|one| one.counts.completed).sum::<u64>() >= MANY as u64
+    });
+}
+
+fn dropped(rig: &Rig, reason: &str) -> u64 {
+    counted(rig, &format!("tidegate_telemetry_dropped_total{{signal=\"traces\",reason=\"{reason}\"}}"))
+}
+
+/// A collector that takes connections and reads, and never answers; the connections that it holds.
+fn hanging() -> (String, Arc<Mutex<Vec<TcpStream>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let connections = Arc::clone(&held);
+    // Ends with the process: nobody connects any more.
+    std::thread::spawn(move || {
+        for connection in listener.incoming().map_while(Result::ok) {
+            let mut reader = connection.try_clone().unwrap();
+            std::thread::spawn(move || {
+                let mut buffer = [0; 64 << 10];
+                while reader.read(&mut buffer).is_ok_and(|read| read > 0) {}
+            });
+            connections.lock().unwrap().push(connection);
+        }
+    });
+    (url, held)
+}
+
+#[test]
+fn while_the_collector_hangs_messages_flow_and_the_end_is_not_held_up() {
+    let (url, held) = hanging();
+    // A request may take longer than the test: nothing waits for it.
+    let telemetry = to(&url, "ratio = 1").replace("timeout = \"2s\"", "timeout = \"10m\"");
+    let mut rig = host("type = \"embedded\"", &[SECOND, &telemetry]);
+    publish(&rig, "complete", None);
+    until("it to be asked", PATIENCE, || !held.lock().unwrap().is_empty());
+    flood(&rig);
+    assert!(dropped(&rig, "queue-full") > 0, "{}", rig.metrics());
+    rig.drain();
+    assert!(rig.log().contains("could not be exported"), "{}", rig.log());
+    assert_eq!(held.lock().unwrap().len(), 1, "one request at a time");
+}
+
+#[test]
+fn while_the_collector_is_away_messages_flow_and_it_is_found_again() {
+    let mut receiver = Receiver::not_started();
+    let mut rig = host("type = \"embedded\"", &[SECOND, &to(&receiver.url(), "ratio = 1")]);
+    flood(&rig);
+    // The first request is tried four times, with a second, two and four in between, and then dropped.
+    until("spans to be dropped", PATIENCE, || dropped(&rig, "collector") > 0);
+    assert!(dropped(&rig, "queue-full") > 0, "{}", rig.metrics());
+    assert!(rig.log().contains("telemetry is not taken"), "{}", rig.log());
+    receiver.restart();
+    publish(&rig, "complete", None);
+    let exported = || counted(&rig, "tidegate_telemetry_exported_total{signal=\"traces\"}");
+    until("spans to be taken", PATIENCE, || exported() > 0);
+    rig.drain();
+    assert!(rig.log().contains("telemetry is taken again"), "{}", rig.log());
+    assert!(!receiver.spans().is_empty());
+}
+
+#[test]
+fn what_a_collector_refuses_is_dropped_at_once() {
+    // A web server that knows nothing of OTLP: another host.
+    let mut other = host("type = \"embedded\"", &[SECOND]);
+    let mut rig = host("type = \"embedded\"", &[SECOND, &to(&other.url(""), "ratio = 1")]);
+    publish(&rig, "complete", None);
+    until("the spans to be dropped", PATIENCE, || dropped(&rig, "collector") == 2);
+    assert!(rig.log().contains("is the `endpoint` of [telemetry] one for OTLP over HTTP?"), "{}", rig.log());
+    rig.drain();
+    other.drain();
+}
