@@ -66,6 +66,8 @@ pub(super) struct Station {
     pub(super) reusable: Arc<Semaphore>,
     /// The most permits there are.
     pub(super) max_instances: u32,
+    /// Whether runs see the same time and random numbers each time.
+    pub(super) repeatable: bool,
     /// Where versions and idle instances go when nothing runs on them any more.
     pub(super) disposer: Arc<Disposer>,
     /// Ticks as long as there is a version that may run.
@@ -107,6 +109,7 @@ impl Station {
             permits: Arc::new(Semaphore::new(permits)),
             reusable: Arc::new(Semaphore::new((permits / 2).max(1))),
             max_instances,
+            repeatable: options.repeatable,
             disposer: Arc::clone(disposer),
             _ticker: Arc::clone(ticker),
         })

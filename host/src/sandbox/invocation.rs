@@ -68,6 +68,7 @@ pub(super) async fn run(version: &Version, call: &Call<'_>) -> Run {
         },
     };
     instance.begin(limits, started, call.previous_failure);
+    instance.store.data().begin_time(call.message.published_at);
     let clock = Arc::clone(&instance.clock);
     let ended = drive(instance.handle(version, call), &clock, call.lease).await;
     let ended = match ended {
@@ -154,7 +155,7 @@ async fn permit(version: &Version, lease: &Lease) -> Result<OwnedSemaphorePermit
 impl Instance {
     fn new(version: &Version, permit: OwnedSemaphorePermit) -> Self {
         let clock = Arc::new(Clock::new(Instant::now()));
-        let state = State::new(Arc::clone(&version.limits), Arc::clone(&clock));
+        let state = State::new(Arc::clone(&version.limits), Arc::clone(&clock), version.station.repeatable);
         let mut store = Store::new(&version.station.engine, state);
         store.limiter(|state| state);
         store.set_hostcall_fuel(transfer_limit(&version.limits));

@@ -27,6 +27,7 @@ mod invocation;
 pub mod limits;
 mod log;
 mod module;
+mod repeatable;
 mod state;
 mod ticker;
 mod version;
@@ -63,6 +64,9 @@ pub struct SandboxOptions {
     pub compile_threads: NonZeroU32,
     /// How long a module may take to compile.
     pub compile_timeout: Duration,
+    /// Whether every run of a message sees the same time, which begins when the message was published, and the same random
+    /// numbers: for tests and comparisons. Not for messages that count: whoever knows the numbers can guess at hashes.
+    pub repeatable: bool,
 }
 
 impl Default for SandboxOptions {
@@ -77,6 +81,7 @@ impl Default for SandboxOptions {
             compile_threads: NonZeroU32::MIN.saturating_add(1),
             // The biggest toolchain output we know (Python, 18 MB) takes 8 s on two cores.
             compile_timeout: Duration::from_secs(120),
+            repeatable: false,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 use wasmtime::ResourceLimiter;
@@ -15,6 +16,7 @@ use super::clock::Clock;
 use super::fault::Stop;
 use super::limits::Limits;
 use super::log::LogBook;
+use super::repeatable::Repeatable;
 use super::wasi::Wasi;
 use crate::handler::Measurement;
 
@@ -32,6 +34,8 @@ pub(super) struct State {
     /// Bytes of names and labels of this run's measurements.
     pub(super) measured_bytes: usize,
     pub(super) previous_failure: Option<String>,
+    /// The time that the guest sees, where it is not the true one.
+    pub(super) repeatable: Option<Repeatable>,
     /// Made when the guest first calls WASI: most handlers never do.
     pub(super) wasi: Option<Box<Wasi>>,
     /// Made when the guest first makes or sends a message by another contract than ours.
@@ -43,7 +47,7 @@ pub(super) struct State {
 
 impl State {
     /// The state of a new store.
-    pub(super) fn new(limits: Arc<Limits>, clock: Arc<Clock>) -> Self {
+    pub(super) fn new(limits: Arc<Limits>, clock: Arc<Clock>, repeatable: bool) -> Self {
         let log = LogBook::new(&limits, Arc::clone(&clock));
         Self {
             limits,
@@ -53,6 +57,7 @@ impl State {
             series: HashSet::new(),
             measured_bytes: 0,
             previous_failure: None,
+            repeatable: repeatable.then(Repeatable::default),
             wasi: None,
             outbox: None,
             host_calls: 0,
@@ -72,6 +77,13 @@ impl State {
         self.previous_failure = previous_failure.map(ToOwned::to_owned);
         self.host_calls = 0;
         self.peak = self.held;
+    }
+
+    /// Sets the time that the guest sees to that of its message, where it is not the true one.
+    pub(super) fn begin_time(&self, published_at: SystemTime) {
+        if let Some(repeatable) = &self.repeatable {
+            repeatable.begin(published_at);
+        }
     }
 
     /// Counts a call into the host, and stops the run at one too many.

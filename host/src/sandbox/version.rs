@@ -37,7 +37,7 @@ pub struct Version {
     exports: Vec<String>,
     /// Taken only when the version goes.
     pre: Option<InstancePre<State>>,
-    pub(super) entry: Entry,
+    pub(super) entry: Arc<Entry>,
     pub(super) station: Arc<Station>,
     pub(super) limits: Arc<Limits>,
     /// Instance permits that one instance of this version takes.
@@ -109,7 +109,7 @@ impl Version {
             imports,
             exports,
             pre: Some(pre),
-            entry,
+            entry: Arc::new(entry),
             station,
             limits: Arc::new(limits),
             permits,
@@ -150,6 +150,30 @@ impl Version {
     /// The interfaces that the module exports, with their versions, in its order.
     pub fn exports(&self) -> impl Iterator<Item = &str> {
         self.exports.iter().map(String::as_str)
+    }
+
+    /// The same module under other limits, without compiling or linking it again. `None`: the code of a module counts fuel
+    /// or does not, so limits without fuel cannot stand in for limits with it, nor the other way round.
+    #[must_use]
+    pub fn within(&self, limits: Limits) -> Option<Arc<Self>> {
+        if limits.fuel.is_some() != self.limits.fuel.is_some() {
+            return None;
+        }
+        Some(Arc::new(Self {
+            name: self.name.clone(),
+            digest: self.digest.clone(),
+            size: self.size,
+            contract: self.contract,
+            imports: self.imports.clone(),
+            exports: self.exports.clone(),
+            pre: self.pre.clone(),
+            entry: Arc::clone(&self.entry),
+            station: Arc::clone(&self.station),
+            limits: Arc::new(limits),
+            permits: self.permits,
+            idle: Mutex::default(),
+            kept: Arc::default(),
+        }))
     }
 
     /// Starts an instance and drops it: a module that traps or loops at its start is found before it runs. The limits

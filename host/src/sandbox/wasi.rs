@@ -3,7 +3,7 @@
 //! Toolchains link it whether a handler uses it or not, so it is there, and it is empty:
 //! - environment, arguments and preopened directories are empty, stdin is at its end;
 //! - stdout and stderr become lines of the run's log, within its limits;
-//! - the clocks are true and random numbers come from the system's generator. Both are harmless (a handler can learn
+//! - the clocks are true and random numbers come from the system's generator, unless runs are to be [`repeatable`](super::repeatable). Both are harmless (a handler can learn
 //!   the time from a message, and reaches nothing that a guess would open) and every standard library wants them, be
 //!   it only to seed a hash map;
 //! - making a socket or asking for a name ends the run as `denied`: it never succeeds on a retry, so the person who
@@ -23,6 +23,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::fault::Stop;
 use super::log::{LogBook, Stream};
+use super::repeatable::Repeatable;
 use super::state::State;
 
 /// Streams and pollables that an instance may hold at once: standard libraries use a dozen.
@@ -39,27 +40,30 @@ pub(super) struct Wasi {
 }
 
 impl Wasi {
-    fn new(log: &LogBook) -> Self {
+    fn new(log: &LogBook, repeatable: Option<&Repeatable>) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
-        let ctx = WasiCtx::builder()
+        let mut builder = WasiCtx::builder();
+        builder
             .stdin(Nothing)
             .stdout(Lines { log: log.clone(), stream: Stream::Stdout })
             .stderr(Lines { log: log.clone(), stream: Stream::Stderr })
             .max_random_size(RANDOM_BYTES)
             .allow_tcp(false)
             .allow_udp(false)
-            .allow_ip_name_lookup(false)
-            .build();
-        Self { ctx, table }
+            .allow_ip_name_lookup(false);
+        if let Some(repeatable) = repeatable {
+            repeatable.give(&mut builder);
+        }
+        Self { ctx: builder.build(), table }
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.count_call_later();
-        let Self { wasi, log, .. } = self;
-        let wasi = wasi.get_or_insert_with(|| Box::new(Wasi::new(log)));
+        let Self { wasi, log, repeatable, .. } = self;
+        let wasi = wasi.get_or_insert_with(|| Box::new(Wasi::new(log, repeatable.as_ref())));
         WasiCtxView { ctx: &mut wasi.ctx, table: &mut wasi.table }
     }
 }

@@ -66,6 +66,30 @@ async fn told(version: &Version, subject: &str, body: &'static str) -> String {
 }
 
 #[tokio::test]
+async fn time_and_chance_are_the_same_in_each_run_where_that_is_asked_for() {
+    let sandbox = |repeatable| Sandbox::new(SandboxOptions { repeatable, ..SandboxOptions::default() }).unwrap();
+    let mut seen = Vec::new();
+    for repeatable in [true, true, false, false] {
+        let version = sandbox(repeatable).load(guest("behaviours"), "behaviours", &Limits::default()).await.unwrap();
+        seen.push(told(&version, "probe.chance", "").await);
+        assert_eq!(told(&version, "probe.clock", "").await, "true", "time goes on");
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert!(seen[0] != seen[2] && seen[2] != seen[3], "{seen:?}");
+    assert!(seen[0].contains(" 1.0"), "time begins when the message was published: {seen:?}");
+}
+
+#[tokio::test]
+async fn a_version_runs_within_other_limits_without_being_loaded_again() {
+    let version = behaviours(&Limits::default()).await;
+    let less = Limits { fuel: std::num::NonZeroU64::new(1000), ..Limits::default() };
+    let within = version.within(less).unwrap();
+    assert_eq!(run(&within, &message("complete", "")).await.outcome.code().0, "out-of-fuel");
+    assert_eq!(run(&version, &message("complete", "")).await.outcome.code().0, "completed");
+    assert!(version.within(Limits { fuel: None, ..Limits::default() }).is_none(), "its code counts fuel");
+}
+
+#[tokio::test]
 async fn a_message_goes_in_and_its_parts_come_back() {
     let version = behaviours(&Limits::default()).await;
     let mut sent = message("echo", "the body");
