@@ -19,6 +19,7 @@ pub mod config;
 pub mod handler;
 
 pub mod apply;
+pub mod cases;
 pub mod cluster;
 pub mod deploy;
 pub mod dispatch;

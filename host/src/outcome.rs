@@ -189,6 +189,28 @@ impl ReasonCode {
     /// The message was sent back from the dead-letter queue for another subscription; it was acknowledged without a run.
     pub const REDRIVEN_ELSEWHERE: Self = Self("redriven-elsewhere");
 
+    /// Whether the run of a handler can end like that; else it is what the host says of a message that it did not run to
+    /// an end, or gave up on.
+    #[must_use]
+    pub fn ends_a_run(self) -> bool {
+        ![
+            Self::NO_HANDLER,
+            Self::INTERRUPTED,
+            Self::PAUSED,
+            Self::ATTEMPTS,
+            Self::DELIVERIES,
+            Self::EXPIRED,
+            Self::HOST_CRASH_SUSPECT,
+            Self::OUTPUT_UNAVAILABLE,
+            Self::OUTPUT_REFUSED,
+            Self::DLQ_UNAVAILABLE,
+            Self::LEASE_LOST,
+            Self::ALREADY_DONE,
+            Self::REDRIVEN_ELSEWHERE,
+        ]
+        .contains(&self)
+    }
+
     /// Every reason code there is, each with its page under `docs/outcomes/`.
     pub const ALL: &'static [Self] = &[
         Self("completed"),

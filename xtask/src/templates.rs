@@ -51,6 +51,7 @@ fn one(tidegate: &Path, folder: &Path, language: &str, sample: &str, tests: &[&s
     let at = |path: &str| run.pointer(path).cloned().unwrap_or_default();
     let ended = (at("/outcome/code"), at("/outputs/0/body"));
     ensure!(ended == ("completed".into(), "order 7: 1250 cents".into()), "it ended otherwise: {run}");
+    step("its cases", &mut here(tidegate, &["test"], &project))?;
     println!("{language}: {} bytes, {} fuel", at("/module/size"), at("/usage/fuel"));
     Ok(())
 }

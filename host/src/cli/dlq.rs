@@ -11,6 +11,7 @@ mod body;
 mod carry;
 mod edit;
 mod filter;
+mod fixture;
 mod replay;
 mod show;
 mod stats;

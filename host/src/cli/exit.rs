@@ -10,7 +10,7 @@ Exit codes:
   2  the command line or the configuration is wrong
   3  what was asked for is not there
   4  some of it was done, and some was not; in a cluster: some host does not run the version (deploy, rollback)
-  5  the handler did not complete the message (invoke)
+  5  the handler did not complete the message (invoke), or did something else than is expected (test)
   6  the host refused the module or the configuration, and nothing was changed (deploy, apply)";
 
 /// How a command ended.
@@ -26,7 +26,7 @@ pub(super) enum Exit {
     NotFound,
     /// Some of it was done, and some was not.
     Partly,
-    /// `invoke`: the handler did not complete the message.
+    /// `invoke`: the handler did not complete the message. `test`: it did something else than is expected.
     NotCompleted,
     /// `deploy`, `apply`: the host refused the module or the configuration.
     Refused,

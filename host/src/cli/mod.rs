@@ -44,6 +44,7 @@ mod say;
 mod status;
 mod subscriptions;
 mod table;
+mod test;
 mod token;
 
 use exit::{Ended, Failure};
@@ -70,6 +71,8 @@ enum Verb {
     Publish(publish::Arguments),
     /// Run a module on one message from a file, without any broker
     Invoke(invoke::Arguments),
+    /// Run cases on a handler: messages, and how they must end
+    Test(test::Arguments),
     /// Check a configuration and the modules that it names
     Check(check::Arguments),
     /// Show which subscriptions take messages, and whether the host is ready
@@ -149,6 +152,7 @@ pub fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Publish(arguments) => publish::publish(&arguments),
         Verb::Invoke(arguments) => invoke::invoke(&arguments),
+        Verb::Test(arguments) => test::test(&arguments),
         Verb::Check(arguments) => check::check(&arguments),
         Verb::Status(arguments) => status::status(&arguments),
         Verb::Subscriptions(arguments) => subscriptions::subscriptions(&arguments),

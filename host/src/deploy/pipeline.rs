@@ -347,7 +347,7 @@ async fn try_golden(
     let messages = read.map_err(|error| error.to_string()).and_then(|read| read);
     let messages = messages.map_err(|error| stopped(DeployError::Golden(error), Vec::new()))?;
     let candidate = Loaded::new(0, Arc::clone(version), &terms.settings, &deployments.metrics);
-    let runs = golden::run(&messages, &candidate.deployed, active.map(|active| active.deployed.as_ref())).await;
+    let runs = golden::run(&messages, &candidate, active).await;
     let mut unexpected = runs.iter().filter_map(|run| Some(format!("{}: {}", run.place, run.unexpected.as_ref()?)));
     if let Some(first) = unexpected.next() {
         let error = DeployError::Unexpected { failed: unexpected.count() + 1, count: runs.len(), first };

@@ -75,6 +75,10 @@ fn a_project_in_rust_is_made_tested_built_and_run() {
     assert_eq!(run["module"]["digest"], built["digest"]);
     assert_eq!(invoked(&project, r#"{"id": 7}"#)["outcome"]["code"], json!("handler-retry"));
     assert_eq!(invoked(&project, r#"{"id": 7, "cents": 0}"#)["outcome"]["code"], json!("handler-rejected"));
+    let tested = tidegate(&project, &["test", "--json"]);
+    let report: Value =
+        serde_json::from_slice(&tested.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(&tested)));
+    assert_eq!((&report["passed"], &report["failed"]), (&json!(3), &json!(0)), "{report:#}");
 }
 
 #[test]

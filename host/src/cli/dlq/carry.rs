@@ -8,6 +8,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 
 use super::filter::Filter;
+use super::fixture;
 use super::{Place, reach};
 use crate::admin::wire::ImportSummary;
 use crate::cli::exit::{Ended, Exit, Failure};
@@ -22,6 +23,9 @@ pub(super) struct Export {
     /// The file; without it, standard output. One that is there is left as it is
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Write each as a case for `tidegate test`, into a file of its own in this folder; one that is there is left as it is
+    #[arg(long, value_name = "FOLDER", conflicts_with = "output")]
+    as_fixture: Option<PathBuf>,
     /// Those that were sent back too
     #[arg(long)]
     redriven: bool,
@@ -44,6 +48,9 @@ pub(super) fn export(arguments: &Export) -> Ended {
     let reached = reach(&arguments.place)?;
     let wanted = arguments.filter.wanted(&reached.client, arguments.place.broker.as_deref())?;
     let wanted = wanted.and("include_redriven", arguments.redriven.then_some("true"));
+    if let Some(folder) = &arguments.as_fixture {
+        return fixture::write(&reached.client, &wanted, folder, arguments.place.json);
+    }
     let to = arguments.output.as_deref().map_or_else(|| "standard output".into(), Path::to_string_lossy);
     let mut out: Box<dyn Write> = match &arguments.output {
         Some(path) => {

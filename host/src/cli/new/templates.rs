@@ -26,6 +26,9 @@ const CONTRACT: &[u8] = include_bytes!("../../../../wit/events.wit");
 /// The configuration to run the handler with.
 const CONFIGURATION: &str = include_str!("templates/tidegate.toml");
 
+/// Cases for `tidegate test`, for orders in JSON.
+const CASES: &str = include_str!("templates/orders.jsonl");
+
 /// Templates of a language, by their paths in the project. `gitignore` gets its dot when it is written: here it would
 /// be in force.
 macro_rules! templates {
@@ -44,7 +47,7 @@ const PYTHON: &[(&str, &str)] = templates![
     "tidegate.py",
 ];
 const C: &[(&str, &str)] = templates![
-    "c": "Makefile", "README.md", "gitignore", "handler.c", "order.txt", "test.c", "tidegate.c", "tidegate.h",
+    "c": "Makefile", "README.md", "cases/orders.jsonl", "gitignore", "handler.c", "order.txt", "test.c", "tidegate.c", "tidegate.h",
 ];
 /// Generated from the contract by `cargo xtask bindings`.
 const C_BINDINGS: [(&str, &[u8]); 3] = [
@@ -66,6 +69,9 @@ pub(super) fn files(language: Language, names: &Names<'_>) -> Vec<(&'static str,
     };
     let mut files: Vec<_> = templates.iter().map(|(path, text)| (*path, Content::Template(text))).collect();
     files.push(("tidegate.toml", Content::Template(CONFIGURATION)));
+    if language != Language::C {
+        files.push(("cases/orders.jsonl", Content::Template(CASES)));
+    }
     match language {
         // Its bindings come with the SDK.
         Language::Rust => {}
@@ -121,7 +127,8 @@ mod tests {
         };
         let bindings = C_BINDINGS.iter().map(|(path, _)| format!("c/{path}"));
         let listed = [of("rust", RUST), of("js", JS), of("python", PYTHON), of("c", C)].concat();
-        let listed: BTreeSet<_> = listed.into_iter().chain(bindings).chain(["tidegate.toml".to_owned()]).collect();
+        let listed: BTreeSet<_> =
+            listed.into_iter().chain(bindings).chain(["orders.jsonl", "tidegate.toml"].map(str::to_owned)).collect();
         assert_eq!(listed, found);
     }
 
