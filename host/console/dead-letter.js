@@ -1,10 +1,12 @@
-// One dead letter, whole: why, with what input, since which version; redriving it.
+// One dead letter, whole: why, with what input, since which version; running it once more, mending its body, redriving it.
 
-import { get, post, remove } from "./api.js";
+import { at, get, remove, send } from "./api.js";
 import { ask } from "./dialog.js";
 import { button, h, put, say } from "./dom.js";
+import { editor, refusal } from "./edit.js";
 import { ago, bytes, count, digest, moment, seconds } from "./format.js";
 import { payload } from "./payload.js";
+import { replaying } from "./replay.js";
 
 export async function deadLetter(view, { parts: [id], query, signal, me }) {
   const path = `/v1/dead-letters/${encodeURIComponent(id)}`;
@@ -12,14 +14,18 @@ export async function deadLetter(view, { parts: [id], query, signal, me }) {
   const letter = await get(path, { broker }, signal);
   const facts = (...rows) => h("dl", { class: "facts" }, rows.filter(Boolean).map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)]));
   const time = (text) => `${moment(text)} (${ago(text)})`;
+  const replay = me.may("operate") && replaying({ letter, path, broker, signal });
+  const editing = h("div");
+  const edits = button("Edit…", edit);
 
   put(view,
     h("div", { class: "note bad" }, h("p", {}, h("strong", {}, letter.reason), " ", h("span", { class: "break" }, letter.error))),
     letter.redriven_at && h("p", { class: "note" }, `It was redriven ${ago(letter.redriven_at)}.`),
     me.may("operate") ? h("div", { class: "bar" },
-      button("Redrive", () => redrive(false), { class: "main" }),
+      button("Redrive", () => redrive(), { class: "main" }), edits,
       button("Discard…", discard, { class: "bad" }),
       button("Copy the command", () => copy(`tidegate dlq show ${letter.id}`), { class: "quiet" })) : h("p", { class: "note" }, `Redriving needs the role “operate”; ${me.name} has the role “${me.role}”.`),
+    editing, replay && replay.element,
     h("div", { class: "two" },
       h("section", { class: "sheet", "aria-label": "What happened" }, h("h2", {}, "What happened"), facts(
         ["Dead-lettered", time(letter.dead_at)], ["First seen", time(letter.first_seen)], ["Published", time(letter.published_at)],
@@ -43,15 +49,28 @@ export async function deadLetter(view, { parts: [id], query, signal, me }) {
       h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "number" }, "Attempt"), ["Ended", "Why", "What was said"].map((text) => h("th", { scope: "col" }, text)), h("th", { scope: "col", class: "number" }, "Time"))),
       h("tbody", {}, letter.history.map((run) => h("tr", {}, h("td", { class: "number" }, run.attempt), h("td", { class: "nowrap" }, moment(run.at)), h("td", {}, h("code", {}, run.reason)), h("td", { class: "break" }, run.error), h("td", { class: "number" }, seconds(run.run_ms / 1000)))))))));
 
-  async function redrive(force) {
-    if (!force && !(await ask({ title: "Redrive the message?", text: "It goes back to the subscription that gave it up, and starts with no attempts.", yes: "Redrive" }))) return;
+  function edit() {
+    const why = refusal(letter);
+    if (why !== null) return say(why, "bad");
+    if (editing.hasChildNodes()) return;
+    const close = () => { put(editing); edits.focus(); };
+    const { element, focus } = editor({ letter, attempt: replay.run, redrive: (body) => redrive(false, body), close });
+    put(editing, element);
+    focus();
+  }
+
+  /** Sends it back; with another body, where one is given. */
+  async function redrive(force = false, body = undefined) {
+    const edited = body !== undefined;
+    const text = ["It goes back to the subscription that gave it up, and starts with no attempts.", edited ? "It has the edited body; the dead letter keeps its own." : []].flat();
+    if (!force && !(await ask({ title: edited ? "Redrive the message with this body?" : "Redrive the message?", text, yes: "Redrive" }))) return;
     try {
-      await post(`${path}/redrive`, { broker, force });
-      say("The message was redriven.");
+      await send("POST", at(`${path}/redrive`, { broker, force, edited }), { body });
+      say(edited ? "The message was redriven with the edited body." : "The message was redriven.");
       location.hash = "#/dead-letters";
     } catch (error) {
       const again = !force && (error.code === "already-redriven" || error.code === "redriven-too-often");
-      if (again && (await ask({ title: "Redrive it all the same?", text: error.message, yes: "Redrive", bad: true }))) return redrive(true);
+      if (again && (await ask({ title: "Redrive it all the same?", text: error.message, yes: "Redrive", bad: true }))) return redrive(true, body);
       if (!again) say(error.message, "bad");
     }
   }

@@ -63,11 +63,3 @@ export function signIn({ why, test }) {
   });
   return open;
 }
-
-/** A text to change; the new one, or null. */
-export function edit({ title, text, note, yes }) {
-  const area = h("textarea", { spellcheck: "false", "aria-label": title });
-  area.value = text;
-  return ask({ title, text: [note, area].filter(Boolean), yes, wide: true }).then((agreed) => (agreed ? area.value : null));
-}
-

@@ -50,7 +50,7 @@ function parsed(text) {
 }
 
 /** Lays JSON text out without reading its values: `9007199254740993` stays what it is. */
-function laidOut(text) {
+export function laidOut(text) {
   let out = "", depth = 0, index = 0;
   const line = () => `\n${"  ".repeat(depth)}`;
   while (index < text.length) {

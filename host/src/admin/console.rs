@@ -63,6 +63,8 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         "deploy.js": SCRIPT,
         "dead-letters.js": SCRIPT,
         "dead-letter.js": SCRIPT,
+        "replay.js": SCRIPT,
+        "edit.js": SCRIPT,
         "tasks.js": SCRIPT,
         "live.js": SCRIPT,
         "audit.js": SCRIPT,

@@ -24,11 +24,13 @@ use crate::settle::dead_letter::DeadLetterId;
 
 mod carry;
 mod chosen;
+mod replay;
 mod stats;
 pub(super) mod tasks;
 
 pub(super) use carry::{export, import};
 use chosen::Chosen;
+pub(super) use replay::replay;
 pub(super) use stats::stats;
 
 /// A page holds at most so many: 1,000 records of a few KiB are some MiB of JSON.

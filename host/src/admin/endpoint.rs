@@ -77,6 +77,7 @@ pub(super) enum Endpoint {
     DeadLetter,
     Discard,
     Redrive,
+    Replay,
     Tasks,
     BeginTask,
     Task,
@@ -122,7 +123,7 @@ impl Needs {
 
 impl Endpoint {
     /// All of them, in the order in which the documentation shows them.
-    pub(super) const ALL: [Self; 38] = [
+    pub(super) const ALL: [Self; 39] = [
         Self::Live,
         Self::Ready,
         Self::Metrics,
@@ -143,6 +144,7 @@ impl Endpoint {
         Self::DeadLetter,
         Self::Discard,
         Self::Redrive,
+        Self::Replay,
         Self::Tasks,
         Self::BeginTask,
         Self::Task,
@@ -186,6 +188,7 @@ impl Endpoint {
             Self::DeadLetter => (Verb::Get, "/v1/dead-letters/{id}"),
             Self::Discard => (Verb::Delete, "/v1/dead-letters/{id}"),
             Self::Redrive => (Verb::Post, "/v1/dead-letters/{id}/redrive"),
+            Self::Replay => (Verb::Post, "/v1/dead-letters/{id}/replay"),
             Self::Tasks => (Verb::Get, "/v1/dead-letters/tasks"),
             Self::BeginTask => (Verb::Post, "/v1/dead-letters/tasks"),
             Self::Task => (Verb::Get, "/v1/dead-letters/tasks/{task}"),
@@ -224,7 +227,8 @@ impl Endpoint {
             Self::Publish => Needs::WholeHost(Role::Operate),
             // These look at the handler of each dead letter, and at the role for its headers and body.
             Self::DeadLetters | Self::DeadLetterStats | Self::DeadLetter => Needs::Role(Role::Read),
-            Self::Discard | Self::Redrive | Self::Export => Needs::Role(Role::Operate),
+            // A replay shows payload, as the log and the outputs of a run do.
+            Self::Discard | Self::Redrive | Self::Replay | Self::Export => Needs::Role(Role::Operate),
             // A record may say any handler.
             Self::Import => Needs::WholeHost(Role::Operate),
             // A task keeps to the handlers that its caller covers.
@@ -257,6 +261,8 @@ impl Endpoint {
             // Messages are the traffic: the queue has each with its time, and the metrics count them.
             Self::Publish => None,
             Self::DeadLetters | Self::DeadLetterStats | Self::Export | Self::DeadLetter => None,
+            // It changes nothing: what it would send goes nowhere, and nothing is counted.
+            Self::Replay => None,
             Self::Tasks | Self::Task => None,
             Self::Import => Some("dead-letter.import"),
             Self::Handlers | Self::Handler | Self::Module | Self::Changes => None,
@@ -300,6 +306,7 @@ impl Endpoint {
             Self::DeadLetter => serve(verb, dead_letters::show, said::dead_letters::show()),
             Self::Discard => serve(verb, dead_letters::discard, said::dead_letters::discard()),
             Self::Redrive => serve(verb, dead_letters::redrive, said::dead_letters::redrive()),
+            Self::Replay => serve(verb, dead_letters::replay, said::dead_letters::replay()),
             Self::Tasks => serve(verb, dead_letters::tasks::list, said::dead_letters::tasks()),
             Self::BeginTask => serve(verb, dead_letters::tasks::begin, said::dead_letters::begin_task()),
             Self::Task => serve(verb, dead_letters::tasks::show, said::dead_letters::task()),

@@ -269,7 +269,7 @@ fn stream(lines: mpsc::Receiver<Line>) -> impl futures_util::Stream<Item = Resul
     })
 }
 
-fn deployments(state: &HostState) -> Result<&Arc<Deployments>, Fail> {
+pub(super) fn deployments(state: &HostState) -> Result<&Arc<Deployments>, Fail> {
     let message = "no handlers run here: this listener serves queues alone";
     state.deployments.as_ref().ok_or_else(|| Fail::new(StatusCode::SERVICE_UNAVAILABLE, "no-handlers-here", message))
 }

@@ -21,6 +21,7 @@ mod error;
 mod golden;
 mod pipeline;
 mod plan;
+pub(crate) mod replay;
 pub mod report;
 mod rollout;
 mod say;
@@ -49,6 +50,7 @@ use crate::telemetry::Metrics;
 pub use change::{Change, Deployed, Outlook};
 use entry::{Entry, Loaded};
 pub use error::DeployError;
+pub use replay::{Replay, ReplayError};
 use report::{HandlerSummary, HandlerView, OnAllHosts, RolledBack};
 pub use upload::Upload;
 pub use witness::Witness;
@@ -69,6 +71,8 @@ pub struct Deployments {
     trial_begun: Arc<Notify>,
     /// Those of the host: shadows get what messages leave of them.
     turns: Arc<Turns>,
+    /// Dead letters that are run once more.
+    replays: replay::Replays,
 }
 
 /// What is said of an upload.
@@ -110,6 +114,7 @@ impl Deployments {
         let (handlers, running, trial_begun) = (ArcSwap::default(), Mutex::default(), Arc::default());
         let policy = Arc::new(config.signatures.clone());
         let joins = cluster.clone();
+        let replays = replay::Replays::new(&turns);
         let this = Arc::new(Self {
             registry,
             sandbox,
@@ -121,6 +126,7 @@ impl Deployments {
             running,
             trial_begun,
             turns,
+            replays,
         });
         let change = this.prepare(&config.handlers, "start").await?;
         this.commit(change).await?;

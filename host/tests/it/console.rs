@@ -8,6 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use tidegate::access::TokenHash;
 
+mod replay;
+
 use crate::chaos::{Rig, ledger};
 use crate::support::browser::Browser;
 use crate::support::until;
@@ -285,7 +287,6 @@ fn a_subscription_is_paused_and_resumed() {
 #[test]
 fn every_page_is_for_everybody() {
     let rig = host();
-    let rules = std::fs::read_to_string(rules()).unwrap();
     let browser = signed_in(&rig, "deployer");
     let pages = [
         "#/",
@@ -306,18 +307,7 @@ fn every_page_is_for_everybody() {
             until(&format!("{page} is there"), Duration::from_secs(60), || {
                 browser.run("return document.querySelector('main .page')?.childElementCount ?? 0").as_u64() > Some(0)
             });
-            browser.run(&rules);
-            browser.run(
-                "window.found = null;
-                 axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] })
-                     .then(({ violations }) => { window.found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(' ')}`) })",
-            );
-            let mut found = json!(null);
-            until("the rules were gone through", Duration::from_secs(60), || {
-                found = browser.run("return window.found");
-                !found.is_null()
-            });
-            assert_eq!(found, json!([]), "{page} in the {theme}");
+            check_rules(&browser, &format!("{page} in the {theme}"));
         }
     }
     browser.resize(390, 844);
@@ -330,6 +320,22 @@ fn every_page_is_for_everybody() {
         assert_eq!(wider, 0, "{page} does not fit a phone");
     }
     browser.picture("phone");
+}
+
+/// What is open keeps the rules of accessibility that a program can check.
+fn check_rules(browser: &Browser, what: &str) {
+    browser.run(&std::fs::read_to_string(rules()).unwrap());
+    browser.run(
+        "window.found = null;
+         axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] })
+             .then(({ violations }) => { window.found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(' ')}`) })",
+    );
+    let mut found = json!(null);
+    until("the rules were gone through", Duration::from_secs(60), || {
+        found = browser.run("return window.found");
+        !found.is_null()
+    });
+    assert_eq!(found, json!([]), "{what}");
 }
 
 fn rules() -> std::path::PathBuf {

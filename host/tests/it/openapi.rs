@@ -206,6 +206,9 @@ fn dead_letters(host: &Asking<'_>) {
         assert_eq!(host.get(who, &format!("/v1/dead-letters/{}", ids[0])).0, 200);
     }
     for (line, expected) in [
+        (format!("POST /v1/dead-letters/{}/replay", ids[0]), 200),
+        (format!("POST /v1/dead-letters/{}/replay?version=99&broker=queue", ids[0]), 404),
+        (format!("POST /v1/dead-letters/{}/replay?edited=true&version=1", ids[0]), 200),
         (format!("POST /v1/dead-letters/{}/redrive", ids[0]), 200),
         (format!("POST /v1/dead-letters/{}/redrive", ids[0]), 409),
         (format!("DELETE /v1/dead-letters/{}", ids[1]), 204),

@@ -45,7 +45,7 @@ const SUBSCRIPTIONS: [(&str, &str); 4] = [
 ];
 
 /// Of messages and dead letters.
-const MESSAGES: [(&str, &str); 19] = [
+const MESSAGES: [(&str, &str); 24] = [
     ("no-such-broker", "the configuration has no such broker"),
     ("which-broker", "there are several brokers: `broker` has to say which one"),
     ("no-subject", "neither the query nor a header says the subject"),
@@ -57,6 +57,11 @@ const MESSAGES: [(&str, &str); 19] = [
     ("no-such-dead-letter", "there is none of this id, or not any more, or it is not yours to see"),
     ("already-redriven", "it was sent back before: `force` does it once more"),
     ("redriven-too-often", "it came back and died too often: `force` sends it back all the same"),
+    ("no-version-ran", "no module ran on the message: `version` has to say which one it is to be run on"),
+    ("version-forgotten", "the version that ran is kept no more: `version` has to say which one it is to be run on"),
+    ("too-many-replays", "as many messages are run once more as may; nothing was run"),
+    ("replay-unfinished", "the run did not end in its time beside the messages, which go first"),
+    ("replay-broken", "the run stopped in the middle; a bug of the host"),
     ("no-tasks-here", "this listener does no tasks over dead letters"),
     ("no-such-task", "there is no task of this id, or not any more, or it is not yours to see"),
     ("too-many-tasks", "as many tasks go on as may"),

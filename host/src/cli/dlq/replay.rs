@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{Place, body, reach};
-use crate::admin::wire::DeadLetterView;
+use crate::admin::wire::{DeadLetterView, difference};
 use crate::broker::lease::Lease;
 use crate::cli::client::Client;
 use crate::cli::exit::{Ended, Exit, Failure};
@@ -22,6 +22,7 @@ use crate::cli::invoke::show::Shown;
 use crate::cli::limits::LimitArguments;
 use crate::cli::say;
 use crate::cli::table::{harmless, number, size};
+use crate::deploy::replay::{Marks, which_ran};
 use crate::deploy::report::{HandlerView, VersionView};
 use crate::dispatch::{Ran, told};
 use crate::handler::{Call, Handler as _, Run};
@@ -153,13 +154,14 @@ fn message(letter: &DeadLetterView) -> anyhow::Result<Message> {
     })
 }
 
-/// The version that ran: by its number, where the record has it; else the newest with its module and its fuel.
+/// The version that ran.
 fn version<'a>(letter: &DeadLetterView, handler: &'a HandlerView) -> Option<&'a VersionView> {
-    let same = |version: &&VersionView| version.digest.as_str() == letter.digest;
-    let fuel = |version: &&VersionView| version.settings.limits.fuel.map_or(0, |fuel| fuel.get()) == letter.fuel_limit;
-    let with_module = || handler.versions.iter().filter(same);
-    let by_number = letter.version.and_then(|number| with_module().find(|version| version.number == number));
-    by_number.or_else(|| with_module().find(fuel)).or_else(|| with_module().next())
+    let kept =
+        |version: &'a VersionView| Marks::kept(version.number, version.digest.as_str(), &version.settings.limits);
+    let kept: Vec<Marks<'_>> = handler.versions.iter().map(kept).collect();
+    let ran = Marks { number: letter.version, digest: &letter.digest, fuel: letter.fuel_limit };
+    let number = which_ran(&ran, &kept)?;
+    handler.versions.iter().find(|version| version.number == number)
 }
 
 /// The version that ran, with its module out of the host's registry.
@@ -294,10 +296,7 @@ impl<'a> Report<'a> {
         let shown = |replayed: &Replayed| Shown::new(&replayed.name, &replayed.version, message, &replayed.run);
         let difference = match (before, with) {
             (Some(before), Some(with)) => Some(told(&before.ran, &with.ran)),
-            (Some(one), None) | (None, Some(one)) => {
-                let now = one.run.outcome.code().0;
-                Some(if now == outcome { String::new() } else { format!("{outcome} is now {now}") })
-            }
+            (Some(one), None) | (None, Some(one)) => Some(difference(outcome, one.run.outcome.code().0)),
             (None, None) => None,
         };
         Self { id: &letter.id, recorded, replayed: before.map(shown), with: with.map(shown), difference }

@@ -26,6 +26,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 pub use books::{Books, Did, Difference, WouldSend};
 pub(crate) use compare::told;
 pub use work::Work;
+pub(crate) use work::gave_way;
 
 use crate::dispatch::slot::Deployed;
 use crate::message::Message;

@@ -100,7 +100,7 @@ impl Work {
 }
 
 /// Whether the clock stopped a run that stood behind others for a good part of its time.
-fn gave_way(outcome: &Outcome, waited: Duration, took: Duration) -> bool {
+pub(crate) fn gave_way(outcome: &Outcome, waited: Duration, took: Duration) -> bool {
     matches!(outcome, Outcome::Fault(Fault { kind: FaultKind::Timeout, .. }))
         && waited.saturating_mul(OF_ITS_OWN) > took
 }

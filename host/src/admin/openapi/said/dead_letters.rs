@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::{Content, Said, Tag};
+use super::{Content, Said, Tag, UNAVAILABLE, UNFIT};
 use crate::admin::wire::ExportLine;
 
 pub(in crate::admin) fn list() -> Said {
@@ -130,6 +130,29 @@ pub(in crate::admin) fn redrive() -> Said {
     .fails(503, &["store-unavailable", "broker-unavailable"])
     .fails(507, &["queue-full"])
     .example(json!({ "sequence": 78, "duplicate": false }))
+}
+
+pub(in crate::admin) fn replay() -> Said {
+    Said::of(
+        "replayDeadLetter",
+        Tag::DeadLetters,
+        "Runs the message of a dead letter once more",
+        "On the version that gave it up, or on the one that `version` names, by the limits of that version, as the attempt \
+         that failed last. It has no effect: what the handler would send is shown and sent nowhere, what it measures is \
+         counted nowhere, and the dead letter stays as it is. It runs when no message wants to, two at once at the most. With \
+         `edited` it is run with the body of this request.",
+    )
+    .takes(false, "With `edited`, the body of the message.", vec![Content::Bytes("*/*")])
+    .gives("What came of it, and how that differs from what the dead letter says.")
+    .fails(400, &["no-such-broker", "broken-body"])
+    .fails(404, &["no-such-dead-letter", "no-such-handler", "no-such-version"])
+    .fails(408, &["too-slow"])
+    .fails(409, &["no-version-ran", "version-forgotten"])
+    .fails(413, &["too-large"])
+    .fails(422, UNFIT)
+    .fails(500, &["replay-broken"])
+    .fails(503, &["store-unavailable", "too-many-replays", "replay-unfinished"])
+    .fails(503, UNAVAILABLE)
 }
 
 pub(in crate::admin) fn tasks() -> Said {
