@@ -9,6 +9,7 @@ use serde_json::json;
 use tidegate::access::TokenHash;
 
 mod replay;
+mod scale;
 
 use crate::chaos::{Rig, ledger};
 use crate::support::browser::Browser;
