@@ -313,12 +313,27 @@ fn configuration(host: &Asking<'_>) {
     assert_eq!(status, 200, "{shown}");
     assert_eq!(apply("another"), 409);
     assert_eq!(apply(shown["digest"].as_str().unwrap()), 200);
+    forgotten(host, &|| apply(changes().1["digest"].as_str().unwrap()));
     host.rig.edit(|text| text.replace("name = \"chaos\"", "name = \"order\""));
     let (_, shown) = changes();
     assert_eq!(shown["needs_restart"], serde_json::json!(["host.name"]));
     assert_eq!(apply(shown["digest"].as_str().unwrap()), 409);
     host.rig.edit(|text| format!("{text}\n[nonsense]\n"));
     assert_eq!(changes().0, 422);
+}
+
+/// A subscription that came and went.
+fn forgotten(host: &Asking<'_>, apply: &dyn Fn() -> u16) {
+    const BRIEF: &str = "\n[subscriptions.brief]\nbroker = \"queue\"\nsubjects = [\"brief.>\"]\nhandler = \"ledger\"\n";
+    let forget = |what: &str| host.ask("operator", &format!("DELETE /v1/subscriptions/{what}"), &[], b"").0;
+    host.rig.edit(|text| format!("{text}{BRIEF}"));
+    assert_eq!((apply(), forget("brief"), forget("none")), (200, 409, 404));
+    host.rig.edit(|text| text.replace(BRIEF, ""));
+    assert_eq!(apply(), 200);
+    let (status, kept) = host.get("reader", "/v1/subscriptions");
+    assert_eq!(status, 200, "{kept}");
+    assert_eq!(kept["subscriptions"][0]["name"], "brief");
+    assert_eq!((forget("brief?broker=none"), forget("brief?messages=remove"), forget("brief")), (400, 200, 404));
 }
 
 #[test]
