@@ -19,7 +19,8 @@ export async function overview(view, { signal }) {
   const measure = rates();
   poll(LOOK, signal, async () => {
     const [status, ready] = await Promise.all([get("/v1/status", {}, signal), readiness(signal)]);
-    put(trouble, state(ready, status));
+    // What is stalled is ready all the same, and no reason to say that all is well.
+    put(trouble, ready.ready && (ready.stalled ?? []).length > 0 ? stalls(status) : [state(ready, status), stalls(status)]);
     put(tiles, tilesOf(status, measure(status)));
     put(brokers, brokersOf(status));
   }, (error) => error && put(trouble, h("p", { class: "note bad", role: "alert" }, error.message)));
@@ -33,6 +34,14 @@ function state(ready, status) {
   return h("div", { class: "note bad", role: "alert" }, h("p", {}, h("strong", {}, "Not everything runs.")),
     h("ul", {}, (ready.troubles ?? []).slice(0, 12).map(({ what, why }) => h("li", {}, h("strong", {}, what), `: ${why}`)),
       (ready.troubles ?? []).length > 12 && h("li", {}, `and ${ready.troubles.length - 12} more`)));
+}
+
+/** What gets nowhere. */
+function stalls({ subscriptions }) {
+  const stalled = subscriptions.filter(({ stall }) => stall);
+  return stalled.length > 0 && h("div", { class: "note bad", role: "alert" }, h("p", {}, h("strong", {}, "Stalled: messages are held, and none comes to its end.")),
+    h("ul", {}, stalled.slice(0, 12).map(({ name, stall }) => h("li", {}, h("a", { href: `#/subscriptions/${encodeURIComponent(name)}` }, name), `: ${stall.why}`)),
+      stalled.length > 12 && h("li", {}, `and ${stalled.length - 12} more`)));
 }
 
 function tilesOf(status, rows) {

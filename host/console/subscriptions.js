@@ -14,7 +14,7 @@ export async function subscriptions(view, { signal, query }) {
   const list = table({
     columns: [
       { name: "Subscription", cell: ({ name }) => link(name), sort: ({ name }) => name },
-      { name: "State", cell: state, sort: ({ trouble, pause }) => (trouble ? "a" : pause ? "b" : "c") },
+      { name: "State", cell: state, sort: ({ trouble, stall, pause }) => (trouble ? "a" : stall ? "b" : pause ? "c" : "d") },
       { name: "Handler", cell: ({ handler }) => h("a", { href: `#/handlers/${encodeURIComponent(handler)}` }, handler), sort: ({ handler }) => handler },
       { name: "Broker", cell: ({ broker }) => broker, sort: ({ broker }) => broker },
       { name: "Settled", number: true, cell: ({ rate: now }) => rate(now), sort: ({ rate: now }) => now },
@@ -49,8 +49,9 @@ function dead(name, counts) {
   return h("a", { href: `#/dead-letters?subscription=${encodeURIComponent(name)}` }, count(counts.dead_lettered));
 }
 
-function state({ trouble, pause }) {
+function state({ trouble, pause, stall }) {
   if (pause) return h("span", {}, h("span", { class: "tag warn" }, pause.kind === "circuit" ? "circuit open" : "paused"), ` ${said(pause)}`);
+  if (stall && !trouble) return h("span", {}, h("span", { class: "tag bad" }, "stalled"), ` ${stall.why}`);
   return trouble ? h("span", {}, h("span", { class: "tag bad" }, "not running"), ` ${trouble}`) : h("span", { class: "tag good" }, "running");
 }
 
@@ -75,6 +76,7 @@ export async function subscription(view, { parts: [name], signal, me }) {
     if (!it) throw new Error(`There is no subscription “${name}” on this host.`);
     const { counts } = it;
     put(trouble, it.trouble && h("p", { class: "note bad", role: "alert" }, it.trouble),
+      it.stall && h("p", { class: "note bad", role: "alert" }, `Stalled since ${moment(it.stall.since)}: ${it.stall.why}.`),
       it.pause && h("p", { class: "note warn" }, `Paused ${said(it.pause)}.`));
     pausing.hidden = Boolean(it.pause);
     resuming.hidden = !it.pause;

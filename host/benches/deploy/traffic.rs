@@ -232,6 +232,7 @@ pub(super) fn setup(name: &str, subject: &str) -> Setup {
         },
         policy: RetryPolicy::standard(),
         circuit: None,
+        stalled_after: Duration::from_secs(60),
         concurrency: NonZeroUsize::new(16).unwrap(),
         max_in_flight: NonZeroUsize::new(256).unwrap(),
         max_in_flight_bytes: NonZeroUsize::new(64 << 20).unwrap(),

@@ -60,6 +60,7 @@ pub async fn settled(server: &NatsServer, messages: usize, confirm: Confirm, reu
         },
         policy: RetryPolicy::standard(),
         circuit: None,
+        stalled_after: Duration::from_secs(60),
         concurrency: NonZeroUsize::new(2).unwrap(),
         max_in_flight: in_flight,
         max_in_flight_bytes: NonZeroUsize::new(64 << 20).unwrap(),

@@ -40,16 +40,19 @@ async fn readiness(state: &HostState) -> Readiness {
             Status::Away(why) | Status::Failed(why) => troubles.push(Trouble { what: format!("broker {name}"), why }),
         }
     }
-    let mut paused = Vec::new();
+    let (mut paused, mut stalled) = (Vec::new(), Vec::new());
     for subscription in state.subscriptions.list() {
         if subscription.pause.is_some() || subscription.circuit.is_some() {
             paused.push(subscription.name.clone());
+        }
+        if subscription.stall.is_some() {
+            stalled.push(subscription.name.clone());
         }
         if let Some(why) = subscription.trouble {
             troubles.push(Trouble { what: format!("subscription {}", subscription.name), why });
         }
     }
-    Readiness { ready: troubles.is_empty(), troubles, paused }
+    Readiness { ready: troubles.is_empty(), troubles, paused, stalled }
 }
 
 pub(super) async fn metrics(State(state): State<Arc<HostState>>) -> Response {

@@ -9,7 +9,7 @@ use super::audit::Audit;
 use crate::apply::Configuration;
 use crate::broker::Directory;
 use crate::deploy::Deployments;
-use crate::dispatch::{Live, OpenCircuit};
+use crate::dispatch::{Live, OpenCircuit, Stall};
 use crate::pause::{PauseError, PauseRecord};
 use crate::tasks::Tasks;
 use crate::telemetry::{Metrics, SubscriptionCounts};
@@ -89,6 +89,8 @@ pub struct SubscriptionStatus {
     pub pause: Option<PauseRecord>,
     /// Why its circuit is not closed; `None`: it is. It does not make the host not ready either.
     pub circuit: Option<OpenCircuit>,
+    /// That it gets nowhere, and what it holds; `None`: it does. It does not make the host not ready either.
+    pub stall: Option<Stall>,
     /// What was counted.
     pub counts: SubscriptionCounts,
 }

@@ -7,7 +7,7 @@ use axum::extract::State;
 
 use super::health::depth;
 use super::state::HostState;
-use super::wire::{self, BrokerView, PauseView, SubscriptionView};
+use super::wire::{self, BrokerView, PauseView, StallView, SubscriptionView};
 use crate::broker::Status;
 
 pub(super) async fn status(State(state): State<Arc<HostState>>) -> Json<wire::Status> {
@@ -26,13 +26,16 @@ pub(super) async fn status(State(state): State<Arc<HostState>>) -> Json<wire::St
             dead_letters: depth(entry.broker.as_ref()).await,
         });
     }
+    let recent = state.metrics.history().recent();
     let subscriptions = state.subscriptions.list().into_iter().map(|subscription| SubscriptionView {
+        recent_run_seconds: recent.get(&subscription.name).copied(),
         name: subscription.name,
         broker: subscription.broker,
         handler: subscription.handler,
         digest: subscription.digest,
         trouble: subscription.trouble,
         pause: subscription.pause.as_ref().map(PauseView::of).or(subscription.circuit.map(PauseView::of_circuit)),
+        stall: subscription.stall.as_ref().map(StallView::of),
         counts: subscription.counts,
     });
     Json(wire::Status {

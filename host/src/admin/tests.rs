@@ -207,6 +207,7 @@ impl Subscriptions for Subscribed {
             trouble: self.0.lock().unwrap().1.clone(),
             pause: None,
             circuit: None,
+            stall: None,
             counts: SubscriptionCounts { completed: 9, ..SubscriptionCounts::default() },
         }]
     }

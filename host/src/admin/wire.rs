@@ -7,8 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::dispatch::Stall;
 use crate::message::{Headers, Publish};
-use crate::telemetry::SubscriptionCounts;
+use crate::telemetry::{Recent, SubscriptionCounts};
 
 mod access;
 mod dead_letter;
@@ -159,6 +160,10 @@ pub struct Readiness {
     /// speaks to: the host is ready all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paused: Vec<String>,
+    /// Subscriptions that hold as many messages as they handle at once, none of which comes to its end. The host is ready all
+    /// the same: what is published to it is taken, and its other subscriptions go on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stalled: Vec<String>,
 }
 
 /// Something that is not ready.
@@ -204,6 +209,24 @@ pub struct BrokerView {
     pub dead_letters: Option<u64>,
 }
 
+/// A stall that is on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Stall")]
+pub struct StallView {
+    /// When it was noticed.
+    pub since: String,
+    /// What is held, and for how long nothing has come to its end, for a person.
+    pub why: String,
+}
+
+impl StallView {
+    /// A stall, as it is shown.
+    #[must_use]
+    pub fn of(stall: &Stall) -> Self {
+        Self { since: dead_letter::time(stall.since), why: stall.to_string() }
+    }
+}
+
 /// A subscription now.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SubscriptionView {
@@ -222,6 +245,12 @@ pub struct SubscriptionView {
     /// By whom it is paused, and until when; where nobody paused it, that its circuit is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<PauseView>,
+    /// That it gets nowhere; nothing when it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall: Option<StallView>,
+    /// How long the runs of the last ten seconds took; nothing when there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent_run_seconds: Option<Recent>,
     /// What was counted.
     pub counts: SubscriptionCounts,
 }

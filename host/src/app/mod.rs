@@ -42,6 +42,8 @@ const STARTED_AT_ONCE: usize = 16;
 /// Between two looks at backlogs, dead letters and connections. What they show changes slowly, and a look costs the
 /// broker a request.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Between two looks whether subscriptions get anywhere: a few figures of each.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Circuits that opened or closed, and are not in the audit log yet: each subscription's, a few times over, while a disk is slow.
 const CIRCUITS_TOLD: usize = 4096;
 /// What is still to be exported when a host ends gets so long. A drain leaves five seconds of what Kubernetes gives, and the
@@ -149,6 +151,7 @@ impl Host {
         over_dead_letters.go_on();
         let mut tasks = JoinSet::new();
         tasks.spawn(look(Arc::clone(&stations)));
+        tasks.spawn(watch(Arc::clone(&stations)));
         let desk = Desk::new(&stations, Arc::clone(&audit));
         tasks.spawn(Arc::clone(&desk).keep_time());
         tasks.spawn(Arc::clone(&desk).keep_books(circuits));
@@ -285,6 +288,16 @@ async fn look(stations: Arc<Stations>) {
         }
         stations.slots.look().await;
         stations.metrics.remember(std::time::SystemTime::now());
+    }
+}
+
+/// Looks whether subscriptions get anywhere. Apart from the brokers: one that does not answer may be why they do not.
+async fn watch(stations: Arc<Stations>) {
+    let mut ticks = tokio::time::interval(WATCH_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        stations.slots.watch();
     }
 }
 

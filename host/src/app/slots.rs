@@ -85,6 +85,11 @@ impl Slots {
         subscription.is_some_and(|subscription| subscription.close_circuit())
     }
 
+    /// Looks whether each gets anywhere.
+    pub(super) fn watch(&self) {
+        self.all().iter().filter_map(|slot| slot.running()).for_each(|subscription| subscription.watch());
+    }
+
     /// Asks for every backlog; the answers show in the metrics.
     pub(super) async fn look(&self) {
         for slot in self.all() {
@@ -175,6 +180,7 @@ impl Slot {
             trouble,
             pause: pauses.get(&self.identity.subscription),
             circuit: self.running().and_then(|subscription| subscription.open_circuit()),
+            stall: self.running().and_then(|subscription| subscription.stall()),
             counts,
         }
     }

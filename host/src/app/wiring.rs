@@ -108,7 +108,7 @@ impl Stations {
         let broker = self.brokers.get(broker).with_context(|| missing("broker", broker))?;
         let handler = &subscription.handler;
         let slot = self.deployments.slot(handler).with_context(|| missing("handler", handler))?;
-        let Tuning { concurrency, max_in_flight_bytes, policy, circuit } = tuning(config, subscription);
+        let Tuning { concurrency, max_in_flight_bytes, policy, circuit, stalled_after } = tuning(config, subscription);
         let setup = Setup {
             identity: Identity {
                 subscription: name.into(),
@@ -120,6 +120,7 @@ impl Stations {
             spec: subscription.spec.clone(),
             policy,
             circuit,
+            stalled_after,
             concurrency,
             max_in_flight: NonZeroUsize::new(subscription.spec.max_in_flight).unwrap_or(concurrency),
             max_in_flight_bytes,
@@ -181,6 +182,7 @@ pub(super) fn tuning(config: &Config, subscription: &SubscriptionConfig) -> Tuni
         max_in_flight_bytes: NonZeroUsize::new(share(config, subscription)).unwrap_or(NonZeroUsize::MIN),
         policy: subscription.retry.clone(),
         circuit: subscription.circuit,
+        stalled_after: subscription.stalled_after,
     }
 }
 

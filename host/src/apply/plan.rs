@@ -102,11 +102,23 @@ fn sends_to(config: &Config, handler: &str, brokers: &[String]) -> bool {
 
 /// What is done to a subscription that stays. By name, so that what is added to it later is not forgotten here.
 fn work(before: &SubscriptionConfig, after: &SubscriptionConfig, other_share: bool) -> Option<Work> {
-    let SubscriptionConfig { broker, handler, spec, concurrency, max_in_flight_bytes: _, retry, circuit } = before;
+    let SubscriptionConfig {
+        broker,
+        handler,
+        spec,
+        concurrency,
+        max_in_flight_bytes: _,
+        stalled_after,
+        retry,
+        circuit,
+    } = before;
     if *broker != after.broker || *handler != after.handler || *spec != after.spec {
         return Some(Work::Restart);
     }
-    let other_numbers = *concurrency != after.concurrency || *retry != after.retry || *circuit != after.circuit;
+    let other_numbers = *concurrency != after.concurrency
+        || *retry != after.retry
+        || *circuit != after.circuit
+        || *stalled_after != after.stalled_after;
     (other_numbers || other_share).then_some(Work::Tune)
 }
 
@@ -179,11 +191,12 @@ handler = "i"
         // What is replaced by what; keys that need a restart, brokers that come and go, and what is done.
         type Row =
             (&'static str, &'static str, &'static str, &'static str, &'static str, &'static [(&'static str, Work)]);
-        let rows: [Row; 13] = [
+        let rows: [Row; 14] = [
             ("handler = \"i\"", "handler = \"i\"\nconcurrency = 3", "", "", "", &[("two", Work::Tune)]),
             ("handler = \"i\"", "handler = \"i\"\nretry.preset = \"quick\"", "", "", "", &[("two", Work::Tune)]),
             ("handler = \"i\"", "handler = \"i\"\nmax_in_flight_bytes = \"1MiB\"", "", "", "", &[("two", Work::Tune)]),
             ("handler = \"i\"", "handler = \"i\"\ncircuit.enabled = false", "", "", "", &[("two", Work::Tune)]),
+            ("handler = \"i\"", "handler = \"i\"\nstalled_after = \"5m\"", "", "", "", &[("two", Work::Tune)]),
             ("handler = \"i\"", "handler = \"i\"\nack_wait = \"5s\"", "", "", "", &[("two", Work::Restart)]),
             ("\"two.>\"", "\"three.>\"", "", "", "", &[("two", Work::Restart)]),
             ("handler = \"i\"", "handler = \"h\"", "", "", "", &[("two", Work::Restart)]),

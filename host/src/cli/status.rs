@@ -49,10 +49,13 @@ pub(super) fn status(arguments: &Arguments) -> Ended {
 
 /// What was found, and the same a moment later for the rates.
 fn shown(before: &Whole, now: &Status, apart: Duration) -> String {
-    let Readiness { ready, troubles, paused: _ } = &before.ready;
+    let Readiness { ready, troubles, paused: _, stalled: _ } = &before.ready;
     let mut text = format!("host {}: {}\n", now.host, if *ready { "ready" } else { "not ready" });
     for trouble in troubles {
         text += &format!("  {}: {}\n", trouble.what, table::harmless(&trouble.why));
+    }
+    for (name, stall) in now.subscriptions.iter().filter_map(|one| Some((&one.name, one.stall.as_ref()?))) {
+        text += &format!("  subscription {name} is stalled: {}\n", table::harmless(&stall.why));
     }
     if now.subscriptions.is_empty() {
         return text + "the host's configuration has no subscriptions\n";
@@ -99,6 +102,7 @@ fn state(one: &SubscriptionView) -> &'static str {
             PauseKind::Circuit => "circuit open",
         },
         (None, Some(_)) => "waits",
+        (None, None) if one.stall.is_some() => "stalled",
         (None, None) => "runs",
     }
 }
@@ -123,7 +127,7 @@ fn rate(before: &SubscriptionCounts, now: &SubscriptionCounts, apart: Duration) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::wire::Trouble;
+    use crate::admin::wire::{StallView, Trouble};
 
     fn view(name: &str, done: u64) -> SubscriptionView {
         let counts = SubscriptionCounts { completed: done, in_flight: 3, ready: 1200, ..SubscriptionCounts::default() };
@@ -134,6 +138,8 @@ mod tests {
             digest: None,
             trouble: None,
             pause: None,
+            stall: None,
+            recent_run_seconds: None,
             counts,
         }
     }
@@ -171,14 +177,23 @@ mod tests {
         let open = SubscriptionView { pause: Some(circuit(Some("2026-11-29T06:00:05.000Z"))), ..view("rates", 5) };
         let probes = SubscriptionView { pause: Some(circuit(None)), ..view("sales", 5) };
         let away = SubscriptionView { trouble: Some("the broker is away".to_owned()), ..view("mail", 0) };
+        let why = "3 messages held, as many as are handled at once, and none has come to its end for 1m".to_owned();
+        let stall = StallView { since: "2026-11-29T06:00:00.000Z".to_owned(), why };
+        let stalled = SubscriptionView { stall: Some(stall), ..view("stuck", 0) };
         let trouble = Trouble { what: "subscription mail".to_owned(), why: "the broker is away".to_owned() };
-        let ready = Readiness { ready: false, troubles: vec![trouble], paused: vec!["orders".to_owned()] };
+        let ready = Readiness {
+            ready: false,
+            troubles: vec![trouble],
+            paused: vec!["orders".to_owned()],
+            stalled: vec!["stuck".to_owned()],
+        };
         let before = Whole { ready, status: status(vec![view("fast", 100), view("orders", 5), view("slow", 1)]) };
-        let now = status(vec![view("fast", 350), away, paused, open, for_good, probes, view("slow", 4)]);
+        let now = status(vec![view("fast", 350), away, paused, open, for_good, probes, view("slow", 4), stalled]);
         let text = shown(&before, &now, Duration::from_secs(2));
         expect_test::expect![[r#"
             host web-1: not ready
               subscription mail: the broker is away
+              subscription stuck is stalled: 3 messages held, as many as are handled at once, and none has come to its end for 1m
 
             SUBSCRIPTION  HANDLER  STATE         BY                              UNTIL                     IN FLIGHT  READY  PENDING  DEAD  RATE
             fast          invoice  runs                                                                    3          1,200  0        0     125/s
@@ -188,6 +203,7 @@ mod tests {
             refunds       invoice  paused        ops: the database moves         resumed                   3          1,200  0        0
             sales         invoice  probes        host: 20 of 22 messages failed  a probe goes well         3          1,200  0        0
             slow          invoice  runs                                                                    3          1,200  0        0     1.5/s
+            stuck         invoice  stalled                                                                 3          1,200  0        0
         "#]]
         .assert_eq(&text);
     }

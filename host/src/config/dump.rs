@@ -284,6 +284,7 @@ fn subscription(page: &mut Page<'_>, name: &str, config: &SubscriptionConfig) {
     page.line("max_in_flight", number(spec.max_in_flight as u64));
     page.line("max_in_flight_bytes", size(config.max_in_flight_bytes as u64));
     page.line("ack_wait", duration(spec.ack_wait));
+    page.line("stalled_after", duration(config.stalled_after));
     page.line("create", Value::Boolean(spec.create));
     let RetryPolicy { max_attempts, max_deliveries, max_age, backoff, retry_after_max } = &config.retry;
     page.section(&["subscriptions", name, "retry"]);

@@ -104,7 +104,12 @@ fn validate(raw: RawConfig, source: Document, checker: &mut Checker) -> Config {
         .subscriptions
         .into_iter()
         .map(|(name, raw)| {
-            let known = References { brokers: &brokers, broker_names: &broker_names, handler_names: &handler_names };
+            let known = References {
+                brokers: &brokers,
+                broker_names: &broker_names,
+                handlers: &handlers,
+                handler_names: &handler_names,
+            };
             (name.clone(), SubscriptionConfig::validate(&name, raw, &known, checker))
         })
         .collect();

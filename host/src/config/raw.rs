@@ -351,6 +351,9 @@ pub(super) struct RawSubscription {
     pub(super) max_in_flight_bytes: Option<SizeText>,
     /// How long a message is this host's without a sign of life. Default: "30s".
     pub(super) ack_wait: Option<DurationText>,
+    /// After how long without an end of any message it counts as stalled, while as many are held as are handled at once. Default:
+    /// a minute, or twice the handler's `timeout` where that is longer.
+    pub(super) stalled_after: Option<DurationText>,
     /// Create what is missing on the broker (stream, consumer). Default: false.
     pub(super) create: Option<bool>,
     /// How failed messages are tried again.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::broker::BrokerConfig;
 use super::check::{Checker, in_memory};
 use super::circuit;
+use super::handler::HandlerConfig;
 use super::problem::Problem;
 use super::raw::{RawRetry, RawSubscription, RetryPreset};
 use crate::broker::{SubscriptionSpec, subject};
@@ -23,6 +24,10 @@ const MAX_IN_FLIGHT_BYTES: usize = 64 << 20;
 const ACK_WAIT: Duration = Duration::from_secs(30);
 /// A lease is extended at half of it, and a reply may take some hundred milliseconds.
 const LEAST_ACK_WAIT: Duration = Duration::from_secs(1);
+/// Six runs of the default timeout, one after the other.
+const STALLED_AFTER: Duration = Duration::from_secs(60);
+/// It is looked at every second.
+const LEAST_STALL: Duration = Duration::from_secs(1);
 /// More would be a table of its own; the delays repeat at the end anyway.
 const LONGEST_SCHEDULE: usize = 100;
 
@@ -39,6 +44,8 @@ pub struct SubscriptionConfig {
     pub concurrency: NonZeroUsize,
     /// How many bytes of messages are held at once.
     pub max_in_flight_bytes: usize,
+    /// After how long without an end of any message it counts as stalled.
+    pub stalled_after: Duration,
     /// How failed messages are tried again.
     pub retry: RetryPolicy,
     /// When most messages fail: when it takes none for a while; `None`: it never does.
@@ -51,6 +58,8 @@ pub(super) struct References<'a> {
     pub(super) brokers: &'a BTreeMap<String, BrokerConfig>,
     /// All brokers that the file names.
     pub(super) broker_names: &'a [&'a str],
+    /// The handlers that could be read.
+    pub(super) handlers: &'a BTreeMap<String, HandlerConfig>,
     /// All handlers that the file names.
     pub(super) handler_names: &'a [&'a str],
 }
@@ -82,6 +91,9 @@ impl SubscriptionConfig {
                 "the {least_in_flight} messages that run are in flight too: at least {least_in_flight}"
             )));
         }
+        // A run that takes all of its time is none, and neither is the next one.
+        let timeout = known.handlers.get(&handler).map_or(Duration::ZERO, |handler| handler.limits.timeout);
+        let stalled_after = STALLED_AFTER.max(timeout.saturating_mul(2));
         Self {
             spec: SubscriptionSpec {
                 name: name.to_owned(),
@@ -99,6 +111,7 @@ impl SubscriptionConfig {
                 raw.max_in_flight_bytes,
                 MAX_IN_FLIGHT_BYTES,
             ),
+            stalled_after: checker.duration(&at("stalled_after"), raw.stalled_after, stalled_after, LEAST_STALL),
             retry: retry(name, raw.retry, checker),
             circuit: circuit::validate(name, raw.circuit, checker),
         }

@@ -77,6 +77,11 @@ impl Budget {
         self.given_back.notify_one();
     }
 
+    /// Whether no message more fits by its bytes.
+    pub(crate) fn is_full_of_bytes(&self) -> bool {
+        self.bytes.free() == 0
+    }
+
     /// Messages that are held now.
     pub(crate) fn messages_held(&self) -> usize {
         self.messages.used.load(Ordering::Acquire)

@@ -11,6 +11,7 @@
 //! - A message is in exactly one stage; the table of what is in flight knows it from receive to its end.
 //! - Nothing is settled for a delivery whose lease is over (I2), nothing unknown is settled at all (I7).
 //! - While it is paused, or its circuit is open, a subscription asks for nothing and begins nothing: what came all the same goes back uncounted.
+//! - Whether it gets anywhere is looked at from the side: see [`stall`].
 //! - What a shadow does with the copy of a message has no effect, and no message waits for it: see [`shadow`].
 
 mod budget;
@@ -33,6 +34,7 @@ mod shadow;
 mod share;
 mod shared;
 mod slot;
+mod stall;
 mod subscription;
 mod traced;
 mod trial;
@@ -48,6 +50,7 @@ pub(crate) use shadow::{Ran, gave_way, told};
 pub use share::{NotAShare, Share};
 pub use shared::{Links, Setup, Tuning};
 pub use slot::{Deployed, Slot};
+pub use stall::Stall;
 pub use subscription::{Drained, Subscription};
 pub use trial::{Pick, Trial, Way};
 pub use turns::{InTurn, Place, Seat, Turns};

@@ -19,6 +19,7 @@ use crate::dispatch::live::Live;
 use crate::dispatch::pace::Pace;
 use crate::dispatch::ramp::ramp;
 use crate::dispatch::slot::Slot;
+use crate::dispatch::stall::StallWatch;
 use crate::dispatch::turns::Seat;
 use crate::settle::policy::RetryPolicy;
 use crate::settle::verdict::Identity;
@@ -36,6 +37,8 @@ pub struct Setup {
     pub policy: RetryPolicy,
     /// When its circuit opens; `None`: never.
     pub circuit: Option<CircuitPolicy>,
+    /// After how long without an end of any message it counts as stalled.
+    pub stalled_after: Duration,
     /// How many handlers run at once.
     pub concurrency: NonZeroUsize,
     /// How many messages may be held at once, running or not.
@@ -62,6 +65,8 @@ pub struct Tuning {
     pub policy: RetryPolicy,
     /// When its circuit opens; `None`: never.
     pub circuit: Option<CircuitPolicy>,
+    /// After how long without an end of any message it counts as stalled.
+    pub stalled_after: Duration,
 }
 
 /// What the stations share.
@@ -88,6 +93,8 @@ pub(crate) struct Shared {
     pub(crate) hold: Arc<Hold>,
     /// Whether it is worth taking messages.
     pub(crate) circuit: Circuit,
+    /// Whether it gets anywhere.
+    pub(crate) stall: StallWatch,
     pub(crate) seat: Seat,
     /// Messages that may kill the host run one at a time.
     pub(crate) quarantine: Semaphore,
@@ -100,6 +107,7 @@ impl Shared {
     pub(crate) fn new(setup: Setup, links: Links, source: Arc<dyn Source>, table: Table, seat: Seat) -> Self {
         let policy = ArcSwap::from_pointee(setup.policy.clone());
         let name = Arc::clone(&setup.identity.subscription);
+        let stall = StallWatch::new(setup.stalled_after);
         let circuit = Circuit::new(name, setup.circuit, Arc::clone(&links.metrics), links.told);
         Self {
             setup,
@@ -117,6 +125,7 @@ impl Shared {
             gate: Gate::default(),
             hold: links.hold,
             circuit,
+            stall,
             seat,
             quarantine: Semaphore::new(1),
             last_warning: Mutex::new(None),

@@ -20,6 +20,7 @@ use crate::dispatch::receive::{Line, receive};
 use crate::dispatch::rest::WayBack;
 use crate::dispatch::settle::settle;
 use crate::dispatch::shared::{Links, Setup, Shared, Tuning};
+use crate::dispatch::stall::Stall;
 use crate::dispatch::turns::Turns;
 use crate::telemetry::SubscriptionCounts;
 
@@ -95,6 +96,7 @@ impl Subscription {
         let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(stages) = stages.as_mut() else { return };
         self.shared.set_policy(tuning.policy);
+        self.shared.stall.set_after(tuning.stalled_after);
         self.shared.circuit.set_policy(tuning.circuit, Instant::now(), self.shared.setup.clock.now());
         self.shared.table.budget().limit_bytes(tuning.max_in_flight_bytes.get());
         self.shared.metrics.set_concurrency(tuning.concurrency.get());
@@ -157,6 +159,17 @@ impl Subscription {
         self.shared.circuit.close_by_hand(Instant::now(), self.shared.setup.clock.now())
     }
 
+    /// The stall that is on: as many messages are held as may be handled at once, and none of them ends.
+    #[must_use]
+    pub fn stall(&self) -> Option<Stall> {
+        self.shared.stall.shown()
+    }
+
+    /// Looks whether it gets anywhere. To be asked every few seconds.
+    pub fn watch(&self) {
+        self.shared.stall.look(&self.shared, Instant::now());
+    }
+
     /// How much waits on the broker; shown in the metrics from then on.
     ///
     /// # Errors
@@ -182,6 +195,7 @@ impl Subscription {
     }
 
     async fn wind_down(&self, mut stages: Stages, deadline: Instant) {
+        self.shared.stall.end(&self.shared);
         while stages.receiving.join_next().await.is_some() {}
         // The workers may still take from the line while it is emptied: what they take, they finish.
         self.line.close();

@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::histogram::{SECONDS, quantile};
 use super::metrics::Metrics;
 use super::subscription::{Ending, SubscriptionMetrics};
@@ -43,6 +46,16 @@ pub struct Point {
     pub ready: u64,
     /// The age of the oldest message that was not settled, in seconds.
     pub oldest_age: f32,
+}
+
+/// How long the runs of the last step took, in seconds, interpolated within the buckets of the metric.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "RecentLatency")]
+pub struct Recent {
+    /// Half took no longer.
+    pub p50: f32,
+    /// 99 of 100 took no longer.
+    pub p99: f32,
 }
 
 /// All that is counted from the start on, at one moment.
@@ -159,6 +172,17 @@ impl History {
         }
     }
 
+    /// How long the runs of the last ten seconds took, of each subscription that had some.
+    #[must_use]
+    pub fn recent(&self) -> BTreeMap<String, Recent> {
+        let last = |track: &Track| {
+            let point = track.points.back()?;
+            Some(Recent { p50: point.p50?, p99: point.p99? })
+        };
+        let tracks = self.subscriptions.iter();
+        tracks.filter_map(|(name, track)| Some((name.clone(), last(track)?))).collect()
+    }
+
     /// The points of a subscription, or of all together, the oldest first; `None` for one that is not known.
     #[must_use]
     pub fn points(&self, subscription: Option<&str>) -> Option<Vec<Point>> {
@@ -225,6 +249,7 @@ mod tests {
         assert_eq!(of(None).iter().map(|point| point.fuel).collect::<Vec<_>>(), [12, 7]);
         assert_eq!(of(None).iter().map(|point| point.runs).collect::<Vec<_>>(), [2, 1]);
         assert!((of(None)[0].seconds - 12.0).abs() < 1e-3);
+        assert_eq!(metrics.history().recent().into_keys().collect::<Vec<_>>(), ["mails"], "of the last step");
         let p99 = |name| of(name).iter().map(|point| point.p99).collect::<Vec<_>>();
         assert!(p99(Some("orders"))[0].is_some_and(|p99| (0.01..=0.025).contains(&p99)), "{:?}", p99(Some("orders")));
         assert_eq!(p99(Some("orders"))[1], None, "nothing ran");

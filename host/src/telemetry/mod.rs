@@ -26,6 +26,7 @@ mod version;
 pub use broker::BrokerMetrics;
 pub use counts::{Latency, SubscriptionCounts};
 pub use guest::HandlerMetrics;
+pub use history::Recent;
 pub use metrics::Metrics;
 pub use rollouts::{RolloutSide, ShownRollout};
 pub use shadow::{CopyFate, ShadowCounts, ShadowFigures};

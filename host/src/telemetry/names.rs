@@ -77,6 +77,9 @@ names! {
     /// Whether a subscription is paused, by `kind`: 1 or 0; `operator`: somebody paused it; `circuit`: too
     /// many messages failed
     PAUSED = "tidegate.paused", Unit::Things("subscription");
+    /// Whether a subscription is stalled: as many messages are held as may be handled at once, and for its `stalled_after` none
+    /// has come to its end: 1 or 0
+    STALLED = "tidegate.stalled", Unit::Things("subscription");
     /// How often the circuit opened, because too many messages failed
     CIRCUIT_OPENED = "tidegate.circuit.opened", Unit::Things("time");
     /// Messages that were let in to see whether a circuit may be closed, by `result`: `well` or `failed`

@@ -117,6 +117,7 @@ pub struct SubscriptionMetrics {
     in_flight_bytes: Gauge,
     concurrency: Gauge,
     circuit_open: Gauge,
+    stalled: Gauge,
     circuit_opened: Counter,
     probes_well: Counter,
     probes_failed: Counter,
@@ -153,6 +154,7 @@ impl SubscriptionMetrics {
             circuit_open: families
                 .paused
                 .get_or_create_owned(&vec![("subscription", name.to_owned()), ("kind", "circuit".to_owned())]),
+            stalled: families.stalled.get_or_create_owned(&labels),
             circuit_opened: families.circuit_opened.get_or_create_owned(&labels),
             probes_well: families.circuit_probes.get_or_create_owned(&and("result", "well")),
             probes_failed: families.circuit_probes.get_or_create_owned(&and("result", "failed")),
@@ -255,6 +257,11 @@ impl SubscriptionMetrics {
         self.circuit_open.set(i64::from(is_open));
     }
 
+    /// Whether it gets nowhere.
+    pub fn set_stalled(&self, is_stalled: bool) {
+        self.stalled.set(i64::from(is_stalled));
+    }
+
     /// The circuit opened.
     pub fn circuit_opened(&self) {
         self.circuit_opened.inc();
@@ -327,6 +334,13 @@ impl SubscriptionMetrics {
             pending: unsigned(self.backlog_pending.get()),
             oldest_age_seconds: self.oldest_age.get(),
         }
+    }
+
+    /// Messages that are done with until now, those among them that were done before.
+    #[must_use]
+    pub fn done_with(&self) -> u64 {
+        let ends = [Ending::Completed, Ending::Skipped, Ending::AlreadyDone, Ending::DeadLettered];
+        ends.into_iter().map(|ending| self.ended(ending)).sum()
     }
 
     /// What was counted until now, for the history.

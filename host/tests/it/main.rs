@@ -37,6 +37,7 @@ mod outcomes;
 mod sandbox;
 mod signed;
 mod simulation;
+mod stalled;
 mod support;
 mod telemetry;
 mod templates;

@@ -106,6 +106,9 @@ fn the_exposition_is_what_prometheus_reads() {
         # HELP tidegate_paused Whether a subscription is paused, by `kind`: 1 or 0; `operator`: somebody paused it; `circuit`: too many messages failed.
         # TYPE tidegate_paused gauge
         tidegate_paused{subscription="webhooks",kind="circuit"} 0
+        # HELP tidegate_stalled Whether a subscription is stalled: as many messages are held as may be handled at once, and for its `stalled_after` none has come to its end: 1 or 0.
+        # TYPE tidegate_stalled gauge
+        tidegate_stalled{subscription="webhooks",messaging_system="embedded"} 0
         # HELP tidegate_circuit_opened How often the circuit opened, because too many messages failed.
         # TYPE tidegate_circuit_opened counter
         tidegate_circuit_opened_total{subscription="webhooks",messaging_system="embedded"} 0

@@ -49,6 +49,7 @@ fn setup(seed: u64, clock: Clock, rng: &mut fastrand::Rng) -> Setup {
         },
         policy,
         circuit: circuit(rng),
+        stalled_after: Duration::from_secs(60),
         concurrency: NonZeroUsize::new(rng.usize(1..=max_in_flight.min(8))).unwrap(),
         max_in_flight: NonZeroUsize::new(max_in_flight).unwrap(),
         max_in_flight_bytes: NonZeroUsize::new(rng.usize(50..100_000)).unwrap(),

@@ -19,7 +19,8 @@ pub(in crate::admin) fn ready() -> Said {
         "ready",
         Tag::Health,
         "Whether messages are taken",
-        "For probes that send work elsewhere, and for people who wonder: what is not ready is named with its reason.",
+        "For probes that send work elsewhere, and for people who wonder: what is not ready is named with its reason. What is paused, and what gets nowhere, is named too, \
+         and the host is ready all the same: it takes what is published to it, and its other subscriptions go on.",
     )
     .gives("Messages are taken, and given up ones can be stored.")
     .answers(503, "Something is not ready.", Content::json::<Readiness>())
