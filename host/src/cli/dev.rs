@@ -19,6 +19,7 @@ use tokio::sync::mpsc::{self, Sender};
 use super::build::Project;
 use super::client::Client;
 use super::exit::{Ended, Exit, Failure};
+use super::keys::Keys;
 use super::language::Language;
 use super::profile::TlsFiles;
 use super::{host, run, say};
@@ -27,7 +28,6 @@ use crate::telemetry::logs;
 
 mod event;
 mod ignored;
-mod keys;
 mod own;
 mod recent;
 mod rerun;
@@ -39,7 +39,6 @@ mod watch;
 mod work;
 
 use event::{EVENTS, Event, named};
-use keys::Keys;
 use own::Own;
 use session::{End, Plan, Session};
 use setting::Setting;
@@ -107,7 +106,11 @@ pub(super) fn dev(arguments: &Arguments) -> Ended {
     let first = sources.scan();
     watch::watch(sources.clone(), first.clone(), tell.clone())?;
     look_on(&client, &setting.handler, tell.clone())?;
-    let keys = Keys::listen(tell.clone())?;
+    let pressed = tell.clone();
+    // A session that is busy and has no room has enough to do.
+    let keys = Keys::listen(move |key| {
+        let _ = pressed.try_send(Event::Key(key));
+    })?;
     let sample = setting.sample(&project, arguments.sample.as_deref(), arguments.subject.as_deref());
     let work = Work { project, handler: setting.handler.clone(), client, events: tell.clone() };
     let screen = Screen::new();

@@ -27,6 +27,7 @@ mod exit;
 mod handlers;
 mod host;
 mod invoke;
+mod keys;
 mod language;
 mod limits;
 mod login;
@@ -46,6 +47,7 @@ mod subscriptions;
 mod table;
 mod test;
 mod token;
+mod top;
 
 use exit::{Ended, Failure};
 
@@ -79,6 +81,8 @@ enum Verb {
     Status(status::Arguments),
     /// Show what brokers keep messages for, and forget what is gone for good
     Subscriptions(subscriptions::Arguments),
+    /// See what a host does, live: rates, backlog, in flight, time and fuel of runs
+    Top(top::Arguments),
     /// Take no messages for a subscription until it is resumed
     Pause(pause::Arguments),
     /// Take messages for a subscription again
@@ -156,6 +160,7 @@ pub fn main() -> ExitCode {
         Verb::Check(arguments) => check::check(&arguments),
         Verb::Status(arguments) => status::status(&arguments),
         Verb::Subscriptions(arguments) => subscriptions::subscriptions(&arguments),
+        Verb::Top(arguments) => top::top(&arguments),
         Verb::Pause(arguments) => pause::pause(&arguments),
         Verb::Resume(arguments) => pause::resume(&arguments),
         Verb::Deploy(arguments) => deploy::deploy(&arguments),

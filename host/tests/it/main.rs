@@ -41,5 +41,6 @@ mod stalled;
 mod support;
 mod telemetry;
 mod templates;
+mod top;
 mod warm;
 mod webhooks;

@@ -13,9 +13,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::Sender;
-
-use super::event::Event;
 
 /// How long the end of a session waits for the thread at the most.
 const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -28,8 +25,8 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Begins, where a person has a terminal before them; `None` where not.
-    pub(super) fn listen(events: Sender<Event>) -> anyhow::Result<Option<Self>> {
+    /// Begins, where a person has a terminal before them; `None` where not. `pass` is called with each key, on a thread of its own.
+    pub(super) fn listen(pass: impl Fn(char) + Send + 'static) -> anyhow::Result<Option<Self>> {
         if !stdin().is_terminal() || !stdout().is_terminal() {
             return Ok(None);
         }
@@ -42,7 +39,7 @@ impl Keys {
         tcsetattr(stdin(), OptionalActions::Drain, &single(&keys.before)).context("setting the terminal")?;
         let stop = Arc::clone(&keys.stop);
         let thread = std::thread::Builder::new().name("keys".to_owned());
-        keys.thread = Some(thread.spawn(move || read(&stop, &events)).context("starting a thread")?);
+        keys.thread = Some(thread.spawn(move || read(&stop, &pass)).context("starting a thread")?);
         Ok(Some(keys))
     }
 
@@ -75,7 +72,7 @@ impl Drop for Keys {
     }
 }
 
-fn read(stop: &AtomicBool, events: &Sender<Event>) {
+fn read(stop: &AtomicBool, pass: &impl Fn(char)) {
     let mut bytes = [0; 16];
     while !stop.load(Ordering::Relaxed) {
         let input = stdin();
@@ -90,8 +87,7 @@ fn read(stop: &AtomicBool, events: &Sender<Event>) {
             Ok(count) => count,
         };
         for byte in bytes.iter().take(count).filter(|byte| byte.is_ascii()) {
-            // A session that is busy and has no room has enough to do.
-            let _ = events.try_send(Event::Key(char::from(*byte)));
+            pass(char::from(*byte));
         }
     }
 }
