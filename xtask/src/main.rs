@@ -85,6 +85,7 @@ fn main() -> ExitCode {
                 servers::ensure_receiver,
                 servers::ensure_browser,
                 servers::ensure_rules,
+                servers::ensure_prometheus,
             ];
             all.iter().try_for_each(|ensure| {
                 println!("{}", ensure()?.display());

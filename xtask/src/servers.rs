@@ -1,8 +1,8 @@
 //! Gets what the tests run against: a real nats-server, of a version that the host supports, a real OCI registry, a real
-//! receiver of OTLP, a real browser, and the rules that a page is held against.
+//! receiver of OTLP, a real browser, the rules that a page is held against, and Prometheus with its tool.
 //!
-//! The version of nats-server and its hash are pinned; the registry is Debian's, and apt checks its signature. What is
-//! downloaded is checked before it is unpacked, and lies under `target/servers`, so that it is downloaded once.
+//! The version of nats-server and its hash are pinned; the registry and Prometheus are Debian's, and apt checks their
+//! signatures. What is downloaded is checked before it is unpacked, and lies under `target/servers`, so that it is downloaded once.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -64,8 +64,9 @@ pub(crate) fn ensure_registry() -> anyhow::Result<PathBuf> {
     }
     let work = folder.join(format!("registry-{}", std::process::id()));
     std::fs::create_dir_all(&work).with_context(|| format!("could not make `{}`", work.display()))?;
-    let result = download_registry(&work)
-        .and_then(|binary| std::fs::rename(binary, &registry).context("could not put the registry in its place"));
+    let result = unpack(REGISTRY, &work).and_then(|programs| {
+        std::fs::rename(programs.join(REGISTRY), &registry).context("could not put the registry in its place")
+    });
     // Only what this call made; if it stays, it is in the way of nobody.
     let _ = std::fs::remove_dir_all(&work);
     result.with_context(|| {
@@ -74,9 +75,9 @@ pub(crate) fn ensure_registry() -> anyhow::Result<PathBuf> {
     Ok(registry)
 }
 
-/// Unpacks Debian's package without installing it: installed, it would start a service.
-fn download_registry(work: &Path) -> anyhow::Result<PathBuf> {
-    let get = || run(Command::new("apt-get").args(["download", REGISTRY]).current_dir(work));
+/// Unpacks one of Debian's packages without installing it: installed, it would start a service. Where its programs are.
+fn unpack(package: &str, work: &Path) -> anyhow::Result<PathBuf> {
+    let get = || run(Command::new("apt-get").args(["download", package]).current_dir(work));
     if get().is_err() {
         // The lists of packages may be old or missing.
         run(Command::new("apt-get").args(["update", "--quiet"]))?;
@@ -84,9 +85,47 @@ fn download_registry(work: &Path) -> anyhow::Result<PathBuf> {
     }
     let package = find(work, |name| name.ends_with(".deb"))?.context("apt downloaded no package")?;
     run(Command::new("dpkg").arg("--extract").arg(&package).arg(work))?;
-    let binary = work.join("usr/bin").join(REGISTRY);
-    ensure!(binary.is_file(), "the package has no {REGISTRY}");
-    Ok(binary)
+    Ok(work.join("usr/bin"))
+}
+
+/// Names a Prometheus that is there already, with its promtool beside it.
+const PROMETHEUS_OVERRIDE: &str = "TIDEGATE_PROMETHEUS";
+/// The package in Debian, and its programs.
+const PROMETHEUS: &str = "prometheus";
+const PROMTOOL: &str = "promtool";
+
+/// Makes sure that Prometheus and its tool are there, and says where the first is.
+pub(crate) fn ensure_prometheus() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os(PROMETHEUS_OVERRIDE) {
+        let path = PathBuf::from(path);
+        for file in [path.clone(), path.with_file_name(PROMTOOL)] {
+            ensure!(file.is_file(), "{PROMETHEUS_OVERRIDE} names `{}`, and there is no such file", file.display());
+        }
+        return Ok(path);
+    }
+    let folder = workspace_root().join("target/servers");
+    let server = folder.join(PROMETHEUS);
+    // The server comes last: where it is, its tool is too.
+    if server.is_file() {
+        return Ok(server);
+    }
+    let work = folder.join(format!("prometheus-{}", std::process::id()));
+    std::fs::create_dir_all(&work).with_context(|| format!("could not make `{}`", work.display()))?;
+    let result = unpack(PROMETHEUS, &work).and_then(|programs| {
+        for program in [PROMTOOL, PROMETHEUS] {
+            let place = folder.join(program);
+            std::fs::rename(programs.join(program), place).with_context(|| format!("the package has no {program}"))?;
+        }
+        Ok(())
+    });
+    // Only what this call made; if it stays, it is in the way of nobody.
+    let _ = std::fs::remove_dir_all(&work);
+    result.with_context(|| {
+        format!(
+            "could not get Prometheus; on Debian apt has `{PROMETHEUS}`, elsewhere set {PROMETHEUS_OVERRIDE} to one"
+        )
+    })?;
+    Ok(server)
 }
 
 /// Names a driver of a browser that is there already; it finds its browser by itself.

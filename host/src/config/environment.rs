@@ -13,7 +13,7 @@ pub(super) const PREFIX: &str = "TIDEGATE_";
 
 /// Variables of ours that are not settings: the path of the file itself, which host the command line speaks to and as
 /// whom, and those that the project's tests use. None has two underscores, so none can be the name of a setting.
-const NOT_SETTINGS: [&str; 10] = [
+const NOT_SETTINGS: [&str; 11] = [
     "CONFIG",
     "HOST",
     "TOKEN",
@@ -24,6 +24,7 @@ const NOT_SETTINGS: [&str; 10] = [
     "CHROMEDRIVER",
     "AXE",
     "OTLP_RECEIVER",
+    "PROMETHEUS",
 ];
 
 /// Puts the variables over the tree. What is no setting by its form is a problem; an unknown key is found later, as

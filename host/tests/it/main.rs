@@ -31,6 +31,7 @@ mod examples;
 mod isolation;
 mod jetstream;
 mod loading;
+mod observability;
 mod oci;
 mod openapi;
 mod outcomes;
