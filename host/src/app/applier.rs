@@ -127,10 +127,10 @@ impl Inner {
     /// Reads the file, and finds out what it changes.
     async fn look(&self) -> Result<Looked, ApplyError> {
         let before = self.running();
-        let path = before.path().to_owned();
+        let runs = Arc::clone(&before);
         let read = tokio::task::spawn_blocking(move || {
-            let config = Config::load(&path)?;
-            config.check_files_but_modules()?;
+            let config = Config::load(runs.path())?;
+            config.check_files_since(&runs)?;
             Ok::<_, ConfigError>(config)
         });
         let after = Arc::new(read.await.map_err(|_| ApplyError::Broken)??);

@@ -10,14 +10,24 @@ use crate::admin::Material;
 /// All that the configuration points at and that is not there or cannot be read.
 pub(super) fn missing(config: &Config) -> Vec<Problem> {
     let mut problems = missing_but_modules(config);
-    for (name, handler) in &config.handlers {
-        let Some(module) = &handler.module else { continue };
-        if let Some(problem) = missing_file(&["handlers", name, "module"], "module", module) {
-            let built = "build it first; the path is relative to the configuration file";
-            problems.push(problem.help(built));
-        }
-    }
+    problems.extend(config.handlers.keys().filter_map(|name| missing_module(config, name)));
     problems
+}
+
+/// The same on a host that runs by `before`: of the modules, those that it does not name in the same place. The others
+/// were deployed, and need no file any more.
+pub(super) fn missing_since(before: &Config, config: &Config) -> Vec<Problem> {
+    let named = |config: &Config, name: &str| config.handlers.get(name).and_then(|handler| handler.module.clone());
+    let mut problems = missing_but_modules(config);
+    let changed = config.handlers.keys().filter(|name| named(before, name) != named(config, name));
+    problems.extend(changed.filter_map(|name| missing_module(config, name)));
+    problems
+}
+
+fn missing_module(config: &Config, name: &str) -> Option<Problem> {
+    let module = config.handlers.get(name)?.module.as_ref()?;
+    let problem = missing_file(&["handlers", name, "module"], "module", module)?;
+    Some(problem.help("build it first; the path is relative to the configuration file"))
 }
 
 /// The same but for modules.

@@ -165,6 +165,14 @@ impl Config {
         self.without(files::missing_but_modules(self))
     }
 
+    /// The same for a host that runs by `before`: a module that this configuration names anew, or elsewhere, has to be there.
+    ///
+    /// # Errors
+    /// With all that is missing.
+    pub fn check_files_since(&self, before: &Self) -> Result<(), ConfigError> {
+        self.without(files::missing_since(before, self))
+    }
+
     fn without(&self, problems: Vec<problem::Problem>) -> Result<(), ConfigError> {
         if problems.is_empty() { Ok(()) } else { Err(self.source.invalid(problems)) }
     }

@@ -681,6 +681,23 @@ fn files_that_are_missing_are_found_apart_from_loading() {
     .assert_eq(&shown);
 }
 
+/// A wrong path in `module` was applied as if nothing had been said: the registry had a version, and that ran on.
+#[test]
+fn a_module_that_is_named_anew_has_to_be_there_and_another_has_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = |text: &str| Config::from_text(&directory.path().join("tidegate.toml"), text.to_owned(), &[]).unwrap();
+    let before = config(SMALL);
+    // Its file is gone since it was deployed, and nothing else is said of it.
+    assert!(config(SMALL).check_files_since(&before).is_ok());
+    let other = SMALL.replace("triage.wasm", "nofile.wasm");
+    let error = config(&other).check_files_since(&before).unwrap_err().to_string();
+    assert!(error.contains("could not open the module") && error.contains("module = \"nofile.wasm\""), "{error}");
+    let nameless = SMALL.replace("module = \"triage.wasm\"", "");
+    assert!(config(&nameless).check_files_since(&before).is_ok());
+    let error = config(SMALL).check_files_since(&config(&nameless)).unwrap_err().to_string();
+    assert!(error.contains("triage.wasm"), "{error}");
+}
+
 #[test]
 fn the_schema_in_the_documentation_is_current() {
     let schema = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
