@@ -46,14 +46,14 @@ fn configuration(state: &HostState) -> Result<&Arc<dyn Configuration>, Fail> {
     state.configuration.as_ref().ok_or_else(none)
 }
 
-fn fail(error: &ApplyError) -> Fail {
+pub(super) fn fail(error: &ApplyError) -> Fail {
     let status = match error {
         ApplyError::Config(_) | ApplyError::Broker { .. } | ApplyError::Subscription { .. } | ApplyError::Tls(_) => {
             StatusCode::UNPROCESSABLE_ENTITY
         }
         ApplyError::NeedsRestart { .. } | ApplyError::Busy { .. } | ApplyError::Changed => StatusCode::CONFLICT,
         ApplyError::Handler(error) => handlers::fail(error).status,
-        ApplyError::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        ApplyError::Draining | ApplyError::NotWritten(_) => StatusCode::SERVICE_UNAVAILABLE,
         ApplyError::Broken => StatusCode::INTERNAL_SERVER_ERROR,
     };
     Fail::new(status, error.code(), error.chain())

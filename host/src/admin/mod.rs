@@ -73,6 +73,7 @@ mod subscriptions;
 mod tls;
 pub mod wire;
 
+pub(crate) use audit::Begun;
 pub use audit::{Audit, AuditError};
 pub use door::Door;
 use endpoint::Endpoint;

@@ -19,16 +19,19 @@ use tokio::time::Instant;
 use super::wiring::{Stations, tuning};
 use super::{Report, open};
 use crate::admin::wire::PauseKind;
-use crate::admin::{Material, Tls};
-use crate::apply::report::{Applied, Changes, NewVersion};
+use crate::admin::{Audit, Begun, Material, Tls};
+use crate::apply::report::{Applied, Changes, How, NewVersion, Step};
 use crate::apply::{ApplyError, Configuration, Plan, Work, plan};
 use crate::broker::{Backlog, NamedBroker, Status};
 use crate::config::{Config, ConfigError, Difference};
-use crate::deploy::Outlook;
 use crate::deploy::report::Change;
+use crate::deploy::{EndedTrial, Outlook};
 
 /// How long a broker that comes may take to be reached: a server across the world answers in a second.
 const REACHED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The word in the audit log, for whoever applies one.
+const APPLY: &str = "configuration.apply";
 
 /// Applies configurations. Clones are the same.
 #[derive(Clone)]
@@ -76,6 +79,40 @@ impl Applier {
         self.inner.running()
     }
 
+    /// Applies the file as a signal asks, whatever stands there.
+    ///
+    /// # Errors
+    /// When it cannot be written down, or as for any other who applies it. Nothing has changed then.
+    pub(super) async fn on_signal(&self, signal: &'static str, audit: &Arc<Audit>) -> Result<Applied, ApplyError> {
+        let file = self.running().path().display().to_string();
+        let begun = audit.begin_on_signal(signal, APPLY, &file).await.map_err(ApplyError::NotWritten)?;
+        self.take_up(None, signal, Some(begun)).await
+    }
+
+    /// Applies the file in a task of its own: a caller who goes away in the middle leaves nothing half done. It holds the
+    /// turn, which the end of the host waits for; `begun`: where the end is written down.
+    async fn take_up(&self, shown: Option<&str>, by: &str, begun: Option<Begun>) -> Result<Applied, ApplyError> {
+        let turn = match self.inner.take_turn(by) {
+            Ok(turn) => turn,
+            Err(error) => {
+                if let Some(begun) = begun {
+                    begun.applied(Some(&error)).await;
+                }
+                return Err(error);
+            }
+        };
+        let (inner, shown, by) = (Arc::clone(&self.inner), shown.map(str::to_owned), by.to_owned());
+        let applying = tokio::spawn(async move {
+            let applied = inner.apply(shown.as_deref(), &by).await;
+            if let Some(begun) = begun {
+                begun.applied(applied.as_ref().err()).await;
+            }
+            drop(turn);
+            applied
+        });
+        applying.await.map_err(|_| ApplyError::Broken)?
+    }
+
     /// Applies nothing more; waits until what is under way has ended, until the deadline at most.
     pub(super) async fn close(&self, deadline: Instant) {
         self.inner.closed.store(true, Ordering::Release);
@@ -92,16 +129,7 @@ impl Configuration for Applier {
     }
 
     async fn apply(&self, shown: Option<&str>, by: &str) -> Result<Applied, ApplyError> {
-        let turn = self.inner.take_turn(by)?;
-        let (inner, shown, by) = (Arc::clone(&self.inner), shown.map(str::to_owned), by.to_owned());
-        // A task of its own: a caller who goes away in the middle leaves nothing half done. It holds the turn, which the
-        // end of the host waits for.
-        let applying = tokio::spawn(async move {
-            let applied = inner.apply(shown.as_deref(), &by).await;
-            drop(turn);
-            applied
-        });
-        applying.await.map_err(|_| ApplyError::Broken)?
+        self.take_up(shown, by, None).await
     }
 }
 
@@ -145,7 +173,7 @@ impl Inner {
             digest: digest(&before, &after, &outlook, material.as_ref()),
             changes: told.collect(),
             needs_restart: plan.needs_restart.clone(),
-            steps: plan.steps(),
+            steps: plan.steps().into_iter().chain(outlook.ends.iter().map(ended)).collect(),
         };
         Ok(Looked { after, outlook, plan, changes, material })
     }
@@ -221,7 +249,8 @@ impl Inner {
         }
         let deployments = &self.stations.deployments;
         let change = deployments.prepare(&after.handlers, by).await?;
-        if change.modules() != outlook.modules {
+        // A version that began to be tried just now would end without anybody having been shown that.
+        if change.modules() != outlook.modules || change.ends().any(|ends| !outlook.ends.contains(ends)) {
             return Err(ApplyError::Changed);
         }
         if self.closed.load(Ordering::Acquire) {
@@ -310,6 +339,10 @@ fn told(difference: &Difference) -> Change {
     }
 }
 
+fn ended(ends: &EndedTrial) -> Step {
+    Step { what: ends.to_string(), how: How::Ended }
+}
+
 /// How the files of the listener's TLS differ from what is used of them.
 fn renewed(tls: &Tls, material: &Material) -> Option<Change> {
     let short = |fingerprint: &str| fingerprint.get(..12).unwrap_or(fingerprint).to_owned();
@@ -317,13 +350,16 @@ fn renewed(tls: &Tls, material: &Material) -> Option<Change> {
     (before != after).then(|| Change { what: "http.tls (sha256 of the files)".to_owned(), before, after })
 }
 
-/// Names what runs, what the file says, and the modules and certificates that it names.
+/// Names what runs, what the file says, the modules and certificates that it names, and what is tried and ends.
 fn digest(before: &Config, after: &Config, outlook: &Outlook, material: Option<&Material>) -> String {
     let mut text = format!("{}\0{}", before.dump(), after.dump());
     for (handler, module) in &outlook.modules {
         let module = module.as_ref().map(ToString::to_string).unwrap_or_default();
         // Writing into a string does not fail.
         let _ = write!(text, "\0{handler} {module}");
+    }
+    for ends in &outlook.ends {
+        let _ = write!(text, "\0{ends}");
     }
     if let Some(material) = material {
         let _ = write!(text, "\0{}", material.fingerprint());

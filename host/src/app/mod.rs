@@ -19,7 +19,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Audit, Door, HostState, Listening, Tls};
-use crate::apply::Configuration as _;
 use crate::broker::{Directory, NamedBroker};
 use crate::config::Config;
 use crate::deploy::Deployments;
@@ -103,6 +102,7 @@ pub async fn run(config: Config) -> anyhow::Result<Ended> {
 pub struct Host {
     stations: Arc<Stations>,
     applier: Applier,
+    audit: Arc<Audit>,
     over_dead_letters: Arc<Tasks>,
     address: std::net::SocketAddr,
     stop_serving: CancellationToken,
@@ -132,7 +132,9 @@ impl Host {
         let otlp = config.telemetry.as_ref().map(|to| Otlp::start(to, &config.host.name, &metrics)).transpose()?;
         let traces = otlp.as_ref().and_then(Otlp::traces).cloned();
         let (told, circuits) = mpsc::channel(CIRCUITS_TOLD);
-        let stations = Arc::new(open_stations(config, metrics, address, told, traces).await?);
+        let audit = Arc::new(Audit::new(config.host.data_dir.clone()));
+        let on_record = Arc::clone(&audit);
+        let stations = Arc::new(open_stations(config, metrics, address, told, traces, on_record).await?);
         // Several at a time: what a broker writes down of each is written down together.
         let starts = config.subscriptions.iter().map(|(name, subscription)| stations.start(config, name, subscription));
         let starts: Vec<_> = starts.collect();
@@ -144,7 +146,6 @@ impl Host {
         stations.take_outputs(config, config.subscriptions.keys().map(String::as_str)).await;
         let (brokers, live) = (Arc::clone(&stations.brokers), Some(Arc::clone(&stations.live)));
         let folder = config.host.data_dir.join(TASKS);
-        let audit = Arc::new(Audit::new(config.host.data_dir.clone()));
         let ends = Arc::clone(&audit);
         let over_dead_letters = Tasks::open(folder, brokers, live, Arc::clone(&stations.metrics), ends).await;
         let over_dead_letters = over_dead_letters.context("could not read the tasks over dead letters")?;
@@ -156,6 +157,7 @@ impl Host {
         tasks.spawn(Arc::clone(&desk).keep_time());
         tasks.spawn(Arc::clone(&desk).keep_books(circuits));
         let applier = Applier::new(config.clone(), Arc::clone(&stations), tls);
+        let asked = Arc::clone(&audit);
         let state = HostState::new(
             config.host.name.clone(),
             Arc::clone(&stations.brokers),
@@ -168,16 +170,16 @@ impl Host {
         let state = state.with_pausing(desk);
         let state = state.with_tasks(Arc::clone(&over_dead_letters));
         let (stop_serving, serving) = serve(listening, state.with_configuration(Arc::new(applier.clone())));
-        Ok(Self { stations, applier, over_dead_letters, address, stop_serving, serving, tasks, otlp })
+        Ok(Self { stations, applier, audit: asked, over_dead_letters, address, stop_serving, serving, tasks, otlp })
     }
 
     /// Applies the configuration file in the background.
     fn apply_soon(&mut self) {
-        let applier = self.applier.clone();
+        let (applier, audit) = (self.applier.clone(), Arc::clone(&self.audit));
         while self.tasks.try_join_next().is_some() {}
         // When this is dropped in a drain, what was begun goes on until the applier is closed.
         self.tasks.spawn(async move {
-            match applier.apply(None, HANG_UP).await {
+            match applier.on_signal(HANG_UP, &audit).await {
                 Ok(applied) if applied.changes.is_empty() => tracing::info!("the configuration has not changed"),
                 Ok(applied) => applied.troubles.iter().for_each(|trouble| tracing::warn!(trouble, "does not run yet")),
                 Err(error) => {
@@ -243,6 +245,7 @@ async fn open_stations(
     address: std::net::SocketAddr,
     told: Told,
     traces: Option<Traces>,
+    on_record: Arc<Audit>,
 ) -> anyhow::Result<Stations> {
     let pauses = Pauses::open(&config.host.data_dir, std::time::SystemTime::now())?;
     let mut brokers = BTreeMap::new();
@@ -256,7 +259,7 @@ async fn open_stations(
         config.cluster.as_ref().map(|cluster| open::cluster(config, cluster, &brokers, address)).transpose()?;
     let turns = Turns::of_this_machine();
     let (shown, shared) = (Arc::clone(&metrics), Arc::clone(&turns));
-    let deployments = Deployments::open_in(config, sandbox, shown, cluster, shared).await?;
+    let deployments = Deployments::open_in(config, sandbox, shown, cluster, shared, Some(on_record)).await?;
     Ok(Stations {
         brokers: Directory::new(brokers),
         deployments,

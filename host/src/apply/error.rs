@@ -1,6 +1,6 @@
 //! Why a configuration was not applied. Nothing has changed when one of these is given.
 
-use crate::admin::TlsError;
+use crate::admin::{AuditError, TlsError};
 use crate::config::ConfigError;
 use crate::deploy::DeployError;
 
@@ -49,6 +49,9 @@ pub enum ApplyError {
     /// The certificate of the listener cannot be used any more.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// It cannot be written into the audit log that this is done.
+    #[error("nothing was applied, because it cannot be written down")]
+    NotWritten(#[source] AuditError),
     /// The work was cut off.
     #[error(
         "applying stopped; this is a bug of the host: `tidegate apply --dry-run` shows what is still to be applied"
@@ -72,6 +75,7 @@ impl ApplyError {
             Self::Broker { .. } => "broker-unusable",
             Self::Subscription { .. } => "subscription-refused",
             Self::Tls(_) => "tls-unusable",
+            Self::NotWritten(_) => "audit-unavailable",
             Self::Broken => "apply-broken",
             Self::Draining => "draining",
         }
@@ -83,6 +87,10 @@ impl ApplyError {
         match self {
             Self::Handler(error) => format!("nothing was applied: {}", error.chain()),
             Self::Tls(error) => format!("nothing was applied: {}", error.chain()),
+            Self::NotWritten(error) => {
+                let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                format!("{self}: {error}{cause}")
+            }
             Self::Config(ConfigError::Unreadable { path, source }) => {
                 format!("could not read the configuration {}: {source}", path.display())
             }

@@ -18,16 +18,16 @@ pub struct Changes {
     /// The keys among them that a host takes at its start only. While there are any, nothing is applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs_restart: Vec<String>,
-    /// What becomes of the subscriptions and brokers.
+    /// What becomes of the subscriptions and brokers, and which versions are not tried any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
 }
 
-/// What becomes of a subscription or broker.
+/// What becomes of a subscription, a broker, or a version that is tried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "ApplyStep")]
 pub struct Step {
-    /// What: `subscription NAME`, `broker NAME`.
+    /// What: `subscription NAME`, `broker NAME`, `canary of version 3 of handler NAME`.
     pub what: String,
     /// What becomes of it.
     pub how: How,
@@ -46,6 +46,8 @@ pub enum How {
     Restarted,
     /// It is changed while it goes on.
     Tuned,
+    /// It ends: a version that is tried, because another one comes.
+    Ended,
 }
 
 impl How {
@@ -57,6 +59,7 @@ impl How {
             Self::Stopped => "stopped",
             Self::Restarted => "restarted",
             Self::Tuned => "changed while it runs",
+            Self::Ended => "ends",
         }
     }
 }

@@ -26,9 +26,11 @@ use crate::config::HandlerConfig;
 use crate::registry::{Configured, Digest, HandlerRecord, RegistryError};
 use crate::signature::Signature;
 
+mod ends;
 mod file;
 mod in_cluster;
 
+pub use ends::EndedTrial;
 use file::NamedModule;
 
 /// Handlers that are prepared at once: each waits for the disk and for the compiler in turn.
@@ -54,6 +56,8 @@ struct Made {
     module: Option<Digest>,
     /// To be noted in the records, where it differs from what is noted.
     configured: Option<Configured>,
+    /// What is tried of it, and is not any more when another version comes.
+    ends: Option<EndedTrial>,
     fate: Fate,
     _busy: Option<Busy>,
 }
@@ -96,6 +100,8 @@ pub struct Outlook {
     pub differences: Vec<Difference>,
     /// Every handler's file by its digest; `None`: the configuration names none, or it is gone.
     pub modules: BTreeMap<String, Option<Digest>>,
+    /// Versions that are tried, and that another version ends.
+    pub ends: Vec<EndedTrial>,
 }
 
 /// What became of a handler by a commit.
@@ -107,6 +113,8 @@ pub struct Deployed {
     pub version: u64,
     /// Its module.
     pub digest: Digest,
+    /// What was tried of the handler until then.
+    pub ends: Option<EndedTrial>,
 }
 
 impl Deployments {
@@ -120,6 +128,7 @@ impl Deployments {
         for (name, config) in handlers {
             let looked = self.look_at(name, &Terms::of(config), take(&mut records, name)).await?;
             outlook.differences.extend(difference(name, &looked));
+            outlook.ends.extend(EndedTrial::of(&looked.record).filter(|_| looked.plan.deploys()));
             outlook.modules.insert(name.clone(), looked.module);
         }
         Ok(outlook)
@@ -165,7 +174,7 @@ impl Deployments {
         let entry = known.unwrap_or_else(|| Arc::new(Entry::new(name, terms.clone())));
         let is_same = *entry.terms() == terms;
         let busy = if is_new || is_same && goes_on { None } else { Some(entry.busy(by)?) };
-        let module = looked.module.clone();
+        let (module, ends) = (looked.module.clone(), EndedTrial::of(&looked.record));
         let fate = if goes_on { Fate::GoesOn } else { self.fate(&entry, looked, &terms, is_new).await? };
         if let (Fate::Passed(..), Some(cluster)) = (&fate, &self.cluster) {
             // What becomes a version there is sent when everything else can no longer fail.
@@ -174,7 +183,7 @@ impl Deployments {
         if is_new {
             say_loaded(&entry, &fate, begun);
         }
-        Ok(Made { entry, terms, module, configured, fate, _busy: busy })
+        Ok(Made { entry, terms, module, configured, ends, fate, _busy: busy })
     }
 
     /// Brings a version as far as it gets without a change.
@@ -278,6 +287,8 @@ impl Deployments {
         let recorded = if nothing { Vec::new() } else { self.registry.deploy_all(versions, notes).await? };
         let deployed = self.switch(made, &gone, recorded);
         self.resume_rollouts().await;
+        let acts: Vec<_> = deployed.iter().map(Deployed::act).collect();
+        self.put_on_record(&acts).await;
         Ok(deployed)
     }
 
@@ -286,7 +297,7 @@ impl Deployments {
         let mut recorded = recorded.into_iter();
         let mut deployed = Vec::new();
         let mut handlers = BTreeMap::new();
-        for Made { entry, terms, fate, _busy, .. } in made {
+        for Made { entry, terms, ends, fate, _busy, .. } in made {
             entry.set_terms(terms);
             match fate {
                 Fate::GoesOn => {}
@@ -296,7 +307,7 @@ impl Deployments {
                         let (handler, version, digest) = (entry.name.clone(), record.number, record.digest.clone());
                         tracing::info!(handler, version, %digest, by = CONFIGURATION, "deployed");
                         passed.switch(&self.metrics, &entry, record.number);
-                        deployed.push(Deployed { handler, version, digest });
+                        deployed.push(Deployed { handler, version, digest, ends });
                     }
                 }
             }

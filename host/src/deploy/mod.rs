@@ -19,6 +19,7 @@ mod compare;
 mod entry;
 mod error;
 mod golden;
+mod own;
 mod pipeline;
 mod plan;
 pub(crate) mod replay;
@@ -47,9 +48,10 @@ use crate::sandbox::Sandbox;
 use crate::signature::Policy;
 use crate::telemetry::Metrics;
 
-pub use change::{Change, Deployed, Outlook};
+pub use change::{Change, Deployed, EndedTrial, Outlook};
 use entry::{Entry, Loaded};
 pub use error::DeployError;
+pub use own::{OnRecord, Own, OwnAct};
 pub use replay::{Replay, ReplayError};
 use report::{HandlerSummary, HandlerView, OnAllHosts, RolledBack};
 pub use upload::Upload;
@@ -66,6 +68,8 @@ pub struct Deployments {
     handlers: ArcSwap<BTreeMap<String, Arc<Entry>>>,
     /// The hosts that run the same versions; `None`: this one runs by itself.
     cluster: Option<Arc<Cluster>>,
+    /// Who writes down what the host does by itself; `None`: nobody.
+    on_record: Option<Arc<dyn OnRecord>>,
     running: Mutex<JoinSet<()>>,
     /// A version is tried, and has to be looked after.
     trial_begun: Arc<Notify>,
@@ -92,11 +96,11 @@ impl Deployments {
     /// # Errors
     /// When the registry cannot be used, or a module that the configuration names cannot run.
     pub async fn open(config: &Config, sandbox: Arc<Sandbox>, metrics: Arc<Metrics>) -> Result<Arc<Self>, DeployError> {
-        Self::open_in(config, sandbox, metrics, None, Turns::of_this_machine()).await
+        Self::open_in(config, sandbox, metrics, None, Turns::of_this_machine(), None).await
     }
 
     /// The same for a host of a cluster: what is to run there goes before what the registry has. `turns` are those that
-    /// messages run in, for shadows to give way to them.
+    /// messages run in, for shadows to give way to them. `on_record` writes down what the host does by itself.
     ///
     /// While NATS is away, the versions that were active last run, and what the cluster has comes when it is back.
     ///
@@ -108,6 +112,7 @@ impl Deployments {
         metrics: Arc<Metrics>,
         cluster: Option<Arc<Cluster>>,
         turns: Arc<Turns>,
+        on_record: Option<Arc<dyn OnRecord>>,
     ) -> Result<Arc<Self>, DeployError> {
         let registry = Registry::open(config.registry.dir.clone()).await?;
         let keep_versions = AtomicUsize::new(config.registry.keep_versions);
@@ -123,6 +128,7 @@ impl Deployments {
             keep_versions,
             handlers,
             cluster,
+            on_record,
             running,
             trial_begun,
             turns,

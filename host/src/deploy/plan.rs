@@ -16,6 +16,16 @@ pub(super) enum Plan {
     DeployActive,
 }
 
+impl Plan {
+    /// Whether another version comes of it.
+    pub(super) const fn deploys(self) -> bool {
+        match self {
+            Self::DeployConfigured | Self::DeployActive => true,
+            Self::Wait | Self::Resume => false,
+        }
+    }
+}
+
 /// Decides by what is recorded and by what the configuration says now. `module` is the digest of the file that it names;
 /// `None`: it names none, or the file is gone.
 pub(super) fn plan(record: &HandlerRecord, module: Option<&Digest>, settings: &Settings) -> Plan {

@@ -137,6 +137,44 @@ fn a_deploy_whose_client_goes_is_written_down_with_its_end() {
     assert_eq!(patient.active.as_ref().map(|version| version.number), Some(1));
 }
 
+/// What has to do with one action, by whom, and how it ended; the first one first.
+fn entries(rig: &Rig, action: &str) -> Vec<(String, String, Option<(Option<u16>, Option<String>)>)> {
+    let list: AuditList = serde_json::from_str(&rig.get("/v1/audit").unwrap()).unwrap();
+    let entries = list.entries.into_iter().rev().filter(|entry| entry.action == action);
+    entries.map(|entry| (entry.who, entry.target, entry.result.map(|result| (result.status, result.code)))).collect()
+}
+
+/// SIGHUP applied a changed file with no word in the log, and did so with a log that could not be written.
+#[test]
+fn what_a_signal_applies_is_on_record_or_is_not_done() {
+    let mut rig = rig();
+    rig.start();
+    // What the configuration deployed at the start, and nobody asked for.
+    let deployed = entries(&rig, "handler.deploy");
+    assert_eq!((deployed.len(), deployed[0].0.as_str()), (1, "host"), "{deployed:?}");
+    assert!(deployed[0].1.starts_with("ledger@1: sha256:"), "{deployed:?}");
+    let applied = || entries(&rig, "configuration.apply");
+    rig.edit(|text| text.replace("[handlers.ledger]", "[handlers.ledger]\nlimits.fuel = 900_000_000"));
+    rig.signal(Signal::HUP);
+    until("it is applied and on record", Duration::from_secs(60), || applied().iter().any(|entry| entry.2.is_some()));
+    let done = applied();
+    assert_eq!((done[0].0.as_str(), &done[0].2), ("SIGHUP", &Some((Some(200), None))), "{done:?}");
+    assert!(done[0].1.ends_with("tidegate.toml"), "{done:?}");
+    assert_eq!(rig.handler().active, Some(2));
+    rig.edit(|text| format!("{text}[[\n"));
+    rig.signal(Signal::HUP);
+    until("the refusal is on record", Duration::from_secs(60), || applied().len() == 2 && applied()[1].2.is_some());
+    assert_eq!(applied()[1].2, Some((Some(422), Some("config-invalid".to_owned()))));
+    // A log that cannot be written: a folder is where its file was.
+    let log = rig.path().join("tidegate-data/audit.jsonl");
+    std::fs::rename(&log, rig.path().join("aside")).unwrap();
+    std::fs::create_dir(&log).unwrap();
+    rig.edit(|text| text.replace("[[\n", "").replace("900_000_000", "800_000_000"));
+    rig.signal(Signal::HUP);
+    until("it is refused", Duration::from_secs(60), || rig.log().contains("because it cannot be written down"));
+    assert_eq!((rig.handler().active, rig.changes().unwrap().changes.len()), (Some(2), 1));
+}
+
 #[test]
 fn a_deploy_that_the_end_of_the_host_cuts_off_is_written_down_as_cut_off() {
     let mut rig = rig();
@@ -163,7 +201,7 @@ fn a_deploy_that_a_kill_cuts_off_is_unfinished_and_not_fine() {
     rig.dead();
     rig.start();
     assert_eq!(last(&rig), None);
-    for arguments in [&[][..], &["--failed"]] {
+    for arguments in [&["--who", "local"][..], &["--failed"]] {
         let shown = shown(&rig, arguments);
         assert!(shown.contains("unfinished") && !shown.contains("200"), "{shown}");
     }

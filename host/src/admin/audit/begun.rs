@@ -6,8 +6,10 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 
-use super::{Arc, Audit, AuditError, Line};
+use super::{Arc, Audit, AuditError, DONE, Line};
+use crate::admin::configuration;
 use crate::admin::fail::Fail;
+use crate::apply::ApplyError;
 use crate::deploy::Witness;
 use crate::deploy::report::{End, Step};
 
@@ -18,7 +20,7 @@ const BEGAN: u16 = 200;
 
 /// An action whose first line is on the disk.
 #[derive(Debug, Clone)]
-pub(in crate::admin) struct Begun {
+pub(crate) struct Begun {
     pub(super) audit: Arc<Audit>,
     pub(super) id: String,
     pub(super) action: &'static str,
@@ -32,7 +34,17 @@ impl Begun {
     /// It ended with its answer.
     pub(in crate::admin) async fn answered(self, status: u16, code: Option<String>) {
         let Self { audit, id, action } = self;
-        told(action, audit.write(Line::ended(id, Some(status), code, None)).await);
+        told(action, audit.write(&[Line::ended(id, Some(status), code, None)]).await);
+    }
+
+    /// The configuration was applied, or why not.
+    pub(crate) async fn applied(self, error: Option<&ApplyError>) {
+        match error {
+            None => self.answered(DONE, None).await,
+            Some(error) => {
+                self.answered(configuration::fail(error).status.as_u16(), Some(error.code().to_owned())).await
+            }
+        }
     }
 
     /// From here on until the answer it is told when the caller goes.
@@ -65,7 +77,7 @@ pub(super) fn told(action: &str, written: Result<(), AuditError>) {
 impl Witness for Begun {
     async fn ended(&self, end: End, code: Option<String>) {
         let line = Line::ended(self.id.clone(), Some(BEGAN), code, Some(end));
-        told(self.action, self.audit.write(line).await);
+        told(self.action, self.audit.write(&[line]).await);
     }
 
     /// Waits for the disk where it is: it is called once a deploy, when the host ends, and nothing may come later.

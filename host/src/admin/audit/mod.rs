@@ -27,11 +27,13 @@ use crate::access::{Caller, Role};
 use crate::deploy::report::End;
 
 mod begun;
+mod deployments;
 mod file;
 mod page;
 mod tasks;
 
-pub(super) use begun::{Begun, EndsLater};
+pub(crate) use begun::Begun;
+pub(super) use begun::EndsLater;
 
 /// A page holds at most so many.
 const LONGEST_PAGE: usize = 1000;
@@ -65,6 +67,8 @@ use page::Page;
 
 /// Who did what the host did by itself, and from where.
 const HOST: &str = "host";
+/// From where a signal comes.
+const SIGNAL: &str = "signal";
 /// What stands for its end where an answer's status does: it is done.
 const DONE: u16 = 200;
 /// The most characters of a target that are kept: ids and names are under 100.
@@ -125,6 +129,19 @@ enum Line {
 }
 
 impl Line {
+    /// A line with an id of its own.
+    fn begun((who, role): (&str, Role), from: &str, action: &str, target: &str) -> Self {
+        Self::Begun {
+            id: ulid::Ulid::generate().to_string(),
+            at: now(),
+            who: who.to_owned(),
+            role,
+            from: from.to_owned(),
+            action: action.to_owned(),
+            target: target.chars().take(LONGEST_TARGET).collect(),
+        }
+    }
+
     fn ended(id: String, status: Option<u16>, code: Option<String>, deploy: Option<End>) -> Self {
         let short = |text: String| text.chars().take(LONGEST_WHY).collect();
         let deploy = deploy.map(|end| match end {
@@ -147,37 +164,44 @@ impl Audit {
     /// # Errors
     /// When it is not on the disk. Then nothing may be done.
     pub(super) async fn begin(self: &Arc<Self>, action: &Action<'_>) -> Result<Begun, AuditError> {
-        let id = ulid::Ulid::generate().to_string();
-        let line = Line::Begun {
-            id: id.clone(),
-            at: now(),
-            who: action.caller.name.to_string(),
-            role: action.caller.role,
-            from: action.from.to_string(),
-            action: action.action.to_owned(),
-            target: action.target.chars().take(LONGEST_TARGET).collect(),
-        };
-        self.write(line).await?;
-        Ok(Begun { audit: Arc::clone(self), id, action: action.action })
+        let (caller, from) = (action.caller, action.from.to_string());
+        let line = Line::begun((&caller.name, caller.role), &from, action.action, action.target);
+        self.begin_with(line, action.action).await
+    }
+
+    /// The same for what a signal asks of the host: whoever sends one may do anything to it.
+    ///
+    /// # Errors
+    /// When it is not on the disk. Then nothing may be done.
+    pub(crate) async fn begin_on_signal(
+        self: &Arc<Self>,
+        signal: &'static str,
+        action: &'static str,
+        target: &str,
+    ) -> Result<Begun, AuditError> {
+        self.begin_with(Line::begun((signal, Role::Deploy), SIGNAL, action, target), action).await
+    }
+
+    async fn begin_with(self: &Arc<Self>, line: Line, action: &'static str) -> Result<Begun, AuditError> {
+        let id = line.id().to_owned();
+        self.write(&[line]).await?;
+        Ok(Begun { audit: Arc::clone(self), id, action })
     }
 
     /// Writes down what the host did by itself. It is done already, so that it cannot be written down is told and no more.
     pub(crate) async fn by_host(&self, action: &'static str, target: &str) {
-        let id = ulid::Ulid::generate().to_string();
-        let line = Line::Begun {
-            id: id.clone(),
-            at: now(),
-            who: HOST.to_owned(),
-            role: Role::Operate,
-            from: HOST.to_owned(),
-            action: action.to_owned(),
-            target: target.chars().take(LONGEST_TARGET).collect(),
-        };
-        let written = match self.write(line).await {
-            Ok(()) => self.write(Line::ended(id, Some(DONE), None, None)).await,
-            Err(error) => Err(error),
-        };
-        begun::told(action, written);
+        self.all_by_host(&[(action, target.to_owned())]).await;
+    }
+
+    /// The same for several: what they are, and of what. They are on the disk at once.
+    async fn all_by_host(&self, actions: &[(&'static str, String)]) {
+        let lines = actions.iter().flat_map(|(action, target)| {
+            let begun = Line::begun((HOST, Role::Operate), HOST, action, target);
+            let ended = Line::ended(begun.id().to_owned(), Some(DONE), None, None);
+            [begun, ended]
+        });
+        let written = self.write(&lines.collect::<Vec<_>>()).await;
+        begun::told(actions.first().map_or(HOST, |(action, _)| action), written);
     }
 
     /// A page of actions, the newest first: those before an id, or all.
@@ -186,8 +210,9 @@ impl Audit {
         self.blocking(move |files| page::read(files, before.as_deref(), limit)).await
     }
 
-    async fn write(&self, line: Line) -> Result<(), AuditError> {
-        self.blocking(move |files| files.append(&serde_json::to_vec(&line)?)).await
+    async fn write(&self, lines: &[Line]) -> Result<(), AuditError> {
+        let texts: Result<Vec<String>, _> = lines.iter().map(serde_json::to_string).collect();
+        self.blocking(move |files| files.append(texts?.join("\n").as_bytes())).await
     }
 
     /// The same where nothing can be awaited: it waits for the disk.

@@ -143,3 +143,39 @@ async fn lines_of_before_are_read() {
     let result = AuditResult { at: "u".into(), status: Some(200), code: None, deploy: None };
     assert_eq!(page.entries[0].result, Some(result));
 }
+
+/// A canary that the host ended, and what the configuration deployed at a start, stood nowhere but in the history.
+#[tokio::test]
+async fn what_the_host_does_to_handlers_by_itself_is_written_down() {
+    use crate::deploy::{OnRecord as _, Own, OwnAct};
+    let directory = tempfile::tempdir().unwrap();
+    let audit = Arc::new(Audit::new(directory.path().to_owned()));
+    let all = [Own::Deployed, Own::Promoted, Own::Aborted, Own::Ended];
+    let act = |what| OwnAct { what, handler: "h".to_owned(), version: 7, why: "so it is".to_owned() };
+    audit.did(&all.map(act)).await;
+    let entries = audit.page(None, 10).await.unwrap().entries;
+    let seen: Vec<&str> = entries.iter().rev().map(|entry| entry.action.as_str()).collect();
+    assert_eq!(seen, ["handler.deploy", "handler.promote", "handler.abort", "handler.shadow.end"]);
+    for entry in entries {
+        assert_eq!((entry.who.as_str(), entry.from.as_str(), entry.target.as_str()), (HOST, HOST, "h@7: so it is"));
+        assert_eq!(entry.result.and_then(|result| result.status), Some(DONE));
+    }
+}
+
+#[tokio::test]
+async fn what_a_signal_asks_for_is_written_down_before_and_after() {
+    let directory = tempfile::tempdir().unwrap();
+    let audit = Arc::new(Audit::new(directory.path().join("data")));
+    let begun = async || audit.begin_on_signal("SIGHUP", "configuration.apply", "tidegate.toml").await;
+    begun().await.unwrap().applied(None).await;
+    begun().await.unwrap().applied(Some(&crate::apply::ApplyError::Changed)).await;
+    begun().await.unwrap();
+    let entries = audit.page(None, 10).await.unwrap().entries;
+    let seen: Vec<_> = entries
+        .iter()
+        .rev()
+        .map(|entry| entry.result.as_ref().map(|result| (result.status, result.code.as_deref())))
+        .collect();
+    assert_eq!(seen, [Some((Some(200), None)), Some((Some(409), Some("config-changed"))), None]);
+    assert_eq!((entries[0].who.as_str(), entries[0].role, entries[0].from.as_str()), ("SIGHUP", Role::Deploy, SIGNAL));
+}

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CONFIGURATION, Candidate, Change, Deployed, Fate, Made, NamedModule, Plan};
+use super::{CONFIGURATION, Candidate, Change, Deployed, EndedTrial, Fate, Made, NamedModule, Plan};
 use crate::cluster::{Basis, Cluster};
 use crate::deploy::entry::{Entry, Terms};
 use crate::deploy::{DeployError, Deployments};
@@ -23,7 +23,7 @@ impl Deployments {
             Some(active) => self.resume(&entry, active, None).await?,
             None => Fate::GoesOn,
         };
-        Ok(Made { entry, terms, module, configured: None, fate, _busy: None })
+        Ok(Made { entry, terms, module, configured: None, ends: None, fate, _busy: None })
     }
 
     /// Carries a change out. What becomes another version is sent to the cluster at its end, handler by handler; what
@@ -41,8 +41,8 @@ impl Deployments {
             self.registry.deploy_all(Vec::new(), notes).await?;
         }
         let changed = made.iter().filter(|one| matches!(one.fate, Fate::Passed(..)));
-        let changed: Vec<Arc<Entry>> = changed.map(|one| Arc::clone(&one.entry)).collect();
-        for entry in &changed {
+        let changed: Vec<_> = changed.map(|one| (Arc::clone(&one.entry), one.ends.clone())).collect();
+        for (entry, _) in &changed {
             entry.set_unplanned(true);
         }
         // Those that passed are not switched to: none has a record here yet.
@@ -50,7 +50,7 @@ impl Deployments {
         drop(gone);
         self.resume_rollouts().await;
         let mut deployed = Vec::new();
-        for entry in changed {
+        for (entry, ends) in changed {
             match self.reconcile(cluster, &entry).await {
                 Ok(()) => {
                     let record = self.registry.handler(&entry.name).await?;
@@ -58,6 +58,7 @@ impl Deployments {
                         handler: entry.name.clone(),
                         version: active.number,
                         digest: active.digest.clone(),
+                        ends,
                     }));
                 }
                 Err(error) => self.tell(cluster, &entry.name, &error),
@@ -120,17 +121,16 @@ impl Deployments {
             Fate::Passed(passed, _held) => {
                 let desired = self.propose(cluster, basis, &passed.new, None).await?;
                 self.take_over(name, &desired, false, Some(looked.configured)).await?;
-                passed.switch(&self.metrics, entry, desired.active);
-                let (version, digest) = (desired.active, passed_digest(&desired));
-                tracing::info!(handler = name, version, digest, by = CONFIGURATION, "deployed to the cluster");
+                let (version, digest) = (desired.active, passed.new.digest.clone());
+                passed.switch(&self.metrics, entry, version);
+                tracing::info!(handler = name, version, %digest, by = CONFIGURATION, "deployed to the cluster");
+                let ends = EndedTrial::of(&local);
+                let deployed = Deployed { handler: name.clone(), version, digest, ends };
+                self.put_on_record(&[deployed.act()]).await;
             }
             Fate::GoesOn | Fate::Resumes(_) => self.registry.note_configured(name, looked.configured).await?,
         }
         entry.set_unplanned(false);
         Ok(true)
     }
-}
-
-fn passed_digest(desired: &crate::cluster::record::Desired) -> String {
-    desired.active_version().map(|version| version.digest.to_string()).unwrap_or_default()
 }

@@ -12,6 +12,7 @@ use super::Ready;
 use crate::cluster::record::{Changed, Desired, What};
 use crate::cluster::{Basis, Cluster, ClusterError};
 use crate::deploy::entry::Entry;
+use crate::deploy::own::Own;
 use crate::deploy::rollout::{HOST, OnTrial};
 use crate::deploy::{DeployError, Deployments, check_granted};
 use crate::registry::Digest;
@@ -28,12 +29,12 @@ pub(in crate::deploy) enum End {
 }
 
 impl End {
-    /// The word for it in the metrics and in the log.
-    const fn name(self) -> &'static str {
+    /// What it is when the host does it.
+    const fn own(self) -> Own {
         match self {
-            Self::Promote => "promoted",
-            Self::Abort => "aborted",
-            Self::Over => "ended",
+            Self::Promote => Own::Promoted,
+            Self::Abort => Own::Aborted,
+            Self::Over => Own::Ended,
         }
     }
 }
@@ -153,8 +154,8 @@ impl Deployments {
                 let Some(after) = desired.ended(change) else { return Ok(()) };
                 cluster.change(&entry.name, basis, &after).await?;
                 self.take_over(&entry.name, &after, false, None).await?;
-                self.count_end(entry, "aborted", HOST);
                 tracing::error!(handler = entry.name, why, "what was tried in the cluster is aborted");
+                self.tell_end(entry, (Own::Aborted, version.number), HOST, &why).await;
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -208,17 +209,17 @@ impl Deployments {
         crate::failpoint::reached("proposed");
         self.take_over(handler, &after, false, None).await?;
         let tried = version.number;
-        crate::failpoint::reached(end.name());
+        crate::failpoint::reached(end.own().name());
         match loaded {
             Some(loaded) => entry.switch(loaded),
             None => entry.end_trial(),
         }
-        self.count_end(entry, end.name(), by);
         match end {
             End::Promote => tracing::info!(handler, version = tried, by, why, "promoted on every host"),
             End::Abort => tracing::warn!(handler, version = tried, by, why, "aborted on every host"),
             End::Over => tracing::info!(handler, version = tried, by, why, "the shadow had its time on every host"),
         }
+        self.tell_end(entry, (end.own(), tried), by, &why).await;
         cluster.touch();
         Ok((desired.active, tried, version.digest.clone()))
     }

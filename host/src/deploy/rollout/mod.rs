@@ -4,7 +4,7 @@
 //! - A version that is tried has passed every step of a deploy, and is recorded as tried before a message runs on it:
 //!   whatever the host dies of, the next start goes on with the rollout, or has never begun it.
 //! - While one is on, the versions of its handler do not change otherwise: another deploy and a rollback are refused.
-//!   Only what the configuration deploys at a start replaces it.
+//!   Only what the configuration deploys, at a start or when it is applied, ends it; who applies one is shown that it will.
 //! - What is decided of a canary follows from counts alone ([`judge`]), and of a shadow from the time ([`shadow`]); what carries
 //!   it out ([`mod@watch`]) decides nothing.
 //! - Promoting and aborting change the records before the slot, as every switch does.
@@ -27,6 +27,7 @@ pub(super) use watch::watch;
 
 use super::cluster::End;
 use super::entry::{Entry, Loaded};
+use super::own::{Own, OwnAct};
 use super::report::{Aborted, Promoted};
 use super::{DeployError, Deployments};
 use crate::dispatch::{Share, Trial, Way, Work};
@@ -190,8 +191,9 @@ impl Deployments {
                 Err(error) => {
                     let why = error.chain();
                     tracing::error!(handler, version = number, why, "what was tried cannot be loaded, and is aborted");
-                    if let Err(error) = self.registry.abort(handler, number, HOST, &why).await {
-                        tracing::error!(handler, %error, "that could not be recorded");
+                    match self.registry.abort(handler, number, HOST, &why).await {
+                        Ok(()) => self.tell_end(&entry, (Own::Aborted, number), HOST, &why).await,
+                        Err(error) => tracing::error!(handler, %error, "that could not be recorded"),
                     }
                 }
             }
@@ -204,8 +206,14 @@ impl Deployments {
         Ok((self.load(&record.name, version).await?, version.digest.clone()))
     }
 
-    pub(super) fn count_end(&self, entry: &Entry, result: &'static str, by: &str) {
-        self.metrics.rollout_ended(&entry.name, result, if by == HOST { "host" } else { "person" });
+    /// Counts how a rollout ended; where nobody asked for that, it is written down too.
+    pub(super) async fn tell_end(&self, entry: &Entry, (what, version): (Own, u64), by: &str, why: &str) {
+        let is_own = by == HOST;
+        self.metrics.rollout_ended(&entry.name, what.name(), if is_own { "host" } else { "person" });
+        if is_own {
+            let (handler, why) = (entry.name.clone(), why.to_owned());
+            self.put_on_record(&[OwnAct { what, handler, version, why }]).await;
+        }
     }
 
     /// For whoever holds the handler.
@@ -214,8 +222,8 @@ impl Deployments {
         self.registry.promote(handler, version, by, why).await.map_err(|error| ended(entry, error))?;
         crate::failpoint::reached("promoted");
         entry.switch(on.loaded.clone());
-        self.count_end(entry, "promoted", by);
         tracing::info!(handler, version, by, why, "promoted");
+        self.tell_end(entry, (Own::Promoted, version), by, why).await;
         Ok(())
     }
 
@@ -224,8 +232,8 @@ impl Deployments {
         let (handler, version) = (&entry.name, on.record.number);
         self.registry.end(handler, version, by, why).await.map_err(|error| ended(entry, error))?;
         entry.end_trial();
-        self.count_end(entry, "ended", by);
         tracing::info!(handler, version, by, why, "the shadow had its time");
+        self.tell_end(entry, (Own::Ended, version), by, why).await;
         Ok(())
     }
 
@@ -235,8 +243,8 @@ impl Deployments {
         self.registry.abort(handler, version, by, why).await.map_err(|error| ended(entry, error))?;
         crate::failpoint::reached("aborted");
         entry.end_trial();
-        self.count_end(entry, "aborted", by);
         tracing::warn!(handler, version, by, why, "aborted: the version from before goes on alone");
+        self.tell_end(entry, (Own::Aborted, version), by, why).await;
         Ok(())
     }
 }

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tidegate::apply::report::How;
+use tidegate::apply::report::{How, Step};
 
 use super::books::Books;
 use super::rig::Rig;
+use super::rollouts::begin;
 use super::swap::ledger;
 use super::{Feed, audit, on_jetstream, until_settled};
 use crate::support::modules::{answer, handler};
@@ -267,6 +268,32 @@ fn a_limit_makes_a_version_and_a_start_gives_what_was_applied() {
     assert_eq!(state(&rig).0.len(), 1);
     rig.drain();
     assert!(rig.log().contains("the configuration was applied"));
+}
+
+/// A changed limit ended a canary, and what was shown had the limit alone.
+#[test]
+fn a_version_that_is_tried_ends_with_another_and_that_is_shown_before() {
+    let mut rig = rig("type = \"embedded\"", "");
+    rig.start();
+    begin(&rig, "canary=5%25", &ledger(2));
+    let ends = |steps: &[Step]| -> Vec<String> {
+        steps.iter().filter(|step| step.how == How::Ended).map(|step| step.what.clone()).collect()
+    };
+    // What makes no version does not end it.
+    concurrency(&rig, 3);
+    assert_eq!(ends(&rig.apply().unwrap().steps), Vec::<String>::new());
+    assert!(rig.handler().rollout.is_some());
+    rig.edit(|text| text.replace("[handlers.ledger]", "[handlers.ledger]\nlimits.fuel = 900_000_000"));
+    let shown = rig.changes().unwrap();
+    assert_eq!(ends(&shown.steps), ["canary of version 2 of handler ledger"]);
+    // Ended and begun anew, it is another one than was shown.
+    assert_eq!(rig.post("abort").unwrap().0, 200);
+    begin(&rig, "canary=5%25", &ledger(3));
+    assert_eq!(rig.apply_shown(&shown.digest).unwrap().unwrap_err().code, "config-changed");
+    let applied = rig.apply().unwrap();
+    assert_eq!(ends(&applied.steps), ["canary of version 3 of handler ledger"]);
+    let handler = rig.handler();
+    assert_eq!((handler.active, handler.rollout), (Some(4), None));
 }
 
 #[test]

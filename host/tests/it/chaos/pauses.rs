@@ -117,6 +117,7 @@ fn a_pause_ends_by_itself_and_stands_in_the_audit_log() {
     let told: Vec<(&str, &str)> =
         list.entries.iter().rev().map(|entry| (entry.action.as_str(), entry.who.as_str())).collect();
     let expected = [
+        ("handler.deploy", "host"),
         ("subscription.pause", "local"),
         ("handler.pause", "local"),
         ("subscription.resume", "host"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tidegate::admin::wire::AuditList;
 use tidegate::deploy::report::{Done, Line, RolloutView};
 use tidegate::dispatch::Share;
 use tokio::runtime::Runtime;
@@ -137,6 +138,13 @@ fn worse_is_aborted(rig: &mut Rig, number: u32, why: &str, read: impl FnOnce(&Ri
     let last = &handler.history[0];
     assert_eq!((handler.active, last.event.as_str(), last.who.as_str()), (Some(1), "aborted", "host"), "{handler:?}");
     assert!(last.version == Some(2) && last.detail.starts_with(why), "{last:?}");
+    // It is done a moment before it is on record.
+    let target = format!("ledger@2: {}", last.detail);
+    until("the audit log has it", Duration::from_secs(20), || {
+        let list: AuditList = serde_json::from_str(&rig.get("/v1/audit").unwrap()).unwrap();
+        let mut entries = list.entries.iter();
+        entries.any(|entry| entry.action == "handler.abort" && entry.who == "host" && target.starts_with(&entry.target))
+    });
     feed.go_on_for(300);
     let published = feed.finish();
     until_settled(rig);
