@@ -262,12 +262,12 @@ async fn open_stations(
     let deployments = Deployments::open_in(config, sandbox, shown, cluster, shared, Some(on_record)).await?;
     Ok(Stations {
         brokers: Directory::new(brokers),
+        slots: Slots::new(Arc::clone(&pauses), Arc::clone(&deployments)),
         deployments,
         metrics,
         live: Arc::default(),
         traces,
         turns,
-        slots: Slots::new(Arc::clone(&pauses)),
         pauses,
         told,
         tasks: Mutex::default(),

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{SubscriptionStatus, Subscriptions};
+use crate::deploy::Deployments;
 use crate::dispatch::{Drained, Slot as VersionSlot, Subscription, Tuning};
 use crate::pause::Pauses;
 use crate::settle::verdict::Identity;
@@ -25,6 +26,8 @@ pub struct Report {
 pub(super) struct Slots {
     slots: RwLock<BTreeMap<String, Arc<Slot>>>,
     pauses: Arc<Pauses>,
+    /// They know why a handler has no version that runs.
+    deployments: Arc<Deployments>,
     draining: std::sync::atomic::AtomicBool,
 }
 
@@ -46,9 +49,9 @@ enum State {
 
 impl Slots {
     /// None yet.
-    pub(super) fn new(pauses: Arc<Pauses>) -> Arc<Self> {
+    pub(super) fn new(pauses: Arc<Pauses>, deployments: Arc<Deployments>) -> Arc<Self> {
         let (slots, draining) = Default::default();
-        Arc::new(Self { slots, pauses, draining })
+        Arc::new(Self { slots, pauses, deployments, draining })
     }
 
     /// A place for one more subscription, or in the place of the one of its name.
@@ -156,15 +159,13 @@ impl Slot {
         }
     }
 
-    fn status(&self, pauses: &Pauses) -> SubscriptionStatus {
+    fn status(&self, pauses: &Pauses, deployments: &Deployments) -> SubscriptionStatus {
         let version = self.versions.active();
         let (trouble, counts) = match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
             State::Waits(why) => (Some(why.clone()), SubscriptionCounts::default()),
             State::Runs(subscription) if version.is_none() => {
                 let handler = &self.identity.handler;
-                let why =
-                    format!("no-handler: handler `{handler}` has no version yet; deploy one with `tidegate deploy`");
-                (Some(why), subscription.counts())
+                (Some(no_handler(handler, deployments.trouble(handler))), subscription.counts())
             }
             State::Runs(subscription) => {
                 let pause = subscription.paused().map(|pause| format!("takes nothing new for now: {}", pause.reason));
@@ -186,12 +187,33 @@ impl Slot {
     }
 }
 
+/// Why messages wait for a handler; `trouble`: what keeps the version that it has from running.
+fn no_handler(handler: &str, trouble: Option<String>) -> String {
+    match trouble {
+        Some(trouble) => format!("no-handler: handler `{handler}` has no version that runs; {trouble}"),
+        None => format!("no-handler: handler `{handler}` has no version yet; deploy one with `tidegate deploy`"),
+    }
+}
+
 impl Subscriptions for Slots {
     fn list(&self) -> Vec<SubscriptionStatus> {
-        self.all().iter().map(|slot| slot.status(&self.pauses)).collect()
+        self.all().iter().map(|slot| slot.status(&self.pauses, &self.deployments)).collect()
     }
 
     fn is_draining(&self) -> bool {
         self.draining.load(std::sync::atomic::Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::no_handler;
+
+    /// A damaged module was told as one that was never deployed.
+    #[test]
+    fn what_waits_for_a_version_says_whether_there_was_one() {
+        assert!(no_handler("h", None).contains("has no version yet; deploy one"));
+        let told = no_handler("h", Some("the module is damaged".to_owned()));
+        assert_eq!(told, "no-handler: handler `h` has no version that runs; the module is damaged");
     }
 }

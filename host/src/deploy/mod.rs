@@ -151,6 +151,12 @@ impl Deployments {
         self.handlers.load().get(handler).map(|entry| Arc::clone(&entry.slot))
     }
 
+    /// What keeps a handler without a version that runs; `None`: one runs, or none was deployed yet.
+    #[must_use]
+    pub fn trouble(&self, handler: &str) -> Option<String> {
+        self.handlers.load().get(handler)?.trouble()
+    }
+
     /// From now on so many versions of each handler are kept, beside the active one.
     pub fn keep_versions(&self, count: usize) {
         self.keep_versions.store(count, Ordering::Relaxed);

@@ -101,7 +101,10 @@ async fn refused(host: &Arc<Deployments>, module: &str, signed: Option<&str>) ->
 
 async fn trouble(host: &Deployments) -> String {
     assert!(host.slot("h").unwrap().active().is_none(), "nothing runs");
-    host.show("h").await.unwrap().trouble.unwrap()
+    let trouble = host.show("h").await.unwrap().trouble;
+    // What `/ready` says of its subscriptions.
+    assert_eq!(host.trouble("h"), trouble);
+    trouble.unwrap()
 }
 
 #[tokio::test]
