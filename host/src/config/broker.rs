@@ -144,6 +144,13 @@ fn embedded(name: &str, raw: RawEmbedded, data_dir: &std::path::Path, checker: &
     if raw.max_messages == Some(0) {
         checker.problem(Problem::at(&at("max_messages"), "`max_messages` must not be zero"));
     }
+    let max_payload = checker.memory_size(&at("max_payload"), raw.max_payload, default.max_payload);
+    if max_payload > embedded::LARGEST_PAYLOAD {
+        let most = embedded::LARGEST_PAYLOAD >> 20;
+        let problem = Problem::at(&at("max_payload"), format!("`max_payload` must be at most {most}MiB"));
+        checker
+            .problem(problem.help("a message stands whole in a row of the store, and in the memory of who handles it"));
+    }
     embedded::Options {
         // Zero in either turns de-duplication off.
         dedupe_window: raw.dedupe_window.map_or(default.dedupe_window, |text| text.0),
@@ -155,7 +162,7 @@ fn embedded(name: &str, raw: RawEmbedded, data_dir: &std::path::Path, checker: &
             RawDurability::Fsync => embedded::Durability::Fsync,
             RawDurability::Relaxed => embedded::Durability::Relaxed,
         },
-        max_payload: checker.memory_size(&at("max_payload"), raw.max_payload, default.max_payload),
+        max_payload,
         reserve_bytes: raw.reserve_bytes.map_or(default.reserve_bytes, |text| text.0),
         path: default.path,
     }

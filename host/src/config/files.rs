@@ -6,11 +6,20 @@ use super::broker::{BrokerConfig, JetStreamConfig};
 use super::problem::Problem;
 use super::{Config, SecretError, SecretSource};
 use crate::admin::Material;
+use crate::deploy::check_golden;
 
-/// All that the configuration points at and that is not there or cannot be read.
+/// All that the configuration points at and that is not there or cannot be read, and golden messages that a deploy would
+/// not take.
 pub(super) fn missing(config: &Config) -> Vec<Problem> {
     let mut problems = missing_but_modules(config);
     problems.extend(config.handlers.keys().filter_map(|name| missing_module(config, name)));
+    for (name, handler) in &config.handlers {
+        let folder = handler.golden.as_ref().filter(|folder| folder.is_dir());
+        if let Some(Err(error)) = folder.map(|folder| check_golden(folder)) {
+            let message = format!("the golden messages cannot be used: {error}");
+            problems.push(Problem::at(&["handlers", name, "golden"], message));
+        }
+    }
     problems
 }
 

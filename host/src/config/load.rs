@@ -68,12 +68,18 @@ fn read(tree: &Node, problems: &mut Vec<Problem>) -> (RawConfig, Vec<KeyPath>) {
                 if !unfit.iter().any(|path| path.starts_with(&misfit.path)) {
                     problems.push(Problem::of_value(misfit.path.clone(), misfit.message));
                 }
-                let removed = rest.remove(&misfit.path);
-                unfit.push(misfit.path);
-                if !removed {
-                    problems.extend(unknown.into_inner());
+                let unknown = unknown.into_inner();
+                if !rest.remove(&misfit.path) {
+                    problems.extend(unknown);
                     return (RawConfig::default(), vec![KeyPath::new()]);
                 }
+                if let Some((key, table)) = misfit.path.split_last()
+                    && key == "type"
+                {
+                    // The table goes with its `type`: what was seen of its keys is not seen again.
+                    problems.extend(unknown.into_iter().filter(|problem| problem.is_under(table)));
+                }
+                unfit.push(misfit.path);
             }
         }
     }

@@ -170,7 +170,7 @@ pub(super) struct RawEmbedded {
     pub(super) max_age: Option<DurationText>,
     /// When a publish is confirmed. Default: "fsync".
     pub(super) durability: Option<RawDurability>,
-    /// The largest message that is taken: body, headers, subject and id. Default: "1MiB".
+    /// The largest message that is taken: body, headers, subject and id; at most "256MiB". Default: "1MiB".
     pub(super) max_payload: Option<SizeText>,
     /// Disk space that publishing leaves free, so that acknowledgements and dead letters still go on. Default: "64MiB".
     pub(super) reserve_bytes: Option<SizeText>,
@@ -342,7 +342,7 @@ pub(super) struct RawSubscription {
     /// A name under `[handlers]`.
     #[schemars(required)]
     pub(super) handler: Option<String>,
-    /// How many messages are handled at once on this host. Default: 16.
+    /// How many messages are handled at once on this host; at most 256, which is how many it runs. Default: 16.
     pub(super) concurrency: Option<u32>,
     /// How many messages this host holds at once: running, waiting and being settled. Default: 256, or twice
     /// `concurrency` where that is more.

@@ -253,8 +253,13 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
             }
         };
         if !variants.contains(&word) {
-            let meant = nearest(word, variants.iter().copied()).map(|meant| format!("; did you mean `{meant}`?"));
-            let message = format!("expected one of {}{}", variants.join(", "), meant.unwrap_or_default());
+            let meant = nearest(word, variants.iter().copied()).map(str::to_owned);
+            let hint = meant.as_ref().map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+            let message = format!("expected one of {}{hint}", variants.join(", "));
+            if let (Value::Table(_), Some(word)) = (&self.node.value, meant) {
+                // Its keys are looked at by the kind that was meant; what is read of them is used nowhere.
+                let _read = visitor.visit_enum(Variant { word, reader: self });
+            }
             return Err(Misfit { path, message });
         }
         let word = word.to_owned();

@@ -12,10 +12,14 @@ use super::problem::Problem;
 use super::raw::{RawRetry, RawSubscription, RetryPreset};
 use crate::broker::{SubscriptionSpec, subject};
 use crate::dispatch::CircuitPolicy;
+use crate::sandbox::MAX_INSTANCES;
 use crate::settle::policy::{Backoff, RetryPolicy};
 
 /// Sixteen handlers at their 64 MiB of memory hold 1 GiB at the very most.
 const CONCURRENCY: NonZeroU32 = NonZeroU32::MIN.saturating_add(15);
+/// A message that runs has an instance of the pool, and the pool has so many: more would wait for one with their messages
+/// held, their leases kept up and a worker each, and be no faster.
+const MOST_CONCURRENCY: NonZeroU32 = MAX_INSTANCES;
 /// Sixteen that run, as many that are next, and two groups of a hundred whose settlement is being confirmed.
 const MAX_IN_FLIGHT: u32 = 256;
 /// 256 messages of 256 KiB.
@@ -82,6 +86,10 @@ impl SubscriptionConfig {
         check_subjects(name, &subjects, checker);
         let stream = stream(name, raw.stream, &subjects, known.brokers.get(&broker), checker);
         let concurrency = checker.count(&at("concurrency"), raw.concurrency, CONCURRENCY);
+        if concurrency > MOST_CONCURRENCY {
+            let problem = Problem::at(&at("concurrency"), format!("`concurrency` must be at most {MOST_CONCURRENCY}"));
+            checker.problem(problem.help("a host runs so many messages at once; the others would wait for them"));
+        }
         let least_in_flight = concurrency.get();
         let default = MAX_IN_FLIGHT.max(least_in_flight.saturating_mul(2));
         let max_in_flight = raw.max_in_flight.unwrap_or(default);

@@ -92,7 +92,7 @@ instances = { reuse = 1000 }
 broker = "nats"
 subjects = ["orders.*.new", "orders.*.changed"]
 handler = "bill"
-concurrency = 300
+concurrency = 200
 create = true
 retry = { schedule = ["1s", "10s", "5m"], retry_after_max = "1h" }
 "#;
@@ -106,7 +106,7 @@ retry = { schedule = ["1s", "10s", "5m"], retry_after_max = "1h" }
     assert_eq!((limits.fuel, limits.reuse.get(), limits.timeout), (None, 1000, Duration::from_secs(60)));
     let orders = &config.subscriptions["orders"];
     assert_eq!(orders.spec.stream.as_deref(), Some("ORDERS"), "the stream that takes in the subjects");
-    assert_eq!(orders.spec.max_in_flight, 600);
+    assert_eq!(orders.spec.max_in_flight, 400);
     assert_eq!(orders.retry.max_attempts.get(), 4);
     assert_eq!(orders.retry.max_deliveries.get(), 40);
     assert_eq!(orders.retry.backoff, Backoff::Schedule([1, 10, 300].map(Duration::from_secs).to_vec()));
@@ -679,6 +679,84 @@ fn files_that_are_missing_are_found_apart_from_loading() {
         17 | tls = { ca = "ca.pem" }
            |              ^^^^^^^^"#]]
     .assert_eq(&shown);
+}
+
+/// `check` called these fine, and the start, the first deploy or the machine's memory did not.
+#[test]
+fn what_a_host_would_refuse_later_is_told_at_once() {
+    bad(
+        &SMALL
+            .replace(
+                "type = \"embedded\"",
+                "type = \"embedded\"\nmax_payload = \"3GiB\"\nmax_bytes = \"0B\"\nmax_messages = 0",
+            )
+            .replace("handler = \"triage\"", "handler = \"triage\"\nconcurrency = 1_000_000"),
+        &[],
+        &expect![[r#"
+            error: `max_payload` must be at most 256MiB
+             --> tidegate.toml:4:15
+              |
+            4 | max_payload = "3GiB"
+              |               ^^^^^^
+              = help: a message stands whole in a row of the store, and in the memory of who handles it
+
+            error: `max_bytes` must not be zero
+             --> tidegate.toml:5:13
+              |
+            5 | max_bytes = "0B"
+              |             ^^^^
+
+            error: `max_messages` must not be zero
+             --> tidegate.toml:6:16
+              |
+            6 | max_messages = 0
+              |                ^
+
+            error: `concurrency` must be at most 256
+              --> tidegate.toml:15:15
+               |
+            15 | concurrency = 1_000_000
+               |               ^^^^^^^^^
+               = help: a host runs so many messages at once; the others would wait for them"#]],
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let text = SMALL.replace("module = \"triage.wasm\"", "golden = \".\"");
+    let config = Config::from_text(&folder.path().join("tidegate.toml"), text, &[]).unwrap();
+    assert!(config.check_files().is_ok());
+    std::fs::write(folder.path().join("a.jsonl"), "{\"subject\":\"a\",\"expect\":\"nonsense\"}\n").unwrap();
+    let error = config.check_files().unwrap_err().to_string();
+    assert!(error.contains("a.jsonl:1: `expect`: there is no outcome `nonsense`"), "{error}");
+    assert!(error.contains("golden = \".\""), "{error}");
+    // A host starts all the same: what runs has passed its golden messages before.
+    assert!(config.check_files_but_modules().is_ok());
+}
+
+/// The keys beside a `type` that is not known were looked at only when that was mended.
+#[test]
+fn keys_beside_a_misspelt_type_are_told_in_the_same_run() {
+    bad(
+        "[brokers.a]\ntype = \"embeded\"\nmax_payloud = \"1MiB\"\n[brokers.b]\ntype = \"kafka\"\nservers = []\n",
+        &[],
+        &expect![[r#"
+            error: expected one of embedded, jetstream; did you mean `embedded`?
+             --> tidegate.toml:2:8
+              |
+            2 | type = "embeded"
+              |        ^^^^^^^^^
+
+            error: unknown key `max_payloud` in [brokers.a]
+             --> tidegate.toml:3:1
+              |
+            3 | max_payloud = "1MiB"
+              | ^^^^^^^^^^^
+              = help: did you mean `max_payload`?
+
+            error: expected one of embedded, jetstream
+             --> tidegate.toml:5:8
+              |
+            5 | type = "kafka"
+              |        ^^^^^^^"#]],
+    );
 }
 
 /// A wrong path in `module` was applied as if nothing had been said: the registry had a version, and that ran on.

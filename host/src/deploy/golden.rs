@@ -20,6 +20,14 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Found>, String> {
     cases::read(folder, MOST)
 }
 
+/// Whether the golden messages of a folder can be tried.
+///
+/// # Errors
+/// With the first that cannot be read, by its file and place.
+pub fn check(folder: &Path) -> Result<(), String> {
+    read(folder).map(|_messages| ())
+}
+
 /// Runs all of them on a version, and on the one before it when there is one.
 pub(super) async fn run(golden: &[Found], version: &Loaded, before: Option<&Loaded>) -> Vec<GoldenRun> {
     let mut runs = Vec::with_capacity(golden.len());

@@ -51,6 +51,7 @@ use crate::telemetry::Metrics;
 pub use change::{Change, Deployed, EndedTrial, Outlook};
 use entry::{Entry, Loaded};
 pub use error::DeployError;
+pub use golden::check as check_golden;
 pub use own::{OnRecord, Own, OwnAct};
 pub use replay::{Replay, ReplayError};
 use report::{HandlerSummary, HandlerView, OnAllHosts, RolledBack};

@@ -53,6 +53,10 @@ use module::Module;
 use ticker::Ticker;
 pub use version::Version;
 
+/// The most instances of a host at once. Address space, not memory: 256 slots of 4 GiB and its guard are 1 TiB of the 128
+/// there are, and at the default memory limit the most that all can hold is 16 GiB.
+pub const MAX_INSTANCES: NonZeroU32 = NonZeroU32::MIN.saturating_add(255);
+
 /// How a sandbox is set up. The limits of single runs are in [`Limits`].
 #[derive(Debug, Clone)]
 pub struct SandboxOptions {
@@ -73,9 +77,7 @@ impl Default for SandboxOptions {
     fn default() -> Self {
         Self {
             cache_dir: None,
-            // Address space, not memory: 256 slots of 4 GiB and its guard are 1 TiB of the 128 there are, and at the
-            // default memory limit the most that all can hold is 16 GiB.
-            max_instances: NonZeroU32::MIN.saturating_add(255),
+            max_instances: MAX_INSTANCES,
             // Each compilation uses all cores by itself; the second one is there so that a small module does not wait
             // for a big one.
             compile_threads: NonZeroU32::MIN.saturating_add(1),

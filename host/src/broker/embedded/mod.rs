@@ -75,7 +75,7 @@ mod tests;
 
 pub use dead_letters::Inspector;
 pub use error::OpenError;
-pub use options::{Durability, Options};
+pub use options::{Durability, LARGEST_PAYLOAD, Options};
 pub use shared::Stats;
 
 use error::Failure;

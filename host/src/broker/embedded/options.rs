@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The largest payload that can be asked for, in bytes: half of what SQLite stores in a row, so that a dead letter fits too.
+pub const LARGEST_PAYLOAD: usize = 256 << 20;
+
 /// Where the queue lives and what its limits are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {

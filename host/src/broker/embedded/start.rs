@@ -12,13 +12,10 @@ use super::error::{Failure, OpenError};
 use super::inbox::Inbox;
 use super::lock::Lock;
 use super::log::Log;
-use super::options::Options;
+use super::options::{LARGEST_PAYLOAD, Options};
 use super::shared::Shared;
 use super::writer::Writer;
 use super::{codec, log, recover, schema};
-
-/// The largest payload that can be asked for: half of what SQLite stores in a row, so that a dead letter fits too.
-const LARGEST_PAYLOAD: usize = 256 << 20;
 
 pub(super) async fn start(options: Options) -> Result<(Arc<Inbox>, Arc<Shared>, JoinHandle<()>), OpenError> {
     check(&options)?;
