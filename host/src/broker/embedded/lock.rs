@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::error::OpenError;
 
 /// The name of the lock file in the queue's directory.
-const LOCK_FILE: &str = "queue.lock";
+pub(super) const LOCK_FILE: &str = "queue.lock";
 
 /// How long a lock that somebody holds is asked for again. Each program that this process starts has the lock's file for
 /// the moment from its fork to its exec, so a queue that is closed and opened anew right then meets its own lock.

@@ -51,6 +51,7 @@ mod log;
 mod marks;
 mod options;
 mod prepare;
+mod private;
 mod publish;
 mod reader;
 mod recover;

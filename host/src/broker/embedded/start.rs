@@ -15,7 +15,7 @@ use super::log::Log;
 use super::options::{LARGEST_PAYLOAD, Options};
 use super::shared::Shared;
 use super::writer::Writer;
-use super::{codec, log, recover, schema};
+use super::{codec, log, private, recover, schema};
 
 pub(super) async fn start(options: Options) -> Result<(Arc<Inbox>, Arc<Shared>, JoinHandle<()>), OpenError> {
     check(&options)?;
@@ -64,12 +64,15 @@ fn run(options: Options, (inbox, shared): (Arc<Inbox>, Arc<Shared>), opened: one
 
 /// Takes the directory and opens what is in it.
 fn take(path: &PathBuf) -> Result<(Lock, Connection, Log), OpenError> {
-    std::fs::create_dir_all(path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+    private::make(path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
     let lock = Lock::take(path)?;
+    private::close_to_others(path);
     log::write_anew(path)?;
     let mut connection = schema::open_writer(path)?;
     let log = Log::take_over(&mut connection).map_err(|error| schema::store_error(path, &error))?;
     log::keep_names(path)?;
+    // Once more, for those that were made just now. SQLite makes others like its store.
+    private::close_to_others(path);
     Ok((lock, connection, log))
 }
 
