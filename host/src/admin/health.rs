@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::state::HostState;
-use super::wire::{Readiness, Trouble};
+use super::wire::{DEAD_LETTERS, Readiness, Trouble};
 use crate::broker::Status;
 
 /// A scrape or a probe is not held up longer than this by a broker that is slow to tell of its dead letters.
@@ -34,7 +34,7 @@ async fn readiness(state: &HostState) -> Readiness {
         match entry.broker.status() {
             Status::Connected => {
                 if let Err(why) = writable(entry.broker.as_ref()).await {
-                    troubles.push(Trouble { what: format!("dead letters of broker {name}"), why });
+                    troubles.push(Trouble { what: format!("{DEAD_LETTERS} of broker {name}"), why });
                 }
             }
             Status::Away(why) | Status::Failed(why) => troubles.push(Trouble { what: format!("broker {name}"), why }),

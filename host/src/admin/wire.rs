@@ -166,6 +166,9 @@ pub struct Readiness {
     pub stalled: Vec<String>,
 }
 
+/// What a [`Trouble`] with the store of dead letters begins with.
+pub(crate) const DEAD_LETTERS: &str = "dead letters";
+
 /// Something that is not ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Trouble {

@@ -49,7 +49,7 @@ pub(super) fn of(host: &HostArguments) -> Result<Client, Failure> {
     match host.target()? {
         Target::Remote(profile) => {
             let client = Client::remote(&profile)?;
-            client.reached().map_err(|why| anyhow!("no host answers at {}: {why}", profile.url))?;
+            client.reached().map_err(|why| why.at(&profile.url))?;
             Ok(client)
         }
         Target::Local(config, token, tls) => here(Client::local(&config.http, token, &tls)?, config.http.listen),
@@ -58,8 +58,32 @@ pub(super) fn of(host: &HostArguments) -> Result<Client, Failure> {
 }
 
 fn here(client: Client, address: SocketAddr) -> Result<Client, Failure> {
-    client.reached().map_err(|why| anyhow!("no host answers at {address}: start it with `tidegate run` ({why})"))?;
+    client.reached().map_err(|why| match why {
+        NotMet::Nobody(why) => anyhow!("no host answers at {address}: start it with `tidegate run` ({why})"),
+        other @ (NotMet::NoHost(_) | NotMet::Unfit(_)) => other.at(client.base()),
+    })?;
     Ok(client)
+}
+
+/// Why a host was not met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NotMet {
+    /// Nobody answers.
+    Nobody(String),
+    /// What answers is something else.
+    NoHost(String),
+    /// Somebody answers, and cannot be spoken to as this command does it: what to do about it.
+    Unfit(String),
+}
+
+impl NotMet {
+    /// As it is told of an address.
+    pub(super) fn at(self, address: &str) -> anyhow::Error {
+        match self {
+            Self::Nobody(why) | Self::NoHost(why) => anyhow!("no host answers at {address}: {why}"),
+            Self::Unfit(why) => anyhow!("what answers at {address} cannot be asked: {why}"),
+        }
+    }
 }
 
 impl Client {
@@ -79,7 +103,7 @@ impl Client {
         // nobody is in between, as without TLS.
         let is_here = ip.is_loopback() || ip.is_unspecified();
         let tls = tls::client(files, is_here)?;
-        Ok(Self::with(format!("https://{}", http.listen), token, tls, CONNECT_TIMEOUT))
+        Ok(Self::with(base_with_tls(http.listen), token, tls, CONNECT_TIMEOUT))
     }
 
     /// The client of an address without TLS.
@@ -118,11 +142,11 @@ impl Client {
     }
 
     /// Why no host answers.
-    pub(super) fn reached(&self) -> Result<(), String> {
+    pub(super) fn reached(&self) -> Result<(), NotMet> {
         match self.agent.get(format!("{}/live", self.base)).call() {
             Ok(answer) if answer.status() == 200 => Ok(()),
-            Ok(answer) => Err(format!("what answers is no host: {}", answer.status())),
-            Err(error) => Err(tls::why(&error)),
+            Ok(answer) => Err(NotMet::NoHost(format!("what answers is no host: {}", answer.status()))),
+            Err(error) => Err(tls::not_met(&error)),
         }
     }
 
@@ -142,6 +166,15 @@ impl Client {
         let error: ErrorAnswer =
             serde_json::from_slice(&body).with_context(|| format!("the host answered {status}"))?;
         bail!("{}", error.error.message)
+    }
+}
+
+/// Where the listener of this machine's configuration is asked. No certificate is for the address that means all of them,
+/// and where `--ca` is given it is looked at.
+fn base_with_tls(listen: SocketAddr) -> String {
+    match listen.ip().is_unspecified() {
+        true => format!("https://localhost:{}", listen.port()),
+        false => format!("https://{listen}"),
     }
 }
 
@@ -165,7 +198,25 @@ fn read<T: DeserializeOwned>(answer: Result<Response<Body>, ureq::Error>) -> Res
 
 /// The host could not be asked.
 fn unmet(error: ureq::Error) -> anyhow::Error {
-    anyhow!(tls::why(&error)).context("asking the host")
+    anyhow!(said(&error)).context("asking the host")
+}
+
+/// What went wrong on the way, for a person.
+fn said(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(io) if is_cut_off(io.kind()) => {
+            "it ended the connection before it had answered: it was stopped just then, most likely; whether it did what it \
+             was asked is not known, so look before you ask again"
+                .to_owned()
+        }
+        _ => tls::why(error),
+    }
+}
+
+/// Whether a connection was there, and ended.
+const fn is_cut_off(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(kind, BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
 }
 
 /// A batch is sent at 1 MiB: one that is larger than this holds a message that is large by itself.
@@ -174,13 +225,14 @@ const LARGE_BATCH: usize = 2 << 20;
 /// The host could not be asked, or ended the connection while it was being sent something. What it refuses it may not read to its
 /// end, and its answer is then lost on some systems: the likelier of the two reasons is told, by the size.
 fn unread(error: ureq::Error, bytes: usize) -> anyhow::Error {
-    let closed = |kind| matches!(kind, std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset);
+    // One that ends in order was read to its end.
+    let unread = |kind| is_cut_off(kind) && kind != std::io::ErrorKind::UnexpectedEof;
     match &error {
-        ureq::Error::Io(io) if closed(io.kind()) && bytes > LARGE_BATCH => anyhow!(
+        ureq::Error::Io(io) if unread(io.kind()) && bytes > LARGE_BATCH => anyhow!(
             "the host ended the connection before it had read all: the message may be larger than it takes \
              (`max_publish_bytes` in its `[http]`, 8 MiB when it is not set), or the host was stopped just then"
         ),
-        ureq::Error::Io(io) if closed(io.kind()) => anyhow!(
+        ureq::Error::Io(io) if is_cut_off(io.kind()) => anyhow!(
             "the host ended the connection before it had answered: it was stopped just then, most likely; what is not counted as \
              published is not known to be stored, and messages with ids can be published again"
         ),
@@ -204,6 +256,32 @@ fn refusal(answer: &mut Response<Body>) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    /// A host that is killed in the middle of a command was told as "io: Peer disconnected".
+    #[test]
+    fn a_host_that_goes_in_the_middle_is_told_as_that() {
+        use std::io::ErrorKind;
+        for kind in [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe] {
+            let told = format!("{:#}", unmet(ureq::Error::Io(kind.into())));
+            assert!(told.contains("it was stopped just then") && told.contains("look before you ask again"), "{told}");
+            let told = format!("{:#}", unread(ureq::Error::Io(kind.into()), 10));
+            assert!(told.contains("messages with ids can be published again"), "{told}");
+        }
+        let told = format!("{:#}", unread(ureq::Error::Io(ErrorKind::BrokenPipe.into()), LARGE_BATCH + 1));
+        assert!(told.contains("`max_publish_bytes`"), "{told}");
+        let told = format!("{:#}", unmet(ureq::Error::Io(ErrorKind::ConnectionRefused.into())));
+        assert!(!told.contains("just then"), "{told}");
+    }
+
+    #[test]
+    fn a_host_that_listens_everywhere_is_met_by_a_name_that_a_certificate_may_have() {
+        let rows = [("0.0.0.0:7171", "https://localhost:7171"), ("[::]:7171", "https://localhost:7171")];
+        for (listen, expected) in rows.into_iter().chain([("10.0.0.7:1", "https://10.0.0.7:1")]) {
+            assert_eq!(listen.parse().map(base_with_tls).as_deref(), Ok(expected));
+        }
+    }
+
     #[test]
     fn an_id_is_one_part_of_a_path() {
         assert_eq!(super::encoded("01HX-a_b"), "01HX-a_b");

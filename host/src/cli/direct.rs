@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use super::client::Client;
+use super::client::{Client, NotMet};
 use super::exit::Failure;
 use super::host::{HostArguments, Target};
 use super::{say, token};
@@ -42,7 +42,7 @@ pub(super) fn reach(host: &HostArguments, broker: Option<&str>) -> Result<Reache
     let (config, token, tls) = match host.target()? {
         Target::Remote(profile) => {
             let client = Client::remote(&profile)?;
-            client.reached().map_err(|why| anyhow!("no host answers at {}: {why}", profile.url))?;
+            client.reached().map_err(|why| why.at(&profile.url))?;
             return Ok(Reached { client, own: None });
         }
         Target::Local(config, token, tls) => (*config, token, tls),
@@ -60,8 +60,13 @@ pub(super) fn reach(host: &HostArguments, broker: Option<&str>) -> Result<Reache
     }
     let client = Client::local(&config.http, token, &tls)?;
     // Port 0 is any port: a host with it cannot be found.
-    if config.http.listen.port() != 0 && client.is_there() {
-        return Ok(Reached { client, own: None });
+    if config.http.listen.port() != 0 {
+        match client.reached() {
+            Ok(()) => return Ok(Reached { client, own: None }),
+            Err(why @ NotMet::Unfit(_)) => return Err(why.at(client.base()).into()),
+            // The port is somebody else's, or nobody's.
+            Err(NotMet::Nobody(_) | NotMet::NoHost(_)) => {}
+        }
     }
     if config.brokers.is_empty() {
         return Err(Failure::usage(anyhow!("{} has no broker", config.path().display())));

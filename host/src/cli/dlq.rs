@@ -4,7 +4,8 @@ use clap::{Args, Subcommand};
 
 use super::exit::{Ended, Exit, Failure};
 use super::host::HostArguments;
-use super::{direct, say};
+use super::{direct, say, table};
+use crate::admin::wire::{DEAD_LETTERS, Trouble};
 
 mod act;
 mod body;
@@ -137,10 +138,20 @@ fn ls(arguments: &List) -> Ended {
     } else {
         say::data(&show::list(&letters))?;
     }
+    if letters.is_empty() {
+        // Where their store is gone, or is not reached, there are none to see either.
+        reached.client.readiness()?.troubles.iter().filter_map(trouble).for_each(|trouble| say::talk(&trouble));
+    }
     if more {
         say::talk(&format!("there are more than {}; --limit shows more", arguments.limit));
     }
     Ok(Exit::Done)
+}
+
+/// What keeps dead letters from being seen, of what the host says is wrong with it.
+fn trouble(trouble: &Trouble) -> Option<String> {
+    let of_letters = trouble.what.starts_with(DEAD_LETTERS) || trouble.what.starts_with("broker ");
+    of_letters.then(|| table::harmless(&format!("{}: {}", trouble.what, trouble.why)))
 }
 
 fn one(arguments: &Show) -> Ended {
@@ -154,4 +165,18 @@ fn one(arguments: &Show) -> Ended {
         say::data(&show::one(&letter, arguments.hex))?;
     }
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store that is gone looked like one that is empty.
+    #[test]
+    fn what_hides_dead_letters_is_told() {
+        let told = |what: &str| trouble(&Trouble { what: what.to_owned(), why: "so it is".to_owned() });
+        assert_eq!(told("dead letters of broker main").as_deref(), Some("dead letters of broker main: so it is"));
+        assert_eq!(told("broker main").as_deref(), Some("broker main: so it is"));
+        assert_eq!(told("subscription orders"), None);
+    }
 }

@@ -8,14 +8,15 @@ use serde::Serialize;
 use super::exit::{Ended, Exit};
 use super::host::HostArguments;
 use super::{client, pause, say, subscriptions, table};
-use crate::admin::wire::{PauseKind, PauseView, Readiness, Status, SubscriptionView};
+use crate::admin::wire::{BrokerView, PauseKind, PauseView, Readiness, Status, SubscriptionView};
 use crate::telemetry::SubscriptionCounts;
 
 /// Between the two looks that a rate is made of.
 const BETWEEN: Duration = Duration::from_secs(1);
 
 /// Shows the subscriptions of a host: which take messages, who paused the others, why and until when, what is in flight, what
-/// waits, and how many are done with a second; and whether the host is ready.
+/// waits, how many were dead-lettered since its start, and how many are done with a second; whether the host is ready, and what
+/// waits in its dead-letter queues.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -57,6 +58,7 @@ fn shown(before: &Whole, now: &Status, apart: Duration) -> String {
     for (name, stall) in now.subscriptions.iter().filter_map(|one| Some((&one.name, one.stall.as_ref()?))) {
         text += &format!("  subscription {name} is stalled: {}\n", table::harmless(&stall.why));
     }
+    text += &dead_letters(&now.brokers);
     if now.subscriptions.is_empty() {
         return text + "the host's configuration has no subscriptions\n";
     }
@@ -69,7 +71,7 @@ fn shown(before: &Whole, now: &Status, apart: Duration) -> String {
         "IN FLIGHT",
         "READY",
         "PENDING",
-        "DEAD",
+        "DEAD-LETTERED",
         "RATE",
     ]);
     for one in &now.subscriptions {
@@ -91,6 +93,16 @@ fn shown(before: &Whole, now: &Status, apart: Duration) -> String {
         ]);
     }
     text + "\n" + &table::rendered(&rows)
+}
+
+/// What waits in the dead-letter queues, whenever it died; the table counts from the host's start on.
+fn dead_letters(brokers: &[BrokerView]) -> String {
+    let waits = |broker: &BrokerView| {
+        let count = broker.dead_letters.map_or_else(|| "not known".to_owned(), table::number);
+        format!("{} {count}", broker.name)
+    };
+    let all: Vec<String> = brokers.iter().map(waits).collect();
+    if all.is_empty() { String::new() } else { format!("dead letters by broker: {}\n", all.join(", ")) }
 }
 
 /// What a subscription does, in a word.
@@ -155,6 +167,21 @@ mod tests {
         }
     }
 
+    /// After a restart the count of a subscription is 0, and what it gave up on before waits all the same.
+    #[test]
+    fn what_waits_in_the_dead_letter_queues_is_told_beside_what_is_counted() {
+        let broker = |name: &str, dead_letters| BrokerView {
+            name: name.to_owned(),
+            kind: "embedded".to_owned(),
+            connected: true,
+            trouble: None,
+            dead_letters,
+        };
+        let told = dead_letters(&[broker("main", Some(1)), broker("far", None)]);
+        assert_eq!(told, "dead letters by broker: main 1, far not known\n");
+        assert_eq!(dead_letters(&[]), "");
+    }
+
     #[test]
     fn who_paused_what_until_when_and_why_is_seen() {
         let pause = PauseView {
@@ -195,15 +222,15 @@ mod tests {
               subscription mail: the broker is away
               subscription stuck is stalled: 3 messages held, as many as are handled at once, and none has come to its end for 1m
 
-            SUBSCRIPTION  HANDLER  STATE         BY                              UNTIL                     IN FLIGHT  READY  PENDING  DEAD  RATE
-            fast          invoice  runs                                                                    3          1,200  0        0     125/s
+            SUBSCRIPTION  HANDLER  STATE         BY                              UNTIL                     IN FLIGHT  READY  PENDING  DEAD-LETTERED  RATE
+            fast          invoice  runs                                                                    3          1,200  0        0              125/s
             mail          invoice  waits                                                                   3          1,200  0        0
-            orders        invoice  paused        ops: the database moves         2026-11-29T06:10:00.000Z  3          1,200  0        0     0/s
+            orders        invoice  paused        ops: the database moves         2026-11-29T06:10:00.000Z  3          1,200  0        0              0/s
             rates         invoice  circuit open  host: 20 of 22 messages failed  2026-11-29T06:00:05.000Z  3          1,200  0        0
             refunds       invoice  paused        ops: the database moves         resumed                   3          1,200  0        0
             sales         invoice  probes        host: 20 of 22 messages failed  a probe goes well         3          1,200  0        0
-            slow          invoice  runs                                                                    3          1,200  0        0     1.5/s
-            stuck         invoice  stalled                                                                 3          1,200  0        0
+            slow          invoice  runs                                                                    3          1,200  0        0              1.5/s
+             stuck         invoice  stalled                                                                 3          1,200  0        0
         "#]]
         .assert_eq(&text);
     }

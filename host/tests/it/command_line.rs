@@ -135,7 +135,7 @@ fn a_queue_is_used_without_a_host() {
 fn codes_say_how_it_ended() {
     let desk = Desk::new();
     desk.write("wrong.toml", "[brokers.local]\ntype = \"embeded\"\n");
-    let rows: [(&[&str], &str, i32); 14] = [
+    let rows: [(&[&str], &str, i32); 15] = [
         (&["check"], "", 0),
         (&["check", "--config", "wrong.toml"], "", 2),
         (&["check", "--config", "none.toml"], "", 2),
@@ -145,6 +145,7 @@ fn codes_say_how_it_ended() {
         (&["publish", "--lines"], "{\"subject\":\"a\"}\n{\"subject\":\"a b\"}\n", 4),
         (&["dlq", "show", "none"], "", 3),
         (&["dlq", "redrive", "none"], "", 3),
+        (&["dlq", "redrive"], "", 2),
         (&["dlq", "replay", "none"], "", 3),
         (&["dlq", "stats"], "", 0),
         (&["dlq", "ls", "--since", "yesterday"], "", 2),
@@ -239,6 +240,9 @@ fn a_module_is_deployed_looked_at_and_rolled_back() {
     assert_eq!((&again["version"], &again["unchanged"]), (&json!(2), &json!(true)));
     let refused = desk.json(&["deploy", "tidegate.toml", "--handler", "behave", "--json"], "", 6);
     assert_eq!((&refused["step"], &refused["code"]), (&json!("validate"), &json!("module-refused")));
+    // Larger than `limits.module_size`.
+    std::fs::File::create(desk.path().join("large.wasm")).unwrap().set_len(65 << 20).unwrap();
+    desk.expect(&["deploy", "large.wasm", "--handler", "behave"], "", 6);
     desk.expect(&["deploy", "ledger.wasm", "--handler", "../behave"], "", 3);
     desk.expect(&["deploy", "none.wasm", "--handler", "behave"], "", 2);
 

@@ -176,7 +176,8 @@ fn what_is_exported_comes_back_as_it_was() {
     assert_eq!(desk.json(&["dlq", "stats", "--json"], "", 0)["matched"], 2);
     desk.expect(&["dlq", "redrive", by_message(&letters, "2")], "", 0);
     desk.expect(&["dlq", "import", "-", "--broker", "local"], "{\"record\":{}}\n", 1);
-    desk.expect(&["dlq", "import", "dead.jsonl"], "", 2);
+    // There is one broker, and it need not be named.
+    assert!(desk.expect(&["dlq", "import", "dead.jsonl"], "", 0).starts_with("0 brought in, 2 were there"));
 }
 
 #[test]

@@ -161,10 +161,16 @@ fn the_command_line_trusts_and_shows_what_it_is_told_to() {
     };
     let answered = with(&["whoami"], &shown);
     assert_eq!(answered.0, 0, "{}", answered.1);
-    for (what, shown) in [("no authority", &shown[2..]), ("no certificate", &shown[..2])] {
+    for (what, shown, hint) in [("no authority", &shown[2..], "`--ca`"), ("no certificate", &shown[..2], "`--cert`")] {
         let (code, told) = with(&["whoami"], shown);
-        assert!(code == 1 && told.contains("no host answers at https://localhost"), "{what}: {told}");
+        let expected = "what answers at https://localhost";
+        assert!(code == 1 && told.contains(expected) && told.contains(hint), "{what}: {told}");
     }
+    // Nobody is told to start a host that runs.
+    let (code, told) = run(&["whoami", "--config", "tidegate.toml"]);
+    assert!(code == 1 && told.contains("`--cert` and `--key`") && !told.contains("tidegate run"), "{told}");
+    let (code, told) = run(&["whoami", "--host", &format!("http://localhost:{}", host.port)]);
+    assert!(code == 1 && told.contains("its address begins with https://"), "{told}");
     let (code, told) = with(&["whoami"], &["--ca", &key]);
     assert!(code == 2 && told.contains("there is no certificate in"), "{told}");
     // A profile keeps them.

@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ureq::AsSendBody;
 
-use super::{Client, encoded, read, refusal, unmet};
-use crate::cli::exit::Failure;
+use super::{Client, encoded, read, refusal, said, unmet};
+use crate::cli::exit::{Exit, Failure};
 use crate::deploy::report::{Aborted, HandlerList, HandlerView, Line, Promoted, RolledBack};
 use crate::signature::{self, Signature};
 
@@ -79,9 +79,13 @@ impl Client {
         let request = request.header("content-type", "application/wasm").header("expect", "100-continue");
         let request =
             request.config().timeout_recv_response(Some(DEPLOY_TIMEOUT)).timeout_recv_body(Some(DEPLOY_TIMEOUT));
-        let mut answer = request.build().send(module).context("uploading the module")?;
+        let sent = request.build().send(module);
+        let mut answer = sent.map_err(|error| anyhow!(said(&error)).context("uploading the module"))?;
         if !answer.status().is_success() {
-            return Err(refusal(&mut answer));
+            let failure = refusal(&mut answer);
+            // The module is larger than the handler's `limits.module_size`: it is refused, as for any other of its limits.
+            let is_too_large = answer.status().as_u16() == 413;
+            return Err(if is_too_large { Failure { exit: Exit::Refused, ..failure } } else { failure });
         }
         let lines = BufReader::new(answer.body_mut().as_reader()).lines();
         let mut ended = false;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsConfigBuilder};
 
+use super::NotMet;
 use crate::cli::exit::Failure;
 use crate::cli::profile::TlsFiles;
 
@@ -47,13 +48,31 @@ fn certificates(path: &Path) -> anyhow::Result<Vec<Certificate<'static>>> {
 }
 
 /// Why a host was not met, and what to do about it where that is known.
-pub(super) fn why(error: &ureq::Error) -> String {
-    let ureq::Error::Io(io) = error else { return error.to_string() };
-    let tls = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match tls.and_then(hint) {
-        Some(hint) => format!("{hint} ({io})"),
-        None => error.to_string(),
+pub(super) fn not_met(error: &ureq::Error) -> NotMet {
+    match unfit(error) {
+        Some(why) => NotMet::Unfit(why),
+        None => NotMet::Nobody(error.to_string()),
     }
+}
+
+/// The same for one that was met before.
+pub(super) fn why(error: &ureq::Error) -> String {
+    unfit(error).unwrap_or_else(|| error.to_string())
+}
+
+/// What to do when somebody answers and is not understood, or does not agree.
+fn unfit(error: &ureq::Error) -> Option<String> {
+    let tls = match error {
+        ureq::Error::Protocol(error) => {
+            return Some(format!(
+                "it does not answer in HTTP; where it has TLS, its address begins with https:// ({error})"
+            ));
+        }
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(io) => io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
+        _ => None,
+    };
+    tls.map(|error| hint(error).map_or_else(|| error.to_string(), |hint| format!("{hint} ({error})")))
 }
 
 /// What to do about a handshake that failed.
@@ -64,10 +83,13 @@ fn hint(error: &rustls::Error) -> Option<&'static str> {
             Some("its certificate is by an authority that is not trusted here: name that one's certificate with `--ca`")
         }
         Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
-            Some("its certificate is for another name: use a name that is in it")
+            Some("its certificate is for another name: say one that is in it, with `--host https://NAME:PORT`")
         }
         Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
             Some("its certificate is over: it needs a new one, or the clock of this machine is wrong")
+        }
+        Error::InvalidMessage(_) => {
+            Some("it does not answer in TLS; where it has none, on this machine, its address begins with http://")
         }
         Error::AlertReceived(Alert::CertificateRequired) => {
             Some("it asks for a client's certificate: show one with `--cert` and `--key`")
@@ -90,14 +112,27 @@ pub(in crate::cli) fn builder() -> TlsConfigBuilder {
 
 #[cfg(test)]
 mod tests {
-    use rustls::{CertificateError, Error};
+    #![allow(clippy::panic, reason = "a test fails by panicking")]
+    use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+
+    use super::NotMet;
 
     #[test]
     fn a_handshake_that_failed_says_what_to_do() {
         let io = |error: Error| ureq::Error::Io(std::io::Error::new(std::io::ErrorKind::InvalidData, error));
         let unknown = super::why(&io(Error::InvalidCertificate(CertificateError::UnknownIssuer)));
         assert!(unknown.contains("`--ca`") && unknown.contains("UnknownIssuer"), "{unknown}");
+        let hints = [
+            (Error::InvalidCertificate(CertificateError::NotValidForName), "`--host https://NAME:PORT`"),
+            (Error::AlertReceived(AlertDescription::CertificateRequired), "`--cert` and `--key`"),
+            (Error::InvalidMessage(InvalidMessage::InvalidContentType), "http://"),
+        ];
+        for (error, expected) in hints {
+            // It answered: to start one would help nobody.
+            let NotMet::Unfit(told) = super::not_met(&io(error.clone())) else { panic!("{error}: nobody answered") };
+            assert!(told.contains(expected), "{told}");
+        }
         let refused = ureq::Error::Io(std::io::ErrorKind::ConnectionRefused.into());
-        assert_eq!(super::why(&refused), refused.to_string());
+        assert_eq!(super::not_met(&refused), NotMet::Nobody(refused.to_string()));
     }
 }

@@ -17,8 +17,8 @@ use crate::config::parse_duration;
 
 #[derive(Debug, Args)]
 struct Chosen {
-    /// The ids, as `dlq ls` shows them
-    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    /// The ids, as `dlq ls` shows them; or --all in their place
+    #[arg(value_name = "ID", conflicts_with = "all")]
     ids: Vec<String>,
     /// All that match what is said of them; without that, all there are
     #[arg(long)]
@@ -35,6 +35,18 @@ struct Chosen {
     filter: Filter,
     #[command(flatten)]
     place: Place,
+}
+
+impl Chosen {
+    /// Refuses when nothing says which.
+    fn check(&self) -> Result<(), Failure> {
+        if self.all || !self.ids.is_empty() {
+            return Ok(());
+        }
+        let which =
+            "say which: by their ids, as `dlq ls` shows them, or --all for all that match, or for all there are";
+        Err(Failure::usage(anyhow!(which)))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -80,6 +92,7 @@ fn percent(text: &str) -> Result<f64, String> {
 
 pub(super) fn redrive(arguments: &Redrive) -> Ended {
     let Chosen { ids, place, .. } = &arguments.chosen;
+    arguments.chosen.check()?;
     let reached = reach(place)?;
     if arguments.edit || arguments.body.is_some() {
         return edited(arguments, &reached.client);
@@ -106,6 +119,7 @@ pub(super) fn redrive(arguments: &Redrive) -> Ended {
 
 pub(super) fn discard(arguments: &Discard) -> Ended {
     let Chosen { ids, place, .. } = &arguments.chosen;
+    arguments.chosen.check()?;
     let reached = reach(place)?;
     if !arguments.chosen.all {
         if ids.len() > 1 && !arguments.yes {

@@ -12,8 +12,9 @@ use super::fixture;
 use super::{Place, reach};
 use crate::admin::wire::ImportSummary;
 use crate::cli::exit::{Ended, Exit, Failure};
-use crate::cli::say;
+use crate::cli::host::HostArguments;
 use crate::cli::table::number;
+use crate::cli::{direct, say};
 
 /// Bytes of lines that are sent together: a request of some thousand dead letters.
 const BATCH_BYTES: usize = 4 << 20;
@@ -41,7 +42,13 @@ pub(super) struct Import {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
-    place: Place,
+    host: HostArguments,
+    /// The broker that is to keep them, by its name in the configuration; needed when there are several
+    #[arg(long, short, value_name = "NAME")]
+    broker: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn export(arguments: &Export) -> Ended {
@@ -66,9 +73,11 @@ pub(super) fn export(arguments: &Export) -> Ended {
 }
 
 pub(super) fn import(arguments: &Import) -> Ended {
-    let broker = arguments.place.broker.as_deref();
-    let broker = broker.ok_or_else(|| Failure::usage(anyhow!("say with --broker which broker is to keep them")))?;
-    let reached = reach(&arguments.place)?;
+    let reached = direct::reach(&arguments.host, arguments.broker.as_deref())?;
+    let broker = match &arguments.broker {
+        Some(broker) => broker.clone(),
+        None => only_one(reached.client.status()?.brokers.into_iter().map(|broker| broker.name).collect())?,
+    };
     let name = arguments.file.display();
     let mut lines: Box<dyn BufRead> = match arguments.file.as_os_str() == "-" {
         true => Box::new(std::io::stdin().lock()),
@@ -79,7 +88,7 @@ pub(super) fn import(arguments: &Import) -> Ended {
     loop {
         let read = lines.read_until(b'\n', &mut batch).with_context(|| format!("reading {name}"))?;
         if batch.len() >= BATCH_BYTES || (read == 0 && !batch.is_empty()) {
-            let stored = reached.client.import_dead_letters(broker, &batch).map_err(|failure| Failure {
+            let stored = reached.client.import_dead_letters(&broker, &batch).map_err(|failure| Failure {
                 error: failure.error.context(format!(
                     "{} were stored and {} were there before it ended; it is safe to do it again",
                     number(sum.imported),
@@ -95,11 +104,41 @@ pub(super) fn import(arguments: &Import) -> Ended {
             break;
         }
     }
-    if arguments.place.json {
+    if arguments.json {
         say::json(&sum)?;
     } else {
         let (imported, present) = (number(sum.imported), number(sum.present));
         say::data(&format!("{imported} brought in, {present} were there and are as they were\n"))?;
     }
     Ok(Exit::Done)
+}
+
+/// The broker that is meant when none is named.
+fn only_one(brokers: Vec<String>) -> Result<String, Failure> {
+    match <[String; 1]>::try_from(brokers) {
+        Ok([broker]) => Ok(broker),
+        Err(brokers) if brokers.is_empty() => {
+            Err(Failure::usage(anyhow!("the host has no broker that could keep them")))
+        }
+        Err(brokers) => {
+            let names = brokers.join(", ");
+            Err(Failure::usage(anyhow!(
+                "the host has several brokers: say with --broker which is to keep them: {names}"
+            )))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::only_one;
+
+    #[test]
+    fn the_only_broker_need_not_be_named() {
+        let told = |names: &[&str]| only_one(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(told(&["main"]).ok().as_deref(), Some("main"));
+        let several = told(&["main", "other"]).map_err(|failure| failure.error.to_string());
+        assert!(several.is_err_and(|error| error.contains("--broker") && error.contains("main, other")));
+        assert!(told(&[]).is_err());
+    }
 }
