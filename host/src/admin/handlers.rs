@@ -34,8 +34,8 @@ use crate::signature::{self, Signature};
 
 /// A sender that sends nothing for so long has gone.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A whole upload may take no longer, because nobody else deploys to the handler meanwhile: 64 MiB in five minutes are
-/// 220 KB a second.
+/// A whole upload may take no longer, because nobody else deploys to the handler meanwhile (going back waits for nobody): 64 MiB
+/// in five minutes are 220 KB a second.
 const UPLOAD_TIME: Duration = Duration::from_secs(300);
 /// How long a canary or a shadow may take: what nobody looked after for a month was forgotten.
 const ROLLOUT_TIME: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
@@ -283,6 +283,7 @@ pub(super) fn fail(error: &DeployError) -> Fail {
         | DeployError::NoRollout { .. } => StatusCode::NOT_FOUND,
         DeployError::WholeCanary => StatusCode::BAD_REQUEST,
         DeployError::Busy { .. }
+        | DeployError::Overtaken { .. }
         | DeployError::AlreadyActive { .. }
         | DeployError::RolloutOn { .. }
         | DeployError::NothingBeside { .. }

@@ -230,7 +230,7 @@ mod tests {
             refunds       invoice  paused        ops: the database moves         resumed                   3          1,200  0        0
             sales         invoice  probes        host: 20 of 22 messages failed  a probe goes well         3          1,200  0        0
             slow          invoice  runs                                                                    3          1,200  0        0              1.5/s
-             stuck         invoice  stalled                                                                 3          1,200  0        0
+            stuck         invoice  stalled                                                                 3          1,200  0        0
         "#]]
         .assert_eq(&text);
     }

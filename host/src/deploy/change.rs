@@ -15,11 +15,12 @@ use std::time::Instant;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::entry::{Busy, Entry, Loaded, Terms};
+use super::entry::{Entry, Loaded, Terms};
 use super::pipeline::{self, Checked, Passed, Uploaded};
 use super::plan::{Plan, plan};
 use super::report::Change as Difference;
 use super::say::Say;
+use super::turn::Busy;
 use super::{DeployError, Deployments, Provenance};
 use crate::cluster::Basis;
 use crate::config::HandlerConfig;

@@ -1,15 +1,13 @@
-//! One handler on this host: what the configuration says of it, what runs, what is kept ready, who deploys.
+//! One handler on this host: what the configuration says of it, what runs, what is kept ready.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 
-use super::DeployError;
-use super::cluster::CLUSTER;
-use super::rollout::{HOST, OnTrial};
+use super::rollout::OnTrial;
+use super::turn::Turn;
 use crate::config::HandlerConfig;
 use crate::dispatch::{Deployed, Slot};
 use crate::registry::Settings;
@@ -21,15 +19,12 @@ use crate::telemetry::{Metrics, VersionFigures};
 /// tens of KB of our own: two of them on each of 1,000 handlers are under 100 MB.
 const LOADED_BEFORE: usize = 2;
 
-/// How long the host's own work on a handler is waited for: a module is fetched and compiled in seconds.
-const OWN_WORK: Duration = Duration::from_secs(10);
-/// Between two looks whether it is over.
-const OWN_WORK_LOOK: Duration = Duration::from_millis(20);
-
 /// One handler.
 pub(super) struct Entry {
     pub(super) name: String,
     pub(super) slot: Arc<Slot>,
+    /// Who changes it.
+    pub(super) turn: Turn,
     terms: ArcSwap<Terms>,
     state: Mutex<State>,
 }
@@ -62,16 +57,8 @@ struct State {
     before: VecDeque<Loaded>,
     /// Why there is no version that runs.
     trouble: Option<String>,
-    deploying: Option<Deploying>,
     /// What the configuration says of it was not yet held against what is to run in the cluster.
     unplanned: bool,
-}
-
-/// Somebody deploys.
-#[derive(Debug, Clone)]
-pub(super) struct Deploying {
-    pub(super) by: String,
-    pub(super) since: SystemTime,
 }
 
 /// A version that is ready to run.
@@ -96,26 +83,10 @@ impl Loaded {
     }
 }
 
-/// Held by whoever deploys: nobody else does.
-pub(super) struct Busy {
-    pub(super) entry: Arc<Entry>,
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.entry.lock().deploying = None;
-    }
-}
-
-/// Whether it is the host that does something by itself.
-fn is_own(by: &str) -> bool {
-    by == HOST || by == CLUSTER
-}
-
 impl Entry {
     pub(super) fn new(name: &str, terms: Terms) -> Self {
         let (slot, terms) = (Slot::empty(), ArcSwap::from_pointee(terms));
-        Self { name: name.to_owned(), slot, terms, state: Mutex::default() }
+        Self { name: name.to_owned(), slot, turn: Turn::default(), terms, state: Mutex::default() }
     }
 
     /// What the configuration says of it now.
@@ -125,35 +96,6 @@ impl Entry {
 
     pub(super) fn set_terms(&self, terms: Terms) {
         self.terms.store(Arc::new(terms));
-    }
-
-    /// Takes the handler for a deploy.
-    pub(super) fn busy(self: &Arc<Self>, by: &str) -> Result<Busy, DeployError> {
-        let mut state = self.lock();
-        if let Some(Deploying { by, since }) = &state.deploying {
-            let since = super::spelled(*since);
-            return Err(DeployError::Busy { handler: self.name.clone(), by: by.clone(), since });
-        }
-        state.deploying = Some(Deploying { by: by.to_owned(), since: SystemTime::now() });
-        Ok(Busy { entry: Arc::clone(self) })
-    }
-
-    /// Takes the handler for somebody. What the host does with it by itself, to follow its cluster or to end what is tried, is
-    /// waited for: that is over soon, and nobody asked for it.
-    pub(super) async fn busy_soon(self: &Arc<Self>, by: &str) -> Result<Busy, DeployError> {
-        let until = Instant::now() + OWN_WORK;
-        loop {
-            match self.busy(by) {
-                Err(DeployError::Busy { by, .. }) if is_own(&by) && Instant::now() < until => {
-                    tokio::time::sleep(OWN_WORK_LOOK).await;
-                }
-                taken => return taken,
-            }
-        }
-    }
-
-    pub(super) fn deploying(&self) -> Option<Deploying> {
-        self.lock().deploying.clone()
     }
 
     pub(super) fn active(&self) -> Option<Loaded> {
@@ -178,6 +120,8 @@ impl Entry {
         let mut state = self.lock();
         self.slot.begin(Arc::clone(&on.trial));
         state.trial = Some(on);
+        drop(state);
+        self.turn.changed();
     }
 
     /// All messages run on the active version from here on.
@@ -187,6 +131,7 @@ impl Entry {
         // Its memory is given back with the last run on it: it is nothing to go back to.
         let over = state.trial.take();
         drop(state);
+        self.turn.changed();
         drop(over);
     }
 
@@ -214,6 +159,7 @@ impl Entry {
         // Under the lock, so that two switches come into the slot in the order in which they are remembered.
         let replaced = self.slot.swap(deployed);
         drop(state);
+        self.turn.changed();
         drop((replaced, over));
     }
 

@@ -26,6 +26,17 @@ pub enum DeployError {
         /// Since when.
         since: String,
     },
+    /// Somebody changed what runs before a deploy got to it.
+    #[error(
+        "`{by}` changed which version of handler `{handler}` runs before this deploy came to it: look at `tidegate handlers show \
+         {handler}`, and deploy again when it is still wanted"
+    )]
+    Overtaken {
+        /// The handler.
+        handler: String,
+        /// Who.
+        by: String,
+    },
     /// The module is not signed as this host asks for.
     #[error(transparent)]
     Signature(SignatureError),
@@ -164,6 +175,7 @@ impl DeployError {
         match self {
             Self::NoHandler { .. } => "no-such-handler",
             Self::Busy { .. } => "deploy-in-progress",
+            Self::Overtaken { .. } => "superseded",
             Self::Signature(error) => error.code(),
             Self::Refused(_) | Self::Configured { .. } => "module-refused",
             Self::Init { .. } => "init-failed",

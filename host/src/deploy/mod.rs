@@ -10,7 +10,7 @@
 //! Invariants:
 //! - A module that fails any step changes nothing: no version is recorded, and what runs goes on.
 //! - The records change before the slot: whatever the host dies of, the next start runs the old or the new version whole.
-//! - One deploy of a handler at a time; compilations are bounded by the sandbox, over all handlers.
+//! - One deploy of a handler at a time, and a rollback waits for none; compilations are bounded by the sandbox, over all handlers.
 //! - The replaced versions that stay in memory are bounded a handler; the others come from the code cache.
 
 mod change;
@@ -27,6 +27,7 @@ pub mod report;
 mod rollout;
 mod say;
 mod signed;
+mod turn;
 mod upload;
 mod view;
 mod witness;
@@ -187,7 +188,7 @@ impl Deployments {
         announced: Option<u64>,
     ) -> Result<Upload, DeployError> {
         let entry = self.entry(handler)?;
-        let busy = entry.busy_soon(by).await?;
+        let arriving = entry.arriving(by).await?;
         if self.cluster.is_none() {
             rollout::check_none(&entry)?;
         }
@@ -204,18 +205,19 @@ impl Deployments {
         }
         let incoming = self.registry.receive(limit).await?;
         let (begun, deployments) = (Instant::now(), Arc::clone(self));
-        Ok(Upload { incoming, begun, busy, signature: None, plan: None, witness: None, basis, deployments })
+        Ok(Upload { incoming, begun, arriving, signature: None, plan: None, witness: None, basis, deployments })
     }
 
-    /// Makes a version of before the active one again: the one before the active one, or the one that is named.
+    /// Makes a version of before the active one again: the one before the active one, or the one that is named. A deploy
+    /// that has recorded nothing yet ends for it.
     ///
     /// # Errors
     /// When there is no such version, it runs already, it is granted what the configuration does not grant any more,
-    /// its module cannot be loaded, or somebody deploys to the handler or a version of it is tried.
+    /// its module cannot be loaded, or the handler is changed otherwise just now or a version of it is tried.
     pub async fn rollback(&self, handler: &str, to: Option<u64>, by: &str) -> Result<RolledBack, DeployError> {
         let begun = Instant::now();
         let entry = self.entry(handler)?;
-        let _busy = entry.busy_soon(by).await?;
+        let _busy = entry.overtake(by).await?;
         if let Some(cluster) = &self.cluster {
             return self.roll_back_in(cluster, &entry, to, by).await;
         }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::compare::{Traits, changes};
-use super::entry::{Busy, Entry, Loaded, Terms};
+use super::entry::{Entry, Loaded, Terms};
 use super::report::{Done, Failed, GoldenRun, Line, Step};
 use super::say::Say;
 use super::signed::Admitted;
+use super::turn::Busy;
 use super::witness::Witnessed;
 use super::{DeployError, Deployments, Provenance, golden};
 use crate::cluster::Basis;
@@ -104,7 +105,12 @@ pub(super) async fn run(
 ) {
     let entry = Arc::clone(&busy.entry);
     let begun = Instant::now().checked_sub(uploaded.took).unwrap_or_else(Instant::now);
-    let deployed = deploy(&deployments, &entry, &uploaded, &say).await;
+    let deployed = tokio::select! {
+        biased;
+        // It has changed nothing until it commits, wherever it is dropped; from there on it is not overtaken.
+        error = busy.overtaken() => Err(Stopped::at(say.step(), error)),
+        deployed = deploy(&deployments, &busy, &uploaded, &say) => deployed,
+    };
     // Whoever reads the last line may deploy again.
     drop(busy);
     let (handler, by) = (&entry.name, &uploaded.provenance.by);
@@ -143,12 +149,8 @@ pub(super) async fn run(
 }
 
 /// From a module in the registry to the active version, or to one that is tried.
-async fn deploy(
-    deployments: &Deployments,
-    entry: &Entry,
-    uploaded: &Uploaded,
-    say: &Arc<Say>,
-) -> Result<Done, Stopped> {
+async fn deploy(deployments: &Deployments, busy: &Busy, uploaded: &Uploaded, say: &Arc<Say>) -> Result<Done, Stopped> {
+    let entry = &busy.entry;
     let passed = match check(deployments, entry, uploaded, &entry.terms(), say).await? {
         Checked::Same(done) => {
             if let Some(cluster) = &deployments.cluster {
@@ -161,6 +163,7 @@ async fn deploy(
         Checked::New(passed) => passed,
     };
     crate::failpoint::reached("checked");
+    busy.commit().map_err(|error| Stopped::at(say.step(), error))?;
     if let Some(plan) = uploaded.plan {
         return begin_trial(deployments, entry, *passed, plan, uploaded.basis.as_ref(), say).await;
     }

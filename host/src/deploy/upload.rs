@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use super::entry::Busy;
 use super::report::Line;
 use super::say::Say;
+use super::turn::Arriving;
 use super::witness::{Witness, Witnessed};
 use super::{DeployError, Deployments, Provenance, cluster, pipeline, rollout};
 use crate::cluster::Basis;
@@ -17,11 +17,11 @@ use crate::signature::Signature;
 /// Progress lines that wait for a reader: a deploy has seven steps and an end.
 const LINES: usize = 32;
 
-/// A module that arrives for a handler. Until it is deployed, nobody else deploys to that handler.
+/// A module that arrives for a handler. Until it is deployed, nobody else deploys to that handler; going back is no deploy.
 pub struct Upload {
     pub(super) incoming: Incoming,
     pub(super) begun: Instant,
-    pub(super) busy: Busy,
+    pub(super) arriving: Arriving,
     pub(super) signature: Option<Signature>,
     pub(super) plan: Option<RolloutPlan>,
     pub(super) witness: Option<Box<dyn Witness>>,
@@ -37,9 +37,9 @@ impl Upload {
     /// When there is no active version, the plan cannot be carried out, or this host does not run what is to run in its
     /// cluster.
     pub fn tried(self, plan: RolloutPlan) -> Result<Self, DeployError> {
-        rollout::check(&self.busy.entry, &plan)?;
+        rollout::check(self.arriving.entry(), &plan)?;
         if let Some(basis) = &self.basis {
-            cluster::check_tried_in(&self.busy.entry, basis)?;
+            cluster::check_tried_in(self.arriving.entry(), basis)?;
         }
         Ok(Self { plan: Some(plan), ..self })
     }
@@ -68,16 +68,21 @@ impl Upload {
     /// tell of it; the last one says how it ended.
     ///
     /// # Errors
-    /// When the bytes do not have the digest that was said, or cannot be kept. Nothing has changed then.
+    /// When the bytes do not have the digest that was said, or cannot be kept; or somebody changes or changed meanwhile which
+    /// version runs. Nothing has changed then.
     pub async fn deploy(
         self,
         provenance: Provenance,
         expected: Option<&Digest>,
     ) -> Result<mpsc::Receiver<Line>, DeployError> {
-        let Self { incoming, begun, busy, signature, plan, witness, basis, deployments } = self;
+        let Self { incoming, begun, arriving, signature, plan, witness, basis, deployments } = self;
         crate::failpoint::reached("uploaded");
         let kept = incoming.keep(expected).await?;
         crate::failpoint::reached("kept");
+        let busy = arriving.begin(&provenance.by, basis.is_some()).await?;
+        if basis.is_none() {
+            rollout::check_none(&busy.entry)?;
+        }
         let (lines, reader) = mpsc::channel(LINES);
         let uploaded = pipeline::Uploaded { kept, took: begun.elapsed(), signature, provenance, plan, basis };
         let say = Say::to(lines);

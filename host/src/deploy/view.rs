@@ -1,9 +1,10 @@
 //! What can be seen of a handler, from its records and from what runs.
 
-use super::entry::{Deploying, Entry};
+use super::entry::Entry;
 use super::report::{HandlerSummary, HandlerView, HistoryView, InProgress, RolloutView, VersionState, VersionView};
 use super::signed::Signers;
 use super::spelled;
+use super::turn::Deploying;
 use crate::registry::{HandlerRecord, Happened, VersionRecord};
 
 /// A handler at a glance.
@@ -14,7 +15,7 @@ pub(super) fn summary(entry: &Entry, record: Option<&HandlerRecord>, signers: &S
         active: active.map(|version| view(entry, version, signers)),
         rollout: rollout(entry),
         kept: record.map_or(0, |record| record.versions.len()),
-        deploying: entry.deploying().map(in_progress),
+        deploying: entry.turn.holder().map(in_progress),
         trouble: trouble(entry),
     }
 }
@@ -25,7 +26,7 @@ pub(super) fn whole(entry: &Entry, record: &HandlerRecord, signers: &Signers, hi
         name: entry.name.clone(),
         active: entry.active().map(|loaded| loaded.deployed.number),
         rollout: rollout(entry),
-        deploying: entry.deploying().map(in_progress),
+        deploying: entry.turn.holder().map(in_progress),
         trouble: trouble(entry),
         versions: record.versions.iter().map(|version| view(entry, version, signers)).collect(),
         history: history.into_iter().map(happened).collect(),

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tidegate::admin::wire::{AuditList, AuditResult};
+use tidegate::admin::wire::{AuditEntry, AuditList, AuditResult};
 use tidegate::deploy::report::{End, Line, Step};
 
 use crate::chaos::{Rig, ledger};
@@ -137,11 +137,15 @@ fn a_deploy_whose_client_goes_is_written_down_with_its_end() {
     assert_eq!(patient.active.as_ref().map(|version| version.number), Some(1));
 }
 
-/// What has to do with one action, by whom, and how it ended; the first one first.
-fn entries(rig: &Rig, action: &str) -> Vec<(String, String, Option<(Option<u16>, Option<String>)>)> {
+/// The entries of one action, the first one first.
+fn entries(rig: &Rig, action: &str) -> Vec<AuditEntry> {
     let list: AuditList = serde_json::from_str(&rig.get("/v1/audit").unwrap()).unwrap();
-    let entries = list.entries.into_iter().rev().filter(|entry| entry.action == action);
-    entries.map(|entry| (entry.who, entry.target, entry.result.map(|result| (result.status, result.code)))).collect()
+    list.entries.into_iter().rev().filter(|entry| entry.action == action).collect()
+}
+
+/// How an action ended.
+fn ended(entry: &AuditEntry) -> Option<(Option<u16>, Option<&str>)> {
+    entry.result.as_ref().map(|result| (result.status, result.code.as_deref()))
 }
 
 /// SIGHUP applied a changed file with no word in the log, and did so with a log that could not be written.
@@ -151,20 +155,24 @@ fn what_a_signal_applies_is_on_record_or_is_not_done() {
     rig.start();
     // What the configuration deployed at the start, and nobody asked for.
     let deployed = entries(&rig, "handler.deploy");
-    assert_eq!((deployed.len(), deployed[0].0.as_str()), (1, "host"), "{deployed:?}");
-    assert!(deployed[0].1.starts_with("ledger@1: sha256:"), "{deployed:?}");
+    assert_eq!((deployed.len(), deployed[0].who.as_str()), (1, "host"), "{deployed:?}");
+    assert!(deployed[0].target.starts_with("ledger@1: sha256:"), "{deployed:?}");
     let applied = || entries(&rig, "configuration.apply");
     rig.edit(|text| text.replace("[handlers.ledger]", "[handlers.ledger]\nlimits.fuel = 900_000_000"));
     rig.signal(Signal::HUP);
-    until("it is applied and on record", Duration::from_secs(60), || applied().iter().any(|entry| entry.2.is_some()));
+    until("it is applied and on record", Duration::from_secs(60), || {
+        applied().iter().any(|entry| entry.result.is_some())
+    });
     let done = applied();
-    assert_eq!((done[0].0.as_str(), &done[0].2), ("SIGHUP", &Some((Some(200), None))), "{done:?}");
-    assert!(done[0].1.ends_with("tidegate.toml"), "{done:?}");
+    assert_eq!((done[0].who.as_str(), ended(&done[0])), ("SIGHUP", Some((Some(200), None))), "{done:?}");
+    assert!(done[0].target.ends_with("tidegate.toml"), "{done:?}");
     assert_eq!(rig.handler().active, Some(2));
     rig.edit(|text| format!("{text}[[\n"));
     rig.signal(Signal::HUP);
-    until("the refusal is on record", Duration::from_secs(60), || applied().len() == 2 && applied()[1].2.is_some());
-    assert_eq!(applied()[1].2, Some((Some(422), Some("config-invalid".to_owned()))));
+    until("the refusal is on record", Duration::from_secs(60), || {
+        applied().len() == 2 && applied()[1].result.is_some()
+    });
+    assert_eq!(ended(&applied()[1]), Some((Some(422), Some("config-invalid"))));
     // A log that cannot be written: a folder is where its file was.
     let log = rig.path().join("tidegate-data/audit.jsonl");
     std::fs::rename(&log, rig.path().join("aside")).unwrap();

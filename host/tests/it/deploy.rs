@@ -181,12 +181,9 @@ async fn one_deploys_to_a_handler_at_a_time() {
     let host = (host.open().await, host);
     let (host, _place) = host;
     let first = host.upload("h", "ann", None).await.unwrap();
-    for error in
-        [host.upload("h", "bob", None).await.err().unwrap(), host.rollback("h", None, "bob").await.unwrap_err()]
-    {
-        assert_eq!(error.code(), "deploy-in-progress");
-        assert!(error.to_string().contains("`ann` deploys to handler `h` since"), "{error}");
-    }
+    let error = host.upload("h", "bob", None).await.err().unwrap();
+    assert_eq!(error.code(), "deploy-in-progress");
+    assert!(error.to_string().contains("`ann` deploys to handler `h` since"), "{error}");
     drop(first);
     // The same module twice at once: one of them is told, the other one runs.
     let module = ledger(1);
@@ -198,6 +195,41 @@ async fn one_deploys_to_a_handler_at_a_time() {
     let again = deploy(&host, &module).await;
     assert_eq!((again.unchanged, again.version), (true, 1));
     assert_eq!(host.show("h").await.unwrap().versions.len(), 1);
+}
+
+/// Going back was refused for as long as somebody sent or compiled a module, up to five minutes.
+#[tokio::test]
+async fn a_rollback_waits_for_no_deploy() {
+    let place = Place::new("limits.fuel = \"unmetered\"\nlimits.timeout = \"60s\"\nlimits.max_run = \"60s\"");
+    let host = place.open().await;
+    deploy(&host, &ledger(1)).await;
+    deploy(&host, &ledger(2)).await;
+    // A module that is not whole yet: its deploy is refused when it is, for it began before.
+    let mut slow = host.upload("h", "ann", None).await.unwrap();
+    slow.write(&ledger(3)[..1000]).await.unwrap();
+    assert_eq!(host.rollback("h", None, "ops").await.unwrap().to, 1);
+    slow.write(&ledger(3)[1000..]).await.unwrap();
+    let error = slow.deploy(Provenance::default(), None).await.unwrap_err();
+    assert_eq!(error.code(), "superseded");
+    assert!(error.to_string().contains("`ops` changed which version of handler `h` runs"), "{error}");
+    // One that is whole, and spins at its start for a minute.
+    let spinning = handler("(func $spin (loop $again (br $again))) (start $spin)", &answer(""));
+    let mut upload = host.upload("h", "ann", None).await.unwrap();
+    upload.write(&spinning).await.unwrap();
+    let mut lines = upload.deploy(Provenance { by: "ann".to_owned(), ..Provenance::default() }, None).await.unwrap();
+    loop {
+        match lines.recv().await.unwrap() {
+            Line::Step(step) if step.name == Step::Imports => break,
+            Line::Step(_) => {}
+            end @ (Line::Done(_) | Line::Failed(_)) => panic!("{end:?}"),
+        }
+    }
+    assert_eq!(host.rollback("h", Some(2), "ops").await.unwrap().to, 2);
+    let Some(Line::Failed(failed)) = lines.recv().await else { panic!("it was not ended") };
+    assert_eq!(failed.code, "superseded", "{failed:?}");
+    assert_eq!(active(&host).number, 2);
+    // And the handler is free.
+    assert_eq!(deploy(&host, &ledger(4)).await.version, 3);
 }
 
 #[tokio::test]

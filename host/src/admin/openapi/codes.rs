@@ -73,7 +73,7 @@ const MESSAGES: [(&str, &str); 24] = [
 ];
 
 /// Of handlers and their versions.
-const HANDLERS: [(&str, &str); 17] = [
+const HANDLERS: [(&str, &str); 18] = [
     ("no-handlers-here", "no handlers run here: this listener serves queues alone"),
     ("no-such-handler", "the configuration has no such handler"),
     ("no-such-version", "the handler has no such version, or not any more"),
@@ -81,6 +81,7 @@ const HANDLERS: [(&str, &str); 17] = [
     ("no-rollout", "no version of the handler is being tried"),
     ("already-active", "the handler runs that version already"),
     ("deploy-in-progress", "somebody deploys to the handler just now"),
+    ("superseded", "somebody changed which version runs before the deploy came to it"),
     ("rollout-in-progress", "a version of the handler is being tried: promote or abort it first"),
     ("not-granted", "the version may send to what the configuration does not grant any more"),
     ("invalid-share", "a canary cannot get all messages"),

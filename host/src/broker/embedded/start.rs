@@ -1,6 +1,6 @@
 //! Starts the queue's thread: checks the options, takes the directory, opens the store, takes up what was left.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
@@ -63,8 +63,8 @@ fn run(options: Options, (inbox, shared): (Arc<Inbox>, Arc<Shared>), opened: one
 }
 
 /// Takes the directory and opens what is in it.
-fn take(path: &PathBuf) -> Result<(Lock, Connection, Log), OpenError> {
-    private::make(path).map_err(|source| OpenError::Io { path: path.clone(), source })?;
+fn take(path: &Path) -> Result<(Lock, Connection, Log), OpenError> {
+    private::make(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
     let lock = Lock::take(path)?;
     private::close_to_others(path);
     log::write_anew(path)?;

@@ -101,6 +101,7 @@ const fn speaks_against(error: &DeployError) -> bool {
         | DeployError::Unloadable { .. } => true,
         DeployError::NoHandler { .. }
         | DeployError::Busy { .. }
+        | DeployError::Overtaken { .. }
         | DeployError::NoVersion { .. }
         | DeployError::NotKept { .. }
         | DeployError::AlreadyActive { .. }

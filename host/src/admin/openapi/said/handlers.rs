@@ -70,7 +70,7 @@ pub(in crate::admin) fn deploy() -> Said {
     .fails(404, &["no-such-handler"])
     .fails(408, &["too-slow"])
     .fails(409, BUSY)
-    .fails(409, &["no-active-version", "not-current"])
+    .fails(409, &["no-active-version", "not-current", "superseded"])
     .fails(413, &["too-large"])
     .fails(422, &["wrong-digest", "module-damaged"])
     .fails(503, UNAVAILABLE)
@@ -83,7 +83,8 @@ pub(in crate::admin) fn rollback() -> Said {
         "rollback",
         Tag::Handlers,
         "Goes back to a version",
-        "The version that was active before this one, or the one that `to` names, becomes the active one again.",
+        "The version that was active before this one, or the one that `to` names, becomes the active one again. A deploy that \
+         has recorded nothing yet ends for it, with `superseded`.",
     )
     .gives("It is the active version.")
     .fails(404, &["no-such-handler", "no-such-version"])
