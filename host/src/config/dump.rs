@@ -16,7 +16,7 @@ use super::http::TokenConfig;
 use super::raw::{LogFormat, LogThreshold};
 use super::secret::SecretSource;
 use super::subscription::SubscriptionConfig;
-use super::telemetry::{TelemetryConfig, TracesConfig};
+use super::telemetry::{MetricsConfig, TelemetryConfig, TracesConfig};
 use super::tree::Origin;
 use super::{Config, Document};
 use crate::access::Scope;
@@ -127,6 +127,11 @@ fn telemetry(page: &mut Page<'_>, config: &TelemetryConfig) {
     if let Some(TracesConfig { ratio, failures }) = config.traces {
         page.line("ratio", Value::Float(ratio));
         page.line("failures", Value::Boolean(failures));
+    }
+    page.section(&["telemetry", "metrics"]);
+    page.line("enabled", Value::Boolean(config.metrics.is_some()));
+    if let Some(MetricsConfig { interval }) = config.metrics {
+        page.line("interval", duration(interval));
     }
 }
 
@@ -414,6 +419,7 @@ headers = { env = "OTLP_HEADERS" }
 timeout = "2s"
 attributes."deployment.environment.name" = "production"
 traces = { ratio = 1, failures = false }
+metrics = { enabled = true, interval = "15s" }
 
 [brokers.main]
 type = "embedded"

@@ -55,7 +55,7 @@ pub use raw::{LogFormat, LogThreshold};
 pub use schema::schema;
 pub use secret::{Secret, SecretError, SecretSource};
 pub use subscription::SubscriptionConfig;
-pub use telemetry::{TelemetryConfig, TracesConfig};
+pub use telemetry::{MetricsConfig, TelemetryConfig, TracesConfig};
 pub(crate) use units::{parse_duration, parse_size};
 
 use crate::signature::Policy;

@@ -48,6 +48,16 @@ pub(super) fn underlay(tree: &mut Node, variables: &[(String, String)]) {
         };
         put(tree, path, "OTEL_RESOURCE_ATTRIBUTES", text(&value));
     }
+    if get("OTEL_TRACES_EXPORTER").is_some_and(|exporter| exporter == "none") {
+        put(tree, &["telemetry", "traces", "enabled"], "OTEL_TRACES_EXPORTER", Value::Boolean(false));
+    }
+    // Its default is `otlp`, but here `/metrics` shows them already: they go out where somebody asks for it.
+    if get("OTEL_METRICS_EXPORTER").is_some_and(|exporters| exporters.split(',').any(|one| one.trim() == "otlp")) {
+        put(tree, &["telemetry", "metrics", "enabled"], "OTEL_METRICS_EXPORTER", Value::Boolean(true));
+    }
+    if let Some(millis) = get("OTEL_METRIC_EXPORT_INTERVAL").filter(|value| is_count(value)) {
+        put(tree, &["telemetry", "metrics", "interval"], "OTEL_METRIC_EXPORT_INTERVAL", text(&format!("{millis}ms")));
+    }
     if let Some(ratio) = get("OTEL_TRACES_SAMPLER").and_then(|sampler| ratio(sampler, get("OTEL_TRACES_SAMPLER_ARG"))) {
         put(tree, &["telemetry", "traces", "ratio"], "OTEL_TRACES_SAMPLER", Value::Float(ratio));
     }
@@ -96,7 +106,7 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use super::super::{Config, SecretSource, TelemetryConfig};
+    use super::super::{Config, MetricsConfig, SecretSource, TelemetryConfig};
 
     fn telemetry(text: &str, variables: &[(&str, &str)]) -> Option<TelemetryConfig> {
         let variables: Vec<(String, String)> =
@@ -104,7 +114,7 @@ mod tests {
         Config::from_text(Path::new("/c/tidegate.toml"), text.to_owned(), &variables).unwrap().telemetry
     }
 
-    const ALL: [(&str, &str); 7] = [
+    const ALL: [(&str, &str); 9] = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=x"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "2500"),
@@ -112,6 +122,8 @@ mod tests {
         ("OTEL_RESOURCE_ATTRIBUTES", "service.name=passed-over,deployment.environment.name=a%20b"),
         ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
         ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+        ("OTEL_METRICS_EXPORTER", "prometheus, otlp"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "15000"),
     ];
 
     #[test]
@@ -120,6 +132,7 @@ mod tests {
         assert_eq!((read.endpoint.as_str(), read.timeout), ("http://collector:4318/", Duration::from_millis(2500)));
         assert_eq!(read.headers, Some(SecretSource::Env("OTEL_EXPORTER_OTLP_HEADERS".to_owned())));
         assert_eq!((read.service_name.as_str(), read.traces.unwrap().ratio), ("orders", 0.25));
+        assert_eq!(read.metrics, Some(MetricsConfig { interval: Duration::from_secs(15) }));
         assert_eq!(
             read.attributes.into_iter().collect::<Vec<_>>(),
             [("deployment.environment.name".to_owned(), "a b".to_owned())]
@@ -153,6 +166,9 @@ mod tests {
                     ("OTEL_TRACES_SAMPLER", "xray"),
                     ("OTEL_RESOURCE_ATTRIBUTES", "nonsense"),
                     ("OTEL_EXPORTER_OTLP_HEADERS", " "),
+                    ("OTEL_METRICS_EXPORTER", "prometheus"),
+                    ("OTEL_METRIC_EXPORT_INTERVAL", "often"),
+                    ("OTEL_TRACES_EXPORTER", "otlp"),
                 ],
                 true,
             ),
@@ -162,9 +178,11 @@ mod tests {
             assert_eq!(read.is_some(), is_exported, "{variables:?}");
             if let Some(read) = read {
                 assert_eq!((read.timeout, read.traces.unwrap().ratio), (Duration::from_secs(10), 0.01));
-                assert_eq!((read.attributes.len(), read.headers), (0, None));
+                assert_eq!((read.attributes.len(), read.headers, read.metrics), (0, None, None));
             }
         }
+        let none = telemetry("", &[ALL[0], ("OTEL_TRACES_EXPORTER", "none")]).unwrap();
+        assert_eq!(none.traces, None);
         assert!(telemetry("[host]\nname = \"h\"\n", &[ALL[5]]).is_none());
     }
 
@@ -178,6 +196,7 @@ mod tests {
             ("[telemetry]\nendpoint = \"http://a\"\ntraces.ratio = 1.5\n", "a number from 0 to 1"),
             ("[telemetry]\nendpoint = \"http://a\"\nheaders = \"authorization=x\"\n", "a secret is not written"),
             ("[telemetry]\nendpoint = \"http://a\"\ntimeout = \"0s\"\n", "must be at least 10ms"),
+            ("[telemetry]\nendpoint = \"http://a\"\nmetrics.interval = \"1ms\"\n", "must be at least 1s"),
         ] {
             let error = Config::from_text(Path::new("/c/t.toml"), text.to_owned(), &[]).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");

@@ -14,7 +14,8 @@ use super::units::DurationText;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawTelemetry {
-    /// A collector that takes OTLP over HTTP, such as "http://127.0.0.1:4318"; `/v1/traces` is put behind it.
+    /// A collector that takes OTLP over HTTP, such as "http://127.0.0.1:4318"; `/v1/traces` and `/v1/metrics`
+    /// are put behind it.
     #[schemars(required)]
     pub(super) endpoint: Option<String>,
     /// Where further headers of each request are read from, such as a token: `name=value,name=value`, with what is special
@@ -28,6 +29,8 @@ pub(super) struct RawTelemetry {
     pub(super) attributes: BTreeMap<String, String>,
     /// Traces of messages.
     pub(super) traces: RawTraces,
+    /// Metrics, those of `/metrics`.
+    pub(super) metrics: RawMetrics,
 }
 
 /// Traces of messages. Where the publisher began a trace, it decided whether it is recorded.
@@ -40,6 +43,16 @@ pub(super) struct RawTraces {
     pub(super) ratio: Option<RawRatio>,
     /// Record faults, rejects and dead letters of the other traces too, up to a hundred a second. Default: true.
     pub(super) failures: Option<bool>,
+}
+
+/// Metrics. `/metrics` shows them in any case; whoever has them from there has them twice with this.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawMetrics {
+    /// Whether metrics are exported. Default: false.
+    pub(super) enabled: Option<bool>,
+    /// How often, at least "1s". Default: "60s".
+    pub(super) interval: Option<DurationText>,
 }
 
 /// A share, from 0 to 1.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::check::Checker;
 use super::problem::Problem;
-use super::raw_telemetry::{RawRatio, RawTelemetry, RawTraces};
+use super::raw_telemetry::{RawMetrics, RawRatio, RawTelemetry, RawTraces};
 use super::secret::SecretSource;
 
 /// OpenTelemetry's own default.
@@ -16,6 +16,10 @@ const LEAST_TIMEOUT: Duration = Duration::from_millis(10);
 const SERVICE_NAME: &str = "tidegate";
 /// One message in a hundred: enough to see where time goes, and under a hundredth of what tracing each one costs.
 const RATIO: f64 = 0.01;
+/// OpenTelemetry's own default.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// Writing out a thousand subscriptions takes some milliseconds, and whoever looks on sees no more.
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The settings of `[telemetry]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +36,8 @@ pub struct TelemetryConfig {
     pub attributes: BTreeMap<String, String>,
     /// Traces; `None`: they are not exported.
     pub traces: Option<TracesConfig>,
+    /// Metrics; `None`: they are not exported, and `/metrics` shows them all the same.
+    pub metrics: Option<MetricsConfig>,
 }
 
 /// The settings of `[telemetry.traces]`.
@@ -41,6 +47,13 @@ pub struct TracesConfig {
     pub ratio: f64,
     /// Whether failures of the others are.
     pub failures: bool,
+}
+
+/// The settings of `[telemetry.metrics]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MetricsConfig {
+    /// How often they are exported.
+    pub interval: Duration,
 }
 
 impl TelemetryConfig {
@@ -65,6 +78,7 @@ impl TelemetryConfig {
             service_name,
             attributes: raw.attributes,
             traces: TracesConfig::of(&raw.traces),
+            metrics: MetricsConfig::of(raw.metrics, checker),
         }
     }
 }
@@ -73,6 +87,14 @@ impl TracesConfig {
     fn of(raw: &RawTraces) -> Option<Self> {
         let ratio = raw.ratio.map_or(RATIO, |RawRatio(ratio)| ratio);
         raw.enabled.unwrap_or(true).then_some(Self { ratio, failures: raw.failures.unwrap_or(true) })
+    }
+}
+
+impl MetricsConfig {
+    fn of(raw: RawMetrics, checker: &mut Checker) -> Option<Self> {
+        let at = ["telemetry", "metrics", "interval"];
+        let interval = checker.duration(&at, raw.interval, INTERVAL, LEAST_INTERVAL);
+        raw.enabled.unwrap_or(false).then_some(Self { interval })
     }
 }
 

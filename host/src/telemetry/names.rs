@@ -14,6 +14,18 @@ pub enum Unit {
     Things(&'static str),
 }
 
+impl Unit {
+    /// The unit as OpenTelemetry writes it, which is as UCUM does.
+    #[must_use]
+    pub fn ucum(self) -> String {
+        match self {
+            Self::Seconds => "s".to_owned(),
+            Self::Bytes => "By".to_owned(),
+            Self::Things(thing) => format!("{{{thing}}}"),
+        }
+    }
+}
+
 /// A metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Name {
@@ -122,10 +134,10 @@ names! {
     ROLLOUTS_ENDED = "tidegate.rollouts.ended", Unit::Things("rollout");
     /// Whether this host runs another version of a handler than is to run in its cluster: 1 or 0
     CLUSTER_BEHIND = "tidegate.cluster.behind", Unit::Things("handler");
-    /// Spans that the collector took, by `signal`
+    /// Spans and points of metrics that the collector took, by `signal`: `traces` or `metrics`
     TELEMETRY_EXPORTED = "tidegate.telemetry.exported", Unit::Things("item");
-    /// Spans that were dropped, by `signal` and `reason`: `queue-full`: the collector is slower than they come;
-    /// `collector`: it did not take them
+    /// Spans and points that were dropped, by `signal` and `reason`: `queue-full`: the collector is slower than they
+    /// come; `collector`: it did not take them
     TELEMETRY_DROPPED = "tidegate.telemetry.dropped", Unit::Things("item");
     /// Messages whose trace context cannot be read; it is passed over, and their trace begins here
     TRACES_MALFORMED = "tidegate.trace_context.malformed", Unit::Things("message");
@@ -227,11 +239,7 @@ mod tests {
                 "\n## {title}\n\n| OpenTelemetry | Prometheus | unit | what it says |\n|---|---|---|---|\n"
             ));
             for name in names {
-                let unit = match name.unit {
-                    Unit::Seconds => "s".to_owned(),
-                    Unit::Bytes => "By".to_owned(),
-                    Unit::Things(thing) => format!("{{{thing}}}"),
-                };
+                let unit = name.unit.ucum();
                 let (dotted, prometheus, sentence) = (name.dotted, name.prometheus(), name.sentence);
                 page.push_str(&format!("| `{dotted}` | `{prometheus}` | {unit} | {sentence} |\n"));
             }

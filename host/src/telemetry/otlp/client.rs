@@ -81,13 +81,13 @@ impl Client {
         }
         let request = request.config().timeout_global(Some(patience.max(Duration::from_millis(1)))).build();
         match request.send(body) {
-            Ok(response) => read(response),
+            Ok(response) => read(path, response),
             Err(error) => Answer::Again { after: None, why: error.to_string() },
         }
     }
 }
 
-fn read(mut response: Response<Body>) -> Answer {
+fn read(path: &str, mut response: Response<Body>) -> Answer {
     let status = response.status();
     let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let body = response.body_mut().with_config().limit(LARGEST_ANSWER).read_to_vec().unwrap_or_default();
@@ -98,7 +98,8 @@ fn read(mut response: Response<Body>) -> Answer {
             Answer::Again { after: after.map(Duration::from_secs), why: format!("it answers {status}") }
         }
         404 => {
-            Answer::Refused(format!("it answers {status}: is the `endpoint` of [telemetry] one for OTLP over HTTP?"))
+            let asked = "is the `endpoint` of [telemetry] one for OTLP over HTTP, and does it take this signal?";
+            Answer::Refused(format!("it answers {status} at {path}: {asked}"))
         }
         _ => Answer::Refused(format!("it answers {status}")),
     }

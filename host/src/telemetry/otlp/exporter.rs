@@ -1,15 +1,17 @@
 //! The thread that exports: gathers, sends, tries again within bounds, and counts what it has to drop.
+//!
+//! Metrics are tried once: what is counted stands in the next request as well.
 
 use std::sync::{Arc, OnceLock};
 use std::thread::{Builder, Thread};
 use std::time::{Duration, Instant};
 
-use prometheus_client::metrics::counter::Counter;
 use tokio::sync::oneshot;
 
 use super::client::{Answer, Client};
+use super::measured::Measured;
+use super::signal::Signal;
 use super::{Resource, traces};
-use crate::telemetry::Metrics;
 use crate::telemetry::trace::{Queue, Record, Sink};
 
 /// How long the first record of a request waits for others: soon enough for whoever looks on, and few requests.
@@ -41,24 +43,17 @@ pub(super) struct Exporter {
 struct Closing(OnceLock<Instant>);
 
 impl Exporter {
+    /// `traces` is how what comes out of `queue` is exported; `measured`, what is exported beside it.
     pub(super) fn start(
         client: Client,
         resource: Resource,
-        queue: Queue,
-        sink: Sink,
-        metrics: &Metrics,
+        (sink, queue): (Sink, Queue),
+        traces: Signal,
+        measured: Option<Measured>,
     ) -> std::io::Result<Self> {
         let closing = Arc::new(Closing::default());
         let (tell, done) = oneshot::channel();
-        let work = Work {
-            client,
-            resource,
-            queue,
-            closing: Arc::clone(&closing),
-            exported: metrics.telemetry_exported("traces"),
-            dropped: metrics.telemetry_dropped("traces", "collector"),
-            is_failing: false,
-        };
+        let work = Work { client, resource, queue, closing: Arc::clone(&closing), traces, measured };
         let thread = Builder::new().name("otlp".to_owned()).spawn(move || {
             work.run();
             // Whoever waited may have gone.
@@ -74,7 +69,7 @@ impl Exporter {
         self.sink.wake();
         self.thread.unpark();
         if tokio::time::timeout(within, self.done).await.is_err() {
-            tracing::warn!("the last spans could not be exported in {within:?}; the host ends without them");
+            tracing::warn!("the last telemetry could not be exported in {within:?}; the host ends without them");
         }
     }
 }
@@ -84,21 +79,25 @@ struct Work {
     resource: Resource,
     queue: Queue,
     closing: Arc<Closing>,
-    exported: Counter,
-    dropped: Counter,
-    /// Whether the log says that the collector does not take what it is given.
-    is_failing: bool,
+    traces: Signal,
+    /// `None`: metrics are not exported.
+    measured: Option<Measured>,
 }
 
 impl Work {
     fn run(mut self) {
         loop {
+            // Looked at before the records are: with an end in sight, none that comes is waited for.
+            let is_ending = self.left().is_some();
             let records = self.gather();
-            let left = self.left();
-            match records.is_empty() {
-                true if left.is_some() => return,
-                true => {}
-                false => self.export(&records),
+            if !records.is_empty() {
+                self.export(&records);
+            } else if is_ending {
+                // What was counted to the last.
+                return self.export_metrics();
+            }
+            if self.measured.as_mut().is_some_and(|measured| measured.is_due(Instant::now())) {
+                self.export_metrics();
             }
         }
     }
@@ -107,7 +106,8 @@ impl Work {
     fn gather(&self) -> Vec<Record> {
         let mut records = Vec::new();
         let mut bytes = 0;
-        let mut until = Instant::now() + IDLE;
+        let now = Instant::now();
+        let mut until = self.measured.as_ref().map_or(now + IDLE, Measured::next).min(now + IDLE);
         while records.len() < RECORDS && bytes < BYTES {
             // In the end what is there is taken, and nothing is waited for.
             let until_now = if self.left().is_some() { Instant::now() } else { until };
@@ -131,23 +131,15 @@ impl Work {
         let body = traces::request(&self.resource, records);
         let mut wait = FIRST_WAIT;
         for tries in 1..=TRIES {
-            let left = self.left();
-            let patience = left.unwrap_or(Duration::MAX).min(self.client.timeout);
-            if patience.is_zero() {
-                break;
-            }
-            match self.client.post("/v1/traces", &body, patience) {
-                Answer::Taken { rejected } => {
-                    self.exported.inc_by(spans.saturating_sub(rejected));
-                    self.dropped.inc_by(rejected);
-                    return self.is_well();
-                }
+            let Some(patience) = self.patience() else { break };
+            match self.client.post(self.traces.path, &body, patience) {
+                Answer::Taken { rejected } => return self.traces.taken(spans, rejected, self.client.base()),
                 Answer::Refused(why) => {
-                    self.fails(&why);
+                    self.traces.fails(&why, self.client.base());
                     break;
                 }
                 Answer::Again { after, why } => {
-                    self.fails(&why);
+                    self.traces.fails(&why, self.client.base());
                     // In the end there is one try.
                     if tries == TRIES || self.left().is_some() {
                         break;
@@ -157,7 +149,35 @@ impl Work {
                 }
             }
         }
-        self.dropped.inc_by(spans);
+        self.traces.dropped(spans);
+    }
+
+    fn export_metrics(&mut self) {
+        let requests = self.measured.as_ref().map(|measured| measured.requests(&self.resource)).unwrap_or_default();
+        let mut is_taking = true;
+        for request in requests {
+            let patience = self.patience().filter(|_| is_taking);
+            let Some(Measured { signal, .. }) = &mut self.measured else { return };
+            // Who did not take the first of them is not asked to take the others.
+            let Some(patience) = patience else {
+                signal.dropped(request.points);
+                continue;
+            };
+            match self.client.post(signal.path, &request.body, patience) {
+                Answer::Taken { rejected } => signal.taken(request.points, rejected, self.client.base()),
+                Answer::Refused(why) | Answer::Again { why, .. } => {
+                    signal.fails(&why, self.client.base());
+                    signal.dropped(request.points);
+                    is_taking = false;
+                }
+            }
+        }
+    }
+
+    /// How long a request may take that begins now; `None`: there is no time for one.
+    fn patience(&self) -> Option<Duration> {
+        let patience = self.left().unwrap_or(Duration::MAX).min(self.client.timeout);
+        (!patience.is_zero()).then_some(patience)
     }
 
     /// Waits so long, or until it is to end.
@@ -170,20 +190,5 @@ impl Work {
             }
             std::thread::park_timeout(left);
         }
-    }
-
-    fn fails(&mut self, why: &str) {
-        if !self.is_failing {
-            let collector = self.client.base();
-            tracing::warn!(collector, why, "telemetry is not taken; what there is no room for is dropped and counted");
-        }
-        self.is_failing = true;
-    }
-
-    fn is_well(&mut self) {
-        if self.is_failing {
-            tracing::info!(collector = self.client.base(), "telemetry is taken again");
-        }
-        self.is_failing = false;
     }
 }

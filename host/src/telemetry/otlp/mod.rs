@@ -1,7 +1,8 @@
 //! OTLP over HTTP: what is seen of the host, given to a collector.
 //!
 //! ```text
-//! records of messages --(bounded line)--> one thread --POST--> collector
+//! records of messages --(bounded line)--+--> one thread --POST--> collector
+//! metrics, at each interval ------------'
 //! ```
 //!
 //! Invariants:
@@ -13,6 +14,10 @@ mod client;
 mod common;
 mod exporter;
 mod headers;
+mod measured;
+mod metrics;
+mod openmetrics;
+mod signal;
 mod traces;
 mod wire;
 
@@ -26,6 +31,8 @@ use crate::telemetry::trace::{Sampler, Traces, sink};
 use client::Client;
 use exporter::Exporter;
 pub(crate) use headers::pairs;
+use measured::Measured;
+use signal::Signal;
 
 /// Who says what is exported: names and values.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +73,9 @@ impl Otlp {
             let sampler = Sampler::new(traces.ratio, traces.failures);
             Traces::new(Arc::new(sampler), sink.clone())
         });
-        let exporter = Exporter::start(client, resource(config, host), queue, sink, metrics)?;
+        let measured = config.metrics.map(|config| Measured::new(config, metrics));
+        let signal = Signal::traces(metrics);
+        let exporter = Exporter::start(client, resource(config, host), (sink, queue), signal, measured)?;
         Ok(Self { traces, exporter })
     }
 

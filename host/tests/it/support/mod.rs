@@ -2,6 +2,7 @@
 
 pub(crate) mod browser;
 pub(crate) mod guests;
+pub(crate) mod measured;
 pub(crate) mod modules;
 pub(crate) mod nats;
 pub(crate) mod openapi;

@@ -75,9 +75,12 @@ impl Receiver {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// All that it printed.
+    /// All lines that it printed; one that is printed just now may be there by half, and is left out.
     pub(crate) fn output(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.folder.path().join("output")).unwrap_or_default()).into_owned()
+        let printed = std::fs::read(self.folder.path().join("output")).unwrap_or_default();
+        let mut printed = String::from_utf8_lossy(&printed).into_owned();
+        printed.truncate(printed.rfind('\n').map_or(0, |end| end + 1));
+        printed
     }
 
     /// All spans that it took so far, in their order.
@@ -129,7 +132,7 @@ impl Receiver {
 }
 
 /// `     -> name: Str(value)`.
-fn attribute(line: &str) -> Option<(String, String)> {
+pub(super) fn attribute(line: &str) -> Option<(String, String)> {
     let (name, value) = line.trim().strip_prefix("-> ")?.split_once(": ")?;
     let value = value.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(value);
     Some((name.to_owned(), value.to_owned()))

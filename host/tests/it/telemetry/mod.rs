@@ -1,6 +1,7 @@
 //! What a host exports, as a real receiver understands it, and what becomes of messages while no receiver takes it.
 
 mod chain;
+mod metrics;
 mod trouble;
 
 use std::time::Duration;

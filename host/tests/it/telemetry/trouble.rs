@@ -89,10 +89,14 @@ fn while_the_collector_is_away_messages_flow_and_it_is_found_again() {
 fn what_a_collector_refuses_is_dropped_at_once() {
     // A web server that knows nothing of OTLP: another host.
     let mut other = host("type = \"embedded\"", &[SECOND]);
-    let mut rig = host("type = \"embedded\"", &[SECOND, &to(&other.url(""), "ratio = 1")]);
+    let metrics = "metrics = { enabled = true, interval = \"1s\" }\n";
+    let mut rig = host("type = \"embedded\"", &[SECOND, &to(&other.url(""), "ratio = 1"), metrics]);
     publish(&rig, "complete", None);
     until("the spans to be dropped", PATIENCE, || dropped(&rig, "collector") == 2);
-    assert!(rig.log().contains("is the `endpoint` of [telemetry] one for OTLP over HTTP?"), "{}", rig.log());
+    until("the points to be dropped", PATIENCE, || {
+        counted(&rig, "tidegate_telemetry_dropped_total{signal=\"metrics\",reason=\"collector\"}") > 0
+    });
+    assert!(rig.log().contains("is the `endpoint` of [telemetry] one for OTLP over HTTP"), "{}", rig.log());
     rig.drain();
     other.drain();
 }
