@@ -1,6 +1,6 @@
 //! The trace of a message on its way: begun, put into its outputs, and handed over when the message has ended.
 //!
-//! Where traces are off all of this is one look at an option. Where a trace is not recorded, its ids are known all the same,
+//! Where traces are off all of this is one look at an option, and one at the headers of a message that has outputs. Where a trace is not recorded, its ids are known all the same,
 //! and nothing is kept of the run unless it failed.
 
 use std::time::SystemTime;
@@ -16,7 +16,7 @@ use crate::handler::LogLine;
 use crate::outcome::{Outcome, Usage};
 use crate::settle::outputs::{Grants, Routed};
 use crate::telemetry::Ending;
-use crate::telemetry::trace::{Message, Ran, Record, Sent, Settled, system};
+use crate::telemetry::trace::{Given, Message, Ran, Record, Sent, Settled, system};
 
 /// When a run began, by both clocks: the one that a span shows, and the one that does not jump.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +62,7 @@ pub(crate) fn ran(
     })
 }
 
-/// Puts the context of a span of its own into each output.
+/// Puts the context of a span of its own into each output; where traces are off, the publisher's.
 pub(crate) fn send(
     shared: &Shared,
     entry: &InFlight,
@@ -70,7 +70,14 @@ pub(crate) fn send(
     mut routed: Vec<Routed>,
     mut ran: Option<&mut Ran>,
 ) -> Vec<Routed> {
-    let Some(trace) = entry.trace().filter(|_| !routed.is_empty()) else { return routed };
+    if routed.is_empty() {
+        return routed;
+    }
+    let Some(trace) = entry.trace() else {
+        let given = Given::of(&entry.delivery.message.headers);
+        routed.iter_mut().for_each(|output| given.pass_on(&mut output.publish.headers));
+        return routed;
+    };
     for (index, output) in routed.iter_mut().enumerate() {
         let span = trace.output(index);
         trace.inject(span, &mut output.publish.headers);

@@ -164,6 +164,19 @@ impl Given {
             None => Self::Malformed,
         }
     }
+
+    /// Puts it into the headers of an output as it is, for a host that takes no part in traces. What a handler put there stays.
+    pub fn pass_on(&self, headers: &mut Headers) {
+        let Self::Parent(parent, state) = self else { return };
+        if headers.get(TRACEPARENT_HEADER).is_some() {
+            return;
+        }
+        headers.set(TRACEPARENT_HEADER, parent.to_string());
+        match state {
+            Some(state) => headers.set(TRACESTATE_HEADER, state.to_string()),
+            None => headers.remove(TRACESTATE_HEADER),
+        }
+    }
 }
 
 /// The `tracestate`, its headers put together; `None`: there is none, or none that can be passed on.
@@ -247,6 +260,29 @@ mod tests {
         assert_eq!(with(&[("traceparent", GOOD), ("tracestate", &longest)]), state(&longest));
         for unfit in [String::new(), longest + "v", "a=\nb".to_owned(), "a=ü".to_owned()] {
             assert_eq!(with(&[("traceparent", GOOD), ("tracestate", &unfit)]), Given::Parent(parent, None), "{unfit}");
+        }
+    }
+
+    #[test]
+    fn a_context_is_passed_on_to_what_has_none() {
+        type Rows<'a> = &'a [(&'a str, &'a str)];
+        let others = GOOD.replace("4bf9", "5bf9");
+        let parent = || SpanContext::parse(GOOD.as_bytes()).unwrap();
+        let given = Given::Parent(parent(), Some("a=b".into()));
+        let rows: [(&Given, Rows<'_>, Rows<'_>); 5] = [
+            (&given, &[("kept", "x")], &[("kept", "x"), ("traceparent", GOOD), ("tracestate", "a=b")]),
+            (&given, &[("Traceparent", &others)], &[("Traceparent", &others)]),
+            (&Given::Parent(parent(), None), &[("tracestate", "c=d")], &[("traceparent", GOOD)]),
+            (&Given::Nothing, &[("kept", "x")], &[("kept", "x")]),
+            (&Given::Malformed, &[], &[]),
+        ];
+        let headers = |rows: Rows<'_>| {
+            Headers(rows.iter().map(|(name, value)| crate::message::Header::new(*name, (*value).to_owned())).collect())
+        };
+        for (given, before, after) in rows {
+            let mut output = headers(before);
+            given.pass_on(&mut output);
+            assert_eq!(output, headers(after), "{given:?}");
         }
     }
 }

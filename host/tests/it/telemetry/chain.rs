@@ -192,6 +192,32 @@ fn a_malformed_context_begins_a_trace_and_is_counted() {
     assert_eq!((traces.len(), traces.contains(&TRACE.to_owned())), (malformed.len(), false));
 }
 
+#[test]
+fn with_traces_off_an_output_carries_the_publishers_context_on() {
+    // Its handler copies no header.
+    const LEDGER: &str = r#"
+[handlers.ledger]
+module = "ledger.wasm"
+outputs.done = { broker = "queue", subject = "retry" }
+[subscriptions.ledger]
+broker = "queue"
+subjects = ["in"]
+handler = "ledger"
+"#;
+    let mut rig = host("type = \"embedded\"", &[LEDGER, SECOND]);
+    let headers = |letter: &Value| -> Vec<String> {
+        letter["headers"].as_array().unwrap().iter().map(Value::to_string).collect()
+    };
+    publish(&rig, "in&id=a-1", Some(&format!("00-{TRACE}-{MADE}-01")));
+    let of_output = headers(&dead(&rig, 1)[0]);
+    assert!(of_output.contains(&format!("[\"traceparent\",\"00-{TRACE}-{MADE}-01\"]")), "{of_output:?}");
+    assert!(of_output.contains(&"[\"tracestate\",\"vendor=value\"]".to_owned()), "{of_output:?}");
+    publish(&rig, "in&id=a-2", None);
+    let of_output = headers(&dead(&rig, 2)[0]);
+    assert!(!of_output.iter().any(|header| header.contains("trace")), "{of_output:?}");
+    rig.drain();
+}
+
 fn completed(rig: &Rig) -> u64 {
     rig.status().unwrap().subscriptions.iter().map(|subscription| subscription.counts.completed).sum()
 }
