@@ -260,7 +260,7 @@ async fn messages(count: usize, folder: &Path, idle: Found) -> Found {
 }
 
 /// The CPU time of this process, all threads, in steps of 10 ms.
-fn cpu_time() -> Duration {
+pub(super) fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     // After the name, which may have spaces: the 14th and 15th field of all, in hundredths of a second on Linux.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();

@@ -2,8 +2,9 @@
 //!
 //! `cargo bench -p tidegate --bench deploy` prints, beside the goals: upload to live of a small Rust module over HTTP, a
 //! rollback, a swap of the slot alone, how long messages took before and around swaps and while a large module compiles,
-//! a start with 200 handlers and a warm cache, and what 1, 100 and 1,000 handlers on one host cost each and each message.
-//! Words behind `--` choose parts: deploy, traffic, start, handlers. The last compiles 1,000 modules first.
+//! a start with 200 handlers and a warm cache, what 1, 100 and 1,000 handlers on one host cost each and each message, and
+//! what traces cost. Words behind `--` choose parts: deploy, traffic, start, handlers, traces. Handlers compile 1,000
+//! modules first.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,6 +27,10 @@ mod handlers;
 #[path = "../../tests/it/support/modules.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests, which use more of it")]
 mod modules;
+#[path = "../shared/order.rs"]
+#[allow(dead_code, reason = "shared with other benchmarks, which use more of it")]
+mod order;
+mod traces;
 mod traffic;
 
 use std::fmt::Write as _;
@@ -61,6 +66,9 @@ fn main() {
     }
     if wanted("handlers") {
         handlers::measure();
+    }
+    if wanted("traces") {
+        runtime.block_on(traces::measure());
     }
 }
 
