@@ -54,13 +54,13 @@ pub(super) struct Arguments {
 }
 
 /// What is run, by which limits, and what it may send to.
-struct Subject {
-    name: String,
-    module: PathBuf,
-    limits: Limits,
+pub(super) struct Subject {
+    pub(super) name: String,
+    pub(super) module: PathBuf,
+    pub(super) limits: Limits,
     /// `None`: no configuration grants anything, so anything may be sent.
-    grants: Option<Grants>,
-    cache_dir: Option<PathBuf>,
+    pub(super) grants: Option<Grants>,
+    pub(super) cache_dir: Option<PathBuf>,
 }
 
 pub(super) fn invoke(arguments: &Arguments) -> Ended {
@@ -89,10 +89,7 @@ pub(super) fn invoke(arguments: &Arguments) -> Ended {
 fn subject(arguments: &Arguments) -> Result<(Subject, PathBuf), Failure> {
     let first = |path: &Option<PathBuf>| inputs(path.as_slice()).into_iter().next().unwrap_or_default();
     let Some(name) = &arguments.handler else {
-        let module = arguments.module.clone().unwrap_or_default();
-        let limits = arguments.limits.over(Limits::default());
-        let name = module.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        let subject = Subject { name, module, limits, grants: None, cache_dir: None };
+        let subject = Subject::of_module(arguments.module.clone().unwrap_or_default(), &arguments.limits);
         return Ok((subject, first(&arguments.message)));
     };
     if arguments.message.is_some() {
@@ -100,29 +97,43 @@ fn subject(arguments: &Arguments) -> Result<(Subject, PathBuf), Failure> {
             "with --handler the configuration names the module; give the message alone"
         )));
     }
-    let config = arguments.config.load()?;
-    let handler = config.handlers.get(name).ok_or_else(|| {
-        let known: Vec<&str> = config.handlers.keys().map(String::as_str).collect();
-        let file = config.path().display();
-        Failure::not_found(anyhow!("{file} has no handler `{name}`; there is: {}", known.join(", ")))
-    })?;
-    let module = handler.module.clone().ok_or_else(|| {
-        Failure::usage(anyhow!("handler `{name}` names no module; give the path of one, without --handler"))
-    })?;
-    let grants = handler.outputs.iter().map(|(output, to)| {
-        (output.clone(), Grant { broker: Arc::from(to.broker.as_str()), subject: to.subject.clone() })
-    });
-    let subject = Subject {
-        name: name.clone(),
-        module,
-        limits: arguments.limits.over(handler.limits.clone()),
-        grants: Some(grants.collect()),
-        cache_dir: Some(config.host.cache_dir.clone()),
-    };
+    let subject = Subject::of_handler(name, &arguments.config, &arguments.limits)?;
     Ok((subject, first(&arguments.module)))
 }
 
-fn message(arguments: &MessageArguments, file: &Path, nth: usize) -> Result<Publish, Failure> {
+impl Subject {
+    /// A module alone, within the default limits.
+    pub(super) fn of_module(module: PathBuf, limits: &LimitArguments) -> Self {
+        let name = module.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        Self { name, module, limits: limits.over(Limits::default()), grants: None, cache_dir: None }
+    }
+
+    /// A handler of the configuration.
+    pub(super) fn of_handler(name: &str, config: &ConfigArgument, limits: &LimitArguments) -> Result<Self, Failure> {
+        let config = config.load()?;
+        let handler = config.handlers.get(name).ok_or_else(|| {
+            let known: Vec<&str> = config.handlers.keys().map(String::as_str).collect();
+            let file = config.path().display();
+            Failure::not_found(anyhow!("{file} has no handler `{name}`; there is: {}", known.join(", ")))
+        })?;
+        let module = handler.module.clone().ok_or_else(|| {
+            Failure::usage(anyhow!("handler `{name}` names no module; give the path of one, without --handler"))
+        })?;
+        let grants = handler.outputs.iter().map(|(output, to)| {
+            (output.clone(), Grant { broker: Arc::from(to.broker.as_str()), subject: to.subject.clone() })
+        });
+        Ok(Self {
+            name: name.to_owned(),
+            module,
+            limits: limits.over(handler.limits.clone()),
+            grants: Some(grants.collect()),
+            cache_dir: Some(config.host.cache_dir.clone()),
+        })
+    }
+}
+
+/// The message to run on.
+pub(super) fn message(arguments: &MessageArguments, file: &Path, nth: usize) -> Result<Publish, Failure> {
     let mut arguments = arguments.clone();
     let lines_of_ours = file.extension().is_some_and(|end| end == "jsonl" || end == "ndjson") || arguments.lines;
     if arguments.subject.is_none() && arguments.subject_field.is_none() && !lines_of_ours {
@@ -133,6 +144,18 @@ fn message(arguments: &MessageArguments, file: &Path, nth: usize) -> Result<Publ
     Ok(found?.publish)
 }
 
+/// A message as its handler is given it, published then.
+pub(super) fn handed_over(publish: Publish, published_at: SystemTime) -> Message {
+    Message {
+        id: publish.id.unwrap_or_else(|| "invoke-1".to_owned()),
+        subject: publish.subject,
+        headers: publish.headers,
+        body: publish.body,
+        sequence: 1,
+        published_at,
+    }
+}
+
 async fn run(subject: &Subject, publish: Publish, attempt: u32) -> anyhow::Result<(Arc<Version>, Message, Run)> {
     let module = &subject.module;
     let bytes = tokio::fs::read(module).await.with_context(|| format!("reading the module {}", module.display()))?;
@@ -140,14 +163,7 @@ async fn run(subject: &Subject, publish: Publish, attempt: u32) -> anyhow::Resul
     let sandbox = Sandbox::new(options)?;
     let version = sandbox.load(bytes, &subject.name, &subject.limits).await;
     let version = version.with_context(|| format!("loading {}", module.display()))?;
-    let message = Message {
-        id: publish.id.unwrap_or_else(|| "invoke-1".to_owned()),
-        subject: publish.subject,
-        headers: publish.headers,
-        body: publish.body,
-        sequence: 1,
-        published_at: SystemTime::now(),
-    };
+    let message = handed_over(publish, SystemTime::now());
     // No broker waits: the lease lasts as long as any run may.
     let lease = Lease::until(Instant::now() + subject.limits.max_run + Duration::from_secs(60));
     let call = Call {

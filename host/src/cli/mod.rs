@@ -24,6 +24,7 @@ mod dev;
 mod direct;
 mod dlq;
 mod exit;
+mod flame;
 mod handlers;
 mod host;
 mod invoke;
@@ -75,6 +76,8 @@ enum Verb {
     Invoke(invoke::Arguments),
     /// Run cases on a handler: messages, and how they must end
     Test(test::Arguments),
+    /// Show where the fuel of a run goes, in a table and as a flame graph
+    Profile(flame::Arguments),
     /// Check a configuration and the modules that it names
     Check(check::Arguments),
     /// Show which subscriptions take messages, and whether the host is ready
@@ -157,6 +160,7 @@ pub fn main() -> ExitCode {
         Verb::Publish(arguments) => publish::publish(&arguments),
         Verb::Invoke(arguments) => invoke::invoke(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
+        Verb::Profile(arguments) => flame::profile(&arguments),
         Verb::Check(arguments) => check::check(&arguments),
         Verb::Status(arguments) => status::status(&arguments),
         Verb::Subscriptions(arguments) => subscriptions::subscriptions(&arguments),

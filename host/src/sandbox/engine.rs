@@ -13,7 +13,6 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use super::disposer::Disposer;
 use super::error::SandboxError;
-use super::fault::FRAMES;
 use super::state::State;
 use super::ticker::Ticker;
 use super::{SandboxOptions, adapters, imports, wasi};
@@ -68,6 +67,8 @@ pub(super) struct Station {
     pub(super) max_instances: u32,
     /// Whether runs see the same time and random numbers each time.
     pub(super) repeatable: bool,
+    /// The most frames that are looked at of a stack.
+    pub(super) frames: NonZeroUsize,
     /// Where versions and idle instances go when nothing runs on them any more.
     pub(super) disposer: Arc<Disposer>,
     /// Ticks as long as there is a version that may run.
@@ -91,7 +92,7 @@ impl Station {
         let build = || {
             // A component that needs more than one permit's slots must fit even when it is alone.
             let max_instances = options.max_instances.get().max(permits_for(MEMORIES, TABLES));
-            let engine = Engine::new(&config(kind, max_instances))?;
+            let engine = Engine::new(&config(kind, max_instances, options.frames))?;
             let mut linker = Linker::new(&engine);
             imports::link(&mut linker)?;
             wasi::link(&mut linker)?;
@@ -110,6 +111,7 @@ impl Station {
             reusable: Arc::new(Semaphore::new((permits / 2).max(1))),
             max_instances,
             repeatable: options.repeatable,
+            frames: options.frames,
             disposer: Arc::clone(disposer),
             _ticker: Arc::clone(ticker),
         })
@@ -121,7 +123,7 @@ pub(super) fn permits_for(memories: u32, tables: u32) -> u32 {
     memories.div_ceil(MEMORIES_PER_PERMIT).max(tables.div_ceil(TABLES_PER_PERMIT)).max(1)
 }
 
-fn config(kind: EngineKind, max_instances: u32) -> Config {
+fn config(kind: EngineKind, max_instances: u32, frames: NonZeroUsize) -> Config {
     // Warm slots are beside those that run: address space, and no memory before a guest touches it.
     let slots = max_instances.saturating_add(WARM_SLOTS);
     let mut pool = PoolingAllocationConfig::new();
@@ -148,7 +150,7 @@ fn config(kind: EngineKind, max_instances: u32) -> Config {
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(RUN_STACK)
-        .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES))
+        .wasm_backtrace_max_frames(Some(frames))
         // Synchronous handlers need none of the stores' task tables; the contract has only such.
         .concurrency_support(false)
         // 64-bit memories need bounds checks, and cannot be larger than the limit anyway. Threads, which would share

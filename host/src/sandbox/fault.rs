@@ -6,6 +6,7 @@
 //! - The fingerprint depends on the module, the kind and the guest's place, and on nothing that changes between runs.
 
 use std::fmt::Write as _;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -15,7 +16,7 @@ use wasmtime_wasi::I32Exit;
 use crate::outcome::{Fault, FaultKind, TrapCode};
 
 /// The most frames that are kept of a guest's backtrace.
-pub(super) const FRAMES: usize = 16;
+pub const FRAMES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
 /// The most bytes of a fault's detail: what a dead-letter record holds of it.
 const DETAIL_BYTES: usize = 4 << 10;
 
@@ -150,7 +151,7 @@ fn fault(kind: FaultKind, mut detail: String, backtrace: Option<&WasmBacktrace>,
     hash.update(digest.as_bytes());
     hash.update(kind.code().0.as_bytes());
     let mut frames = Vec::new();
-    for frame in backtrace.map(WasmBacktrace::frames).unwrap_or_default().iter().take(FRAMES) {
+    for frame in backtrace.map(WasmBacktrace::frames).unwrap_or_default().iter().take(FRAMES.get()) {
         hash.update(frame.func_index().to_le_bytes());
         hash.update(frame.func_offset().unwrap_or(usize::MAX).to_le_bytes());
         frames.push(frame_name(frame));
@@ -164,12 +165,16 @@ fn fault(kind: FaultKind, mut detail: String, backtrace: Option<&WasmBacktrace>,
 fn frame_name(frame: &wasmtime::FrameInfo) -> String {
     let mut name = String::new();
     match frame.func_name() {
-        // The alternate form leaves out the hash, which changes with every build.
-        Some(mangled) => drop(write!(name, "{:#}", rustc_demangle::demangle(mangled))),
+        Some(mangled) => name += &demangled(mangled),
         None => drop(write!(name, "function {}", frame.func_index())),
     }
-    truncate(&mut name, DETAIL_BYTES / FRAMES);
+    truncate(&mut name, DETAIL_BYTES / FRAMES.get());
     name
+}
+
+/// A function's name as its author wrote it. The alternate form leaves out the hash, which changes with every build.
+pub(super) fn demangled(mangled: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(mangled))
 }
 
 /// Cuts a text at a character's end.

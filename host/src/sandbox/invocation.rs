@@ -21,6 +21,7 @@ use super::convert;
 use super::entry::{Answer, Handle};
 use super::fault::{self, Circumstances, Stop};
 use super::limits::Limits;
+use super::sample::Sampler;
 use super::state::State;
 use super::version::{ReusePlace, Version};
 use crate::broker::lease::Lease;
@@ -53,52 +54,70 @@ pub(super) struct Instance {
 pub(super) async fn run(version: &Version, call: &Call<'_>) -> Run {
     let started = Instant::now();
     let limits = &version.limits;
-    let fuel_limit = limits.fuel.map_or(0, std::num::NonZero::get);
-    let circumstances = Circumstances { digest: version.digest(), fuel_limit, output_bytes: limits.output_bytes };
-    let refused = |stop: &Stop| Run::without_usage(Outcome::Fault(fault::stopped(stop, &circumstances)));
-    let (size, limit) = (call.message.body.len(), limits.payload);
-    if size > limit {
-        return refused(&Stop::Payload { size, limit });
-    }
-    let mut instance = match version.take_idle() {
-        Some(instance) => instance,
-        None => match permit(version, call.lease).await {
-            Ok(permit) => Instance::new(version, permit),
-            Err(stop) => return refused(&stop),
-        },
+    let mut instance = match instance(version, call).await {
+        Ok(instance) => instance,
+        Err(stop) => return refused(version, &stop),
     };
     instance.begin(limits, started, call.previous_failure);
     instance.store.data().begin_time(call.message.published_at);
     let clock = Arc::clone(&instance.clock);
     let ended = drive(instance.handle(version, call), &clock, call.lease).await;
-    let ended = match ended {
-        Ok(Ok(result)) => instance
-            .store
-            .data()
-            .check_calls()
-            .and_then(|()| convert::outcome(result, limits))
-            .map_err(|stop| fault::stopped(&stop, &circumstances)),
-        Ok(Err(error)) => Err(fault::classify(&error, &circumstances)),
-        Err(stop) => Err(fault::stopped(&stop, &circumstances)),
+    let (run, whole) = instance.conclude(version, ended, started);
+    if let Some(instance) = whole {
+        version.keep(instance);
+    }
+    run
+}
+
+/// Runs a version on a message, and looks at its stack on the way.
+pub(super) async fn run_sampled(version: &Version, call: &Call<'_>, sampler: &Sampler) -> Run {
+    let started = Instant::now();
+    let mut instance = match instance(version, call).await {
+        Ok(instance) => instance,
+        Err(stop) => return refused(version, &stop),
     };
-    let usage = instance.usage(fuel_limit, started);
-    let state = instance.store.data_mut();
-    let (logs, measurements) = (state.log.finish(), std::mem::take(&mut state.measurements));
-    let outcome = match ended {
-        Ok(outcome) => {
-            version.keep(instance);
-            outcome
+    instance.begin(&version.limits, started, call.previous_failure);
+    instance.store.data().begin_time(call.message.published_at);
+    let clock = Arc::clone(&instance.clock);
+    let attached = sampler.attach(&mut instance.store, version.limits.fuel.map_or(0, std::num::NonZero::get));
+    let ended = match attached {
+        Ok(()) => {
+            let followed = Sampler::followed(instance.handle(version, call), &version.station.engine);
+            drive(followed, &clock, call.lease).await
         }
-        Err(fault) => Outcome::Fault(fault),
+        Err(error) => Ok(Err(error)),
     };
-    Run { outcome, usage, logs, measurements }
+    instance.conclude(version, ended, started).0
+}
+
+/// An instance for a message, when it is not too large for the handler.
+async fn instance(version: &Version, call: &Call<'_>) -> Result<Instance, Stop> {
+    let (size, limit) = (call.message.body.len(), version.limits.payload);
+    if size > limit {
+        return Err(Stop::Payload { size, limit });
+    }
+    match version.take_idle() {
+        Some(instance) => Ok(instance),
+        None => permit(version, call.lease).await.map(|permit| Instance::new(version, permit)),
+    }
+}
+
+/// A run that did not begin.
+fn refused(version: &Version, stop: &Stop) -> Run {
+    Run::without_usage(Outcome::Fault(fault::stopped(stop, &circumstances(version))))
+}
+
+fn circumstances(version: &Version) -> Circumstances<'_> {
+    let limits = &version.limits;
+    let fuel_limit = limits.fuel.map_or(0, std::num::NonZero::get);
+    Circumstances { digest: version.digest(), fuel_limit, output_bytes: limits.output_bytes }
 }
 
 /// Starts an instance and drops it, under the limits of a run.
 pub(super) async fn init(version: &Version) -> Result<Usage, Fault> {
     let limits = &version.limits;
-    let fuel_limit = limits.fuel.map_or(0, std::num::NonZero::get);
-    let circumstances = Circumstances { digest: version.digest(), fuel_limit, output_bytes: limits.output_bytes };
+    let circumstances = circumstances(version);
+    let fuel_limit = circumstances.fuel_limit;
     let stopped = |stop: Stop| fault::stopped(&stop, &circumstances);
     let permit = permit(version, &Lease::until(Instant::now() + INIT_PATIENCE)).await.map_err(stopped)?;
     let started = Instant::now();
@@ -172,6 +191,33 @@ impl Instance {
             fuel_limit,
             memory_peak: self.store.data().memory_peak(),
             duration: started.elapsed(),
+        }
+    }
+
+    /// What came of a run that has ended, and the instance where it is whole.
+    fn conclude(
+        mut self,
+        version: &Version,
+        ended: Result<wasmtime::Result<Answer>, Stop>,
+        started: Instant,
+    ) -> (Run, Option<Self>) {
+        let (limits, circumstances) = (&version.limits, circumstances(version));
+        let ended = match ended {
+            Ok(Ok(result)) => self
+                .store
+                .data()
+                .check_calls()
+                .and_then(|()| convert::outcome(result, limits))
+                .map_err(|stop| fault::stopped(&stop, &circumstances)),
+            Ok(Err(error)) => Err(fault::classify(&error, &circumstances)),
+            Err(stop) => Err(fault::stopped(&stop, &circumstances)),
+        };
+        let usage = self.usage(circumstances.fuel_limit, started);
+        let state = self.store.data_mut();
+        let (logs, measurements) = (state.log.finish(), std::mem::take(&mut state.measurements));
+        match ended {
+            Ok(outcome) => (Run { outcome, usage, logs, measurements }, Some(self)),
+            Err(fault) => (Run { outcome: Outcome::Fault(fault), usage, logs, measurements }, None),
         }
     }
 

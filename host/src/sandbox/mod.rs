@@ -28,6 +28,7 @@ pub mod limits;
 mod log;
 mod module;
 mod repeatable;
+mod sample;
 mod state;
 mod ticker;
 mod version;
@@ -35,7 +36,7 @@ mod warm;
 mod wasi;
 mod wrap;
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -48,8 +49,10 @@ pub use contract::Contract;
 use disposer::Disposer;
 use engine::{EngineKind, Station};
 pub use error::{LoadError, SandboxError};
+pub use fault::FRAMES;
 use limits::Limits;
 use module::Module;
+pub use sample::Profile;
 use ticker::Ticker;
 pub use version::Version;
 
@@ -71,6 +74,8 @@ pub struct SandboxOptions {
     /// Whether every run of a message sees the same time, which begins when the message was published, and the same random
     /// numbers: for tests and comparisons. Not for messages that count: whoever knows the numbers can guess at hashes.
     pub repeatable: bool,
+    /// The most frames that are looked at of a guest's stack. What a fault keeps of them is bounded by itself.
+    pub frames: NonZeroUsize,
 }
 
 impl Default for SandboxOptions {
@@ -84,6 +89,7 @@ impl Default for SandboxOptions {
             // The biggest toolchain output we know (Python, 18 MB) takes 8 s on two cores.
             compile_timeout: Duration::from_secs(120),
             repeatable: false,
+            frames: FRAMES,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! - Idle instances are bounded, and only a run or a start without a fault leaves one behind.
 //! - What it held is given back beside the runs: neither its last run nor the switch to the next version waits for that.
 
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,6 +21,7 @@ use super::grants;
 use super::invocation::{self, Instance};
 use super::limits::Limits;
 use super::module::Module;
+use super::sample::{Profile, Sampler};
 use super::state::State;
 use crate::handler::{Call, Handler, Run};
 use crate::outcome::{Fault, Usage};
@@ -174,6 +176,15 @@ impl Version {
             idle: Mutex::default(),
             kept: Arc::default(),
         }))
+    }
+
+    /// Runs it on a message as [`Handler::handle`] does, and looks at its stack each time that so much fuel was used. `None`:
+    /// its code does not count fuel.
+    pub async fn profile(&self, call: Call<'_>, interval: NonZeroU64) -> Option<Profile> {
+        self.limits.fuel?;
+        let sampler = Sampler::new(interval, self.station.frames.get());
+        let run = invocation::run_sampled(self, &call, &sampler).await;
+        Some(sampler.finish(run))
     }
 
     /// Starts an instance and drops it: a module that traps or loops at its start is found before it runs. The limits

@@ -28,6 +28,7 @@ mod embedded_disk;
 mod embedded_model;
 mod encrypted;
 mod examples;
+mod fuel_profile;
 mod isolation;
 mod jetstream;
 mod loading;
