@@ -23,9 +23,10 @@ use tidegate::settle::outputs::Grants;
 use tidegate::telemetry::{Metrics, VersionFigures};
 use tokio::runtime::Runtime;
 
-use super::traffic::{BODY, Timed, setup};
+use super::traffic::{SIZE, Timed, setup};
 use super::{another, config, row_of};
 use crate::guests::guest;
+use crate::order;
 
 const COUNTS: [usize; 3] = [1, 100, 1000];
 /// Where a process of its own finds how many handlers it is to have, and the folder.
@@ -210,13 +211,14 @@ impl Rig {
 
     /// Publishes so many messages, so many together, to the first handlers in turn, and waits until all have run.
     async fn feed(&self, messages: usize, together: usize, handlers: usize) -> Vec<f64> {
+        let body: bytes::Bytes = order::body(SIZE).into();
         let mut next = 0;
         while next < messages {
             let batch = (next..next + together).map(|number| Publish {
                 subject: format!("in.{}", number % handlers),
                 id: None,
                 headers: Headers::default(),
-                body: BODY.into(),
+                body: body.clone(),
             });
             for published in self.broker.publish(batch.collect()).await {
                 published.unwrap();

@@ -12,6 +12,7 @@ use tidegate::clock::Clock;
 use tidegate::dispatch::{Deployed, Links, Setup, Slot, Subscription, Turns};
 use tidegate::handler::{Call, Handler, Run};
 use tidegate::message::{Headers, Publish};
+use tidegate::outcome::Outcome;
 use tidegate::sandbox::limits::Limits;
 use tidegate::sandbox::{Sandbox, SandboxOptions, Version};
 use tidegate::settle::outputs::Grants;
@@ -22,9 +23,10 @@ use tidegate::telemetry::{Metrics, VersionFigures};
 use super::{another, heading, row};
 use crate::guests::guest;
 use crate::modules::{answer, handler};
+use crate::order;
 
-pub(super) const BODY: &[u8] =
-    br#"{"id":17,"customer":"c-1","lines":[{"sku":"a","quantity":2,"price":1250}],"currency":"EUR"}"#;
+/// Bytes of a message.
+pub(super) const SIZE: usize = 222;
 /// One message each, at a rate that leaves both cores room.
 const EVERY: Duration = Duration::from_millis(1);
 const PHASE: Duration = Duration::from_secs(5);
@@ -43,6 +45,8 @@ impl Handler for Timed {
     async fn handle(&self, call: Call<'_>) -> Run {
         let published = call.message.published_at;
         let run = self.inner.handle(call).await;
+        // A message that is rejected makes a dead letter, and what that costs is not asked for here.
+        assert!(matches!(run.outcome, Outcome::Completed(_)), "{:?}", run.outcome);
         let took = SystemTime::now().duration_since(published).unwrap_or_default();
         self.samples.lock().unwrap().push((Instant::now(), took));
         run
@@ -243,11 +247,12 @@ pub(super) fn setup(name: &str, subject: &str) -> Setup {
 }
 
 async fn publish(broker: Arc<dyn Broker>) {
+    let body: bytes::Bytes = order::body(SIZE).into();
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let message = Publish { subject: "orders".into(), id: None, headers: Headers::default(), body: BODY.into() };
+        let message = Publish { subject: "orders".into(), id: None, headers: Headers::default(), body: body.clone() };
         for published in broker.publish(vec![message]).await {
             published.unwrap();
         }
