@@ -12,7 +12,7 @@ mod replay;
 mod scale;
 
 use crate::chaos::{Rig, ledger};
-use crate::support::browser::Browser;
+use crate::support::browser::{Browser, ENTER, ESCAPE};
 use crate::support::until;
 
 /// A message that tries whatever makes a page run something.
@@ -357,33 +357,18 @@ fn browser_letter(rig: &Rig) -> String {
 fn a_keyboard_gets_through() {
     let rig = host();
     let browser = signed_in(&rig, "operator");
-    const TAB: &str = "\u{e004}";
-    const ENTER: &str = "\u{e007}";
-    const ESCAPE: &str = "\u{e00c}";
-    let focus = || {
-        browser.run("return document.activeElement.textContent || document.activeElement.getAttribute('aria-label')")
-    };
-    let tab_to = |name: &str| {
-        for _ in 0..60 {
-            browser.key(TAB);
-            if focus() == name {
-                return;
-            }
-        }
-        panic!("the focus never comes to `{name}`");
-    };
-    tab_to("Dead letters");
+    browser.tab_to("Dead letters");
     browser.key(ENTER);
     browser.sees("3 dead letters");
     browser.key("/");
-    assert_eq!(focus(), "Search what is shown");
-    tab_to("handler-rejected");
+    assert_eq!(browser.focus(), "Search what is shown");
+    browser.tab_to("handler-rejected");
     browser.key(ENTER);
     browser.sees("What happened");
-    tab_to("Redrive");
+    browser.tab_to("Redrive");
     browser.key(ENTER);
     browser.sees("Redrive the message?");
     browser.key(ESCAPE);
     until("the question is gone", Duration::from_secs(60), || !browser.text().contains("Redrive the message?"));
-    until("the focus is where it was", Duration::from_secs(60), || focus() == "Redrive");
+    until("the focus is where it was", Duration::from_secs(60), || browser.focus() == "Redrive");
 }

@@ -7,15 +7,12 @@ use serde_json::{Value, json};
 
 use super::{HOSTILE, check_rules, start};
 use crate::chaos::{Rig, ledger};
-use crate::support::browser::Browser;
+use crate::support::browser::{Browser, ENTER};
 use crate::support::until;
 
 /// A ledger that panics at every message, and one that loops.
 const TRAPS: u32 = 900_104;
 const LOOPS: u32 = 900_103;
-
-const TAB: &str = "\u{e004}";
-const ENTER: &str = "\u{e007}";
 
 /// The page of the newest dead letter of a message; this host asks nobody who they are.
 fn page_of(rig: &Rig, message: &str) -> Browser {
@@ -207,28 +204,16 @@ fn write(browser: &Browser, text: &str) {
 fn a_keyboard_replays_and_edits() {
     let rig = start("");
     let browser = page_of(&rig, "m-37");
-    let focus = || {
-        browser.run("return document.activeElement.textContent || document.activeElement.getAttribute('aria-label')")
-    };
-    let tab_to = |name: &str| {
-        for _ in 0..60 {
-            browser.key(TAB);
-            if focus() == name {
-                return;
-            }
-        }
-        panic!("the focus never comes to `{name}`");
-    };
-    tab_to("Edit\u{2026}");
+    browser.tab_to("Edit\u{2026}");
     browser.key(ENTER);
-    until("the field has the focus", Duration::from_secs(60), || focus() == "The body, to be edited");
-    tab_to("Cancel");
+    until("the field has the focus", Duration::from_secs(60), || browser.focus() == "The body, to be edited");
+    browser.tab_to("Cancel");
     browser.key(ENTER);
-    until("the focus is where it was", Duration::from_secs(60), || focus() == "Edit\u{2026}");
-    tab_to("Replay");
+    until("the focus is where it was", Duration::from_secs(60), || browser.focus() == "Edit\u{2026}");
+    browser.tab_to("Replay");
     browser.key(ENTER);
     browser.sees("handler-rejected, as recorded");
-    assert_eq!(focus(), "Replay", "the result is told, and the focus stays");
+    assert_eq!(browser.focus(), "Replay", "the result is told, and the focus stays");
 }
 
 /// Replays stand behind the messages, two at a time, and one more is told so.

@@ -15,6 +15,11 @@ use super::until;
 /// By WebDriver's own word for the field that names an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
+/// Keys, as WebDriver names them: <https://www.w3.org/TR/webdriver2/#keyboard-actions>.
+const TAB: &str = "\u{e004}";
+pub(crate) const ENTER: &str = "\u{e007}";
+pub(crate) const ESCAPE: &str = "\u{e00c}";
+
 /// A browser with one window.
 pub(crate) struct Browser {
     driver: Child,
@@ -112,6 +117,22 @@ impl Browser {
     pub(crate) fn key(&self, key: &str) {
         let (down, up) = (json!({ "type": "keyDown", "value": key }), json!({ "type": "keyUp", "value": key }));
         self.post("/actions", &json!({ "actions": [{ "type": "key", "id": "keys", "actions": [down, up] }] }));
+    }
+
+    /// The name of what has the focus.
+    pub(crate) fn focus(&self) -> Value {
+        self.run("return document.activeElement.textContent || document.activeElement.getAttribute('aria-label')")
+    }
+
+    /// Presses the tabulator until something has the focus.
+    pub(crate) fn tab_to(&self, name: &str) {
+        for _ in 0..60 {
+            self.key(TAB);
+            if self.focus() == name {
+                return;
+            }
+        }
+        panic!("the focus never comes to `{name}`");
     }
 
     fn element(&self, selector: &str) -> String {
