@@ -1,7 +1,7 @@
 //! The trace of a message on its way: begun, put into its outputs, and handed over when the message has ended.
 //!
-//! Where traces are off all of this is one look at an option, and one at the headers of a message that has outputs. Where a trace is not recorded, its ids are known all the same,
-//! and nothing is kept of the run unless it failed.
+//! Where traces are off all of this is one look at an option, and one at the headers of a message that has outputs. Where a
+//! trace is not recorded, its ids are known all the same, and nothing is kept of the run unless it failed.
 
 use std::time::SystemTime;
 
@@ -93,12 +93,8 @@ pub(crate) fn send(
 /// What is granted that covers an output: there are as many as the configuration has, whatever subjects a handler names.
 fn template<'a>(grants: &'a Grants, output: &Routed) -> &'a str {
     let subject = output.publish.subject.as_str();
-    let covering = grants.values().filter(|grant| grant.broker == output.broker).map(|grant| grant.subject.as_str());
-    let covering = covering.filter(|granted| match granted.strip_suffix(".>") {
-        Some(prefix) => subject.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')),
-        None => subject == *granted,
-    });
-    covering.max_by_key(|granted| granted.len()).unwrap_or_default()
+    let covering = grants.values().filter(|grant| grant.broker == output.broker && grant.covers(subject));
+    covering.map(|grant| grant.subject.as_str()).max_by_key(|granted| granted.len()).unwrap_or_default()
 }
 
 /// Hands over what a delivery has come to, when it is to be recorded.

@@ -22,6 +22,17 @@ pub struct Grant {
     pub subject: String,
 }
 
+impl Grant {
+    /// Whether a subject may be published to.
+    #[must_use]
+    pub fn covers(&self, subject: &str) -> bool {
+        match self.subject.strip_suffix(".>") {
+            Some(prefix) => subject.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')),
+            None => subject == self.subject,
+        }
+    }
+}
+
 /// The outputs that a handler may publish to, by name.
 pub type Grants = BTreeMap<String, Grant>;
 
@@ -92,10 +103,7 @@ fn find<'a>(output: &'a Output, grants: &'a Grants) -> Result<(&'a str, &'a Gran
         return grants.get(to).map(|grant| (to.as_str(), grant)).ok_or_else(|| not_granted(to, grants));
     }
     let subject = output.subject.as_deref().unwrap_or_default();
-    let covering = grants.iter().filter(|(_name, grant)| match grant.subject.strip_suffix(".>") {
-        Some(prefix) => subject.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')),
-        None => subject == grant.subject,
-    });
+    let covering = grants.iter().filter(|(_name, grant)| grant.covers(subject));
     // An exact subject is longer than every prefix of it, but for the `.>`.
     let best = covering.max_by_key(|(_name, grant)| grant.subject.trim_end_matches(".>").len());
     best.map(|(name, grant)| (name.as_str(), grant)).ok_or_else(|| {
@@ -114,12 +122,11 @@ fn resolve_subject(to: &str, output: &Output, grant: &Grant) -> Result<String, F
         return Ok(prefix.unwrap_or(granted).to_owned());
     };
     check_subject(named).map_err(|error| fault(FaultKind::InvalidResult, format!("output `{to}`: {error}")))?;
+    if grant.covers(named) {
+        return Ok(named.clone());
+    }
     match prefix {
-        Some(prefix) => match named.strip_prefix(prefix) {
-            Some(rest) if rest.is_empty() || rest.starts_with('.') => Ok(named.clone()),
-            Some(_) | None => denied(format!("output `{to}` may publish below `{prefix}` only, not to `{named}`")),
-        },
-        None if named == granted => Ok(named.clone()),
+        Some(prefix) => denied(format!("output `{to}` may publish below `{prefix}` only, not to `{named}`")),
         None => denied(format!("output `{to}` may publish to `{granted}` only, not to `{named}`")),
     }
 }
