@@ -67,14 +67,12 @@ pub(super) async fn forget(
     if one.in_use {
         return Err(refused(&ForgetError::InUse(name)));
     }
-    let (broker, _) = super::dead_letters::named(&brokers, &one.broker)?;
-    let entry = brokers.get(broker).map(|entry| Arc::clone(&entry.broker));
-    let Some(entry) = entry else { return Err(unknown(&name, &kept)) };
+    let (broker, entry) = super::dead_letters::named(&brokers, &one.broker)?;
     let left = match query.messages {
         Messages::Keep => Left::Kept,
         Messages::Remove => Left::Removed,
     };
-    entry.forget(&name, left).await.map_err(|error| refused(&error))?;
+    entry.broker.forget(&name, left).await.map_err(|error| refused(&error))?;
     tracing::info!(who = %caller.name, broker, subscription = name, ?left, "a subscription was forgotten");
     Ok(Json(Forgotten { broker: broker.to_owned(), name, held: one.ready + one.pending }))
 }

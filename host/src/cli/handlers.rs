@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::exit::Ended;
 use super::exit::Exit;
-use super::host::HostArguments;
+use super::host::Place;
 use super::{client, cluster, rollout, say, table};
 use crate::deploy::report::{HandlerSummary, HandlerView, VersionView};
 use crate::telemetry::VersionCounts;
@@ -32,15 +32,6 @@ struct Show {
     handler: String,
     #[command(flatten)]
     place: Place,
-}
-
-#[derive(Debug, Args)]
-struct Place {
-    #[command(flatten)]
-    host: HostArguments,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Args)]

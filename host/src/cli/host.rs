@@ -36,6 +36,16 @@ pub(super) struct HostArguments {
     tls: TlsArguments,
 }
 
+/// Which host, and how its answer is printed.
+#[derive(Debug, Args)]
+pub(super) struct Place {
+    #[command(flatten)]
+    pub(super) host: HostArguments,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 /// Certificates.
 #[derive(Debug, Clone, Args)]
 pub(super) struct TlsArguments {

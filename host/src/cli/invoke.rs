@@ -13,12 +13,13 @@ use super::limits::LimitArguments;
 use super::messages::{MessageArguments, inputs};
 use super::{ConfigArgument, say};
 use crate::broker::lease::Lease;
+use crate::config::{Config, HandlerConfig};
 use crate::handler::{Call, Handler, Run};
 use crate::message::{Message, Publish};
 use crate::outcome::Outcome;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::{Sandbox, SandboxOptions, Version};
-use crate::settle::outputs::{Grant, Grants, route};
+use crate::settle::outputs::{Grants, route};
 
 pub(super) mod show;
 
@@ -54,6 +55,7 @@ pub(super) struct Arguments {
 }
 
 /// What is run, by which limits, and what it may send to.
+#[derive(Debug)]
 pub(super) struct Subject {
     pub(super) name: String,
     pub(super) module: PathBuf,
@@ -119,16 +121,24 @@ impl Subject {
         let module = handler.module.clone().ok_or_else(|| {
             Failure::usage(anyhow!("handler `{name}` names no module; give the path of one, without --handler"))
         })?;
-        let grants = handler.outputs.iter().map(|(output, to)| {
-            (output.clone(), Grant { broker: Arc::from(to.broker.as_str()), subject: to.subject.clone() })
-        });
-        Ok(Self {
+        Ok(Self::configured(name, handler, module, limits, &config))
+    }
+
+    /// A module by the settings of a handler.
+    pub(super) fn configured(
+        name: &str,
+        handler: &HandlerConfig,
+        module: PathBuf,
+        limits: &LimitArguments,
+        config: &Config,
+    ) -> Self {
+        Self {
             name: name.to_owned(),
             module,
             limits: limits.over(handler.limits.clone()),
-            grants: Some(grants.collect()),
+            grants: Some(handler.grants()),
             cache_dir: Some(config.host.cache_dir.clone()),
-        })
+        }
     }
 }
 

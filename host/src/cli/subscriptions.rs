@@ -4,7 +4,7 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
 use super::exit::{Ended, Exit, Failure};
-use super::host::HostArguments;
+use super::host::Place;
 use super::{client, say, table};
 use crate::admin::wire::KeptView;
 
@@ -14,15 +14,6 @@ pub(super) struct Arguments {
     action: Option<Action>,
     #[command(flatten)]
     place: Place,
-}
-
-#[derive(Debug, Args)]
-struct Place {
-    #[command(flatten)]
-    host: HostArguments,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Subcommand)]

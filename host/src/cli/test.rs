@@ -109,33 +109,34 @@ fn is_wanted(filter: Option<&str>, title: &str) -> bool {
 
 /// Runs them one after the other, in their order, and shows each when it has ended.
 async fn run_all(arguments: &Arguments, all: &[Work], count: usize) -> anyhow::Result<Report> {
-    let cache_dir = all.iter().find_map(|work| work.subject.cache_dir.clone());
+    let cache_dir = all.iter().find_map(|work| work.subject.what.cache_dir.clone());
     // The same each time, on every machine.
     let sandbox = Sandbox::new(SandboxOptions { cache_dir, repeatable: true, ..SandboxOptions::default() })?;
     let faults: BTreeSet<Injected> = arguments.faults.iter().copied().collect();
     let bar = bar(count, arguments);
     let mut report = Report::default();
-    for Work { subject, found } in all.iter().filter(|work| !work.found.is_empty()) {
-        let shown = subject.module.display();
-        let bytes = tokio::fs::read(&subject.module).await;
+    for Work { subject: Subject { what, subscription, .. }, found } in all.iter().filter(|work| !work.found.is_empty())
+    {
+        let shown = what.module.display();
+        let bytes = tokio::fs::read(&what.module).await;
         let bytes = bytes.with_context(|| format!("reading the module {shown} (`tidegate build` makes it)"))?;
-        let version = sandbox.load(bytes, &subject.name, &subject.limits).await;
+        let version = sandbox.load(bytes, &what.name, &what.limits).await;
         let version = version.with_context(|| format!("loading {shown}"))?;
         let bench = Bench {
             version: &version,
-            grants: subject.grants.as_ref(),
-            subscription: &subject.subscription,
+            grants: what.grants.as_ref(),
+            subscription,
             now: SystemTime::UNIX_EPOCH + DEFAULT_TIME,
         };
         if all.len() > 1 && !arguments.json && !arguments.quiet {
-            bar.suspend(|| say::data(&format!("handler {} ({shown})", subject.name)))?;
+            bar.suspend(|| say::data(&format!("handler {} ({shown})", what.name)))?;
         }
         let mut changed = Vec::new();
         for found in found {
             bar.set_message(found.case.title());
             let checked = found.case.check(&bench, &faults).await;
             let update = arguments.update && is_outdated(found, &checked);
-            let one = Shown::new(&subject.name, &found.case, &checked, update);
+            let one = Shown::new(&what.name, &found.case, &checked, update);
             if !arguments.json && (one.is_failure() || !arguments.quiet) {
                 bar.suspend(|| say::data(&one.for_people()))?;
             }

@@ -11,6 +11,7 @@ use super::raw::{RawHandler, RawInstances, RawLimits, RawOutput};
 use super::raw_values::RawFuel;
 use crate::broker::subject;
 use crate::sandbox::limits::Limits;
+use crate::settle::outputs::{Grant, Grants};
 
 /// Shorter than this the clock of the host (a tick of 1 ms) decides, not the handler.
 const LEAST_TIMEOUT: Duration = Duration::from_millis(10);
@@ -40,6 +41,13 @@ pub struct OutputConfig {
 }
 
 impl HandlerConfig {
+    /// The outputs, as routing asks for them.
+    #[must_use]
+    pub fn grants(&self) -> Grants {
+        let grant = |to: &OutputConfig| Grant { broker: to.broker.as_str().into(), subject: to.subject.clone() };
+        self.outputs.iter().map(|(name, to)| (name.clone(), grant(to))).collect()
+    }
+
     pub(super) fn validate(name: &str, raw: RawHandler, brokers: &[&str], checker: &mut Checker) -> Self {
         checker.name("handler", "handlers", name);
         let mut path = |key: &str, given: Option<PathBuf>| {

@@ -10,11 +10,12 @@ use tokio::time::Instant;
 use super::recent::Kept;
 use super::setting::Setting;
 use crate::broker::lease::Lease;
+use crate::config::HandlerConfig;
 use crate::handler::{Call, Handler as _, Run};
 use crate::outcome::Outcome;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::{Sandbox, SandboxOptions};
-use crate::settle::outputs::{Grant, Grants, Routed, route};
+use crate::settle::outputs::{Grants, Routed, route};
 
 /// The module to run on, with the limits and outputs of its handler.
 #[derive(Clone)]
@@ -41,13 +42,11 @@ impl Bench {
         let max_instances = NonZeroU32::MIN;
         let sandbox = Sandbox::new(SandboxOptions { cache_dir, max_instances, ..SandboxOptions::default() })?;
         let handler = setting.handler_config();
-        let outputs = handler.map(|handler| handler.outputs.clone()).unwrap_or_default().into_iter();
-        let grants = outputs.map(|(name, to)| (name, Grant { broker: to.broker.into(), subject: to.subject }));
         Ok(Self {
             sandbox,
             handler: setting.handler.clone(),
             limits: handler.map(|handler| handler.limits.clone()).unwrap_or_default(),
-            grants: grants.collect(),
+            grants: handler.map(HandlerConfig::grants).unwrap_or_default(),
         })
     }
 

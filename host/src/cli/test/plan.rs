@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::anyhow;
 
@@ -10,9 +9,8 @@ use super::Arguments;
 use crate::cases::Most;
 use crate::cli::build::Project;
 use crate::cli::exit::Failure;
+use crate::cli::invoke;
 use crate::config::{Config, HandlerConfig};
-use crate::sandbox::limits::Limits;
-use crate::settle::outputs::{Grant, Grants};
 
 /// A hundred thousand cases of a few KiB: what a person exports in one go. Their bodies are held in memory.
 pub(super) const MOST: Most = Most { cases: 100_000, bytes: 1 << 30 };
@@ -24,13 +22,7 @@ const SUBSCRIPTION: &str = "test";
 /// A module and its cases.
 #[derive(Debug)]
 pub(super) struct Subject {
-    /// The handler's name; of a module alone, that of its file.
-    pub(super) name: String,
-    pub(super) module: PathBuf,
-    pub(super) limits: Limits,
-    /// `None`: no configuration grants anything, so anything may be sent.
-    pub(super) grants: Option<Grants>,
-    pub(super) cache_dir: Option<PathBuf>,
+    pub(super) what: invoke::Subject,
     pub(super) subscription: String,
     /// Files and folders.
     pub(super) cases: Vec<PathBuf>,
@@ -43,13 +35,8 @@ pub(super) fn subjects(arguments: &Arguments) -> Result<Vec<Subject>, Failure> {
         if cases.is_empty() {
             return Err(Failure::usage(anyhow!("say which cases are to be run on it: files, or folders of them")));
         }
-        let name = module.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         return Ok(vec![Subject {
-            name,
-            module: module.clone(),
-            limits: limits.over(Limits::default()),
-            grants: None,
-            cache_dir: None,
+            what: invoke::Subject::of_module(module.clone(), limits),
             subscription: SUBSCRIPTION.to_owned(),
             cases: cases.clone(),
         }]);
@@ -71,11 +58,7 @@ pub(super) fn subjects(arguments: &Arguments) -> Result<Vec<Subject>, Failure> {
         })?;
         let own = handler.golden.clone().into_iter().collect();
         Ok(Subject {
-            name: name.clone(),
-            module,
-            limits: limits.over(handler.limits.clone()),
-            grants: Some(grants(handler)),
-            cache_dir: Some(config.host.cache_dir.clone()),
+            what: invoke::Subject::configured(name, handler, module, limits, &config),
             subscription: subscription(&config, name),
             cases: if cases.is_empty() { own } else { cases.clone() },
         })
@@ -122,13 +105,6 @@ fn built(config: &Config, names: &[&String]) -> Result<PathBuf, Failure> {
 
 fn folder_of(config: &Config) -> &Path {
     config.path().parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn grants(handler: &HandlerConfig) -> Grants {
-    let grants = handler.outputs.iter().map(|(output, to)| {
-        (output.clone(), Grant { broker: Arc::from(to.broker.as_str()), subject: to.subject.clone() })
-    });
-    grants.collect()
 }
 
 fn subscription(config: &Config, handler: &str) -> String {
