@@ -47,6 +47,8 @@ export function chart({ title, unit, lines, stacked = false }) {
           const from = across(piece[0][0]).toFixed(1), to = across(piece.at(-1)[0]).toFixed(1), floor = up(0).toFixed(1);
           drawing.append(svg("polygon", { class: `fill ${lines[index].kind}`, points: `${from},${floor} ${points.join(" ")} ${to},${floor}` }));
         }
+        // A line from a point to itself: its round ends are a dot. A value between two gaps would not be seen else.
+        if (points.length === 1) points.push(points[0]);
         drawing.append(svg("polyline", { class: `line ${lines[index].kind}`, points: points.join(" ") }));
       }
     }

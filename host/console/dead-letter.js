@@ -4,7 +4,7 @@ import { at, get, remove, send } from "./api.js";
 import { ask } from "./dialog.js";
 import { button, h, put, say } from "./dom.js";
 import { editor, refusal } from "./edit.js";
-import { ago, bytes, count, digest, moment, seconds } from "./format.js";
+import { ago, bytes, count, digest, millis, moment } from "./format.js";
 import { payload } from "./payload.js";
 import { replaying } from "./replay.js";
 
@@ -30,7 +30,7 @@ export async function deadLetter(view, { parts: [id], query, signal, me }) {
       h("section", { class: "sheet", "aria-label": "What happened" }, h("h2", {}, "What happened"), facts(
         ["Dead-lettered", time(letter.dead_at)], ["First seen", time(letter.first_seen)], ["Published", time(letter.published_at)],
         ["Attempts", `${count(letter.attempts)}, of ${count(letter.deliveries)} deliveries${letter.defers ? `, ${count(letter.defers)} deferred` : ""}${letter.timeouts ? `, ${count(letter.timeouts)} timed out` : ""}`],
-        ["Last run", `${seconds(letter.run_ms / 1000)}, ${count(letter.fuel_used)} of ${count(letter.fuel_limit)} fuel, ${bytes(letter.memory_peak_bytes)} of memory`],
+        ["Last run", `${millis(letter.run_ms)}, ${count(letter.fuel_used)} of ${count(letter.fuel_limit)} fuel, ${bytes(letter.memory_peak_bytes)} of memory`],
         ["Handler", h("a", { href: `#/handlers/${encodeURIComponent(letter.handler)}` }, letter.handler)],
         ["Version", [letter.version ? `${letter.version}, ` : "", h("code", { title: letter.digest }, digest(letter.digest))]], ["Host", letter.host],
         letter.trace_id && ["Trace", h("code", {}, letter.trace_id)],
@@ -47,7 +47,7 @@ export async function deadLetter(view, { parts: [id], query, signal, me }) {
     (letter.backtrace ?? []).length > 0 && h("section", { class: "sheet", "aria-label": "Backtrace" }, h("h2", {}, "Where it failed"), h("pre", { tabindex: "0" }, letter.backtrace.join("\n"))),
     (letter.history ?? []).length > 0 && h("section", { class: "sheet", "aria-label": "Attempts" }, h("h2", {}, "Attempts"), h("div", { class: "scroll" }, h("table", {},
       h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "number" }, "Attempt"), ["Ended", "Why", "What was said"].map((text) => h("th", { scope: "col" }, text)), h("th", { scope: "col", class: "number" }, "Time"))),
-      h("tbody", {}, letter.history.map((run) => h("tr", {}, h("td", { class: "number" }, run.attempt), h("td", { class: "nowrap" }, moment(run.at)), h("td", {}, h("code", {}, run.reason)), h("td", { class: "break" }, run.error), h("td", { class: "number" }, seconds(run.run_ms / 1000)))))))));
+      h("tbody", {}, letter.history.map((run) => h("tr", {}, h("td", { class: "number" }, run.attempt), h("td", { class: "nowrap" }, moment(run.at)), h("td", {}, h("code", {}, run.reason)), h("td", { class: "break" }, run.error), h("td", { class: "number" }, millis(run.run_ms)))))))));
 
   function edit() {
     const why = refusal(letter);

@@ -41,6 +41,11 @@ export function seconds(value) {
   return `${Math.floor(value / 86400)} d ${Math.floor(value / 3600) % 24} h`;
 }
 
+/** A length of time that was measured in whole milliseconds. */
+export function millis(value) {
+  return value === 0 ? "under 1 ms" : seconds(value / 1000);
+}
+
 /** A size in bytes. */
 export function bytes(value) {
   if (value === null || value === undefined) return "–";
@@ -64,6 +69,12 @@ export function moment(text) {
   const date = new Date(text);
   if (Number.isNaN(date.getTime())) return String(text ?? "–");
   return date.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+}
+
+/** The time of day of a moment, to the millisecond. All parts are asked for: of a fraction alone nothing else is shown. */
+export function clock(text) {
+  const parts = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" };
+  return new Date(text).toLocaleTimeString(undefined, parts);
 }
 
 /** The start of a digest. */

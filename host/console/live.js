@@ -2,7 +2,7 @@
 
 import { at, get, lines, send } from "./api.js";
 import { button, h, put } from "./dom.js";
-import { bytes, count, seconds } from "./format.js";
+import { bytes, clock, count, seconds } from "./format.js";
 
 /** Lines that are kept on the screen. */
 const KEPT = 200;
@@ -31,6 +31,7 @@ export async function live(view, { signal, me }) {
   async function watch() {
     stream = new AbortController();
     const mine = stream;
+    put(state, "Connecting…");
     try {
       const answer = await send("GET", at("/v1/live", { handler: choice.value, payloads: payloads.checked }), { signal: mine.signal });
       put(state, "Watching; nothing has come yet.");
@@ -53,11 +54,10 @@ export async function live(view, { signal, me }) {
 const KINDS = { completed: "good", skipped: "", retried: "warn", returned: "warn", "dead-lettered": "bad", abandoned: "bad" };
 
 function shown(it) {
-  const time = new Date(it.at).toLocaleTimeString(undefined, { hour12: false, fractionalSecondDigits: 3 });
   const reason = it.reason === it.settled_as ? "" : ` ${it.reason}`;
   const detail = it.detail ? `: ${it.detail}` : "";
   const again = it.again_in_ms !== undefined && it.again_in_ms !== null ? `, again in ${seconds(it.again_in_ms / 1000)}` : "";
-  const main = h("tr", {}, h("td", { class: "nowrap" }, time), h("td", {}, `${it.handler}${it.version ? `@${it.version}` : ""}`), h("td", { class: "break" }, `${it.subject} #${it.sequence}`),
+  const main = h("tr", {}, h("td", { class: "nowrap" }, clock(it.at)), h("td", {}, `${it.handler}${it.version ? `@${it.version}` : ""}`), h("td", { class: "break" }, `${it.subject} #${it.sequence}`),
     h("td", { class: "break" }, h("span", { class: `tag ${KINDS[it.settled_as] ?? ""}` }, it.settled_as), `${reason}${detail}${again} `,
       it.dead_letter && h("a", { href: `#/dead-letters/${encodeURIComponent(it.dead_letter)}?broker=${encodeURIComponent(it.broker)}` }, "look at it")),
     h("td", { class: "number" }, seconds(it.run_us / 1e6)), h("td", { class: "number" }, count(it.fuel_used)));

@@ -2,7 +2,7 @@
 
 import { at, get, send } from "./api.js";
 import { button, h, put, say } from "./dom.js";
-import { bytes, count, digest, many, seconds } from "./format.js";
+import { bytes, count, digest, many, millis, seconds } from "./format.js";
 import { payload } from "./payload.js";
 
 /** Replays that are kept on the page, beside what the dead letter says. */
@@ -69,7 +69,7 @@ function beside(past) {
       `${seconds(it.run_us / 1e6)} of ${seconds(it.timeout_ms / 1000)}`, (it.outputs ?? []).length > 0 ? many(it.outputs.length, "output") : "nothing"],
   }));
   const first = { name: "The dead letter says", cells: [h("span", { class: "tag bad" }, recorded.outcome), h("span", { class: "break" }, recorded.error),
-    count(recorded.fuel), bytes(recorded.memory_peak_bytes), recorded.run_ms > 0 ? seconds(recorded.run_ms / 1000) : "under 1 ms", "nothing"] };
+    count(recorded.fuel), bytes(recorded.memory_peak_bytes), millis(recorded.run_ms), "nothing"] };
   const all = [first, ...columns];
   return h("div", { class: "scroll" }, h("table", {},
     h("thead", {}, h("tr", {}, h("td"), all.map(({ name }) => h("th", { scope: "col" }, name)))),
