@@ -219,6 +219,8 @@ pub enum Standing {
     ForAnother,
     /// What the broker holds cannot be read as a message: it is given up without a run. Says what is wrong with it.
     Unreadable(String),
+    /// The broker handed it out as often as somebody told it to, and does so no more: it is given up without a run.
+    Exhausted,
 }
 
 /// The broker's handle on a delivery: opaque to everyone else.

@@ -102,6 +102,10 @@ async fn process_one(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, 
         Standing::Unreadable(problem) => {
             return Decided::without_run(shared, entry, FaultKind::InvalidMessage.code(), Some(problem));
         }
+        Standing::Exhausted => {
+            let why = "the server hands it out no more: somebody set `max_deliver` on the consumer while the host ran";
+            return Decided::without_run(shared, entry, ReasonCode::DELIVERIES, Some(why));
+        }
     }
     match admit(&delivery.progress, &shared.policy()) {
         Admission::DeadLetter(reason) => return Decided::without_run(shared, entry, reason, None),

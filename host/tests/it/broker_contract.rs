@@ -529,7 +529,7 @@ pub(crate) async fn a_redrive_is_for_the_subscription_that_gave_the_message_up(p
             match delivery.standing {
                 Standing::Due => due.push(text(&delivery.message)),
                 Standing::ForAnother => settle_one(&*content, ack(&delivery)).await.unwrap(),
-                Standing::Done | Standing::Unreadable(_) => panic!("{delivery:?}"),
+                Standing::Done | Standing::Unreadable(_) | Standing::Exhausted => panic!("{delivery:?}"),
             }
         }
     }

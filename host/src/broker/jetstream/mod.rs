@@ -32,6 +32,7 @@ mod buckets;
 mod check;
 mod counters;
 mod dead;
+mod exhausted;
 mod guard;
 mod headers;
 mod leftover;
@@ -57,6 +58,7 @@ pub use options::{
 
 use counters::Counters;
 use dead::DeadLetterStore;
+use exhausted::Exhausted;
 use link::Link;
 use publish::Publisher;
 use source::JetStreamSource;
@@ -73,6 +75,7 @@ pub struct JetStream {
     publisher: Arc<Publisher>,
     dead: Arc<DeadLetterStore>,
     counters: Arc<Counters>,
+    exhausted: Arc<Exhausted>,
 }
 
 impl JetStream {
@@ -92,7 +95,8 @@ impl JetStream {
             record,
             publisher,
             dead: Arc::new(dead),
-            counters: Arc::new(Counters::default()),
+            counters: Arc::default(),
+            exhausted: Arc::default(),
         }))
     }
 
@@ -125,15 +129,7 @@ impl Broker for JetStream {
             Err(error) => return Err(setup::failed(spec, &error)),
         }
         let bound = setup::bind(&session, &self.options, spec).await?;
-        Ok(Arc::new(JetStreamSource::new(
-            spec.clone(),
-            bound,
-            Arc::clone(&self.link),
-            Arc::clone(&self.record),
-            Arc::clone(&self.publisher),
-            Arc::clone(&self.dead),
-            Arc::clone(&self.counters),
-        )))
+        Ok(Arc::new(JetStreamSource::new(spec.clone(), bound, self)))
     }
 
     async fn check(&self, spec: &SubscriptionSpec) -> Result<(), SubscribeError> {

@@ -33,6 +33,8 @@ pub(super) struct Inboxes {
     pub(super) prefixes: [String; SLOTS],
     pulls: Arc<Mutex<Pulls>>,
     arrived: Arc<Notify>,
+    /// Cancelled when this is dropped.
+    stopped: CancellationToken,
     _stop: DropGuard,
 }
 
@@ -61,7 +63,7 @@ impl Inboxes {
         };
         // Not joined: it holds nothing that must be finished, and ends with the guard or the session.
         tokio::spawn(pump.run(stop.clone()));
-        Ok(Self { session, prefixes, pulls, arrived, _stop: stop.drop_guard() })
+        Ok(Self { session, prefixes, pulls, arrived, stopped: stop.clone(), _stop: stop.drop_guard() })
     }
 
     /// The pulls.
@@ -75,8 +77,13 @@ impl Inboxes {
     }
 
     /// Woken when something came.
-    pub(super) fn arrived(&self) -> &Notify {
+    pub(super) fn arrived(&self) -> &Arc<Notify> {
         &self.arrived
+    }
+
+    /// Cancelled when these are dropped.
+    pub(super) fn stopped(&self) -> &CancellationToken {
+        &self.stopped
     }
 }
 

@@ -20,10 +20,12 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::JetStream;
 use super::acks;
 use super::arrival;
 use super::counters::Counters;
 use super::dead::DeadLetterStore;
+use super::exhausted::Exhausted;
 use super::link::Link;
 use super::options::lease_margin;
 use super::publish::Publisher;
@@ -59,6 +61,8 @@ pub(super) struct JetStreamSource {
     pub(super) publisher: Arc<Publisher>,
     pub(super) dead: Arc<DeadLetterStore>,
     pub(super) counters: Arc<Counters>,
+    /// What the server gave up.
+    pub(super) exhausted: Arc<Exhausted>,
     pub(super) bound: Bound,
     /// The inboxes of the present session. Locked for the length of a `receive`.
     pub(super) inboxes: tokio::sync::Mutex<Option<Inboxes>>,
@@ -82,16 +86,8 @@ enum Step {
 }
 
 impl JetStreamSource {
-    pub(super) fn new(
-        spec: SubscriptionSpec,
-        bound: Bound,
-        link: Arc<Link>,
-        record: Arc<DoneRecord>,
-        publisher: Arc<Publisher>,
-        dead: Arc<DeadLetterStore>,
-        counters: Arc<Counters>,
-    ) -> Self {
-        let source = record.source(&SourceIdentity {
+    pub(super) fn new(spec: SubscriptionSpec, bound: Bound, broker: &JetStream) -> Self {
+        let source = broker.record.source(&SourceIdentity {
             stream: bound.stream.clone(),
             stream_created: bound.stream_created.clone(),
             consumer: spec.name.clone(),
@@ -99,12 +95,13 @@ impl JetStreamSource {
         });
         Self {
             spec,
-            link,
-            record,
+            link: Arc::clone(&broker.link),
+            record: Arc::clone(&broker.record),
             source,
-            publisher,
-            dead,
-            counters,
+            publisher: Arc::clone(&broker.publisher),
+            dead: Arc::clone(&broker.dead),
+            counters: Arc::clone(&broker.counters),
+            exhausted: Arc::clone(&broker.exhausted),
             bound,
             inboxes: tokio::sync::Mutex::new(None),
             latest: Mutex::default(),
@@ -125,6 +122,7 @@ impl JetStreamSource {
         let standstill = lease_margin(self.spec.ack_wait) / 2;
         let opened = Inboxes::open(session, self.bound.limits, standstill).await;
         let inboxes = opened.map_err(|error| ReceiveError::Away(error.to_string()))?;
+        self.listen_for_exhausted(&inboxes).await?;
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(inboxes.shared_pulls());
         Ok(inboxes)
     }
@@ -296,6 +294,10 @@ impl Source for JetStreamSource {
         let Some(inboxes) = turn.as_ref() else {
             return Err(ReceiveError::Away("the inboxes were not opened".to_owned()));
         };
+        let exhausted = self.find_exhausted(&inboxes.session, demand.messages).await?;
+        if !exhausted.is_empty() {
+            return Ok(exhausted);
+        }
         let is_endangered = self.endangered().is_some();
         if is_endangered {
             self.look_at_consumer(&inboxes.session).await?;
@@ -328,7 +330,12 @@ impl Source for JetStreamSource {
                 Step::Wait(deadline) => deadline.map_or(until, |deadline| deadline.min(until)),
             };
             tokio::select! {
-                () = inboxes.arrived().notified() => {}
+                () = inboxes.arrived().notified() => {
+                    let exhausted = self.find_exhausted(&inboxes.session, demand.messages).await?;
+                    if !exhausted.is_empty() {
+                        return Ok(exhausted);
+                    }
+                }
                 () = tokio::time::sleep_until(wake_at) => {
                     if Instant::now() >= until {
                         return Ok(Vec::new());

@@ -72,7 +72,7 @@ impl Breaks {
 
 /// A message that cannot be read.
 #[derive(Debug, PartialEq, Eq)]
-struct Unreadable {
+pub(super) struct Unreadable {
     position: Position,
     subject: String,
     /// What stands where headers should be, as it is.
@@ -116,7 +116,7 @@ impl JetStreamSource {
 
     /// A message that cannot be read, as a delivery that is to be given up. Its lease is counted from now: whoever else
     /// was handed it cannot read it either.
-    fn give_up(&self, found: Unreadable) -> Delivery {
+    pub(super) fn give_up(&self, found: Unreadable) -> Delivery {
         let sequence = found.position.sequence;
         tracing::error!(
             subscription = self.spec.name,
@@ -188,7 +188,7 @@ async fn find(
         .await
 }
 
-async fn look_at(
+pub(super) async fn look_at(
     session: &Session,
     verb: &str,
     filters: &[String],

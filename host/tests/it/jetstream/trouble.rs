@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use tidegate::broker::jetstream::{Confirm, Options};
-use tidegate::broker::{Broker as _, ReceiveError, SettleError, Standing, Status, SubscribeError, SubscriptionSpec};
+use tidegate::broker::{Broker as _, ReceiveError, SettleError, Standing, Status, SubscribeError};
 use tokio::time::{Instant, timeout};
 
 use super::{ack_all, connect, options, place_on};
@@ -183,59 +183,6 @@ async fn a_consumer_that_is_deleted_is_gone_and_can_be_made_anew() {
     broker.close().await;
 }
 
-/// Changes a consumer as somebody with the server's own tool does.
-async fn edit(server: &NatsServer, consumer: &str, setting: &str, value: serde_json::Value) {
-    let client = server.client().await;
-    let ask = async |verb: &str, question: serde_json::Value| -> serde_json::Value {
-        let answer =
-            client.request(format!("$JS.API.{verb}.TEST.{consumer}"), question.to_string().into()).await.unwrap();
-        serde_json::from_slice(&answer.payload).unwrap()
-    };
-    let mut config = ask("CONSUMER.INFO", serde_json::json!({})).await["config"].take();
-    config[setting] = value;
-    let question = serde_json::json!({ "stream_name": "TEST", "config": config, "action": "update" });
-    let answer = ask("CONSUMER.CREATE", question).await;
-    assert!(answer["error"].is_null(), "{answer}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_consumer_that_is_made_to_lose_messages_is_not_received_from_until_it_is_right() {
-    let server = NatsServer::start().await;
-    let (broker, _folder) = connect(options(&server)).await;
-    let place = place_on(broker.clone(), ());
-    let spec = place.spec("edited", &[">"], LONG_LEASE);
-    let source = broker.subscribe(&spec).await.unwrap();
-    // Another lease: hosts that get a new configuration one after the other differ so for a while.
-    edit(&server, "edited", "ack_wait", 45_000_000_000_u64.into()).await;
-    source.backlog().await.unwrap();
-    edit(&server, "edited", "max_deliver", 2.into()).await;
-    place.publish("a", ["1"]).await;
-    for _ in 0..2 {
-        let told = source.backlog().await.unwrap_err();
-        assert!(
-            matches!(&told, ReceiveError::Gone(why) if why.contains("max_deliver is 2 and must be -1")),
-            "{told:?}"
-        );
-        let told = source.receive(demand(1)).await.unwrap_err();
-        assert!(matches!(&told, ReceiveError::Gone(why) if why.contains("nats consumer edit TEST edited")), "{told:?}");
-    }
-    // Whoever made it puts it right when it is set up anew, which is what follows that answer.
-    let anew = broker.subscribe(&spec).await.unwrap();
-    assert_eq!(js_info(&server, "edited").await.config.max_deliver, -1);
-    ack_all(&*anew, &[receive_one(&*anew).await]).await;
-    // What is not to be made is refused, and received from again when a person has put it right.
-    edit(&server, "edited", "max_deliver", 3.into()).await;
-    let told = anew.backlog().await.unwrap_err();
-    assert!(matches!(told, ReceiveError::Gone(_)), "{told:?}");
-    let told = broker.subscribe(&SubscriptionSpec { create: false, ..spec }).await.map(drop).unwrap_err();
-    assert!(matches!(told, SubscribeError::Refused { .. }), "{told:?}");
-    edit(&server, "edited", "max_deliver", (-1).into()).await;
-    place.publish("a", ["2"]).await;
-    ack_all(&*anew, &[receive_one(&*anew).await]).await;
-    anew.backlog().await.unwrap();
-    broker.close().await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_hangs_confirms_nothing_and_loses_nothing() {
     let server = NatsServer::start().await;
@@ -316,7 +263,7 @@ async fn acknowledgements_are_confirmed_in_groups_or_each_by_itself() {
     }
 }
 
-async fn js_info(server: &NatsServer, consumer: &str) -> async_nats::jetstream::consumer::Info {
+pub(super) async fn js_info(server: &NatsServer, consumer: &str) -> async_nats::jetstream::consumer::Info {
     let js = async_nats::jetstream::new(server.client().await);
     js.get_stream("TEST").await.unwrap().consumer_info(consumer).await.unwrap()
 }

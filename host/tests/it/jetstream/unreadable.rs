@@ -83,7 +83,7 @@ async fn what_cannot_be_read_is_dead_lettered_and_its_neighbours_complete() {
                     letter.record.error.clone_from(problem);
                     settle(&delivery, Settlement::DeadLetter(Box::new(letter)))
                 }
-                Standing::ForAnother => panic!("{delivery:?}"),
+                Standing::ForAnother | Standing::Exhausted => panic!("{delivery:?}"),
             };
             // The connection may end over the next one in the middle of it; it comes again then.
             if settle_one(&*source, settlement).await.is_err() {
@@ -93,7 +93,7 @@ async fn what_cannot_be_read_is_dead_lettered_and_its_neighbours_complete() {
                 Standing::Unreadable(_) => {
                     given_up.insert(delivery.message.sequence);
                 }
-                Standing::Due | Standing::Done | Standing::ForAnother => {
+                Standing::Due | Standing::Done | Standing::ForAnother | Standing::Exhausted => {
                     good.insert(text(&delivery.message));
                 }
             }
