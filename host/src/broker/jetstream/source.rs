@@ -151,6 +151,19 @@ impl JetStreamSource {
         }
     }
 
+    /// What there is to hand out before anything is asked for; the error says why nothing may be.
+    async fn before_asking(&self, session: &Session, most: usize) -> Result<Vec<Delivery>, ReceiveError> {
+        let exhausted = self.find_exhausted(session, most).await?;
+        if !exhausted.is_empty() {
+            return Ok(exhausted);
+        }
+        let is_endangered = self.endangered().is_some();
+        if is_endangered {
+            self.look_at_consumer(session).await?;
+        }
+        if self.breaks().to_look() { self.find_unreadable(session, most).await } else { Ok(Vec::new()) }
+    }
+
     async fn ask(&self, inboxes: &Inboxes, request: Request) -> Result<(), ReceiveError> {
         // Dropped before it was sent, the request is taken back: the server owes nothing.
         let mut asking = Asking { inboxes, request, sent: false };
@@ -294,19 +307,9 @@ impl Source for JetStreamSource {
         let Some(inboxes) = turn.as_ref() else {
             return Err(ReceiveError::Away("the inboxes were not opened".to_owned()));
         };
-        let exhausted = self.find_exhausted(&inboxes.session, demand.messages).await?;
-        if !exhausted.is_empty() {
-            return Ok(exhausted);
-        }
-        let is_endangered = self.endangered().is_some();
-        if is_endangered {
-            self.look_at_consumer(&inboxes.session).await?;
-        }
-        if self.breaks().to_look() {
-            let found = self.find_unreadable(&inboxes.session, demand.messages).await?;
-            if !found.is_empty() {
-                return Ok(found);
-            }
+        let found = self.before_asking(&inboxes.session, demand.messages).await?;
+        if !found.is_empty() {
+            return Ok(found);
         }
         loop {
             let wake_at = match self.next_step(inboxes, demand) {
