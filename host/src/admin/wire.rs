@@ -29,7 +29,7 @@ pub use dead_letter_stats::{DeadLetterGroup, DeadLetterSample, DeadLetterStats};
 pub use kept::{Forgotten, KeptList, KeptView};
 pub use live::{Bytes, EndedView, LiveLine, LogView, MessageView, SentView};
 pub use pause::{PauseKind, PauseView, Paused, PausedSubscription, Resumed, ResumedSubscription};
-pub use replay::{MeasurementView, OutputView, RecordedRun, ReplayView, ReplayedRun, difference};
+pub use replay::{MeasurementView, OutputView, RecordedRun, ReplayView, ReplayedRun};
 pub use series::Series;
 pub use task::{CanaryView, TaskFailure, TaskList, TaskView};
 

@@ -80,7 +80,7 @@ fn a_message_is_run_once_more_as_it_was_and_beside_another_module() {
     assert_eq!(both["with"]["outcome"]["code"], "denied", "its outputs are not granted to this handler: {both}");
     assert_eq!(both["difference"], "handler-rejected (told) would have been denied");
     let short = desk.json(&["dlq", "replay", id, "--fuel", "10", "--json"], "", 5);
-    assert_eq!(short["difference"], "handler-rejected is now out-of-fuel");
+    assert_eq!(short["difference"], "handler-rejected would have been out-of-fuel");
 
     // The version that ran is forgotten.
     desk.expect(&["deploy", "ledger.wasm", "--handler", "behave"], "", 0);

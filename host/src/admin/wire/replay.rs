@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LogView;
 use crate::deploy::Replay;
+use crate::dispatch::told_of_record;
 use crate::handler::{MeasuredValue, Measurement};
 use crate::outcome::Outcome;
 use crate::settle::dead_letter::DeadLetterRecord;
@@ -128,8 +129,7 @@ impl ReplayView {
     #[must_use]
     pub fn new(record: &DeadLetterRecord, replay: Replay) -> Self {
         let recorded = RecordedRun::new(record);
-        let outcome = replay.run.outcome.code().0;
-        let difference = difference(&recorded.outcome, outcome);
+        let difference = told_of_record(&recorded.outcome, &replay.run.outcome);
         Self {
             handler: record.handler.clone(),
             version: replay.version.number,
@@ -140,12 +140,6 @@ impl ReplayView {
             replayed: ReplayedRun::new(replay),
         }
     }
-}
-
-/// How an outcome differs from the one that is recorded; nothing when it does not.
-#[must_use]
-pub fn difference(recorded: &str, now: &str) -> String {
-    if recorded == now { String::new() } else { format!("{recorded} is now {now}") }
 }
 
 impl RecordedRun {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{Place, body, reach};
-use crate::admin::wire::{DeadLetterView, difference};
+use crate::admin::wire::DeadLetterView;
 use crate::broker::lease::Lease;
 use crate::cli::client::Client;
 use crate::cli::exit::{Ended, Exit, Failure};
@@ -24,7 +24,7 @@ use crate::cli::say;
 use crate::cli::table::{harmless, number, size};
 use crate::deploy::replay::{Marks, which_ran};
 use crate::deploy::report::{HandlerView, VersionView};
-use crate::dispatch::{Ran, told};
+use crate::dispatch::{Ran, told, told_of_record};
 use crate::handler::{Call, Handler as _, Run};
 use crate::message::{Headers, Message, Publish};
 use crate::outcome::{Outcome, Output};
@@ -296,7 +296,7 @@ impl<'a> Report<'a> {
         let shown = |replayed: &Replayed| Shown::new(&replayed.name, &replayed.version, message, &replayed.run);
         let difference = match (before, with) {
             (Some(before), Some(with)) => Some(told(&before.ran, &with.ran)),
-            (Some(one), None) | (None, Some(one)) => Some(difference(outcome, one.run.outcome.code().0)),
+            (Some(one), None) | (None, Some(one)) => Some(told_of_record(outcome, &one.ran.outcome)),
             (None, None) => None,
         };
         Self { id: &letter.id, recorded, replayed: before.map(shown), with: with.map(shown), difference }

@@ -58,8 +58,17 @@ pub(crate) fn told(stable: &Ran, candidate: &Ran) -> String {
     match (&stable.outcome, &candidate.outcome) {
         (Outcome::Completed(_), Outcome::Completed(_)) => first_difference(stable, candidate).unwrap_or_default(),
         (one, other) if is_same(one, other) => String::new(),
-        (one, other) => format!("{} would have been {}", in_short(one), in_short(other)),
+        (one, other) => another_outcome(&in_short(one), &in_short(other)),
     }
+}
+
+/// How a run differs from what is recorded of an earlier one, which is the code of its outcome; nothing when it does not.
+pub(crate) fn told_of_record(recorded: &str, now: &Outcome) -> String {
+    if now.code().0 == recorded { String::new() } else { another_outcome(recorded, &in_short(now)) }
+}
+
+fn another_outcome(one: &str, other: &str) -> String {
+    format!("{one} would have been {other}")
 }
 
 /// The code of an outcome, with the handler's own reason where it gave one.
@@ -146,6 +155,13 @@ mod tests {
             Routed { broker: "queue".into(), publish }
         });
         Ran { outcome: Outcome::Completed(Vec::new()), outputs: routed.collect(), usage: Usage::default() }
+    }
+
+    #[test]
+    fn of_what_is_recorded_the_code_of_the_outcome_is_compared() {
+        let now = rejected("bad", "then").outcome;
+        assert_eq!(told_of_record("handler-rejected", &now), "");
+        assert_eq!(told_of_record("timeout", &now), "timeout would have been handler-rejected (bad)");
     }
 
     fn check(stable: &Ran, candidate: &Ran, fate: CopyFate, words: &str) {

@@ -79,7 +79,7 @@ fn a_message_is_run_once_more_on_the_version_that_failed_and_on_another() {
     browser.sees("Where it failed");
     choose_version(&browser, "1");
     browser.press("Replay");
-    browser.sees("Version 1: trap:unreachable is now completed.");
+    browser.sees("Version 1: trap:unreachable would have been completed.");
     browser.sees("1 output");
     browser.sees("Output 1: out.done (queue)");
     browser.sees(&format!("ran {id} attempt"));
@@ -233,7 +233,7 @@ fn replays_are_few_and_messages_go_first() {
                     let mut answer = agent.post(&looping).send_empty().unwrap();
                     let said: Value = answer.body_mut().read_json().unwrap();
                     match answer.status().as_u16() {
-                        200 => assert_eq!(said["difference"], "handler-rejected is now out-of-fuel", "{said}"),
+                        200 => assert_eq!(said["difference"], "handler-rejected would have been out-of-fuel", "{said}"),
                         503 => {
                             assert_eq!(said["error"]["code"], "too-many-replays", "{said}");
                             refused.store(true, Ordering::Relaxed);
