@@ -8,7 +8,7 @@ use axum::routing::MethodFilter;
 
 use super::openapi::{self, Served, said, serve};
 use super::{
-    access, audit, configuration, console, dead_letters, handlers, health, history, kept, live, publish, status,
+    access, audit, configuration, console, dead_letters, handlers, health, history, kept, live, past, publish, status,
     subscriptions,
 };
 use crate::access::Role;
@@ -69,6 +69,7 @@ pub(super) enum Endpoint {
     Resume,
     PauseHandler,
     ResumeHandler,
+    Past,
     Publish,
     DeadLetters,
     DeadLetterStats,
@@ -123,7 +124,7 @@ impl Needs {
 
 impl Endpoint {
     /// All of them, in the order in which the documentation shows them.
-    pub(super) const ALL: [Self; 39] = [
+    pub(super) const ALL: [Self; 40] = [
         Self::Live,
         Self::Ready,
         Self::Metrics,
@@ -136,6 +137,7 @@ impl Endpoint {
         Self::Resume,
         Self::PauseHandler,
         Self::ResumeHandler,
+        Self::Past,
         Self::Publish,
         Self::DeadLetters,
         Self::DeadLetterStats,
@@ -180,6 +182,7 @@ impl Endpoint {
             Self::Resume => (Verb::Post, "/v1/subscriptions/{subscription}/resume"),
             Self::PauseHandler => (Verb::Post, "/v1/handlers/{handler}/pause"),
             Self::ResumeHandler => (Verb::Post, "/v1/handlers/{handler}/resume"),
+            Self::Past => (Verb::Get, "/v1/subscriptions/{subscription}/messages"),
             Self::Publish => (Verb::Post, "/v1/publish"),
             Self::DeadLetters => (Verb::Get, "/v1/dead-letters"),
             Self::DeadLetterStats => (Verb::Get, "/v1/dead-letters/stats"),
@@ -221,7 +224,7 @@ impl Endpoint {
             Self::Kept => Needs::WholeHost(Role::Read),
             Self::Forget => Needs::WholeHost(Role::Operate),
             // These look at the handler of the subscription.
-            Self::Pause | Self::Resume => Needs::Role(Role::Operate),
+            Self::Pause | Self::Resume | Self::Past => Needs::Role(Role::Operate),
             Self::PauseHandler | Self::ResumeHandler => Needs::Handler(Role::Operate),
             // A subject leads to any handler.
             Self::Publish => Needs::WholeHost(Role::Operate),
@@ -257,7 +260,7 @@ impl Endpoint {
             Self::Kept => None,
             Self::Forget => Some("subscription.forget"),
             Self::Console | Self::ConsoleFile => None,
-            Self::Audit | Self::Happening | Self::OpenApi => None,
+            Self::Audit | Self::Happening | Self::OpenApi | Self::Past => None,
             // Messages are the traffic: the queue has each with its time, and the metrics count them.
             Self::Publish => None,
             Self::DeadLetters | Self::DeadLetterStats | Self::Export | Self::DeadLetter => None,
@@ -298,6 +301,7 @@ impl Endpoint {
             Self::Resume => serve(verb, subscriptions::resume, said::subscriptions::resume()),
             Self::PauseHandler => serve(verb, subscriptions::pause_handler, said::subscriptions::pause_handler()),
             Self::ResumeHandler => serve(verb, subscriptions::resume_handler, said::subscriptions::resume_handler()),
+            Self::Past => serve(verb, past::messages, said::subscriptions::past()),
             Self::Publish => serve(verb, publish::publish, said::messages::publish()),
             Self::DeadLetters => serve(verb, dead_letters::list, said::dead_letters::list()),
             Self::DeadLetterStats => serve(verb, dead_letters::stats, said::dead_letters::stats()),

@@ -65,6 +65,7 @@ mod kept;
 mod lines;
 mod live;
 mod openapi;
+mod past;
 mod publish;
 mod seldom;
 mod state;

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::audit::Audit;
 use crate::apply::Configuration;
-use crate::broker::Directory;
+use crate::broker::{Directory, PastError, PastPage, PastQuery};
 use crate::deploy::Deployments;
 use crate::dispatch::{Live, OpenCircuit, Stall};
 use crate::pause::{PauseError, PauseRecord};
@@ -48,12 +48,18 @@ pub struct HostState {
 }
 
 /// The subscriptions of a host, as they are now.
+#[async_trait]
 pub trait Subscriptions: Send + Sync {
     /// All of them, those that could not be bound yet among them.
     fn list(&self) -> Vec<SubscriptionStatus>;
 
     /// Whether the host has stopped taking messages for good.
     fn is_draining(&self) -> bool;
+
+    /// A page of the messages that the stream of a subscription still has. `None`: it does not run.
+    async fn past(&self, _subscription: &str, _query: &PastQuery) -> Option<Result<PastPage, PastError>> {
+        None
+    }
 }
 
 /// Pauses subscriptions of a host, and resumes them.

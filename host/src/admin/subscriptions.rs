@@ -124,7 +124,7 @@ fn names(subscriptions: &[SubscriptionStatus]) -> Vec<String> {
 }
 
 /// The subscription of a name, when the caller may steer it.
-fn one(state: &HostState, name: &str, caller: &Caller) -> Result<Vec<SubscriptionStatus>, Fail> {
+pub(super) fn one(state: &HostState, name: &str, caller: &Caller) -> Result<Vec<SubscriptionStatus>, Fail> {
     let all = state.subscriptions.list();
     match all.iter().find(|one| one.name == name) {
         Some(found) => {

@@ -17,6 +17,7 @@ mod dead_letter_line;
 mod dead_letter_stats;
 mod kept;
 mod live;
+mod past;
 mod pause;
 mod replay;
 mod series;
@@ -28,6 +29,7 @@ pub use dead_letter_line::{DeadLetterLine, ExportEnd, ExportLine, ImportSummary}
 pub use dead_letter_stats::{DeadLetterGroup, DeadLetterSample, DeadLetterStats};
 pub use kept::{Forgotten, KeptList, KeptView};
 pub use live::{Bytes, EndedView, LiveLine, LogView, MessageView, SentView};
+pub use past::{PastMessage, PastMessageError, PastMessages};
 pub use pause::{PauseKind, PauseView, Paused, PausedSubscription, Resumed, ResumedSubscription};
 pub use replay::{MeasurementView, OutputView, RecordedRun, ReplayView, ReplayedRun};
 pub use series::Series;

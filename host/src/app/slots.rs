@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{SubscriptionStatus, Subscriptions};
+use crate::broker::{PastError, PastPage, PastQuery};
 use crate::deploy::Deployments;
 use crate::dispatch::{Drained, Slot as VersionSlot, Subscription, Tuning};
 use crate::pause::Pauses;
@@ -195,6 +196,7 @@ fn no_handler(handler: &str, trouble: Option<String>) -> String {
     }
 }
 
+#[async_trait::async_trait]
 impl Subscriptions for Slots {
     fn list(&self) -> Vec<SubscriptionStatus> {
         self.all().iter().map(|slot| slot.status(&self.pauses, &self.deployments)).collect()
@@ -202,6 +204,11 @@ impl Subscriptions for Slots {
 
     fn is_draining(&self) -> bool {
         self.draining.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    async fn past(&self, subscription: &str, query: &PastQuery) -> Option<Result<PastPage, PastError>> {
+        let running = self.all().into_iter().find(|slot| &*slot.identity.subscription == subscription)?.running()?;
+        Some(running.past(query).await)
     }
 }
 

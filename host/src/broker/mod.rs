@@ -29,6 +29,7 @@ mod error;
 pub mod jetstream;
 mod kept;
 pub mod lease;
+mod past;
 pub mod subject;
 mod tally;
 
@@ -36,6 +37,7 @@ pub use dead_letters::{DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLe
 pub use directory::{Directory, NamedBroker};
 pub use error::{DeadLetterError, ForgetError, PublishError, ReceiveError, SettleError, SubscribeError};
 pub use kept::{KeptSubscription, Left};
+pub use past::{PastError, PastPage, PastQuery};
 pub use tally::{By, Counted, Group, Tally, Traits};
 
 /// One messaging system, as the configuration names it.
@@ -159,6 +161,14 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// When the broker is away.
     async fn backlog(&self) -> Result<Backlog, ReceiveError>;
+
+    /// A page of the messages that its stream still has, settled or not. Looking changes nothing.
+    ///
+    /// # Errors
+    /// When the broker is away, or has no way to do it.
+    async fn past(&self, _query: &PastQuery) -> Result<PastPage, PastError> {
+        Err(PastError::Unsupported)
+    }
 
     /// How long a lease lasts on this source when it is not extended.
     fn lease_duration(&self) -> Duration;

@@ -19,6 +19,7 @@ mod stats;
 mod task;
 
 use filter::Filter;
+pub(super) use filter::{When, parse_when};
 
 /// A page of the listener's answers.
 const PAGE: usize = 500;

@@ -10,7 +10,8 @@ Exit codes:
   2  the command line or the configuration is wrong
   3  what was asked for is not there
   4  some of it was done, and some was not; in a cluster: some host does not run the version (deploy, rollback)
-  5  the handler did not complete the message (invoke), or did something else than is expected (test)
+  5  the handler did not complete the message (invoke), or did something else than is expected (test);
+     the candidate would do something else than the active version (replay)
   6  the host refused the module or the configuration, and nothing was changed (deploy, apply)";
 
 /// How a command ended.
@@ -26,7 +27,8 @@ pub(super) enum Exit {
     NotFound,
     /// Some of it was done, and some was not.
     Partly,
-    /// `invoke`: the handler did not complete the message. `test`: it did something else than is expected.
+    /// `invoke`: the handler did not complete the message. `test`: it did something else than is expected. `replay`: the
+    /// candidate would do something else than the active version.
     NotCompleted,
     /// `deploy`, `apply`: the host refused the module or the configuration.
     Refused,

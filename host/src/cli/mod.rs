@@ -40,6 +40,7 @@ mod profile;
 mod publish;
 mod pull;
 mod push;
+mod replay;
 mod rollout;
 mod run;
 mod say;
@@ -78,6 +79,8 @@ enum Verb {
     Test(test::Arguments),
     /// Show where the fuel of a run goes, in a table and as a flame graph
     Profile(flame::Arguments),
+    /// Run messages that went by on a candidate, and show what it would do otherwise
+    Replay(replay::Arguments),
     /// Check a configuration and the modules that it names
     Check(check::Arguments),
     /// Show which subscriptions take messages, and whether the host is ready
@@ -161,6 +164,7 @@ pub fn main() -> ExitCode {
         Verb::Invoke(arguments) => invoke::invoke(&arguments),
         Verb::Test(arguments) => test::test(&arguments),
         Verb::Profile(arguments) => flame::profile(&arguments),
+        Verb::Replay(arguments) => replay::replay(&arguments),
         Verb::Check(arguments) => check::check(&arguments),
         Verb::Status(arguments) => status::status(&arguments),
         Verb::Subscriptions(arguments) => subscriptions::subscriptions(&arguments),

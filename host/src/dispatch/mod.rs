@@ -46,7 +46,7 @@ pub use hold::Hold;
 pub use live::{Account, Glimpse, Live, Look, Seen, Sent, TooManyLook};
 pub use ramp::{RAMP, ramp};
 pub use shadow::{Books, Did, Difference, Shadow, Work, WouldSend};
-pub(crate) use shadow::{Ran, gave_way, told, told_of_record};
+pub(crate) use shadow::{Ran, compare, gave_way, told, told_of_record};
 pub use share::{NotAShare, Share};
 pub use shared::{Links, Setup, Tuning};
 pub use slot::{Deployed, Slot};

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Backlog, ReceiveError, SubscribeError};
+use crate::broker::{Backlog, PastError, PastPage, PastQuery, ReceiveError, SubscribeError};
 use crate::dispatch::budget::Budget;
 use crate::dispatch::circuit::OpenCircuit;
 use crate::dispatch::decided::Decided;
@@ -168,6 +168,14 @@ impl Subscription {
     /// Looks whether it gets anywhere. To be asked every few seconds.
     pub fn watch(&self) {
         self.shared.stall.look(&self.shared, Instant::now());
+    }
+
+    /// A page of the messages that its stream still has; looking changes nothing.
+    ///
+    /// # Errors
+    /// When the broker is away, or has no way to do it.
+    pub async fn past(&self, query: &PastQuery) -> Result<PastPage, PastError> {
+        self.shared.source().past(query).await
     }
 
     /// How much waits on the broker; shown in the metrics from then on.

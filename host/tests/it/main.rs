@@ -36,6 +36,7 @@ mod observability;
 mod oci;
 mod openapi;
 mod outcomes;
+mod replay;
 mod sandbox;
 mod signed;
 mod simulation;

@@ -241,6 +241,11 @@ fn pauses(host: &Asking<'_>) {
     act("operator", "handlers/ledger/pause?for=100d", 400);
     // Limited to other handlers: neither by the subscription nor by the handler.
     act("narrow", "subscriptions/ledger/pause", 403);
+    assert_eq!(host.get("operator", "/v1/subscriptions/ledger/messages?since=2026-01-01").0, 200);
+    assert_eq!(host.get("operator", "/v1/subscriptions/ledger/messages?since=noon").0, 400);
+    assert_eq!(host.get("operator", "/v1/subscriptions/none/messages?since=2026-01-01").0, 404);
+    assert_eq!(host.get("narrow", "/v1/subscriptions/ledger/messages?since=2026-01-01").0, 403);
+    assert_eq!(host.get("reader", "/v1/subscriptions/ledger/messages?since=2026-01-01").0, 403);
     act("narrow", "handlers/ledger/resume", 403);
 }
 

@@ -37,10 +37,11 @@ const ACCESS: [(&str, &str); 14] = [
 ];
 
 /// Of subscriptions.
-const SUBSCRIPTIONS: [(&str, &str); 4] = [
+const SUBSCRIPTIONS: [(&str, &str); 5] = [
     ("no-subscriptions-here", "no subscriptions run here: this listener serves queues alone"),
     ("no-such-subscription", "the host has no such subscription, or none of that handler"),
     ("subscription-in-use", "the configuration has it, or its last messages are being settled"),
+    ("no-past", "the subscription has not begun, or its broker cannot be looked into"),
     ("not-kept", "it could not be written down which subscriptions are paused, and nothing was changed"),
 ];
 

@@ -214,14 +214,14 @@ impl MessageView {
 }
 
 impl Bytes {
-    fn new(bytes: &[u8]) -> Self {
+    pub(super) fn new(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.to_owned()),
             Err(_) => Self::Base64 { base64: STANDARD.encode(bytes) },
         }
     }
 
-    fn decoded(&self) -> Option<bytes::Bytes> {
+    pub(super) fn decoded(&self) -> Option<bytes::Bytes> {
         match self {
             Self::Text(text) => Some(bytes::Bytes::from(text.clone())),
             Self::Base64 { base64 } => STANDARD.decode(base64).ok().map(bytes::Bytes::from),

@@ -50,6 +50,7 @@ mod lock;
 mod log;
 mod marks;
 mod options;
+mod past;
 mod prepare;
 mod private;
 mod publish;

@@ -11,7 +11,9 @@ use super::error::Failure;
 use super::inbox::{Bound, Extend, Op, Request, SettleGroup, Waiter};
 use super::prepare::{Action, Settling, prepare_settle};
 use super::serve::margin;
-use crate::broker::{Backlog, Delivery, Demand, Receipt, ReceiveError, Settle, SettleError, Source};
+use crate::broker::{
+    Backlog, Delivery, Demand, PastError, PastPage, PastQuery, Receipt, ReceiveError, Settle, SettleError, Source,
+};
 
 /// How long a receive waits for the first message.
 const LONG_WAIT: Duration = Duration::from_secs(5);
@@ -103,6 +105,10 @@ impl Source for EmbeddedSource {
         }
         let oldest = self.inner.reader.oldest(self.name.clone(), floor).await.map_err(ReceiveError::Away)?;
         Ok(Backlog { ready, pending, oldest })
+    }
+
+    async fn past(&self, query: &PastQuery) -> Result<PastPage, PastError> {
+        self.inner.reader.past(self.name.clone(), *query).await
     }
 
     fn lease_duration(&self) -> Duration {

@@ -36,7 +36,7 @@ pub(super) struct Statements<'c> {
 const LARGE_BODY: usize = 2048;
 
 /// The columns that [`super::row`] reads, of a table or alias `m`.
-fn message_columns() -> String {
+pub(super) fn message_columns() -> String {
     format!(
         "m.seq, m.subject, m.target, m.id, m.published_us, m.checksum, m.headers, \
          CASE WHEN length(m.body) <= {LARGE_BODY} THEN m.body END, \

@@ -3,24 +3,24 @@
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
+use bytes::Bytes;
+
 use super::headers::{self, KEPT_ID, MESSAGE_ID};
 use super::reply::Position;
-use crate::message::Message;
+use crate::message::{Headers, Message};
 use crate::settle::progress::Progress;
 
 /// The message; its body is moved.
 pub(super) fn message(stream: &str, message: async_nats::Message, position: &Position) -> Message {
     let headers = headers::from_nats(&message);
+    assembled(stream, message.subject.as_str().to_owned(), headers, message.payload, position)
+}
+
+/// The message of these parts.
+pub(super) fn assembled(stream: &str, subject: String, headers: Headers, body: Bytes, position: &Position) -> Message {
     let given = headers.text(KEPT_ID).or_else(|| headers.text(MESSAGE_ID));
     let id = given.map_or_else(|| position_id(stream, position.sequence), str::to_owned);
-    Message {
-        id,
-        subject: message.subject.as_str().to_owned(),
-        headers,
-        body: message.payload,
-        sequence: position.sequence,
-        published_at: position.stored_at,
-    }
+    Message { id, subject, headers, body, sequence: position.sequence, published_at: position.stored_at }
 }
 
 /// The id of a message that came without one: where it stands.

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::session::Session;
 use super::setup;
 use super::source::JetStreamSource;
-use super::wire::{ApiError, code};
+use super::wire::{ApiError, StoredMessage, code};
 use crate::broker::{Backlog, ReceiveError};
 
 pub(super) async fn count(source: &JetStreamSource) -> Result<Backlog, ReceiveError> {
@@ -40,14 +40,4 @@ async fn oldest(source: &JetStreamSource, session: &Session, after: u64) -> Resu
         }
     }
     Ok(oldest)
-}
-
-#[derive(serde::Deserialize)]
-struct StoredMessage {
-    message: StoredTime,
-}
-
-#[derive(serde::Deserialize)]
-struct StoredTime {
-    time: String,
 }

@@ -37,9 +37,28 @@ pub(super) fn has_prefix(name: &str, prefix: &str) -> bool {
 
 /// The headers of a message that came.
 pub(super) fn from_nats(message: &Message) -> Headers {
-    let Some(map) = &message.headers else {
-        return Headers::default();
-    };
+    message.headers.as_ref().map(of_map).unwrap_or_default()
+}
+
+/// The headers of a message as a stream stores them, from the line `NATS/1.0` on. Lines that the library would not read are left
+/// out; whoever asks knows that there are none ([`super::unreadable`]).
+pub(super) fn from_stored(text: &str) -> Headers {
+    let mut map = HeaderMap::new();
+    let mut lines = text.lines().skip(1).peekable();
+    while let Some(line) = lines.next() {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        let mut value = value.trim_start().to_owned();
+        while let Some(more) = lines.next_if(|line| line.starts_with(char::is_whitespace)) {
+            value.push_str(more);
+        }
+        if let (Ok(name), Ok(value)) = (HeaderName::from_str(name), HeaderValue::from_str(value.trim_end())) {
+            map.append(name, value);
+        }
+    }
+    of_map(&map)
+}
+
+fn of_map(map: &HeaderMap) -> Headers {
     let mut headers: Vec<Header> = Vec::with_capacity(map.len());
     for (name, values) in map.iter() {
         let name: &str = name.as_ref();

@@ -38,6 +38,7 @@ mod headers;
 mod leftover;
 mod link;
 mod options;
+mod past;
 mod publish;
 mod pull;
 mod pump;

@@ -28,6 +28,7 @@ use super::dead::DeadLetterStore;
 use super::exhausted::Exhausted;
 use super::link::Link;
 use super::options::lease_margin;
+use super::past;
 use super::publish::Publisher;
 use super::pull::{Arrived, Pulls, Request, Trouble};
 use super::pump::Inboxes;
@@ -37,7 +38,8 @@ use super::setup::Bound;
 use super::unreadable::Breaks;
 use crate::broker::done::{DoneRecord, SourceId, SourceIdentity};
 use crate::broker::{
-    Backlog, Delivery, Demand, Receipt, ReceiveError, Settle, SettleError, Source, Standing, SubscriptionSpec,
+    Backlog, Delivery, Demand, PastError, PastPage, PastQuery, Receipt, ReceiveError, Settle, SettleError, Source,
+    Standing, SubscriptionSpec,
 };
 use crate::message::{Message, REDRIVE_FOR_HEADER};
 
@@ -381,6 +383,11 @@ impl Source for JetStreamSource {
 
     async fn backlog(&self) -> Result<Backlog, ReceiveError> {
         super::backlog::count(self).await
+    }
+
+    async fn past(&self, query: &PastQuery) -> Result<PastPage, PastError> {
+        let session = self.link.wait(WAIT_FOR_SESSION).await.map_err(PastError::Away)?;
+        past::page(&session, &self.bound.stream, &self.spec, query).await
     }
 
     fn lease_duration(&self) -> Duration {

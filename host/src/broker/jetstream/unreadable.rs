@@ -22,7 +22,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use serde::Deserialize;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -31,7 +30,7 @@ use super::reply::{self, Position};
 use super::session::Session;
 use super::setup;
 use super::source::JetStreamSource;
-use super::wire::{ApiError, code};
+use super::wire::{ApiError, Stored, StoredMessage, code};
 use crate::broker::subject::matches;
 use crate::broker::{Delivery, Receipt, ReceiveError, Source as _, Standing};
 use crate::message::{Headers, Message};
@@ -151,23 +150,6 @@ impl JetStreamSource {
     }
 }
 
-/// A message as the API gives it.
-#[derive(Debug, Deserialize)]
-struct Answer {
-    message: Stored,
-}
-
-#[derive(Debug, Deserialize)]
-struct Stored {
-    subject: String,
-    seq: u64,
-    #[serde(default)]
-    hdrs: String,
-    #[serde(default)]
-    data: String,
-    time: String,
-}
-
 /// Looks through messages of a stream for those that cannot be read, at most so many. Dropping the future changes
 /// nothing.
 async fn find(
@@ -195,7 +177,7 @@ pub(super) async fn look_at(
     sequence: u64,
 ) -> Result<Option<Unreadable>, ReceiveError> {
     let away = |error: ApiError| ReceiveError::Away(error.to_string());
-    match session.api::<Answer>(verb, &json!({ "seq": sequence })).await {
+    match session.api::<StoredMessage>(verb, &json!({ "seq": sequence })).await {
         Ok(answer) => unreadable(answer.message, filters).map_err(away),
         // Gone by now: removed by a limit or by somebody.
         Err(error) if error.is(code::MESSAGE_NOT_FOUND) => Ok(None),
@@ -221,7 +203,7 @@ fn unreadable(stored: Stored, filters: &[String]) -> Result<Option<Unreadable>, 
 
 /// What keeps the library from reading a message; `None` when it reads it. Follows the library's own reading, and asks
 /// it for names, values and statuses.
-fn problem(subject: &str, headers: &[u8]) -> Option<String> {
+pub(super) fn problem(subject: &str, headers: &[u8]) -> Option<String> {
     if subject.contains(char::REPLACEMENT_CHARACTER) {
         return Some("its subject is not UTF-8".to_owned());
     }

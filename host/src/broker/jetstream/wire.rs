@@ -90,6 +90,31 @@ pub(super) struct StreamState {
     pub(super) messages: u64,
     #[serde(default)]
     pub(super) bytes: u64,
+    /// When the first message was stored.
+    #[serde(default)]
+    pub(super) first_ts: Option<String>,
+}
+
+/// The answer to a question for one message.
+#[derive(Debug, Deserialize)]
+pub(super) struct StoredMessage {
+    /// The message.
+    pub(super) message: Stored,
+}
+
+/// A message, as it is stored.
+#[derive(Debug, Deserialize)]
+pub(super) struct Stored {
+    pub(super) subject: String,
+    pub(super) seq: u64,
+    /// In Base64, as they were sent.
+    #[serde(default)]
+    pub(super) hdrs: String,
+    /// The body in Base64.
+    #[serde(default)]
+    pub(super) data: String,
+    /// When it was stored.
+    pub(super) time: String,
 }
 
 /// A consumer, as it stands.

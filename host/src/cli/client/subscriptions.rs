@@ -1,9 +1,9 @@
 //! Subscriptions over the listener: what they do, paused and resumed.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::{Client, encoded, read, unmet};
-use crate::admin::wire::{Forgotten, KeptList, Paused, Readiness, Resumed, Status};
+use crate::admin::wire::{Forgotten, KeptList, PastMessages, Paused, Readiness, Resumed, Status};
 use crate::cli::exit::Failure;
 
 /// Which subscriptions.
@@ -38,6 +38,20 @@ impl Client {
         let request = self.agent.delete(format!("{}/v1/subscriptions/{}", self.base, encoded(name)));
         let request = request.query_pairs(broker.map(|broker| ("broker", broker)));
         read(request.query("messages", if removes { "remove" } else { "keep" }).call())
+    }
+
+    /// A page of the messages that a subscription's stream still has.
+    pub(crate) fn past_messages(
+        &self,
+        subscription: &str,
+        since: SystemTime,
+        until: SystemTime,
+        after: Option<u64>,
+    ) -> Result<PastMessages, Failure> {
+        let spelled = |at: SystemTime| humantime::format_rfc3339_nanos(at).to_string();
+        let request = self.agent.get(self.of_subscriptions(Which::One(subscription), "messages"));
+        let request = request.query("since", spelled(since)).query("until", spelled(until));
+        read(request.query_pairs(after.map(|after| ("after", after.to_string()))).call())
     }
 
     /// Pauses subscriptions.

@@ -42,12 +42,12 @@ pub(super) struct Filter {
 
 /// A time, as a person says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum When {
+pub(in crate::cli) enum When {
     Ago(std::time::Duration),
     At(SystemTime),
 }
 
-fn parse_when(text: &str) -> Result<When, String> {
+pub(in crate::cli) fn parse_when(text: &str) -> Result<When, String> {
     if let Ok(ago) = parse_duration(text) {
         return Ok(When::Ago(ago));
     }
@@ -56,12 +56,16 @@ fn parse_when(text: &str) -> Result<When, String> {
 }
 
 impl When {
-    fn spelled(self, now: SystemTime) -> String {
-        let at = match self {
+    /// The moment that is meant.
+    pub(in crate::cli) fn at(self, now: SystemTime) -> SystemTime {
+        match self {
             Self::Ago(ago) => now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH).max(SystemTime::UNIX_EPOCH),
             Self::At(at) => at,
-        };
-        humantime::format_rfc3339_millis(at).to_string()
+        }
+    }
+
+    fn spelled(self, now: SystemTime) -> String {
+        humantime::format_rfc3339_millis(self.at(now)).to_string()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::settle::outputs::Routed;
 use crate::telemetry::CopyFate;
 
 /// What the candidate's run is, beside the other one's.
-pub(super) fn compare(stable: &Ran, candidate: &Ran) -> CopyFate {
+pub(crate) fn compare(stable: &Ran, candidate: &Ran) -> CopyFate {
     match (&stable.outcome, &candidate.outcome) {
         (Outcome::Completed(_), Outcome::Completed(_)) => match first_difference(stable, candidate) {
             None => CopyFate::Same,

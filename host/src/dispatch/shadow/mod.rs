@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use books::{Books, Did, Difference, WouldSend};
-pub(crate) use compare::{told, told_of_record};
+pub(crate) use compare::{compare, told, told_of_record};
 pub use work::Work;
 pub(crate) use work::gave_way;
 

@@ -18,6 +18,8 @@ mod setup;
 mod trouble;
 mod unreadable;
 
+pub(crate) use unreadable::publish_raw;
+
 mod contract {
     use super::*;
 

@@ -13,7 +13,7 @@ use crate::broker_contract::{PATIENCE, ack, dead, demand, eventually, settle, se
 use crate::support::nats::NatsServer;
 
 /// Publishes bytes as they are, as any client may: each with headers, and waits until the server has taken all.
-async fn publish_raw(server: &NatsServer, rows: &[(&[u8], &[u8], &[u8])]) {
+pub(crate) async fn publish_raw(server: &NatsServer, rows: &[(&[u8], &[u8], &[u8])]) {
     let address = server.url();
     let mut stream = TcpStream::connect(address.trim_start_matches("nats://")).await.unwrap();
     let mut said: Vec<u8> = b"CONNECT {\"verbose\":false,\"headers\":true}\r\n".to_vec();

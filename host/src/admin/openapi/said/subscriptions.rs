@@ -86,6 +86,34 @@ pub(in crate::admin) fn resume_handler() -> Said {
     resumed(said)
 }
 
+pub(in crate::admin) fn past() -> Said {
+    Said::of(
+        "pastMessages",
+        Tag::Subscriptions,
+        "The messages that a subscription's stream still has",
+        "Those that it wants, settled or not, as they were published, the oldest first, a page at a time. Looking changes \
+         nothing: none is handed out or settled, and nothing is made on a broker for it. `keeps_settled` says whether the \
+         broker keeps what every subscription has settled; the embedded queue does not.",
+    )
+    .gives("A page of messages. It may be shorter than it was asked to be: `next` alone says whether it is the last.")
+    .fails(403, THEIRS)
+    .fails(404, &["no-such-subscription"])
+    .fails(503, &["no-past", "broker-unavailable"])
+    .example(json!({
+        "messages": [{
+            "id": "m-7",
+            "subject": "orders.eu",
+            "sequence": 7,
+            "published_at": "2026-11-29T06:00:00.000000000Z",
+            "headers": [["Kind", "new"]],
+            "body": "{\"id\": 7}",
+        }],
+        "next": 7,
+        "oldest": "2026-11-28T06:00:00.000Z",
+        "keeps_settled": true,
+    }))
+}
+
 fn paused(said: Said) -> Said {
     said.gives("The pause is on the disk, and holds.").fails(404, &["no-such-subscription"]).fails(503, UNKEPT).example(
         json!({ "subscriptions": [{
