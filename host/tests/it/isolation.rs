@@ -176,9 +176,10 @@ fn a_hundred_hostile_runs_at_once_leave_memory_flat() {
             held.push(memory().0);
         }
         println!("MiB after each hundred: {:?}", held.iter().map(|bytes| bytes >> 20).collect::<Vec<_>>());
-        // The pool warms up first: each slot that was used keeps a few pages, and a stack its depth.
+        // The pool warms up first: each slot that was used keeps a few pages, and a stack its depth; on a busy machine that
+        // goes on for all of the twenty. One page of memory that each of a thousand runs left behind would be 62 MiB.
         let (warm, last) = (held[9], held[19]);
-        assert!(last < warm + (16 << 20), "it grows: {held:?}");
+        assert!(last < warm + (48 << 20), "it grows: {held:?}");
     });
 }
 
