@@ -2,12 +2,9 @@
 
 use std::time::SystemTime;
 
-use serde_json::json;
-
 use super::session::Session;
-use super::setup;
 use super::source::JetStreamSource;
-use super::wire::{ApiError, StoredMessage, code};
+use super::{setup, stored};
 use crate::broker::{Backlog, ReceiveError};
 
 pub(super) async fn count(source: &JetStreamSource) -> Result<Backlog, ReceiveError> {
@@ -27,17 +24,10 @@ pub(super) async fn count(source: &JetStreamSource) -> Result<Backlog, ReceiveEr
 async fn oldest(source: &JetStreamSource, session: &Session, after: u64) -> Result<Option<SystemTime>, ReceiveError> {
     let mut oldest: Option<SystemTime> = None;
     for subject in &source.spec.subjects {
-        let question = json!({ "seq": after + 1, "next_by_subj": subject });
-        let answer: Result<StoredMessage, ApiError> =
-            session.api(&format!("STREAM.MSG.GET.{}", source.bound.stream), &question).await;
-        match answer {
-            Ok(stored) => {
-                let time = humantime::parse_rfc3339(&stored.message.time).ok();
-                oldest = [oldest, time].into_iter().flatten().min();
-            }
-            Err(error) if error.is(code::MESSAGE_NOT_FOUND) => {}
-            Err(error) => return Err(ReceiveError::Away(error.to_string())),
-        }
+        let stored = stored::next(session, &source.bound.stream, after + 1, subject).await;
+        let stored = stored.map_err(|error| ReceiveError::Away(error.to_string()))?;
+        let time = stored.and_then(|stored| humantime::parse_rfc3339(&stored.time).ok());
+        oldest = [oldest, time].into_iter().flatten().min();
     }
     Ok(oldest)
 }

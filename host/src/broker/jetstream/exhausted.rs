@@ -13,21 +13,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use async_nats::Message;
-use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::RawMessage;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
-use serde_json::json;
-use tokio::time::Instant;
 
+use super::arrival;
 use super::pump::Inboxes;
 use super::reply::{self, Position};
 use super::session::Session;
 use super::source::JetStreamSource;
-use super::wire::{ApiError, code};
-use super::{arrival, unreadable};
-use crate::broker::{Delivery, Receipt, ReceiveError, Source as _, Standing};
+use super::stored::{self, Read};
+use super::wire::ApiError;
+use crate::broker::{Delivery, Receipt, ReceiveError, Standing};
 
 /// What was heard of all consumers of a broker: by stream and consumer the sequence and how often it was handed out.
 ///
@@ -81,11 +77,6 @@ struct Advisory {
     deliveries: u32,
 }
 
-#[derive(Debug, Deserialize)]
-struct Answer {
-    message: RawMessage,
-}
-
 impl JetStreamSource {
     /// Listens for what the server gives up, as long as there are these inboxes. A login that may not listen there is no
     /// reason to receive nothing: the server's refusal is counted and logged, as all of them are.
@@ -131,53 +122,32 @@ impl JetStreamSource {
         sequence: u64,
         deliveries: u32,
     ) -> Result<Option<Delivery>, ReceiveError> {
-        let away = |error: String| ReceiveError::Away(error);
-        let question = json!({ "seq": sequence });
-        let verb = format!("STREAM.MSG.GET.{}", self.bound.stream);
-        if let Some(unreadable) = unreadable::look_at(session, &verb, &self.spec.subjects, sequence).await? {
-            return Ok(Some(self.give_up(unreadable)));
-        }
-        let stored = match session.api::<Answer>(&verb, &question).await {
-            Ok(answer) => StreamMessage::try_from(answer.message).map_err(|error| away(error.to_string()))?,
-            // Gone by now: removed by a limit or by somebody.
-            Err(error) if error.is(code::MESSAGE_NOT_FOUND) => return Ok(None),
-            Err(error @ (ApiError::Refused(_) | ApiError::Away(_) | ApiError::Unreadable(_))) => {
-                return Err(away(error.to_string()));
-            }
+        let away = |error: ApiError| ReceiveError::Away(error.to_string());
+        let stream = &self.bound.stream;
+        let Some(stored) = stored::at(session, stream, sequence).await.map_err(away)? else { return Ok(None) };
+        let position = Position { deliveries, ..stored.position() };
+        let message = match stored.read(stream).map_err(away)? {
+            Read::Message(message) => message,
+            Read::Unreadable(unreadable) => return Ok(Some(self.give_up(unreadable))),
         };
         tracing::error!(
             subscription = self.spec.name,
-            stream = self.bound.stream,
+            stream,
             sequence,
             deliveries,
             "the server hands a message out no more, as somebody set `max_deliver`; it goes to the dead-letter queue"
         );
-        let position = Position { deliveries, sequence, stored_at: SystemTime::from(stored.time) };
-        let lease_ends_at = Instant::now() + self.lease_duration();
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(sequence, lease_ends_at);
+        let lease_ends_at = self.hold_from_now(sequence);
         let known = self.record.look_up(self.source, std::iter::once(sequence)).into_iter().next();
         let (already_done, note) = known.unwrap_or_default();
-        let token = reply::of_unseen(&self.bound.stream, &self.spec.name, &position);
+        let token = reply::of_unseen(stream, &self.spec.name, &position);
         Ok(Some(Delivery {
-            message: arrival::message(&self.bound.stream, as_delivered(stored), &position),
+            message,
             progress: arrival::progress(note, deliveries, SystemTime::now()),
             receipt: Receipt { sequence, token: token.into() },
             lease_ends_at,
             standing: if already_done { Standing::Done } else { Standing::Exhausted },
         }))
-    }
-}
-
-/// As it would have come.
-fn as_delivered(stored: StreamMessage) -> Message {
-    Message {
-        subject: stored.subject,
-        reply: None,
-        payload: stored.payload,
-        headers: (!stored.headers.is_empty()).then_some(stored.headers),
-        status: None,
-        description: None,
-        length: 0,
     }
 }
 

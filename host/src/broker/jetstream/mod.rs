@@ -47,6 +47,7 @@ mod session;
 mod settle;
 mod setup;
 mod source;
+mod stored;
 mod unreadable;
 mod wire;
 

@@ -8,17 +8,12 @@
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use serde_json::json;
 
-use super::reply::Position;
 use super::session::Session;
 use super::setup::stream_info;
-use super::unreadable::problem;
-use super::wire::{ApiError, Stored, StoredMessage, StreamInfo, code, text};
-use super::{arrival, headers};
+use super::stored::{self, Read};
+use super::wire::{ApiError, Stored, StreamInfo, text};
 use crate::broker::past::Filling;
 use crate::broker::{PastError, PastPage, PastQuery, SubscriptionSpec};
 use crate::message::{Message, REDRIVE_FOR_HEADER};
@@ -46,13 +41,13 @@ pub(super) async fn page(
     if oldest.is_none() {
         return Ok(filling.done());
     }
-    let asking = Asking { session, verb: format!("STREAM.MSG.GET.{stream}") };
+    let asking = Asking { session, stream };
     let first = match query.after {
         Some(after) => after.saturating_add(1),
         None if oldest.is_some_and(|oldest| oldest < query.since) => asking.first_since(&info, query.since).await?,
         None => info.state.first_seq,
     };
-    fill(&asking, stream, spec, first, query.until, &mut filling).await?;
+    fill(&asking, spec, first, query.until, &mut filling).await?;
     Ok(filling.done())
 }
 
@@ -64,7 +59,6 @@ fn oldest(info: &StreamInfo) -> Option<SystemTime> {
 
 async fn fill(
     asking: &Asking<'_>,
-    stream: &str,
     spec: &SubscriptionSpec,
     first: u64,
     until: Option<SystemTime>,
@@ -78,15 +72,18 @@ async fn fill(
         }
         let next = walks.iter_mut().min_by_key(|walk| walk.head().unwrap_or(u64::MAX));
         let Some(stored) = next.and_then(|walk| walk.ahead.pop_front()) else { return Ok(()) };
-        let position = position(&stored);
+        let position = stored.position();
         if until.is_some_and(|until| position.stored_at > until) {
             return Ok(());
         }
         // Times of one stream go forward, but for a clock that was set back.
         if filling.wants(position.stored_at) {
-            let message = message(stream, stored, &position).map_err(away)?;
-            let wanted = message.filter(|message| is_for(message, spec));
-            if wanted.is_some_and(|message| !filling.add(message)) {
+            let message = match stored.read(asking.stream).map_err(away)? {
+                Read::Message(message) => Some(message).filter(|message| is_for(message, spec)),
+                // No handler is given it.
+                Read::Unreadable(_) => None,
+            };
+            if message.is_some_and(|message| !filling.add(message)) {
                 return Ok(());
             }
         }
@@ -154,18 +151,13 @@ impl<'a> Walk<'a> {
 /// Questions to one stream.
 struct Asking<'a> {
     session: &'a Session,
-    verb: String,
+    stream: &'a str,
 }
 
 impl Asking<'_> {
     /// The first message from a position on that a filter wants.
     async fn next(&self, from: u64, subject: &str) -> Result<Option<Stored>, PastError> {
-        let question = json!({ "seq": from, "next_by_subj": subject });
-        match self.session.api::<StoredMessage>(&self.verb, &question).await {
-            Ok(answer) => Ok(Some(answer.message)),
-            Err(error) if error.is(code::MESSAGE_NOT_FOUND) => Ok(None),
-            Err(error) => Err(away(error)),
-        }
+        stored::next(self.session, self.stream, from, subject).await.map_err(away)
     }
 
     /// The first position whose message was stored then or later. Of a million it looks at twenty.
@@ -174,29 +166,12 @@ impl Asking<'_> {
         while low < high {
             let middle = low + (high - low) / 2;
             match self.next(middle, ">").await? {
-                Some(stored) if position(&stored).stored_at < since => low = stored.seq.saturating_add(1),
+                Some(stored) if stored.position().stored_at < since => low = stored.seq.saturating_add(1),
                 Some(_) | None => high = middle,
             }
         }
         Ok(low)
     }
-}
-
-fn position(stored: &Stored) -> Position {
-    let stored_at = humantime::parse_rfc3339(&stored.time).unwrap_or(SystemTime::UNIX_EPOCH);
-    Position { deliveries: 1, sequence: stored.seq, stored_at }
-}
-
-/// The message as a handler is given it; `None`: it cannot be read, and no handler is given it.
-fn message(stream: &str, stored: Stored, position: &Position) -> Result<Option<Message>, ApiError> {
-    let decode = |text: &str| STANDARD.decode(text).map_err(|error| ApiError::Unreadable(error.to_string()));
-    let headers = decode(&stored.hdrs)?;
-    if problem(&stored.subject, &headers).is_some() {
-        return Ok(None);
-    }
-    let headers = headers::from_stored(&String::from_utf8_lossy(&headers));
-    let body = decode(&stored.data)?.into();
-    Ok(Some(arrival::assembled(stream, stored.subject, headers, body, position)))
 }
 
 /// Whether the subscription is handed it: what was sent back to another is not.
@@ -240,29 +215,5 @@ mod tests {
         assert!(walk.is_at_end);
         let expected: Vec<u64> = (1..32).chain([100, 200, 300, 400, 500, 501]).collect();
         assert_eq!(seen, expected, "each once, in their order");
-    }
-
-    #[test]
-    fn a_stored_message_reads_as_it_would_come() {
-        let stored = |headers: &[u8]| Stored {
-            subject: "a.b".into(),
-            seq: 7,
-            hdrs: STANDARD.encode(headers),
-            data: STANDARD.encode("body"),
-            time: "2026-01-02T03:04:05.123456789Z".into(),
-        };
-        let read = |stored: Stored| {
-            let position = position(&stored);
-            message("S", stored, &position).ok().flatten()
-        };
-        let found = read(stored(b"NATS/1.0\r\nKind: new\r\nA:1\r\n more\r\nNats-Msg-Id: m-7\r\n\r\n"));
-        let found = found.map(|message| (message.id, message.body, message.headers, message.sequence));
-        let mut headers = crate::message::Headers::default();
-        for (name, value) in [("A", "1 more"), ("Kind", "new"), ("Nats-Msg-Id", "m-7")] {
-            headers.push(name, value);
-        }
-        assert_eq!(found, Some(("m-7".to_owned(), "body".into(), headers, 7)));
-        assert_eq!(read(stored(b"")).map(|message| message.id).as_deref(), Some("S:7"));
-        assert!(read(stored(b"NATS/1.0\r\nno colon\r\n\r\n")).is_none());
     }
 }

@@ -18,21 +18,16 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::StatusCode;
 use async_nats::header::{HeaderName, HeaderValue};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use serde_json::json;
 use tokio::time::Instant;
 
-use super::arrival;
-use super::reply::{self, Position};
 use super::session::Session;
-use super::setup;
 use super::source::JetStreamSource;
-use super::wire::{ApiError, Stored, StoredMessage, code};
+use super::stored::{self, Read, Unreadable};
+use super::wire::ApiError;
+use super::{arrival, reply, setup};
 use crate::broker::subject::matches;
-use crate::broker::{Delivery, Receipt, ReceiveError, Source as _, Standing};
+use crate::broker::{Delivery, Receipt, ReceiveError, Standing};
 use crate::message::{Headers, Message};
 use crate::settle::dead_letter::UNREADABLE_HEADERS;
 
@@ -67,18 +62,6 @@ impl Breaks {
     pub(super) const fn looked(&mut self) {
         self.to_look = false;
     }
-}
-
-/// A message that cannot be read.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unreadable {
-    position: Position,
-    subject: String,
-    /// What stands where headers should be, as it is.
-    headers: Bytes,
-    body: Bytes,
-    /// What is wrong, for a person.
-    problem: String,
 }
 
 impl JetStreamSource {
@@ -125,8 +108,7 @@ impl JetStreamSource {
             "a message cannot be read; it goes to the dead-letter queue"
         );
         self.counters.unreadable.fetch_add(1, Ordering::Relaxed);
-        let lease_ends_at = Instant::now() + self.lease_duration();
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(sequence, lease_ends_at);
+        let lease_ends_at = self.hold_from_now(sequence);
         let token = reply::of_unseen(&self.bound.stream, &self.spec.name, &found.position);
         let mut headers = Headers::default();
         if !found.headers.is_empty() {
@@ -159,10 +141,8 @@ async fn find(
     sequences: impl Iterator<Item = u64>,
     most: usize,
 ) -> Result<Vec<Unreadable>, ReceiveError> {
-    let verb = format!("STREAM.MSG.GET.{stream}");
-    let verb = verb.as_str();
     futures_util::stream::iter(sequences)
-        .map(|sequence| look_at(session, verb, filters, sequence))
+        .map(|sequence| look_at(session, stream, filters, sequence))
         .buffered(AT_ONCE)
         .try_filter_map(|found| std::future::ready(Ok(found)))
         .take(most)
@@ -170,35 +150,19 @@ async fn find(
         .await
 }
 
-pub(super) async fn look_at(
+async fn look_at(
     session: &Session,
-    verb: &str,
+    stream: &str,
     filters: &[String],
     sequence: u64,
 ) -> Result<Option<Unreadable>, ReceiveError> {
     let away = |error: ApiError| ReceiveError::Away(error.to_string());
-    match session.api::<StoredMessage>(verb, &json!({ "seq": sequence })).await {
-        Ok(answer) => unreadable(answer.message, filters).map_err(away),
-        // Gone by now: removed by a limit or by somebody.
-        Err(error) if error.is(code::MESSAGE_NOT_FOUND) => Ok(None),
-        Err(error) => Err(away(error)),
-    }
-}
-
-fn unreadable(stored: Stored, filters: &[String]) -> Result<Option<Unreadable>, ApiError> {
-    if !filters.iter().any(|filter| matches(filter, &stored.subject)) {
-        return Ok(None);
-    }
-    let decode = |text: &str| STANDARD.decode(text).map_err(|error| ApiError::Unreadable(error.to_string()));
-    let headers = decode(&stored.hdrs)?;
-    let Some(problem) = problem(&stored.subject, &headers) else { return Ok(None) };
-    let position = Position {
-        deliveries: 1,
-        sequence: stored.seq,
-        stored_at: humantime::parse_rfc3339(&stored.time).unwrap_or(SystemTime::UNIX_EPOCH),
-    };
-    let body = decode(&stored.data)?.into();
-    Ok(Some(Unreadable { position, subject: stored.subject, headers: headers.into(), body, problem }))
+    let stored = stored::at(session, stream, sequence).await.map_err(away)?;
+    let wanted = stored.filter(|stored| filters.iter().any(|filter| matches(filter, &stored.subject)));
+    Ok(match wanted.map(|stored| stored.read(stream)).transpose().map_err(away)? {
+        Some(Read::Unreadable(unreadable)) => Some(unreadable),
+        Some(Read::Message(_)) | None => None,
+    })
 }
 
 /// What keeps the library from reading a message; `None` when it reads it. Follows the library's own reading, and asks
