@@ -54,8 +54,7 @@ impl Fixture {
         let (outcome, error) = last.map_or((&record.reason, &record.error), |last| (&last.reason, &last.error));
         let ended = ReasonCode::ALL.iter().any(|code| code.0 == *outcome && code.ends_a_run());
         let expect = ended.then(|| Expect { outcome: outcome.clone(), reason: reason(outcome, error) });
-        let previous = record.history.iter().rev().nth(1);
-        let previous_failure = previous.map(|failure| format!("{}: {}", failure.reason, failure.error));
+        let previous_failure = record.previous_failure();
         let (body, json) = as_json(body);
         let attempt = record.attempts.max(1);
         Self {

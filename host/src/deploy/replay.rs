@@ -17,7 +17,6 @@ use super::{DeployError, Deployments};
 use crate::broker::lease::Lease;
 use crate::dispatch::{Place, Turns, gave_way};
 use crate::handler::{Call, Handler as _, Run};
-use crate::message::Message;
 use crate::outcome::{Outcome, Usage};
 use crate::registry::{HandlerRecord, VersionRecord};
 use crate::sandbox::limits::Limits;
@@ -188,13 +187,11 @@ impl Deployments {
         let handler = self.registry.handler(&record.handler).await.map_err(DeployError::from)?;
         let version = chosen(record, &handler, on)?;
         let fresh = self.fresh(&entry, version).await?;
-        let message = message(letter);
+        let message = letter.message();
         let limits = &version.settings.limits;
         let ends_at = Instant::now() + limits.max_run.min(LONGEST) + PATIENCE;
         let lease = Lease::until(ends_at);
-        // The last failure is that of the run that is repeated here.
-        let previous =
-            record.history.iter().rev().nth(1).map(|failure| format!("{}: {}", failure.reason, failure.error));
+        let previous = record.previous_failure();
         let attempt = record.attempts.max(1);
         let call = Call {
             message: &message,
@@ -240,19 +237,6 @@ impl Deployments {
         let limits = Limits { reuse: NonZeroU32::MIN, ..limits.clone() };
         let loaded = self.sandbox.load(admitted.bytes, &entry.name, &limits).await;
         loaded.map_err(|source| DeployError::Unloadable { number: version.number, source })
-    }
-}
-
-/// The message, as its handler was given it.
-fn message(letter: &DeadLetter) -> Message {
-    let record = &letter.record;
-    Message {
-        id: record.message_id.clone(),
-        subject: record.subject.clone(),
-        headers: letter.headers.clone(),
-        body: letter.body.clone(),
-        sequence: record.sequence,
-        published_at: record.published_at,
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::message::{Headers, TRACEPARENT_HEADER, TRACESTATE_HEADER};
+use crate::message::{Headers, Message, TRACEPARENT_HEADER, TRACESTATE_HEADER};
 use crate::settle::progress::AttemptRecord;
 use crate::telemetry::trace::{Given, SpanContext, TraceId};
 
@@ -127,6 +127,20 @@ pub struct DeadLetterRecord {
 }
 
 impl DeadLetter {
+    /// The message, as its handler was given it.
+    #[must_use]
+    pub fn message(&self) -> Message {
+        let Self { record, headers, body } = self;
+        Message {
+            id: record.message_id.clone(),
+            subject: record.subject.clone(),
+            headers: headers.clone(),
+            body: body.clone(),
+            sequence: record.sequence,
+            published_at: record.published_at,
+        }
+    }
+
     /// The trace that the message is in: its publisher's, or the one that began here; `None`: neither is known.
     #[must_use]
     pub fn trace(&self) -> Option<TraceId> {
@@ -161,6 +175,13 @@ pub fn again(headers: &Headers, traceparent: Option<&str>) -> Headers {
 }
 
 impl DeadLetterRecord {
+    /// What the last run was told of the one before it; `None`: there was none. The last failure is that of the last run.
+    #[must_use]
+    pub fn previous_failure(&self) -> Option<String> {
+        let previous = self.history.iter().rev().nth(1);
+        previous.map(|failure| format!("{}: {}", failure.reason, failure.error))
+    }
+
     /// A record of which only this much is known: counts are zero, texts empty, times the beginning of 1970.
     #[must_use]
     pub fn bare(id: DeadLetterId, reason: impl Into<String>, error: impl Into<String>) -> Self {

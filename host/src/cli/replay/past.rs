@@ -141,22 +141,12 @@ impl Question {
 impl Past {
     /// As it was handed over the last time.
     fn given_up(letter: DeadLetter) -> Self {
-        let DeadLetter { record, headers, body } = letter;
-        // The last failure is that of the run that is done again here.
-        let previous = record.history.iter().rev().nth(1);
         Self {
-            attempt: record.attempts.max(1),
-            max_attempts: record.max_attempts,
-            previous_failure: previous.map(|failure| format!("{}: {}", failure.reason, failure.error)),
-            message: Message {
-                id: record.message_id,
-                subject: record.subject,
-                headers,
-                body,
-                sequence: record.sequence,
-                published_at: record.published_at,
-            },
-            subscription: record.subscription,
+            message: letter.message(),
+            attempt: letter.record.attempts.max(1),
+            max_attempts: letter.record.max_attempts,
+            previous_failure: letter.record.previous_failure(),
+            subscription: letter.record.subscription,
         }
     }
 }
