@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::broker::lease::Lease;
 use crate::message::Message;
@@ -41,6 +43,69 @@ pub struct Call<'a> {
     pub previous_failure: Option<&'a str>,
     /// The lease on the message, which ends the run when it ends.
     pub lease: &'a Lease,
+    /// What becomes of what it changes in mid-run, by its grants.
+    pub effects: Effects,
+}
+
+/// What becomes of what a run changes elsewhere before it has ended: in a bucket, or at a host that it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effects {
+    /// It is done, at once.
+    Real,
+    /// It is recorded in [`Run::effects`], and nothing is done: what is written to a bucket is seen by this run alone, and
+    /// no host is asked.
+    Suppressed,
+}
+
+/// Something that a run would have done, had its effects been real.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// It set a value.
+    Set {
+        /// The bucket, by the name that the handler uses.
+        bucket: String,
+        /// The key.
+        key: String,
+        /// The size of the value.
+        bytes: u64,
+    },
+    /// It removed a value.
+    Deleted {
+        /// The bucket, by the name that the handler uses.
+        bucket: String,
+        /// The key.
+        key: String,
+    },
+    /// It added to a number.
+    Incremented {
+        /// The bucket, by the name that the handler uses.
+        bucket: String,
+        /// The key.
+        key: String,
+        /// How much.
+        by: i64,
+    },
+    /// It asked a host.
+    Requested {
+        /// The method.
+        method: String,
+        /// Of what, without the query.
+        url: String,
+    },
+}
+
+impl Effect {
+    /// What its texts take.
+    #[must_use]
+    pub const fn text_bytes(&self) -> usize {
+        match self {
+            Self::Set { bucket, key, .. } | Self::Deleted { bucket, key } | Self::Incremented { bucket, key, .. } => {
+                bucket.len() + key.len()
+            }
+            Self::Requested { method, url } => method.len() + url.len(),
+        }
+    }
 }
 
 /// What came of a call.
@@ -55,12 +120,14 @@ pub struct Run {
     pub logs: Vec<LogLine>,
     /// What the handler measured, in order; within the limits.
     pub measurements: Vec<Measurement>,
+    /// What it would have done elsewhere, in order, where its effects were suppressed; within the limits.
+    pub effects: Vec<Effect>,
 }
 
 impl Run {
     /// A run that ended before it began, with no usage.
     pub fn without_usage(outcome: Outcome) -> Self {
-        Self { outcome, usage: Usage::default(), logs: Vec::new(), measurements: Vec::new() }
+        Self { outcome, usage: Usage::default(), logs: Vec::new(), measurements: Vec::new(), effects: Vec::new() }
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tidegate::broker::lease::Lease;
-use tidegate::handler::{Call, Handler as _};
+use tidegate::handler::{Call, Effects, Handler as _};
 use tidegate::message::{Headers, Message};
 use tidegate::outcome::Outcome;
 use tidegate::sandbox::limits::Limits;
@@ -63,8 +63,9 @@ impl Candidate {
 
 async fn ours(version: &Version, message: &Message) {
     let lease = Lease::until(tokio::time::Instant::now() + Duration::from_secs(60));
+    let (subscription, effects) = ("orders", Effects::Real);
     let call =
-        Call { message, subscription: "orders", attempt: 1, max_attempts: None, previous_failure: None, lease: &lease };
+        Call { message, subscription, attempt: 1, max_attempts: None, previous_failure: None, lease: &lease, effects };
     for _ in 0..MESSAGES {
         let run = version.handle(call).await;
         assert_eq!(run.outcome, Outcome::Completed(Vec::new()));

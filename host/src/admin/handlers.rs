@@ -294,6 +294,7 @@ pub(super) fn fail(error: &DeployError) -> Fail {
         | DeployError::Init { .. }
         | DeployError::Golden(_)
         | DeployError::Unexpected { .. }
+        | DeployError::Ungrantable { .. }
         | DeployError::Unloadable { .. }
         | DeployError::Unreadable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         DeployError::Cluster(_) => match code {

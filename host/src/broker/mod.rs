@@ -21,6 +21,7 @@ use crate::settle::dead_letter::DeadLetter;
 use crate::settle::progress::Progress;
 use crate::telemetry::names::Name;
 
+mod bucket;
 mod dead_letters;
 mod directory;
 pub mod done;
@@ -33,6 +34,7 @@ mod past;
 pub mod subject;
 mod tally;
 
+pub use bucket::{Bucket, BucketError};
 pub use dead_letters::{DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, MAX_REDRIVES};
 pub use directory::{Directory, NamedBroker};
 pub use error::{DeadLetterError, ForgetError, PublishError, ReceiveError, SettleError, SubscribeError};

@@ -10,7 +10,7 @@ use super::difference::Difference;
 use super::expect::{Expectation, log_line};
 use super::parse::Case;
 use crate::broker::lease::Lease;
-use crate::handler::{Call, Handler as _, Run};
+use crate::handler::{Call, Effects, Handler as _, Run};
 use crate::message::Message;
 use crate::outcome::Outcome;
 use crate::sandbox::Version;
@@ -212,7 +212,8 @@ async fn run(
     let lease = Lease::until(Instant::now() + version.limits().max_run + PATIENCE);
     let subscription = subscription.unwrap_or(bench.subscription);
     let Told { attempt, max_attempts, previous_failure } = told;
-    let call = Call { message, subscription, attempt, max_attempts, previous_failure, lease: &lease };
+    let effects = Effects::Suppressed;
+    let call = Call { message, subscription, attempt, max_attempts, previous_failure, lease: &lease, effects };
     let mut run = version.handle(call).await;
     if let (Outcome::Completed(outputs), Some(grants)) = (&run.outcome, bench.grants)
         && let Err(fault) = route(outputs.clone(), grants, subscription, &message.id)

@@ -344,7 +344,7 @@ mod tests {
 
     fn ran(outcome: Outcome) -> Run {
         let usage = Usage { fuel: 1000, ..Usage::default() };
-        Run { outcome, usage, logs: Vec::new(), measurements: Vec::new() }
+        Run { outcome, usage, logs: Vec::new(), measurements: Vec::new(), effects: Vec::new() }
     }
 
     fn completed(body: &'static [u8]) -> Run {

@@ -17,7 +17,7 @@ use super::messages::{MessageArguments, inputs};
 use super::{ConfigArgument, say};
 use crate::broker::lease::Lease;
 use crate::cases::DEFAULT_TIME;
-use crate::handler::{Call, Handler as _};
+use crate::handler::{Call, Effects, Handler as _};
 use crate::message::Message;
 use crate::outcome::Outcome;
 use crate::sandbox::limits::Limits;
@@ -143,7 +143,7 @@ async fn run(
     let options = SandboxOptions { cache_dir, repeatable: true, frames: FRAMES, ..SandboxOptions::default() };
     let sandbox = Sandbox::new(options).map_err(anyhow::Error::from)?;
     let limits = patient(&subject.limits);
-    let version = sandbox.load(bytes, &subject.name, &limits).await;
+    let version = sandbox.load_granted(bytes, &subject.name, &limits, subject.granted.clone(), |_stage| {}).await;
     let version = version.with_context(|| format!("loading {}", module.display()))?;
     // No broker waits: the lease lasts as long as any run may.
     let lease = || Lease::until(Instant::now() + limits.max_run + Duration::from_secs(60));
@@ -155,6 +155,7 @@ async fn run(
         max_attempts: None,
         previous_failure: None,
         lease: &first,
+        effects: Effects::Suppressed,
     };
     let fuel = version.handle(call).await.usage.fuel;
     let interval = NonZeroU64::new(fuel / arguments.looks).unwrap_or(NonZeroU64::MIN);

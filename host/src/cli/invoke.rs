@@ -14,9 +14,12 @@ use super::messages::{MessageArguments, inputs};
 use super::{ConfigArgument, say};
 use crate::broker::lease::Lease;
 use crate::config::{Config, HandlerConfig};
-use crate::handler::{Call, Handler, Run};
+use crate::deploy::without_host;
+use crate::handler::{Call, Effects, Handler, Run};
 use crate::message::{Message, Publish};
 use crate::outcome::Outcome;
+use crate::registry::Settings;
+use crate::sandbox::granted::Granted;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::{Sandbox, SandboxOptions, Version};
 use crate::settle::outputs::{Grants, route};
@@ -62,6 +65,8 @@ pub(super) struct Subject {
     pub(super) limits: Limits,
     /// `None`: no configuration grants anything, so anything may be sent.
     pub(super) grants: Option<Grants>,
+    /// What it may reach in mid-run.
+    pub(super) granted: Granted,
     pub(super) cache_dir: Option<PathBuf>,
 }
 
@@ -107,7 +112,14 @@ impl Subject {
     /// A module alone, within the default limits.
     pub(super) fn of_module(module: PathBuf, limits: &LimitArguments) -> Self {
         let name = module.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        Self { name, module, limits: limits.over(Limits::default()), grants: None, cache_dir: None }
+        Self {
+            name,
+            module,
+            limits: limits.over(Limits::default()),
+            grants: None,
+            granted: Granted::anything(),
+            cache_dir: None,
+        }
     }
 
     /// A handler of the configuration.
@@ -137,6 +149,7 @@ impl Subject {
             module,
             limits: limits.over(handler.limits.clone()),
             grants: Some(handler.grants()),
+            granted: without_host(&Settings::of(handler), &handler.secrets),
             cache_dir: Some(config.host.cache_dir.clone()),
         }
     }
@@ -171,7 +184,8 @@ async fn run(subject: &Subject, publish: Publish, attempt: u32) -> anyhow::Resul
     let bytes = tokio::fs::read(module).await.with_context(|| format!("reading the module {}", module.display()))?;
     let options = SandboxOptions { cache_dir: subject.cache_dir.clone(), ..SandboxOptions::default() };
     let sandbox = Sandbox::new(options)?;
-    let version = sandbox.load(bytes, &subject.name, &subject.limits).await;
+    let granted = subject.granted.clone();
+    let version = sandbox.load_granted(bytes, &subject.name, &subject.limits, granted, |_stage| {}).await;
     let version = version.with_context(|| format!("loading {}", module.display()))?;
     let message = handed_over(publish, SystemTime::now());
     // No broker waits: the lease lasts as long as any run may.
@@ -183,6 +197,7 @@ async fn run(subject: &Subject, publish: Publish, attempt: u32) -> anyhow::Resul
         max_attempts: None,
         previous_failure: None,
         lease: &lease,
+        effects: Effects::Suppressed,
     };
     let run = version.handle(call).await;
     Ok((version, message, run))

@@ -34,6 +34,11 @@ impl Checker {
         self.directory.join(path)
     }
 
+    /// A path for this process as it can be written in the configuration, wherever that lies.
+    pub(super) fn relative<'p>(&self, path: &'p FilePath) -> &'p FilePath {
+        path.strip_prefix(&self.directory).unwrap_or(path)
+    }
+
     /// Where a secret is read from.
     pub(super) fn secret(&self, raw: &RawSecret) -> SecretSource {
         match raw {

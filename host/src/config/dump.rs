@@ -11,7 +11,6 @@ use std::time::Duration;
 use toml::Value;
 
 use super::broker::{Authentication, BrokerConfig, JetStreamConfig};
-use super::handler::HandlerConfig;
 use super::http::TokenConfig;
 use super::raw::{LogFormat, LogThreshold};
 use super::secret::SecretSource;
@@ -23,9 +22,12 @@ use crate::access::Scope;
 use crate::broker::embedded;
 use crate::broker::jetstream::Confirm;
 use crate::dispatch::CircuitPolicy;
-use crate::sandbox::limits::Limits;
 use crate::settle::policy::{Backoff, RetryPolicy};
 use crate::signature::Policy;
+
+mod handler;
+
+use handler::handler;
 
 /// Writes the configuration out.
 pub(super) fn dump(config: &Config) -> String {
@@ -235,47 +237,6 @@ fn jetstream(page: &mut Page<'_>, name: &str, config: &JetStreamConfig) {
         page.line_if("max_bytes", settings.max_bytes.map(size));
         page.line_if("max_age", settings.max_age.map(duration));
     }
-}
-
-fn handler(page: &mut Page<'_>, name: &str, config: &HandlerConfig) {
-    page.section(&["handlers", name]);
-    page.line_if("module", config.module.as_deref().map(path));
-    page.line_if("golden", config.golden.as_deref().map(path));
-    for (output, to) in &config.outputs {
-        page.section(&["handlers", name, "outputs", output]);
-        page.line("broker", text(&to.broker));
-        page.line("subject", text(&to.subject));
-    }
-    let Limits {
-        fuel,
-        timeout,
-        max_run,
-        memory,
-        outputs,
-        output_bytes,
-        log_lines,
-        log_bytes,
-        metric_series,
-        host_calls,
-        payload,
-        module_size,
-        reuse,
-    } = &config.limits;
-    page.section(&["handlers", name, "limits"]);
-    page.line("fuel", fuel.map_or_else(|| text("unmetered"), |units| number(units.get())));
-    page.line("timeout", duration(*timeout));
-    page.line("max_run", duration(*max_run));
-    page.line("memory", size(*memory as u64));
-    page.line("outputs", number(outputs.get().into()));
-    page.line("output_bytes", size(*output_bytes as u64));
-    page.line("log_lines", number((*log_lines).into()));
-    page.line("log_bytes", size(*log_bytes as u64));
-    page.line("metric_series", number((*metric_series).into()));
-    page.line("host_calls", number((*host_calls).into()));
-    page.line("payload", size(*payload as u64));
-    page.line("module_size", size(*module_size as u64));
-    page.section(&["handlers", name, "instances"]);
-    page.line("reuse", number(reuse.get().into()));
 }
 
 fn subscription(page: &mut Page<'_>, name: &str, config: &SubscriptionConfig) {

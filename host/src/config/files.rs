@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::broker::{BrokerConfig, JetStreamConfig};
 use super::problem::Problem;
-use super::{Config, SecretError, SecretSource};
+use super::{Config, SecretSource};
 use crate::admin::Material;
 use crate::deploy::check_golden;
 
@@ -48,13 +48,20 @@ pub(super) fn missing_but_modules(config: &Config) -> Vec<Problem> {
             problems.push(Problem::at(&["handlers", name, "golden"], message));
         }
     }
+    for (name, handler) in &config.handlers {
+        for (secret, grant) in &handler.secrets {
+            if let Err(error) = grant.source.read() {
+                problems.push(Problem::at(&["handlers", name, "secrets", secret], error.chain()));
+            }
+        }
+    }
     if let Some(Err(error)) = config.http.tls.as_ref().map(Material::read) {
         problems.push(Problem::at(&["http", "tls", error.key()], error.chain()));
     }
     if let Some(Err(error)) =
         config.telemetry.as_ref().and_then(|telemetry| telemetry.headers.as_ref()).map(SecretSource::read)
     {
-        problems.push(Problem::at(&["telemetry", "headers"], said(&error)));
+        problems.push(Problem::at(&["telemetry", "headers"], error.chain()));
     }
     for (name, broker) in &config.brokers {
         match broker {
@@ -67,18 +74,12 @@ pub(super) fn missing_but_modules(config: &Config) -> Vec<Problem> {
 
 fn missing_of_broker(name: &str, broker: &JetStreamConfig, problems: &mut Vec<Problem>) {
     if let Some(Err(error)) = broker.auth.secret().map(SecretSource::read) {
-        problems.push(Problem::at(&["brokers", name, broker.auth.key()], said(&error)));
+        problems.push(Problem::at(&["brokers", name, broker.auth.key()], error.chain()));
     }
     let Some(tls) = &broker.tls else { return };
     let client = tls.client.as_ref().map(|(cert, key)| [("cert", cert), ("key", key)]);
     let files = tls.ca.iter().map(|ca| ("ca", ca)).chain(client.into_iter().flatten());
     problems.extend(files.filter_map(|(key, path)| missing_file(&["brokers", name, "tls", key], key, path)));
-}
-
-/// An error and its cause.
-fn said(error: &SecretError) -> String {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    format!("{error}{cause}")
 }
 
 fn missing_file(at: &[&str], what: &str, path: &Path) -> Option<Problem> {

@@ -1,15 +1,17 @@
 //! The settings of handlers: module, limits, and where they may send to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::check::Checker;
+use super::granted::{self, BucketConfig, SecretGrant};
 use super::problem::Problem;
-use super::raw::{RawHandler, RawInstances, RawLimits, RawOutput};
+use super::raw_handler::{RawHandler, RawInstances, RawLimits, RawOutput};
 use super::raw_values::RawFuel;
 use crate::broker::subject;
+use crate::sandbox::granted::HostPattern;
 use crate::sandbox::limits::Limits;
 use crate::settle::outputs::{Grant, Grants};
 
@@ -27,6 +29,14 @@ pub struct HandlerConfig {
     pub golden: Option<PathBuf>,
     /// Where it may send messages, by the name that it uses.
     pub outputs: BTreeMap<String, OutputConfig>,
+    /// Values that it reads, by name.
+    pub config: BTreeMap<String, String>,
+    /// Secrets that it reads as values, by name.
+    pub secrets: BTreeMap<String, SecretGrant>,
+    /// Key-value buckets that it may open, by the name that it uses.
+    pub buckets: BTreeMap<String, BucketConfig>,
+    /// Hosts that it may send requests to.
+    pub hosts: BTreeSet<HostPattern>,
     /// What one run may use.
     pub limits: Limits,
 }
@@ -58,14 +68,24 @@ impl HandlerConfig {
             }
             Some(checker.resolve(&given))
         };
+        let (module, golden) = (path("module", raw.module), path("golden", raw.golden));
+        granted::check_values(name, &raw.config, &raw.secrets, checker);
         Self {
-            module: path("module", raw.module),
-            golden: path("golden", raw.golden),
+            module,
+            golden,
             outputs: raw
                 .outputs
                 .into_iter()
                 .map(|(key, raw)| (key.clone(), output(name, &key, raw, brokers, checker)))
                 .collect(),
+            config: raw.config,
+            secrets: raw.secrets.iter().map(|(key, raw)| (key.clone(), SecretGrant::of(raw, checker))).collect(),
+            buckets: raw
+                .buckets
+                .into_iter()
+                .map(|(key, raw)| (key.clone(), BucketConfig::validate(name, &key, raw, brokers, checker)))
+                .collect(),
+            hosts: granted::hosts(name, &raw.hosts, checker),
             limits: limits(&["handlers", name], raw.limits, &raw.instances, checker),
         }
     }
@@ -73,14 +93,7 @@ impl HandlerConfig {
 
 fn output(handler: &str, name: &str, raw: RawOutput, brokers: &[&str], checker: &mut Checker) -> OutputConfig {
     let path = ["handlers", handler, "outputs", name];
-    let broker = raw.broker.unwrap_or_default();
-    if broker.is_empty() {
-        checker.problem(Problem::at(&path, format!("output `{name}` has no `broker`")));
-    } else if !brokers.contains(&broker.as_str()) {
-        let problem =
-            Problem::at(&["handlers", handler, "outputs", name, "broker"], format!("there is no broker `{broker}`"));
-        checker.problem(problem.nearest(&broker, brokers.iter().copied()));
-    }
+    let broker = granted::broker("output", &path, raw.broker, brokers, checker);
     let subject = raw.subject.unwrap_or_default();
     if subject.is_empty() {
         checker.problem(Problem::at(&path, format!("output `{name}` has no `subject`")));

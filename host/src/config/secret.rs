@@ -51,6 +51,15 @@ pub enum SecretError {
     Empty(String),
 }
 
+impl SecretError {
+    /// The error with its cause, on one line.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let cause = std::error::Error::source(self).map(|cause| format!(": {cause}")).unwrap_or_default();
+        format!("{self}{cause}")
+    }
+}
+
 impl SecretSource {
     /// Reads the secret; white space at its ends is dropped, because editors end a file with a newline.
     ///

@@ -250,7 +250,9 @@ impl Deployments {
             Ok(admitted) => admitted,
             Err(error) => return cannot_resume(entry, error).map(|()| Fate::GoesOn),
         };
-        match self.sandbox.load(admitted.bytes, &entry.name, &active.settings.limits).await {
+        let (name, settings) = (&entry.name, &active.settings);
+        let granted = self.granted(name, &entry.terms(), settings).await?;
+        match self.sandbox.load_granted(admitted.bytes, name, &settings.limits, granted, |_stage| {}).await {
             Ok(version) => {
                 let loaded = Loaded::new(active.number, version, &active.settings, &self.metrics);
                 Ok(Fate::Resumes(Box::new(loaded)))

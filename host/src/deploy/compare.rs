@@ -67,14 +67,13 @@ fn flatten(name: &str, value: &Value, into: &mut BTreeMap<String, String>) {
 mod tests {
     use super::*;
     use crate::registry::OutputGrant;
-    use crate::sandbox::limits::Limits;
 
     fn traits() -> Traits {
         Traits {
             size: 10,
             contract: "c".to_owned(),
             imports: BTreeSet::from(["a".to_owned(), "b".to_owned()]),
-            settings: Settings { limits: Limits::default(), outputs: BTreeMap::new() },
+            settings: Settings::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! One handler on this host: what the configuration says of it, what runs, what is kept ready.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::rollout::OnTrial;
 use super::turn::Turn;
-use crate::config::HandlerConfig;
+use crate::config::{HandlerConfig, SecretGrant};
 use crate::dispatch::{Deployed, Slot};
 use crate::registry::Settings;
 use crate::sandbox::Version;
@@ -36,6 +36,8 @@ pub(super) struct Terms {
     pub(super) module: Option<PathBuf>,
     /// The limits and grants that it gives: those of the next version.
     pub(super) settings: Settings,
+    /// Where the secrets are read from that it grants.
+    pub(super) secrets: BTreeMap<String, SecretGrant>,
     /// Where its golden messages are.
     pub(super) golden: Option<PathBuf>,
 }
@@ -43,8 +45,9 @@ pub(super) struct Terms {
 impl Terms {
     pub(super) fn of(config: &HandlerConfig) -> Self {
         // By name, so that what is added there is not forgotten when a configuration is applied to a host that runs.
-        let HandlerConfig { module, golden, outputs: _, limits: _ } = config;
-        Self { module: module.clone(), settings: Settings::of(config), golden: golden.clone() }
+        let HandlerConfig { module, golden, outputs: _, config: _, secrets, buckets: _, hosts: _, limits: _ } = config;
+        let (module, golden, secrets) = (module.clone(), golden.clone(), secrets.clone());
+        Self { module, settings: Settings::of(config), secrets, golden }
     }
 }
 

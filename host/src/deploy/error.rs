@@ -121,16 +121,24 @@ pub enum DeployError {
     WholeCanary,
     /// The version has grants that the configuration does not give any more.
     #[error(
-        "version {number} of handler `{handler}` may send to outputs that the configuration does not grant any more, or \
-         grants otherwise ({outputs}): deploy its module again, which gives it today's grants"
+        "version {number} of handler `{handler}` has grants that the configuration does not give any more, or gives \
+         otherwise ({grants}): deploy its module again, which gives it today's grants"
     )]
     NotGranted {
         /// The handler.
         handler: String,
         /// The version.
         number: u64,
-        /// The outputs.
-        outputs: String,
+        /// What they are: `output done`, `bucket seen`.
+        grants: String,
+    },
+    /// Something that the configuration grants is not there to be given.
+    #[error("what handler `{handler}` is granted cannot be given to it: {what}")]
+    Ungrantable {
+        /// The handler.
+        handler: String,
+        /// What of it, and why.
+        what: String,
     },
     /// A version that is kept cannot be loaded any more.
     #[error("version {number} cannot be loaded any more")]
@@ -189,6 +197,7 @@ impl DeployError {
             Self::NothingBeside { .. } => "no-active-version",
             Self::WholeCanary => "invalid-share",
             Self::NotGranted { .. } => "not-granted",
+            Self::Ungrantable { .. } => "grant-unavailable",
             Self::Unloadable { .. } => "version-unloadable",
             Self::Unreadable { .. } => "module-unreadable",
             Self::Cluster(error) => error.code(),

@@ -19,6 +19,7 @@ mod compare;
 mod entry;
 mod error;
 mod golden;
+mod granting;
 mod own;
 mod pipeline;
 mod plan;
@@ -53,6 +54,7 @@ pub use change::{Change, Deployed, EndedTrial, Outlook};
 use entry::{Entry, Loaded};
 pub use error::DeployError;
 pub use golden::check as check_golden;
+pub use granting::without_host;
 pub use own::{OnRecord, Own, OwnAct};
 pub use replay::{Replay, ReplayError};
 use report::{HandlerSummary, HandlerView, OnAllHosts, RolledBack};
@@ -340,20 +342,22 @@ impl Deployments {
     /// Loads a version that is kept.
     async fn load(&self, handler: &str, version: &VersionRecord) -> Result<Loaded, DeployError> {
         let admitted = self.admit(&version.digest, None).await?;
-        let loaded = self.sandbox.load(admitted.bytes, handler, &version.settings.limits).await;
-        let loaded = loaded.map_err(|source| DeployError::Unloadable { number: version.number, source })?;
+        let (settings, number) = (&version.settings, version.number);
+        let granted = self.granted(handler, &self.entry(handler)?.terms(), settings).await?;
+        let loaded = self.sandbox.load_granted(admitted.bytes, handler, &settings.limits, granted, |_stage| {}).await;
+        let loaded = loaded.map_err(|source| DeployError::Unloadable { number, source })?;
         Ok(Loaded::new(version.number, loaded, &version.settings, &self.metrics))
     }
 }
 
-/// Refuses a version that may send to what the configuration does not grant, or grants otherwise.
+/// Refuses a version that may reach what the configuration does not grant, or grants otherwise.
 fn check_granted(entry: &Entry, number: u64, settings: &Settings) -> Result<(), DeployError> {
     let terms = entry.terms();
-    let beyond: Vec<&str> = settings.outputs_beyond(&terms.settings).collect();
+    let beyond = settings.grants_beyond(&terms.settings);
     if beyond.is_empty() {
         return Ok(());
     }
-    Err(DeployError::NotGranted { handler: entry.name.clone(), number, outputs: beyond.join(", ") })
+    Err(DeployError::NotGranted { handler: entry.name.clone(), number, grants: beyond.join(", ") })
 }
 
 /// A time as people and programs read it.

@@ -264,7 +264,7 @@ pub(super) async fn check(
             ms: 0.0,
         }));
     }
-    let version = load(deployments, entry, bytes, settings, say).await?;
+    let version = load(deployments, entry, bytes, terms, say).await?;
     say.begin(Step::Init);
     let used = version
         .init()
@@ -317,9 +317,12 @@ async fn load(
     deployments: &Deployments,
     entry: &Entry,
     bytes: Vec<u8>,
-    settings: &Settings,
+    terms: &Terms,
     say: &Arc<Say>,
 ) -> Result<Arc<Version>, Stopped> {
+    let settings = &terms.settings;
+    let granted = deployments.granted(&entry.name, terms, settings).await;
+    let granted = granted.map_err(|error| Stopped::at(Step::Imports, error))?;
     let teller = Arc::clone(say);
     let tell = move |stage| {
         teller.begin(match stage {
@@ -328,7 +331,7 @@ async fn load(
             Stage::Imports => Step::Imports,
         });
     };
-    let loaded = deployments.sandbox.load_in_stages(bytes, &entry.name, &settings.limits, tell).await;
+    let loaded = deployments.sandbox.load_granted(bytes, &entry.name, &settings.limits, granted, tell).await;
     let step = say.step();
     let version = loaded.map_err(|source| Stopped::at(step, DeployError::Refused(source)))?;
     say.done(format!("{} imports, {}", version.imports().count(), version.contract().export()));

@@ -45,7 +45,6 @@ pub(super) fn plan(record: &HandlerRecord, module: Option<&Digest>, settings: &S
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::time::SystemTime;
 
     use super::*;
@@ -53,7 +52,7 @@ mod tests {
     use crate::sandbox::limits::Limits;
 
     fn settings(host_calls: u32) -> Settings {
-        Settings { limits: Limits { host_calls, ..Limits::default() }, outputs: BTreeMap::new() }
+        Settings { limits: Limits { host_calls, ..Limits::default() }, ..Settings::default() }
     }
 
     /// A handler whose configuration named `configured` with settings 1, and which runs `active`.

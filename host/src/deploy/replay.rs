@@ -16,7 +16,7 @@ use super::entry::Entry;
 use super::{DeployError, Deployments};
 use crate::broker::lease::Lease;
 use crate::dispatch::{Place, Turns, gave_way};
-use crate::handler::{Call, Handler as _, Run};
+use crate::handler::{Call, Effects, Handler as _, Run};
 use crate::outcome::{Outcome, Usage};
 use crate::registry::{HandlerRecord, VersionRecord};
 use crate::sandbox::limits::Limits;
@@ -200,6 +200,7 @@ impl Deployments {
             max_attempts: record.max_attempts,
             previous_failure: previous.as_deref(),
             lease: &lease,
+            effects: Effects::Suppressed,
         };
         let Some(place) = taken.place.as_mut() else { return Err(ReplayError::TooMany) };
         let _ = place.waited();
@@ -235,7 +236,8 @@ impl Deployments {
         }
         let admitted = self.admit(&version.digest, None).await?;
         let limits = Limits { reuse: NonZeroU32::MIN, ..limits.clone() };
-        let loaded = self.sandbox.load(admitted.bytes, &entry.name, &limits).await;
+        let granted = self.granted(&entry.name, &entry.terms(), &version.settings).await?;
+        let loaded = self.sandbox.load_granted(admitted.bytes, &entry.name, &limits, granted, |_stage| {}).await;
         loaded.map_err(|source| DeployError::Unloadable { number: version.number, source })
     }
 }

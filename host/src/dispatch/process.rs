@@ -16,7 +16,7 @@ use crate::dispatch::shared::Shared;
 use crate::dispatch::traced;
 use crate::dispatch::trial::Pick;
 use crate::dispatch::turns::Place;
-use crate::handler::{Call, Run};
+use crate::handler::{Call, Effects, Run};
 use crate::outcome::{Fault, FaultKind, Outcome, ReasonCode, Usage};
 use crate::settle::decide::{Admission, Decision, Situation, admit, decide, spare};
 use crate::settle::outputs::{Routed, resolve};
@@ -138,7 +138,7 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
         Some(pick) => call(shared, place, entry, pick).await,
         None => Run::without_usage(Outcome::Fault(no_handler(&shared.setup.identity.handler))),
     };
-    let Run { outcome, usage, logs, measurements: _recorded } = run;
+    let Run { outcome, usage, logs, measurements: _recorded, effects: _real } = run;
     let (outcome, routed) = match pick {
         Some(pick) => resolve(outcome, &pick.version.grants, &shared.setup.identity.subscription, &message.id),
         None => (outcome, Vec::new()),
@@ -212,6 +212,7 @@ async fn call(shared: &Shared, place: &mut Place, entry: &InFlight, pick: &Pick)
         max_attempts: Some(shared.policy().max_attempts.get()),
         previous_failure: previous_failure.as_deref(),
         lease: &entry.lease,
+        effects: Effects::Real,
     };
     let run = place.run(pick.version.handler.handle(call)).await;
     shared.pace.record(run.usage.duration);

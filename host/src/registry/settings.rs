@@ -1,12 +1,13 @@
 //! What a version may use and where it may send: hashed, because a changed limit or grant is another version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::HandlerConfig;
+use crate::sandbox::granted::Access;
 use crate::sandbox::limits::Limits;
 use crate::settle::outputs::{Grant, Grants};
 
@@ -14,12 +15,24 @@ use crate::settle::outputs::{Grant, Grants};
 ///
 /// They are stored as JSON. A field that is added here later is left out where it has its default, so that a new host
 /// finds its versions of old unchanged.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Settings {
     /// What one run may use.
     pub limits: Limits,
     /// Where it may send messages, by the name that it uses.
     pub outputs: BTreeMap<String, OutputGrant>,
+    /// Values that it reads, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config: BTreeMap<String, String>,
+    /// Secrets that it reads as values: where each is read from (`env:API_TOKEN`, `file:token.txt`), and never what it is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
+    /// Key-value buckets that it may open, by the name that it uses.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub buckets: BTreeMap<String, BucketGrant>,
+    /// Hosts that it may send requests to: scheme, host and port.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub hosts: BTreeSet<String>,
 }
 
 /// Somewhere that a version may send messages to.
@@ -31,6 +44,17 @@ pub struct OutputGrant {
     pub subject: String,
 }
 
+/// A key-value bucket that a version may open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BucketGrant {
+    /// The broker's name in the configuration.
+    pub broker: String,
+    /// The bucket's name there.
+    pub bucket: String,
+    /// What it may do with it.
+    pub access: Access,
+}
+
 impl Settings {
     /// What a configuration gives to a handler.
     #[must_use]
@@ -38,7 +62,18 @@ impl Settings {
         let output = |(name, to): (&String, &crate::config::OutputConfig)| {
             (name.clone(), OutputGrant { broker: to.broker.clone(), subject: to.subject.clone() })
         };
-        Self { limits: config.limits.clone(), outputs: config.outputs.iter().map(output).collect() }
+        let bucket = |(name, to): (&String, &crate::config::BucketConfig)| {
+            let (broker, bucket) = (to.broker.clone(), to.bucket.clone());
+            (name.clone(), BucketGrant { broker, bucket, access: to.access })
+        };
+        Self {
+            limits: config.limits.clone(),
+            outputs: config.outputs.iter().map(output).collect(),
+            config: config.config.clone(),
+            secrets: config.secrets.iter().map(|(name, secret)| (name.clone(), secret.spelled.clone())).collect(),
+            buckets: config.buckets.iter().map(bucket).collect(),
+            hosts: config.hosts.iter().map(ToString::to_string).collect(),
+        }
     }
 
     /// As they are stored, and hashed: always the same text for the same settings.
@@ -61,11 +96,25 @@ impl Settings {
         self.outputs.iter().map(|(name, to)| (name.clone(), grant(to))).collect()
     }
 
-    /// The outputs of these that others do not have, or have otherwise.
-    pub fn outputs_beyond<'a>(&'a self, others: &'a Self) -> impl Iterator<Item = &'a str> {
-        let beyond = self.outputs.iter().filter(|(name, to)| others.outputs.get(*name) != Some(*to));
-        beyond.map(|(name, _)| name.as_str())
+    /// What of these others do not grant, or grant otherwise: `output done`, `secret api_token`, `host https://a.example`.
+    #[must_use]
+    pub fn grants_beyond(&self, others: &Self) -> Vec<String> {
+        let hosts = self.hosts.difference(&others.hosts).map(|host| format!("host {host}"));
+        let outputs = beyond("output", &self.outputs, &others.outputs);
+        let values = beyond("value", &self.config, &others.config);
+        let secrets = beyond("secret", &self.secrets, &others.secrets);
+        let buckets = beyond("bucket", &self.buckets, &others.buckets);
+        outputs.chain(values).chain(secrets).chain(buckets).chain(hosts).collect()
     }
+}
+
+/// Grants of one kind that others do not have, or have otherwise.
+fn beyond<'a, T: PartialEq>(
+    kind: &'static str,
+    own: &'a BTreeMap<String, T>,
+    others: &'a BTreeMap<String, T>,
+) -> impl Iterator<Item = String> + 'a {
+    own.iter().filter(|(name, to)| others.get(*name) != Some(*to)).map(move |(name, _)| format!("{kind} {name}"))
 }
 
 #[cfg(test)]
@@ -77,7 +126,7 @@ mod tests {
 
     fn settings() -> Settings {
         let to = OutputGrant { broker: "main".into(), subject: "a".into() };
-        Settings { limits: Limits::default(), outputs: BTreeMap::from([("out".into(), to)]) }
+        Settings { limits: Limits::default(), outputs: BTreeMap::from([("out".into(), to)]), ..Settings::default() }
     }
 
     #[test]
@@ -93,14 +142,14 @@ mod tests {
         let hashes = [plain.hash(), odd.hash(), granted.hash()];
         assert_eq!(std::collections::BTreeSet::from(hashes.clone()).len(), 3, "{hashes:?}");
         assert_eq!(plain.hash(), settings().hash());
-        assert_eq!(granted.outputs_beyond(&plain).collect::<Vec<_>>(), ["out"]);
-        assert_eq!(plain.outputs_beyond(&odd).count(), 0);
+        assert_eq!(granted.grants_beyond(&plain), ["output out"]);
+        assert_eq!(plain.grants_beyond(&odd), Vec::<String>::new());
     }
 
     /// A host that hashes otherwise would take every version of old for a changed one at its first start.
     #[test]
     fn the_hash_of_the_defaults_never_changes() {
-        let settings = Settings { limits: Limits::default(), outputs: BTreeMap::new() };
+        let settings = Settings::default();
         assert_eq!(
             settings.to_json(),
             r#"{"limits":{"fuel":1000000000,"timeout":"10s","max_run":"15m","memory":67108864,"outputs":256,"output_bytes":4194304,"log_lines":256,"log_bytes":65536,"metric_series":64,"host_calls":10000,"payload":8388608,"module_size":67108864,"reuse":1},"outputs":{}}"#

@@ -32,6 +32,15 @@ pub mod wasi_messaging {
     });
 }
 
+/// `wasi:config@0.2.0-rc.1`, which is granted.
+pub mod wasi_config {
+    wasmtime::component::bindgen!({
+        path: "../wit/others/wasi-config",
+        world: "imports",
+        imports: { default: trappable },
+    });
+}
+
 /// `wasmcloud:messaging@0.2.0`, which comes without a world.
 pub mod wasmcloud {
     wasmtime::component::bindgen!({

@@ -15,7 +15,7 @@ use super::disposer::Disposer;
 use super::error::SandboxError;
 use super::state::State;
 use super::ticker::Ticker;
-use super::{SandboxOptions, adapters, imports, wasi};
+use super::{SandboxOptions, adapters, granted, imports, wasi};
 
 /// Which of the two engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +96,7 @@ impl Station {
             let mut linker = Linker::new(&engine);
             imports::link(&mut linker)?;
             wasi::link(&mut linker)?;
+            granted::link(&mut linker)?;
             adapters::wasi_messaging::link(&mut linker)?;
             adapters::wasmcloud::link(&mut linker)?;
             Ok((engine, linker, max_instances))

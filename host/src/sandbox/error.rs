@@ -142,11 +142,13 @@ pub enum LoadError {
         /// How the types differ.
         source: wasmtime::Error,
     },
-    /// The module imports something that no handler is given.
-    #[error("the module imports `{import}`, which this host does not grant to handlers: remove what uses it{also}")]
+    /// The module imports something that its handler is not given.
+    #[error("the module imports `{import}`, which {help}{also}")]
     UngrantedImport {
         /// The first such import.
         import: String,
+        /// Why it is not there, and what to do about it.
+        help: String,
         /// The others, as a phrase; empty when there are none.
         also: String,
     },

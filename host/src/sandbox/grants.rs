@@ -1,6 +1,8 @@
-//! Which imports a handler may have: our contract's and its own contract's, and WASI with nothing behind it.
+//! Which imports a handler may have: our contract's and its own contract's, WASI with nothing behind it, and what its
+//! configuration grants.
 
 use super::contract::Contract;
+use super::granted::{Granted, Kind};
 
 /// Interfaces that are linked, without their version; the linker checks version and types.
 const INTERFACES: [&str; 31] = [
@@ -49,8 +51,45 @@ const fn of_contract(contract: Contract) -> &'static [&'static str] {
     }
 }
 
-/// Whether an import, by its full name, is granted to handlers of a contract.
-pub(super) fn is_granted(import: &str, contract: Contract) -> bool {
+/// What is there for those who are granted something behind it.
+const BY_GRANT: [(&str, Kind); 6] = [
+    ("wasi:config/store", Kind::Values),
+    ("wasi:keyvalue/store", Kind::Buckets),
+    ("wasi:keyvalue/atomics", Kind::Buckets),
+    ("wasi:keyvalue/batch", Kind::Buckets),
+    ("wasi:http/types", Kind::Hosts),
+    ("wasi:http/outgoing-handler", Kind::Hosts),
+];
+
+/// Why an import is not there for a handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// No handler has it.
+    Everywhere,
+    /// The configuration grants nothing behind it.
+    Ungranted(Kind),
+}
+
+/// Why an import, by its full name, is not there for a handler of a contract; `None`: it is.
+pub(super) fn missing(import: &str, contract: Contract, granted: &Granted) -> Option<Missing> {
     let interface = import.split_once('@').map_or(import, |(interface, _version)| interface);
-    INTERFACES.contains(&interface) || of_contract(contract).contains(&interface)
+    if INTERFACES.contains(&interface) || of_contract(contract).contains(&interface) {
+        return None;
+    }
+    match BY_GRANT.iter().find(|(by_grant, _)| *by_grant == interface) {
+        Some((_, kind)) => (!granted.has(*kind)).then_some(Missing::Ungranted(*kind)),
+        None => Some(Missing::Everywhere),
+    }
+}
+
+impl Missing {
+    /// What is said of it, after the import's name and `which`.
+    pub(super) fn help(self) -> String {
+        match self {
+            Self::Everywhere => "this host does not grant to handlers: remove what uses it".to_owned(),
+            Self::Ungranted(kind) => {
+                format!("the handler is not granted: write `{}` into its configuration", kind.example())
+            }
+        }
+    }
 }

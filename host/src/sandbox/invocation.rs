@@ -25,7 +25,7 @@ use super::sample::Sampler;
 use super::state::State;
 use super::version::{ReusePlace, Version};
 use crate::broker::lease::Lease;
-use crate::handler::{Call, Handler as _, Run};
+use crate::handler::{Call, Effects, Handler as _, Run};
 use crate::outcome::{Fault, Outcome, Usage};
 
 /// What the host may allocate for one result besides the outputs' bytes: the lists' and records' own size. A header
@@ -174,7 +174,8 @@ async fn permit(version: &Version, lease: &Lease) -> Result<OwnedSemaphorePermit
 impl Instance {
     fn new(version: &Version, permit: OwnedSemaphorePermit) -> Self {
         let clock = Arc::new(Clock::new(Instant::now()));
-        let state = State::new(Arc::clone(&version.limits), Arc::clone(&clock), version.station.repeatable);
+        let (limits, granted) = (Arc::clone(&version.limits), Arc::clone(&version.granted));
+        let state = State::new(limits, granted, Arc::clone(&clock), version.station.repeatable);
         let mut store = Store::new(&version.station.engine, state);
         store.limiter(|state| state);
         store.set_hostcall_fuel(transfer_limit(&version.limits));
@@ -215,9 +216,10 @@ impl Instance {
         let usage = self.usage(circumstances.fuel_limit, started);
         let state = self.store.data_mut();
         let (logs, measurements) = (state.log.finish(), std::mem::take(&mut state.measurements));
+        let effects = state.used.as_mut().map(|used| used.take()).unwrap_or_default();
         match ended {
-            Ok(outcome) => (Run { outcome, usage, logs, measurements }, Some(self)),
-            Err(fault) => (Run { outcome: Outcome::Fault(fault), usage, logs, measurements }, None),
+            Ok(outcome) => (Run { outcome, usage, logs, measurements, effects }, Some(self)),
+            Err(fault) => (Run { outcome: Outcome::Fault(fault), usage, logs, measurements, effects }, None),
         }
     }
 
@@ -243,6 +245,7 @@ impl Instance {
 
     async fn handle(&mut self, version: &Version, call: &Call<'_>) -> wasmtime::Result<Answer> {
         let (store, handle) = self.start(version).await?;
+        store.data_mut().begin_effects(call.effects);
         handle.call(store, call).await
     }
 
@@ -255,6 +258,8 @@ impl Instance {
         let handle = match self.handle.take() {
             Some(handle) => handle,
             None => {
+                // What it does at its start belongs to no message, and it may have started ahead of one.
+                store.data_mut().begin_effects(Effects::Suppressed);
                 let instance = version.linked()?.instantiate_async(&mut *store).await?;
                 version.entry.of(store, instance)?
             }

@@ -21,6 +21,7 @@ mod engine;
 mod entry;
 mod error;
 mod fault;
+pub mod granted;
 mod grants;
 mod imports;
 mod invocation;
@@ -50,6 +51,7 @@ use disposer::Disposer;
 use engine::{EngineKind, Station};
 pub use error::{LoadError, SandboxError};
 pub use fault::FRAMES;
+use granted::Granted;
 use limits::Limits;
 use module::Module;
 pub use sample::Profile;
@@ -137,7 +139,8 @@ impl Sandbox {
         Ok(Arc::new(Self { options, cache, ticker, disposer, metered, unmetered, compiling, compiler }))
     }
 
-    /// Makes a version of a module: checks it, compiles it or takes the compiled code from the cache, and links it.
+    /// Makes a version of a module: checks it, compiles it or takes the compiled code from the cache, and links it. It is
+    /// granted nothing.
     ///
     /// `name` is the handler's, for logs. Dropping the future leaves a running compilation to finish by itself; it
     /// holds its compile permit until then.
@@ -146,19 +149,21 @@ impl Sandbox {
     ///
     /// Each [`LoadError`] says what is wrong with the module and what to do about it.
     pub async fn load(&self, bytes: Vec<u8>, name: &str, limits: &Limits) -> Result<Arc<Version>, LoadError> {
-        self.load_in_stages(bytes, name, limits, |_stage| {}).await
+        self.load_granted(bytes, name, limits, Granted::default(), |_stage| {}).await
     }
 
-    /// As [`Sandbox::load`], and says when each stage begins, on the thread that does the work.
+    /// As [`Sandbox::load`], with what the version may reach in mid-run. Says when each stage begins, on the thread that
+    /// does the work.
     ///
     /// # Errors
     ///
     /// As [`Sandbox::load`].
-    pub async fn load_in_stages(
+    pub async fn load_granted(
         &self,
         bytes: Vec<u8>,
         name: &str,
         limits: &Limits,
+        granted: Granted,
         begins: impl Fn(Stage) + Send + 'static,
     ) -> Result<Arc<Version>, LoadError> {
         let kind = if limits.fuel.is_some() { EngineKind::Metered } else { EngineKind::Unmetered };
@@ -178,7 +183,7 @@ impl Sandbox {
             begins(Stage::Compile);
             let component = compiler.run(|| compiled::component(&station.engine, &module, cache.as_deref(), &label))?;
             begins(Stage::Imports);
-            Version::link(&label, module, &component, station, limits)
+            Version::link(&label, module, &component, station, limits, Arc::new(granted))
         });
         match tokio::time::timeout(limit, work).await {
             Ok(Ok(version)) => version.map(Arc::new),

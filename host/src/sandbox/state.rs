@@ -14,11 +14,12 @@ use wasmtime::ResourceLimiter;
 use super::adapters::outbox::Outbox;
 use super::clock::Clock;
 use super::fault::Stop;
+use super::granted::{Granted, Used};
 use super::limits::Limits;
 use super::log::LogBook;
 use super::repeatable::Repeatable;
 use super::wasi::Wasi;
-use crate::handler::Measurement;
+use crate::handler::{Effects, Measurement};
 
 /// What a table's element takes.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
@@ -40,6 +41,11 @@ pub(super) struct State {
     pub(super) wasi: Option<Box<Wasi>>,
     /// Made when the guest first makes or sends a message by another contract than ours.
     pub(super) outbox: Option<Box<Outbox>>,
+    pub(super) granted: Arc<Granted>,
+    /// What becomes of what the run changes elsewhere.
+    pub(super) effects: Effects,
+    /// Made when a grant is first used.
+    pub(super) used: Option<Box<Used>>,
     host_calls: u32,
     held: usize,
     peak: usize,
@@ -47,7 +53,7 @@ pub(super) struct State {
 
 impl State {
     /// The state of a new store.
-    pub(super) fn new(limits: Arc<Limits>, clock: Arc<Clock>, repeatable: bool) -> Self {
+    pub(super) fn new(limits: Arc<Limits>, granted: Arc<Granted>, clock: Arc<Clock>, repeatable: bool) -> Self {
         let log = LogBook::new(&limits, Arc::clone(&clock));
         Self {
             limits,
@@ -60,6 +66,9 @@ impl State {
             repeatable: repeatable.then(Repeatable::default),
             wasi: None,
             outbox: None,
+            granted,
+            effects: Effects::Suppressed,
+            used: None,
             host_calls: 0,
             held: 0,
             peak: 0,
@@ -77,6 +86,15 @@ impl State {
         self.previous_failure = previous_failure.map(ToOwned::to_owned);
         self.host_calls = 0;
         self.peak = self.held;
+    }
+
+    /// Says what becomes of what the guest changes elsewhere from here on. What it changed where that was suppressed is
+    /// forgotten.
+    pub(super) fn begin_effects(&mut self, effects: Effects) {
+        self.effects = effects;
+        if let Some(used) = &mut self.used {
+            used.begin();
+        }
     }
 
     /// Sets the time that the guest sees to that of its message, where it is not the true one.

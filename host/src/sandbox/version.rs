@@ -17,6 +17,7 @@ use super::contract::Contract;
 use super::engine::{Station, permits_for};
 use super::entry::Entry;
 use super::error::LoadError;
+use super::granted::Granted;
 use super::grants;
 use super::invocation::{self, Instance};
 use super::limits::Limits;
@@ -42,6 +43,7 @@ pub struct Version {
     pub(super) entry: Arc<Entry>,
     pub(super) station: Arc<Station>,
     pub(super) limits: Arc<Limits>,
+    pub(super) granted: Arc<Granted>,
     /// Instance permits that one instance of this version takes.
     pub(super) permits: u32,
     idle: Mutex<Idle>,
@@ -83,13 +85,14 @@ impl Version {
         component: &Component,
         station: Arc<Station>,
         limits: Limits,
+        granted: Arc<Granted>,
     ) -> Result<Self, LoadError> {
         let shape = component.component_type();
         let imports = shape.imports(&station.engine).map(|(name, _item)| name.to_owned()).collect::<Vec<_>>();
         let exports = shape.exports(&station.engine).map(|(name, _item)| name.to_owned()).collect::<Vec<_>>();
         // First what it is, then whether it fits: what was built for something else has other imports too.
         let contract = Contract::of(&exports)?;
-        check_imports(&imports, contract)?;
+        check_imports(&imports, contract, &granted)?;
         let pre = station.linker.instantiate_pre(component).map_err(|source| LoadError::Link { source })?;
         let entry = Entry::find(component, &pre, contract)?;
         let permits = match component.resources_required() {
@@ -114,6 +117,7 @@ impl Version {
             entry: Arc::new(entry),
             station,
             limits: Arc::new(limits),
+            granted,
             permits,
             idle: Mutex::default(),
             kept: Arc::default(),
@@ -172,6 +176,7 @@ impl Version {
             entry: Arc::clone(&self.entry),
             station: Arc::clone(&self.station),
             limits: Arc::new(limits),
+            granted: Arc::clone(&self.granted),
             permits: self.permits,
             idle: Mutex::default(),
             kept: Arc::default(),
@@ -273,12 +278,12 @@ impl Drop for Version {
     }
 }
 
-fn check_imports(imports: &[String], contract: Contract) -> Result<(), LoadError> {
-    let mut ungranted = imports.iter().filter(|import| !grants::is_granted(import, contract));
-    let Some(first) = ungranted.next() else {
+fn check_imports(imports: &[String], contract: Contract, granted: &Granted) -> Result<(), LoadError> {
+    let mut ungranted = imports.iter().filter_map(|import| Some((import, grants::missing(import, contract, granted)?)));
+    let Some((first, missing)) = ungranted.next() else {
         return Ok(());
     };
-    let others = ungranted.map(String::as_str).collect::<Vec<_>>();
+    let others = ungranted.map(|(import, _)| import.as_str()).collect::<Vec<_>>();
     let also = if others.is_empty() { String::new() } else { format!("; also {}", others.join(", ")) };
-    Err(LoadError::UngrantedImport { import: first.clone(), also })
+    Err(LoadError::UngrantedImport { import: first.clone(), help: missing.help(), also })
 }

@@ -9,7 +9,7 @@ use tidegate::config::Config;
 use tidegate::deploy::report::{Done, Failed, Line, Step, VersionState};
 use tidegate::deploy::{DeployError, Deployments, Provenance};
 use tidegate::dispatch::Deployed;
-use tidegate::handler::{Call, Run};
+use tidegate::handler::{Call, Effects, Run};
 use tidegate::message::{Headers, Message};
 use tidegate::outcome::Outcome;
 use tidegate::registry::{Digest, RegistryError};
@@ -112,8 +112,9 @@ fn message(subject: &str, body: &str) -> Message {
 
 async fn run(version: &Deployed, message: &Message) -> Run {
     let lease = Lease::until(Instant::now() + Duration::from_secs(60));
+    let (subscription, effects) = ("s", Effects::Real);
     let call =
-        Call { message, subscription: "s", attempt: 1, max_attempts: None, previous_failure: None, lease: &lease };
+        Call { message, subscription, attempt: 1, max_attempts: None, previous_failure: None, lease: &lease, effects };
     version.handler.handle(call).await
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate::broker::lease::Lease;
-use tidegate::handler::{Call, Handler as _, LogLevel, MeasuredValue, Run};
+use tidegate::handler::{Call, Effects, Handler as _, LogLevel, MeasuredValue, Run};
 use tidegate::message::CONTENT_TYPE_HEADER;
 use tidegate::outcome::{Outcome, Reason};
 use tidegate::sandbox::Version;
@@ -30,6 +30,7 @@ async fn attempt(version: &Version, attempt: u32, subject: &str, body: &Value) -
         max_attempts: Some(5),
         previous_failure: None,
         lease: &lease,
+        effects: Effects::Real,
     };
     version.handle(call).await
 }

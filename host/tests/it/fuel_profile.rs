@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidegate::broker::lease::Lease;
-use tidegate::handler::Call;
+use tidegate::handler::{Call, Effects};
 use tidegate::sandbox::limits::Limits;
 use tidegate::sandbox::{Profile, Sandbox, SandboxOptions};
 use tokio::time::Instant;
@@ -43,6 +43,7 @@ async fn profile(module: Vec<u8>, subject: &str, limits: &Limits, interval: u64)
         max_attempts: Some(5),
         previous_failure: Some("trap:unreachable: it gave up"),
         lease: &lease,
+        effects: Effects::Real,
     };
     let profile = version.profile(call, NonZeroU64::new(interval).unwrap()).await.unwrap();
     assert_eq!(profile.run.outcome, plain.outcome, "to look changes nothing");

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use tidegate::broker::lease::Lease;
-use tidegate::handler::{Call, Handler as _, LogLevel, MeasuredValue, Run};
+use tidegate::handler::{Call, Effects, Handler as _, LogLevel, MeasuredValue, Run};
 use tidegate::message::{Headers, Message};
 use tidegate::outcome::{Outcome, Output, Reason};
 use tidegate::sandbox::limits::Limits;
@@ -49,6 +49,7 @@ pub(crate) fn call<'a>(message: &'a Message, lease: &'a Lease) -> Call<'a> {
         max_attempts: Some(5),
         previous_failure: Some("trap:unreachable: it gave up"),
         lease,
+        effects: Effects::Real,
     }
 }
 

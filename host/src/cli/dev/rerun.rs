@@ -11,8 +11,11 @@ use super::recent::Kept;
 use super::setting::Setting;
 use crate::broker::lease::Lease;
 use crate::config::HandlerConfig;
-use crate::handler::{Call, Handler as _, Run};
+use crate::deploy::without_host;
+use crate::handler::{Call, Effects, Handler as _, Run};
 use crate::outcome::Outcome;
+use crate::registry::Settings;
+use crate::sandbox::granted::Granted;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::{Sandbox, SandboxOptions};
 use crate::settle::outputs::{Grants, Routed, route};
@@ -24,6 +27,7 @@ pub(super) struct Bench {
     handler: String,
     limits: Limits,
     grants: Grants,
+    granted: Granted,
 }
 
 /// A message that was run again.
@@ -47,12 +51,14 @@ impl Bench {
             handler: setting.handler.clone(),
             limits: handler.map(|handler| handler.limits.clone()).unwrap_or_default(),
             grants: handler.map(HandlerConfig::grants).unwrap_or_default(),
+            granted: handler.map(|of| without_host(&Settings::of(of), &of.secrets)).unwrap_or_default(),
         })
     }
 
     /// Runs messages one after the other.
     pub(super) async fn run(&self, module: Vec<u8>, messages: Vec<Kept>) -> anyhow::Result<Vec<Reran>> {
-        let version = self.sandbox.load(module, &self.handler, &self.limits).await;
+        let granted = self.granted.clone();
+        let version = self.sandbox.load_granted(module, &self.handler, &self.limits, granted, |_stage| {}).await;
         let version = version.context("loading the module once more")?;
         let mut all = Vec::with_capacity(messages.len());
         for before in messages {
@@ -65,6 +71,7 @@ impl Bench {
                 max_attempts: None,
                 previous_failure: None,
                 lease: &lease,
+                effects: Effects::Suppressed,
             };
             let run = version.handle(call).await;
             all.push(self.resolved(before, run));

@@ -1,6 +1,7 @@
 //! `tidegate dlq replay`: the message of a dead letter once more, in a sandbox of this command, on the version that gave it
 //! up and by its limits. What it would send is shown and sent nowhere; the dead letter stays as it is.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,10 +25,12 @@ use crate::cli::say;
 use crate::cli::table::{harmless, number, size};
 use crate::deploy::replay::{Marks, which_ran};
 use crate::deploy::report::{HandlerView, VersionView};
+use crate::deploy::without_host;
 use crate::dispatch::{Ran, told, told_of_record};
-use crate::handler::{Call, Handler as _, Run};
+use crate::handler::{Call, Effects, Handler as _, Run};
 use crate::message::{Headers, Message, Publish};
 use crate::outcome::{Outcome, Output};
+use crate::sandbox::granted::Granted;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::{Sandbox, SandboxOptions, Version};
 use crate::settle::outputs::{Grants, Routed, resolve};
@@ -58,6 +61,8 @@ struct Terms {
     limits: Limits,
     /// `None`: what the handler may send to is not known, so anything may be sent.
     grants: Option<Grants>,
+    /// What it may reach in mid-run.
+    granted: Granted,
 }
 
 /// A run that has ended.
@@ -196,6 +201,7 @@ fn terms(letter: &DeadLetterView, handler: Option<&HandlerView>) -> Terms {
         || Terms {
             limits: Limits { fuel: std::num::NonZeroU64::new(letter.fuel_limit), ..Limits::default() },
             grants: None,
+            granted: Granted::anything(),
         },
         Terms::of,
     )
@@ -203,7 +209,10 @@ fn terms(letter: &DeadLetterView, handler: Option<&HandlerView>) -> Terms {
 
 impl Terms {
     fn of(version: &VersionView) -> Self {
-        Self { limits: version.settings.limits.clone(), grants: Some(version.settings.grants()) }
+        let settings = &version.settings;
+        // Its secrets stay where they are.
+        let granted = without_host(settings, &BTreeMap::new());
+        Self { limits: settings.limits.clone(), grants: Some(settings.grants()), granted }
     }
 }
 
@@ -239,7 +248,7 @@ async fn run(
 ) -> anyhow::Result<Replayed> {
     let Candidate { name, module, terms } = candidate;
     let limits = limits.over(terms.limits);
-    let version = sandbox.load(module, &letter.handler, &limits).await;
+    let version = sandbox.load_granted(module, &letter.handler, &limits, terms.granted, |_stage| {}).await;
     let version = version.with_context(|| format!("loading {name}"))?;
     // No broker waits: the lease lasts as long as any run may.
     let lease = Lease::until(Instant::now() + limits.max_run + Duration::from_secs(60));
@@ -252,6 +261,7 @@ async fn run(
         max_attempts: letter.max_attempts,
         previous_failure: previous.as_deref(),
         lease: &lease,
+        effects: Effects::Suppressed,
     };
     let mut run = version.handle(call).await;
     let ran = routed(&run, terms.grants.as_ref(), letter, message);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::past::Past;
 use crate::broker::lease::Lease;
 use crate::dispatch::Ran;
-use crate::handler::{Call, Handler as _};
+use crate::handler::{Call, Effects, Handler as _};
 use crate::registry::Settings;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::{Sandbox, SandboxOptions, Version};
@@ -59,6 +59,7 @@ impl Bench {
             max_attempts: past.max_attempts,
             previous_failure: past.previous_failure.as_deref(),
             lease: &lease,
+            effects: Effects::Suppressed,
         };
         let run = version.handle(call).await;
         let (outcome, outputs) = resolve(run.outcome, &self.grants, &past.subscription, &past.message.id);

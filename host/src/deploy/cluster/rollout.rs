@@ -109,6 +109,7 @@ const fn speaks_against(error: &DeployError) -> bool {
         | DeployError::NoRollout { .. }
         | DeployError::NothingBeside { .. }
         | DeployError::WholeCanary
+        | DeployError::Ungrantable { .. }
         | DeployError::Unreadable { .. }
         | DeployError::Configured { .. }
         | DeployError::Cluster(_)

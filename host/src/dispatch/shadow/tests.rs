@@ -31,7 +31,13 @@ impl Handler for Scripted {
         };
         let line =
             LogLine { level: LogLevel::Error, text: "not to be seen".to_owned(), fields: vec![], at: Duration::ZERO };
-        Run { outcome, usage: Usage { fuel: 7, ..Usage::default() }, logs: vec![line], measurements: Vec::new() }
+        Run {
+            outcome,
+            usage: Usage { fuel: 7, ..Usage::default() },
+            logs: vec![line],
+            measurements: Vec::new(),
+            effects: Vec::new(),
+        }
     }
 
     fn digest(&self) -> &'static str {

@@ -13,7 +13,7 @@ use super::{Books, Copied, Difference, Ran, Waiting};
 use crate::broker::lease::Lease;
 use crate::dispatch::slot::Deployed;
 use crate::dispatch::turns::{Place, Turns};
-use crate::handler::Call;
+use crate::handler::{Call, Effects};
 use crate::outcome::{Fault, FaultKind, Outcome, Usage};
 use crate::settle::outputs::resolve;
 use crate::telemetry::{CopyFate, SideFigures, says_something};
@@ -85,6 +85,7 @@ impl Work {
             max_attempts: Some(copied.max_attempts),
             previous_failure: None,
             lease: &lease,
+            effects: Effects::Suppressed,
         };
         // The lease ends a run that has a turn; this ends one that gets none.
         let run = tokio::time::timeout_at(ends_at, place.run(self.candidate.handler.handle(call))).await;
