@@ -46,7 +46,7 @@ export async function handler(view, { parts: [name], signal, me }) {
   function active(it) {
     const version = it.versions.find(({ state }) => state === "active");
     if (!version) return h("div", { class: "sheet" }, h("p", { class: "empty" }, "No version is active: deploy one."));
-    const { limits, outputs } = version.settings;
+    const { limits, outputs, config, secrets, buckets, hosts } = version.settings;
     const grants = Object.entries(outputs ?? {}).map(([output, { broker, subject }]) => `${output} → ${subject} (${broker})`);
     return h("div", { class: "sheet" }, h("h2", {}, `Version ${version.number} is active`), h("dl", { class: "facts" }, [
       ["Module", h("code", {}, version.digest)], ["Contract", version.contract], ["From", version.source],
@@ -54,6 +54,10 @@ export async function handler(view, { parts: [name], signal, me }) {
       version.signed_by && ["Signed by", version.signed_by.name ?? version.signed_by.key],
       ["Limits", `${count(limits.fuel)} fuel, ${limits.timeout}, ${bytes(limits.memory)} of memory`],
       ["Outputs", grants.length > 0 ? grants.join(", ") : "none are granted"],
+      config && ["Values", Object.entries(config).map(([value, text]) => `${value} = ${text}`).join(", ")],
+      secrets && ["Secrets", Object.entries(secrets).map(([secret, from]) => `${secret} (${from})`).join(", ")],
+      buckets && ["Buckets", Object.entries(buckets).map(([bucket, to]) => `${bucket} → ${to.bucket} (${to.broker}, ${to.access})`).join(", ")],
+      hosts && ["Hosts", hosts.join(", ")],
       ["Instances", limits.reuse > 1 ? `reused for up to ${count(limits.reuse)} messages` : "a fresh one for each message"],
     ].filter(Boolean).map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)])));
   }

@@ -77,8 +77,15 @@ function beside(past) {
       h("tr", {}, h("th", { scope: "row" }, row), all.map(({ cells }) => h("td", {}, cells[index])))))));
 }
 
+/** Something that the run would have changed in a bucket or asked of a host. */
+function did({ effect, bucket, key, bytes: size, by, method, url }) {
+  if (effect === "set") return `set ${key} in bucket ${bucket} to ${bytes(size)}`;
+  if (effect === "deleted") return `delete ${key} in bucket ${bucket}`;
+  return effect === "incremented" ? `add ${by} to ${key} in bucket ${bucket}` : `send ${method} ${url}`;
+}
+
 /** What the last run would have sent, and what it said and measured. */
-function made({ outputs = [], logs = [], measurements = [], backtrace = [] }) {
+function made({ outputs = [], effects = [], logs = [], measurements = [], backtrace = [] }) {
   const headers = (output) => (output.headers ?? []).map(([name, value]) => `${name}: ${value}`).join("\n");
   const log = ({ at_us: time, level, text, fields = [] }) => `${seconds(time / 1e6).padStart(8)} ${level.padEnd(5)} ${text} ${fields.map(([key, value]) => `${key}=${value}`).join(" ")}`;
   const measured = ({ name, kind, value, labels = [] }) => `${kind} ${name} ${value} ${labels.map(([key, it]) => `${key}=${it}`).join(" ")}`;
@@ -86,6 +93,7 @@ function made({ outputs = [], logs = [], measurements = [], backtrace = [] }) {
     backtrace.length > 0 && [h("h3", {}, "Where it failed"), h("pre", { tabindex: "0", "aria-label": "Where it failed" }, backtrace.join("\n"))],
     outputs.map((output, index) => [h("h3", {}, `Output ${index + 1}: `, h("span", { class: "break" }, output.subject), ` (${output.broker})`),
       headers(output) && h("pre", { tabindex: "0", "aria-label": `Headers of output ${index + 1}` }, headers(output)), payload(output)]),
+    effects.length > 0 && [h("h3", {}, "Would have done"), h("pre", { tabindex: "0", "aria-label": "What it would have done" }, effects.map(did).join("\n"))],
     logs.length > 0 && [h("h3", {}, "Log"), h("pre", { tabindex: "0", "aria-label": "Log of this run" }, logs.map(log).join("\n"))],
     measurements.length > 0 && [h("h3", {}, "Measured"), h("pre", { tabindex: "0", "aria-label": "Measured" }, measurements.map(measured).join("\n"))],
   ];

@@ -1,5 +1,6 @@
 //! The port between dispatch and sandbox: one call of a handler, and what came of it.
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -59,7 +60,7 @@ pub enum Effects {
 
 /// Something that a run would have done, had its effects been real.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "effect", rename_all = "kebab-case")]
 pub enum Effect {
     /// It set a value.
     Set {
@@ -93,6 +94,17 @@ pub enum Effect {
         /// Of what, without the query.
         url: String,
     },
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Set { bucket, key, bytes } => write!(f, "would set {key} in bucket {bucket} to {bytes} bytes"),
+            Self::Deleted { bucket, key } => write!(f, "would delete {key} in bucket {bucket}"),
+            Self::Incremented { bucket, key, by } => write!(f, "would add {by} to {key} in bucket {bucket}"),
+            Self::Requested { method, url } => write!(f, "would send {method} {url}"),
+        }
+    }
 }
 
 impl Effect {

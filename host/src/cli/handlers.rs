@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::exit::Ended;
 use super::exit::Exit;
 use super::host::Place;
-use super::{client, cluster, rollout, say, table};
+use super::{client, cluster, grants, rollout, say, table};
 use crate::deploy::report::{HandlerSummary, HandlerView, VersionView};
 use crate::telemetry::VersionCounts;
 
@@ -164,9 +164,12 @@ fn shown(handler: &HandlerView) -> String {
         }
         rows.add_row(row);
     }
-    let contract = handler.versions.iter().find(|version| Some(version.number) == handler.active);
-    let contract = contract.map_or_else(|| "no version runs".to_owned(), |version| version.contract.clone());
+    let active = handler.versions.iter().find(|version| Some(version.number) == handler.active);
+    let contract = active.map_or_else(|| "no version runs".to_owned(), |version| version.contract.clone());
     let mut text = format!("{}: {contract}\n", handler.name);
+    for grant in active.map(|version| grants::lines(&version.settings)).unwrap_or_default() {
+        text += &format!("granted {grant}\n");
+    }
     if let Some(trouble) = &handler.trouble {
         text += &format!("trouble: {}\n", table::harmless(trouble));
     }

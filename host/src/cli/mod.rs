@@ -25,6 +25,7 @@ mod direct;
 mod dlq;
 mod exit;
 mod flame;
+mod grants;
 mod handlers;
 mod host;
 mod invoke;

@@ -346,16 +346,14 @@ fn read(time: &str) -> SystemTime {
 #[cfg(test)]
 pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use std::collections::BTreeMap;
 
     use super::*;
-    use crate::sandbox::limits::Limits;
 
     pub(in crate::cluster) fn new(module: &str) -> NewVersion {
         NewVersion {
             handler: "h".to_owned(),
             digest: Digest::of(module.as_bytes()),
-            settings: Settings { limits: Limits::default(), outputs: BTreeMap::new() },
+            settings: Settings::default(),
             size: 1,
             contract: "c".to_owned(),
             source: module.to_owned(),

@@ -246,7 +246,7 @@ fn show_line(shown: &mut String, file: &str, text: &str, bytes: &Range<usize>) -
     if line.trim().is_empty() {
         return width;
     }
-    let line = masked(line);
+    let line = masked(line, is_of_secrets(text.get(..line_start).unwrap_or_default()));
     let length = text.get(start..bytes.end.min(text.len())).unwrap_or_default();
     let length = length.lines().next().unwrap_or_default().chars().count();
     let marks = "^".repeat(length.min(line.chars().count().saturating_sub(column - 1)).max(1));
@@ -254,8 +254,15 @@ fn show_line(shown: &mut String, file: &str, text: &str, bytes: &Range<usize>) -
     width
 }
 
-/// The line without what may be a secret: behind a key that is, or is nearly, the name of one.
-fn masked(line: &str) -> String {
+/// Whether what comes after a text lies in a table of secrets, where every value is one.
+fn is_of_secrets(before: &str) -> bool {
+    let header = before.lines().rev().map(str::trim_start).find(|line| line.starts_with('['));
+    header.is_some_and(|header| header.contains("secrets"))
+}
+
+/// The line without what may be a secret: behind a key that is, or is nearly, the name of one, or that lies in a table of
+/// them.
+fn masked(line: &str, of_secrets: bool) -> String {
     // A hash is none, but a token that was put in its place is.
     const SECRETS: [&str; 8] = ["password", "passwd", "token", "nkey", "creds", "secret", "seed", "hash"];
     let mut shown = line.replace('\t', " ");
@@ -266,8 +273,13 @@ fn masked(line: &str) -> String {
     }
     for (at, _) in line.match_indices('=') {
         let key = line.get(..at).unwrap_or_default().trim_end().trim_end_matches(['"', '\'']);
-        let word = key.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default().to_ascii_lowercase();
-        if SECRETS.iter().any(|secret| strsim::jaro_winkler(&word, secret) >= 0.85) {
+        let words = key.rsplit(|c: char| !c.is_ascii_alphanumeric()).map(str::to_ascii_lowercase);
+        let words = words.collect::<Vec<_>>();
+        // A table may be named on the way to the key: `secrets.api = `. What a bucket is named says nothing: `seen` is near `seed`.
+        let in_table = |table: &str| words.iter().skip(1).any(|word| word == table);
+        let word = words.first().map(String::as_str).filter(|_| !in_table("buckets")).unwrap_or_default();
+        if of_secrets || in_table("secrets") || SECRETS.iter().any(|secret| strsim::jaro_winkler(word, secret) >= 0.85)
+        {
             shown = format!("{}= ***", line.get(..at).unwrap_or_default().replace('\t', " "));
             break;
         }

@@ -103,8 +103,22 @@ impl Settings {
         let outputs = beyond("output", &self.outputs, &others.outputs);
         let values = beyond("value", &self.config, &others.config);
         let secrets = beyond("secret", &self.secrets, &others.secrets);
-        let buckets = beyond("bucket", &self.buckets, &others.buckets);
+        let buckets = self.buckets.iter();
+        let buckets = buckets.filter(|(name, to)| !others.buckets.get(*name).is_some_and(|other| to.is_within(other)));
+        let buckets = buckets.map(|(name, _)| format!("bucket {name}"));
         outputs.chain(values).chain(secrets).chain(buckets).chain(hosts).collect()
+    }
+}
+
+impl BucketGrant {
+    /// Whether another grant of the same name allows all that this one does.
+    fn is_within(&self, other: &Self) -> bool {
+        let Self { broker, bucket, access } = self;
+        let same = (broker, bucket) == (&other.broker, &other.bucket);
+        same && match (access, other.access) {
+            (Access::Read, Access::Read | Access::ReadWrite) | (Access::ReadWrite, Access::ReadWrite) => true,
+            (Access::ReadWrite, Access::Read) => false,
+        }
     }
 }
 
@@ -144,6 +158,28 @@ mod tests {
         assert_eq!(plain.hash(), settings().hash());
         assert_eq!(granted.grants_beyond(&plain), ["output out"]);
         assert_eq!(plain.grants_beyond(&odd), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_others_do_not_grant_is_named_by_its_kind() {
+        let bucket = |access| BucketGrant { broker: "q".into(), bucket: "b".into(), access };
+        let all = |region: &str, access| Settings {
+            config: BTreeMap::from([("region".into(), region.into()), ("tier".into(), "1".into())]),
+            secrets: BTreeMap::from([("token".into(), "env:TOKEN".into())]),
+            buckets: BTreeMap::from([("seen".into(), bucket(access))]),
+            hosts: BTreeSet::from(["https://a.example".into()]),
+            ..settings()
+        };
+        let granted = all("eu", Access::ReadWrite);
+        assert_eq!(granted.grants_beyond(&granted), Vec::<String>::new());
+        assert_eq!(all("eu", Access::Read).grants_beyond(&granted), Vec::<String>::new(), "less than that is granted");
+        assert_eq!(granted.grants_beyond(&all("us", Access::Read)), ["value region", "bucket seen"]);
+        let beyond = granted.grants_beyond(&Settings::default());
+        assert_eq!(
+            beyond,
+            ["output out", "value region", "value tier", "secret token", "bucket seen", "host https://a.example"]
+        );
+        assert_eq!(serde_json::from_str::<Settings>(&granted.to_json()).unwrap(), granted);
     }
 
     /// A host that hashes otherwise would take every version of old for a changed one at its first start.

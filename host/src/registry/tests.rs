@@ -1,10 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
-use crate::sandbox::limits::Limits;
 
 struct Place {
     directory: tempfile::TempDir,
@@ -52,7 +50,7 @@ fn version(handler: &str, digest: &Digest) -> NewVersion {
     NewVersion {
         handler: handler.to_owned(),
         digest: digest.clone(),
-        settings: Settings { limits: Limits::default(), outputs: BTreeMap::new() },
+        settings: Settings::default(),
         size: 5,
         contract: "tidegate:events/handler@0.1.0".to_owned(),
         source: "a test".to_owned(),

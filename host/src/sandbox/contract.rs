@@ -57,11 +57,11 @@ fn without_version(name: &str) -> &str {
     name.split_once('@').map_or(name, |(interface, _version)| interface)
 }
 
-/// Names of exports as a phrase. A module chooses how many there are, and how long each is.
-fn named(exports: &[String]) -> String {
+/// Names of exports or imports as a phrase. A module chooses how many there are, and how long each is.
+pub(super) fn named(names: &[String]) -> String {
     const NAMES: usize = 8;
-    let shown = exports.iter().take(NAMES).map(|name| format!("`{}`", shortened(name))).collect::<Vec<_>>().join(", ");
-    match exports.len() {
+    let shown = names.iter().take(NAMES).map(|name| format!("`{}`", shortened(name))).collect::<Vec<_>>().join(", ");
+    match names.len() {
         0 => "nothing".to_owned(),
         count if count > NAMES => format!("{shown} and {} more", count - NAMES),
         _ => shown,

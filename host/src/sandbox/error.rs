@@ -143,14 +143,10 @@ pub enum LoadError {
         source: wasmtime::Error,
     },
     /// The module imports something that its handler is not given.
-    #[error("the module imports `{import}`, which {help}{also}")]
+    #[error("the module imports {imports}")]
     UngrantedImport {
-        /// The first such import.
-        import: String,
-        /// Why it is not there, and what to do about it.
-        help: String,
-        /// The others, as a phrase; empty when there are none.
-        also: String,
+        /// What it imports, why that is not there, and what to do about it, as a phrase.
+        imports: String,
     },
     /// A granted import has another type or version than this host's.
     #[error("the module's imports do not fit this host: build it with a toolchain for WASI 0.2 and this contract")]

@@ -83,12 +83,12 @@ pub(super) fn missing(import: &str, contract: Contract, granted: &Granted) -> Op
 }
 
 impl Missing {
-    /// What is said of it, after the import's name and `which`.
+    /// What is said of it, after the names of imports and `which`.
     pub(super) fn help(self) -> String {
         match self {
             Self::Everywhere => "this host does not grant to handlers: remove what uses it".to_owned(),
             Self::Ungranted(kind) => {
-                format!("the handler is not granted: write `{}` into its configuration", kind.example())
+                format!("its handler is not granted: it needs {} in the configuration", kind.example())
             }
         }
     }

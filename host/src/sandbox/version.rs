@@ -13,12 +13,12 @@ use async_trait::async_trait;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::{Component, InstancePre};
 
-use super::contract::Contract;
+use super::contract::{Contract, named};
 use super::engine::{Station, permits_for};
 use super::entry::Entry;
 use super::error::LoadError;
 use super::granted::Granted;
-use super::grants;
+use super::grants::{self, Missing};
 use super::invocation::{self, Instance};
 use super::limits::Limits;
 use super::module::Module;
@@ -279,11 +279,17 @@ impl Drop for Version {
 }
 
 fn check_imports(imports: &[String], contract: Contract, granted: &Granted) -> Result<(), LoadError> {
-    let mut ungranted = imports.iter().filter_map(|import| Some((import, grants::missing(import, contract, granted)?)));
-    let Some((first, missing)) = ungranted.next() else {
+    let mut missing: Vec<(Missing, Vec<String>)> = Vec::new();
+    for import in imports {
+        let Some(why) = grants::missing(import, contract, granted) else { continue };
+        match missing.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, imports)) => imports.push(import.clone()),
+            None => missing.push((why, vec![import.clone()])),
+        }
+    }
+    if missing.is_empty() {
         return Ok(());
-    };
-    let others = ungranted.map(|(import, _)| import.as_str()).collect::<Vec<_>>();
-    let also = if others.is_empty() { String::new() } else { format!("; also {}", others.join(", ")) };
-    Err(LoadError::UngrantedImport { import: first.clone(), help: missing.help(), also })
+    }
+    let said = missing.iter().map(|(why, imports)| format!("{}, which {}", named(imports), why.help()));
+    Err(LoadError::UngrantedImport { imports: said.collect::<Vec<_>>().join("; and ") })
 }

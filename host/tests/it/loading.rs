@@ -89,7 +89,20 @@ async fn each_wrong_module_has_its_own_answer() {
         (
             "ungranted import",
             exports(HANDLER, r#"(import "wasi:http/types@0.2.0" (instance)) (import "my:own/thing" (instance))"#),
-            "imports `wasi:http/types@0.2.0`, which this host does not grant to handlers: remove what uses it; also my:own/thing",
+            "imports `wasi:http/types@0.2.0`, which its handler is not granted: it needs `hosts = [\"https://api.example.com\"]` \
+             in the configuration; and `my:own/thing`, which this host does not grant to handlers: remove what uses it",
+        ),
+        (
+            "ungranted buckets and values",
+            exports(
+                HANDLER,
+                r#"(import "wasi:keyvalue/store@0.2.0-draft2" (instance)) (import "wasi:config/store@0.2.0-rc.1" (instance))
+                   (import "wasi:keyvalue/atomics@0.2.0-draft2" (instance))"#,
+            ),
+            "imports `wasi:keyvalue/store@0.2.0-draft2`, `wasi:keyvalue/atomics@0.2.0-draft2`, which its handler is not granted: \
+             it needs `buckets.NAME = { broker = \"BROKER\" }` in the configuration; and `wasi:config/store@0.2.0-rc.1`, which its \
+             handler is not granted: it needs `config.NAME = \"value\"`, or `secrets.NAME = { env = \"VARIABLE\" }`, in the \
+             configuration",
         ),
         (
             "granted import of another type",

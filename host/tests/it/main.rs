@@ -29,6 +29,7 @@ mod embedded_model;
 mod encrypted;
 mod examples;
 mod fuel_profile;
+mod granted;
 mod isolation;
 mod jetstream;
 mod loading;

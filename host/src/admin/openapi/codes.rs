@@ -84,7 +84,7 @@ const HANDLERS: [(&str, &str); 18] = [
     ("deploy-in-progress", "somebody deploys to the handler just now"),
     ("superseded", "somebody changed which version runs before the deploy came to it"),
     ("rollout-in-progress", "a version of the handler is being tried: promote or abort it first"),
-    ("not-granted", "the version may send to what the configuration does not grant any more"),
+    ("not-granted", "the version has grants that the configuration does not give any more"),
     ("invalid-share", "a canary cannot get all messages"),
     ("switch-broken", "the switch stopped; a bug of the host"),
     ("conflict", "another host of the cluster was first"),
@@ -96,7 +96,7 @@ const HANDLERS: [(&str, &str); 18] = [
 ];
 
 /// Of modules and where they are kept.
-const MODULES: [(&str, &str); 16] = [
+const MODULES: [(&str, &str); 17] = [
     ("no-such-module", "no version of the handler that is kept has this module"),
     ("invalid-digest", "the digest is no sha256"),
     ("wrong-digest", "what arrived has another sha256 than was said"),
@@ -107,6 +107,7 @@ const MODULES: [(&str, &str); 16] = [
     ("module-refused", "it is no module that can run here; the message says why"),
     ("module-unreadable", "a module that the configuration names cannot be read"),
     ("module-damaged", "the module that is kept is gone or damaged: deploy it again"),
+    ("grant-unavailable", "something that the handler is granted cannot be given to it: a secret that cannot be read"),
     ("version-unloadable", "a version that is kept cannot be loaded any more"),
     ("init-failed", "the module does not start within its limits"),
     ("golden-unusable", "the golden messages cannot be read"),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::LogView;
 use crate::deploy::Replay;
 use crate::dispatch::told_of_record;
-use crate::handler::{MeasuredValue, Measurement};
+use crate::handler::{Effect, MeasuredValue, Measurement};
 use crate::outcome::Outcome;
 use crate::settle::dead_letter::DeadLetterRecord;
 use crate::settle::outputs::Routed;
@@ -78,6 +78,9 @@ pub struct ReplayedRun {
     /// What it would have sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<OutputView>,
+    /// What it would have changed in buckets or asked of hosts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<Effect>,
     /// What it logged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<LogView>,
@@ -179,6 +182,7 @@ impl ReplayedRun {
             run_us: u64::try_from(run.usage.duration.as_micros()).unwrap_or(u64::MAX),
             timeout_ms: millis(limits.timeout),
             outputs: outputs.into_iter().map(OutputView::new).collect(),
+            effects: run.effects,
             logs: run.logs.into_iter().map(LogView::new).collect(),
             measurements: run.measurements.into_iter().map(MeasurementView::new).collect(),
         }

@@ -98,6 +98,9 @@ impl Screen {
         let logs: Vec<LogView> = run.logs.iter().cloned().map(LogView::new).collect();
         let outputs: Vec<SentView> = outputs.iter().map(SentView::routed).collect();
         self.below(&mut text, &logs, &outputs);
+        for effect in &run.effects {
+            text += &format!("    => {}\n", harmless(&effect.to_string()));
+        }
         text
     }
 

@@ -30,6 +30,7 @@ use crate::dispatch::{Ran, told, told_of_record};
 use crate::handler::{Call, Effects, Handler as _, Run};
 use crate::message::{Headers, Message, Publish};
 use crate::outcome::{Outcome, Output};
+use crate::registry::Settings;
 use crate::sandbox::granted::Granted;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::{Sandbox, SandboxOptions, Version};
@@ -63,6 +64,8 @@ struct Terms {
     grants: Option<Grants>,
     /// What it may reach in mid-run.
     granted: Granted,
+    /// What of that is on the host alone.
+    lacks: Option<String>,
 }
 
 /// A run that has ended.
@@ -105,6 +108,9 @@ pub(super) fn replay(arguments: &Arguments) -> Ended {
     let message = message(&letter)?;
     let handler = reached.client.handler(&letter.handler);
     let terms = terms(&letter, handler.as_ref().ok());
+    if let Some(lacks) = &terms.lacks {
+        say::talk(lacks);
+    }
     let before = match (handler.and_then(|handler| recorded(&reached.client, &letter, &handler)), &arguments.with) {
         (Ok(candidate), _) => Some(candidate),
         (Err(failure), Some(_)) => {
@@ -202,6 +208,7 @@ fn terms(letter: &DeadLetterView, handler: Option<&HandlerView>) -> Terms {
             limits: Limits { fuel: std::num::NonZeroU64::new(letter.fuel_limit), ..Limits::default() },
             grants: None,
             granted: Granted::anything(),
+            lacks: None,
         },
         Terms::of,
     )
@@ -212,8 +219,19 @@ impl Terms {
         let settings = &version.settings;
         // Its secrets stay where they are.
         let granted = without_host(settings, &BTreeMap::new());
-        Self { limits: settings.limits.clone(), grants: Some(settings.grants()), granted }
+        Self { limits: settings.limits.clone(), grants: Some(settings.grants()), granted, lacks: lacks(settings) }
     }
+}
+
+/// What a version is granted and has on its host alone, so that a difference is not taken for the handler's.
+fn lacks(settings: &Settings) -> Option<String> {
+    let names = |names: Vec<&str>| names.join(", ");
+    let secrets = names(settings.secrets.keys().map(String::as_str).collect());
+    let buckets = names(settings.buckets.keys().map(String::as_str).collect());
+    let secrets = (!secrets.is_empty()).then(|| format!("without its secrets ({secrets})"));
+    let buckets = (!buckets.is_empty()).then(|| format!("with empty buckets ({buckets})"));
+    let all: Vec<String> = secrets.into_iter().chain(buckets).collect();
+    (!all.is_empty()).then(|| format!("it runs {}: they are on the host", all.join(" and ")))
 }
 
 fn given(path: &Path, terms: &Terms) -> anyhow::Result<Candidate> {

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::cli::table::{duration, harmless, number, size};
-use crate::handler::{Handler, LogLine, MeasuredValue, Measurement, Run};
+use crate::handler::{Effect, Handler, LogLine, MeasuredValue, Measurement, Run};
 use crate::message::Message;
 use crate::outcome::{Outcome, Output};
 use crate::sandbox::Version;
@@ -20,6 +20,8 @@ pub(in crate::cli) struct Shown {
     outcome: ShownOutcome,
     usage: ShownUsage,
     outputs: Vec<ShownOutput>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    effects: Vec<Effect>,
     logs: Vec<ShownLog>,
     measurements: Vec<ShownMeasurement>,
 }
@@ -131,6 +133,7 @@ impl Shown {
                 timeout_ms: u64::try_from(limits.timeout.as_millis()).unwrap_or(u64::MAX),
             },
             outputs: outputs.iter().map(output).collect(),
+            effects: run.effects.clone(),
             logs: run.logs.iter().map(log).collect(),
             measurements: run.measurements.iter().map(measurement).collect(),
         }
@@ -189,6 +192,9 @@ impl Shown {
                 (None, Some(body)) => writeln!(out, "          base64 {body}")?,
                 (Some(_) | None, _) => {}
             }
+        }
+        for effect in &self.effects {
+            writeln!(out, "effect    {}", harmless(&effect.to_string()))?;
         }
         for line in &self.logs {
             let at = duration(std::time::Duration::from_micros(line.at_us));

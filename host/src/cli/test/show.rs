@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::cases::{Case, Checked, Difference, Rewritten};
 use crate::cli::table::{duration, harmless, number};
+use crate::handler::Effect;
 
 /// So many lines of its log, and frames of a trap, are shown of a case that is not as expected.
 const MOST_LINES: usize = 10;
@@ -40,6 +41,8 @@ pub(super) struct Shown {
     fuel: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     differences: Vec<Difference>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    effects: Vec<Effect>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     logs: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -115,6 +118,7 @@ impl Shown {
             detail: run.outcome.detail(),
             fuel: run.usage.fuel,
             differences,
+            effects: run.effects.clone(),
             logs: checked.logs(),
             backtrace: fault.map(|fault| fault.backtrace.clone()).unwrap_or_default(),
         }
@@ -159,6 +163,12 @@ impl Shown {
         for frame in self.backtrace.iter().take(MOST_LINES) {
             writeln!(out, "        at {}", under(frame))?;
         }
+        for effect in self.effects.iter().take(MOST_LINES) {
+            writeln!(out, "        effect: {}", under(&effect.to_string()))?;
+        }
+        if self.effects.len() > MOST_LINES {
+            writeln!(out, "        effect: ... and {} more", self.effects.len() - MOST_LINES)?;
+        }
         for line in self.logs.iter().take(MOST_LINES) {
             writeln!(out, "        log: {}", under(line))?;
         }
@@ -195,6 +205,7 @@ mod tests {
             detail: None,
             fuel: 8250,
             differences: vec![difference],
+            effects: vec![Effect::Deleted { bucket: "seen".to_owned(), key: "7".to_owned() }],
             logs: vec!["info invoicing\u{1b} order 7".to_owned()],
             backtrace: vec!["invoice::run".to_owned()],
         }
@@ -222,6 +233,7 @@ mod tests {
                         - .a: 1
                         + .a: 2
                     at invoice::run
+                    effect: would delete 7 in bucket seen
                     log: info invoicing\u{1b} order 7
             open    orders.jsonl:2: completed (8,250 fuel)
             updated orders.jsonl:2: completed (8,250 fuel)

@@ -106,12 +106,12 @@ impl Access {
 }
 
 impl Kind {
-    /// What to write into the configuration of a handler, with an example.
+    /// What the configuration of a handler needs for it.
     pub(super) const fn example(self) -> &'static str {
         match self {
-            Self::Values => "config.NAME = \"value\" or secrets.NAME = { env = \"VARIABLE\" }",
-            Self::Buckets => "buckets.NAME = { broker = \"BROKER\" }",
-            Self::Hosts => "hosts = [\"https://api.example.com\"]",
+            Self::Values => "`config.NAME = \"value\"`, or `secrets.NAME = { env = \"VARIABLE\" }`,",
+            Self::Buckets => "`buckets.NAME = { broker = \"BROKER\" }`",
+            Self::Hosts => "`hosts = [\"https://api.example.com\"]`",
         }
     }
 }

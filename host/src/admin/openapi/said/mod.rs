@@ -28,6 +28,7 @@ const UNFIT: &[&str] = &[
     "module-unreadable",
     "module-damaged",
     "version-unloadable",
+    "grant-unavailable",
     "not-signed",
     "untrusted-key",
     "wrong-signature",

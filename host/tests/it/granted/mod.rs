@@ -1,0 +1,4 @@
+//! What a version may reach in mid-run, by its grants.
+
+mod on_a_host;
+mod values;
