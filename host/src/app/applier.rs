@@ -25,7 +25,7 @@ use crate::apply::{ApplyError, Configuration, Plan, Work, plan};
 use crate::broker::{Backlog, NamedBroker, Status};
 use crate::config::{Config, ConfigError, Difference};
 use crate::deploy::report::Change;
-use crate::deploy::{EndedTrial, Outlook};
+use crate::deploy::{EndedTrial, Outlook, Renewed};
 
 /// How long a broker that comes may take to be reached: a server across the world answers in a second.
 const REACHED_WITHIN: Duration = Duration::from_secs(5);
@@ -58,6 +58,8 @@ struct Looked {
     changes: Changes,
     /// What the files of the listener's TLS have now.
     material: Option<Material>,
+    /// Secrets of handlers that have another value now.
+    secrets: Renewed,
 }
 
 impl Applier {
@@ -167,7 +169,10 @@ impl Inner {
         let outlook = self.stations.deployments.outlook(&after.handlers).await?;
         let material = self.material().await?;
         let renewed = self.tls.as_ref().zip(material.as_ref()).and_then(|(tls, material)| renewed(tls, material));
-        let told = differences.iter().map(told).chain(outlook.differences.iter().cloned()).chain(renewed);
+        let secrets = self.stations.deployments.renewed_secrets(&after.handlers).await;
+        let read_anew = secrets.names().map(|(handler, secret)| read_anew(handler, secret));
+        let told = differences.iter().map(told).chain(outlook.differences.iter().cloned());
+        let told = told.chain(renewed).chain(read_anew);
         let changes = Changes {
             file: after.path().display().to_string(),
             digest: digest(&before, &after, &outlook, material.as_ref()),
@@ -175,7 +180,7 @@ impl Inner {
             needs_restart: plan.needs_restart.clone(),
             steps: plan.steps().into_iter().chain(outlook.ends.iter().map(ended)).collect(),
         };
-        Ok(Looked { after, outlook, plan, changes, material })
+        Ok(Looked { after, outlook, plan, changes, material, secrets })
     }
 
     /// Reads the files of the listener's TLS.
@@ -259,6 +264,7 @@ impl Inner {
         crate::failpoint::reached("apply-checked");
         let deployed = deployments.commit(change).await?;
         crate::failpoint::reached("apply-recorded");
+        deployments.renew_secrets(&looked.secrets);
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(after);
         let new = |one: crate::deploy::Deployed| NewVersion {
             handler: one.handler,
@@ -348,6 +354,12 @@ fn renewed(tls: &Tls, material: &Material) -> Option<Change> {
     let short = |fingerprint: &str| fingerprint.get(..12).unwrap_or(fingerprint).to_owned();
     let (before, after) = (short(&tls.fingerprint()), short(material.fingerprint()));
     (before != after).then(|| Change { what: "http.tls (sha256 of the files)".to_owned(), before, after })
+}
+
+/// A secret that has another value: neither is shown.
+fn read_anew(handler: &str, secret: &str) -> Change {
+    let what = format!("handlers.{handler}.secrets.{secret}");
+    Change { what, before: "the value that runs".to_owned(), after: "what is there now".to_owned() }
 }
 
 /// Names what runs, what the file says, the modules and certificates that it names, and what is tried and ends.

@@ -78,7 +78,7 @@ pub fn plan(before: &Config, after: &Config, differences: &[Difference]) -> Plan
         let work = match (before.subscriptions.get(name), after.subscriptions.get(name)) {
             (None, Some(_)) => Some(Work::Start),
             (Some(_), None) => Some(Work::Stop),
-            (Some(old), Some(_)) if sends_to(before, &old.handler, &closed) => Some(Work::Restart),
+            (Some(old), Some(_)) if uses(before, &old.handler, &closed) => Some(Work::Restart),
             (Some(old), Some(new)) => work(old, new, share(before, old) != share(after, new)),
             (None, None) => None,
         };
@@ -94,10 +94,13 @@ pub fn plan(before: &Config, after: &Config, differences: &[Difference]) -> Plan
     }
 }
 
-/// Whether a handler could send to one of some brokers. Its runs are then seen to their end before the broker is closed.
-fn sends_to(config: &Config, handler: &str, brokers: &[String]) -> bool {
-    let handler = config.handlers.get(handler);
-    handler.is_some_and(|handler| handler.outputs.values().any(|output| brokers.contains(&output.broker)))
+/// Whether a handler could send to one of some brokers, or has a bucket there. Its runs are then seen to their end before the
+/// broker is closed.
+fn uses(config: &Config, handler: &str, brokers: &[String]) -> bool {
+    config.handlers.get(handler).is_some_and(|handler| {
+        let outputs = handler.outputs.values().map(|output| &output.broker);
+        outputs.chain(handler.buckets.values().map(|bucket| &bucket.broker)).any(|broker| brokers.contains(broker))
+    })
 }
 
 /// What is done to a subscription that stays. By name, so that what is added to it later is not forgotten here.
@@ -226,6 +229,17 @@ handler = "i"
             let expected = (restart.to_owned(), opened.to_owned(), closed.to_owned(), works(expected));
             assert_eq!(change(from, to), expected, "{from} -> {to}");
         }
+    }
+
+    #[test]
+    fn runs_that_may_write_to_a_bucket_end_before_its_broker_is_closed() {
+        let bucket = "buckets.seen = { broker = \"b\" }\n";
+        let before = BEFORE.replace("outputs.b = { broker = \"b\", subject = \"x\" }\n", bucket);
+        let after = before.replace(bucket, "").replace("[brokers.b]\ntype = \"embedded\"\nmax_age = \"1d\"\n", "");
+        let (before, after) = (config(&before), config(&after));
+        let plan = plan(&before, &after, &before.differences(&after));
+        assert_eq!(plan.closed, ["b"]);
+        assert_eq!(plan.with(&[Work::Restart]).collect::<Vec<_>>(), ["one"]);
     }
 
     #[test]

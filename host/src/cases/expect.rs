@@ -18,7 +18,7 @@ use crate::handler::{LogLine, Run};
 use crate::message::Headers;
 use crate::outcome::{Outcome, Output, ReasonCode};
 
-const KEYS: [&str; 7] = ["outcome", "reason", "text", "after", "outputs", "logs", "fuel"];
+const KEYS: [&str; 8] = ["outcome", "reason", "text", "after", "outputs", "effects", "logs", "fuel"];
 const OUTPUT_KEYS: [&str; 8] = ["to", "subject", "id", "headers", "body", "json", "body_base64", "body_file"];
 /// A body that is expected may lie in a file of this size: what a broker takes at the very most.
 const LARGEST_BODY: u64 = 64 << 20;
@@ -36,6 +36,8 @@ pub struct Expectation {
     pub(super) after: Option<Duration>,
     /// All outputs, in their order.
     pub(super) outputs: Option<Vec<ExpectedOutput>>,
+    /// All that it would have done elsewhere, in their order; each has what stands here in it.
+    pub(super) effects: Option<Vec<String>>,
     /// All log lines, in their order; each has what stands here in it.
     pub(super) logs: Option<Vec<String>>,
     /// At most so much fuel.
@@ -84,7 +86,8 @@ impl Expectation {
             }
             return Err(format!("there is no outcome `{outcome}`{}", meant(&outcome, &known)));
         }
-        Ok(Self { outcome, reason: None, text: None, after: None, outputs: None, logs: None, fuel: None, short })
+        let (reason, text, after) = (None, None, None);
+        Ok(Self { outcome, reason, text, after, outputs: None, effects: None, logs: None, fuel: None, short })
     }
 
     fn whole(raw: &RawValue, folder: &Path) -> Result<Self, String> {
@@ -104,6 +107,7 @@ impl Expectation {
             text: keys.take("text")?,
             after: keys.parsed("after", parse_duration)?,
             outputs: outputs.transpose()?,
+            effects: keys.take("effects")?,
             logs: keys.take("logs")?,
             fuel: keys.take("fuel")?,
             ..Self::short(outcome, false)?
@@ -126,6 +130,7 @@ impl Expectation {
             text: None,
             after: after(&run.outcome),
             outputs,
+            effects: Some(run.effects.iter().map(ToString::to_string).collect()),
             logs: None,
             fuel: None,
             short: false,
@@ -144,7 +149,10 @@ impl Expectation {
             unmet.extend(self.unmet_words(&run.outcome, &detail));
             unmet.extend(self.unmet_outputs(&run.outcome));
         }
-        unmet.extend(self.unmet_logs(&run.logs));
+        let effects = run.effects.iter().map(ToString::to_string);
+        unmet.extend(self.effects.as_deref().and_then(|all| unmet_lines("effects", all, effects.collect())));
+        let logs = run.logs.iter().map(log_line);
+        unmet.extend(self.logs.as_deref().and_then(|all| unmet_lines("logs", all, logs.collect())));
         if let Some(most) = self.fuel.filter(|most| run.usage.fuel > *most) {
             let text = format!("expected {most} at the most, and it took {}", run.usage.fuel);
             unmet.push(Difference::new("fuel", text));
@@ -183,19 +191,19 @@ impl Expectation {
         let pairs = expected.iter().zip(outputs).enumerate();
         pairs.flat_map(|(index, (expected, output))| expected.unmet(index + 1, output)).collect()
     }
+}
 
-    fn unmet_logs(&self, logs: &[LogLine]) -> Option<Difference> {
-        let expected: Vec<&str> = self.logs.as_ref()?.iter().map(String::as_str).collect();
-        let logs: Vec<String> = logs.iter().map(log_line).collect();
-        let came: Vec<&str> = logs.iter().map(String::as_str).collect();
-        let has = |expected: &str, came: &str| came.contains(expected);
-        if expected.len() == came.len() && expected.iter().zip(&came).all(|(expected, came)| has(expected, came)) {
-            return None;
-        }
-        let text = format!("expected {} lines, and there are {}", expected.len(), came.len());
-        let text = if expected.len() == came.len() { "expected other lines".to_owned() } else { text };
-        Some(Difference::new("logs", text).with(of_lines(&expected, &came, has)))
+/// Lines that are expected, each of which has to stand in the one at its place.
+fn unmet_lines(what: &str, expected: &[String], came: Vec<String>) -> Option<Difference> {
+    let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+    let came: Vec<&str> = came.iter().map(String::as_str).collect();
+    let has = |expected: &str, came: &str| came.contains(expected);
+    if expected.len() == came.len() && expected.iter().zip(&came).all(|(expected, came)| has(expected, came)) {
+        return None;
     }
+    let text = format!("expected {} lines, and there are {}", expected.len(), came.len());
+    let text = if expected.len() == came.len() { "expected other lines".to_owned() } else { text };
+    Some(Difference::new(what, text).with(of_lines(&expected, &came, has)))
 }
 
 /// A line of a log, as the SDK's tests write it: level, text, fields.
@@ -335,7 +343,7 @@ pub(super) fn texts(headers: &Headers) -> BTreeMap<String, String> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::handler::LogLevel;
+    use crate::handler::{Effect, LogLevel};
     use crate::outcome::{Fault, FaultKind, Reason, Usage};
 
     fn expect(text: &str) -> Result<Expectation, String> {
@@ -452,6 +460,19 @@ mod tests {
         assert_eq!(missing, ["logs: expected 3 lines, and there are 2", "- stayed"]);
         let other = unmet(r#"{"outcome":"completed","logs":["came","stayed"]}"#, &run);
         assert_eq!(other, ["logs: expected other lines", "- stayed", "+ info went n=1"]);
+    }
+
+    #[test]
+    fn what_a_run_would_have_done_is_expected_line_by_line() {
+        let set = |key: &str| Effect::Set { bucket: "seen".to_owned(), key: key.to_owned(), bytes: 2 };
+        let run = Run { effects: vec![set("7"), set("8")], ..completed(b"") };
+        assert!(unmet(r#"{"outcome":"completed"}"#, &run).is_empty());
+        assert!(unmet(r#"{"outcome":"completed","effects":["set 7 in bucket seen","set 8"]}"#, &run).is_empty());
+        let other = unmet(r#"{"outcome":"completed","effects":["set 7","delete 8"]}"#, &run);
+        assert_eq!(other, ["effects: expected other lines", "- delete 8", "+ would set 8 in bucket seen to 2 bytes"]);
+        let none = unmet(r#"{"outcome":"completed","effects":[]}"#, &run);
+        assert_eq!(none.first().map(String::as_str), Some("effects: expected 0 lines, and there are 2"));
+        assert!(!Expectation::of(&run).unmet(&completed(b"")).is_empty(), "another run has to do it again");
     }
 
     #[test]

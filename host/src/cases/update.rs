@@ -122,6 +122,8 @@ struct Whole {
     #[serde(skip_serializing_if = "Option::is_none")]
     outputs: Option<Vec<WrittenOutput>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    effects: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     logs: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fuel: Option<u64>,
@@ -180,6 +182,7 @@ fn expected(before: Option<&Expectation>, run: &Run) -> Written {
             let each = outputs.iter().enumerate();
             each.map(|(index, output)| WrittenOutput::new(outputs_before.get(index), output)).collect()
         }),
+        effects: did.effects.filter(|effects| same.map_or(!effects.is_empty(), |before| before.effects.is_some())),
         logs: before.and_then(|before| before.logs.as_ref()).map(|_| run.logs.iter().map(log_line).collect()),
         fuel: before.and_then(|before| before.fuel).map(|most| if used > most { used + used / ROOM } else { most }),
     }))

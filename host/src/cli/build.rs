@@ -11,7 +11,9 @@ use super::exit::{Ended, Exit, Failure};
 use super::language::Language;
 use super::{say, table};
 use crate::config::{Config, FILE_NAME};
+use crate::deploy::without_host;
 use crate::handler::Handler as _;
+use crate::registry::Settings;
 use crate::sandbox::granted::Granted;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::{Sandbox, SandboxOptions};
@@ -68,12 +70,11 @@ pub(super) fn build(arguments: &Arguments) -> Ended {
 fn check(project: &Project, module: &Path, took: Duration) -> anyhow::Result<Built> {
     let shown = module.display();
     let bytes = std::fs::read(module).with_context(|| format!("reading the module {shown}"))?;
-    let (limits, cache_dir) = settings(project.folder(), module);
+    let (limits, granted, cache_dir) = settings(project.folder(), module);
     let runtime = tokio::runtime::Runtime::new()?;
     let sandbox = Sandbox::new(SandboxOptions { cache_dir, ..SandboxOptions::default() })?;
     let begun = Instant::now();
-    let version =
-        runtime.block_on(sandbox.load_granted(bytes, &shown.to_string(), &limits, Granted::anything(), |_stage| {}));
+    let version = runtime.block_on(sandbox.load_granted(bytes, &shown.to_string(), &limits, granted, |_stage| {}));
     let version = version.with_context(|| format!("it was built, and no host would run {shown}"))?;
     Ok(Built {
         language: project.language().name(),
@@ -86,18 +87,19 @@ fn check(project: &Project, module: &Path, took: Duration) -> anyhow::Result<Bui
     })
 }
 
-/// The limits of the handler whose module this is, and where compiled code is kept, by the configuration beside it.
-fn settings(folder: &Path, module: &Path) -> (Limits, Option<PathBuf>) {
+/// The limits and grants of the handler whose module this is, and where compiled code is kept, by the configuration beside
+/// it. Where nothing is said of it, nothing is known of what it will be granted.
+fn settings(folder: &Path, module: &Path) -> (Limits, Granted, Option<PathBuf>) {
     let path = folder.join(FILE_NAME);
     if !path.is_file() {
-        return (Limits::default(), None);
+        return (Limits::default(), Granted::anything(), None);
     }
     let config = match Config::load(&path) {
         Ok(config) => config,
         Err(error) => {
             // What is built does not depend on it; `check` says it in full.
             say::talk(&format!("checking the module by the default limits, because of the configuration\n{error}"));
-            return (Limits::default(), None);
+            return (Limits::default(), Granted::anything(), None);
         }
     };
     let module = module.canonicalize().ok();
@@ -105,7 +107,8 @@ fn settings(folder: &Path, module: &Path) -> (Limits, Option<PathBuf>) {
         let configured = handler.module.as_ref().and_then(|path| path.canonicalize().ok());
         configured.is_some() && configured == module
     });
-    (handler.map_or_else(Limits::default, |handler| handler.limits.clone()), Some(config.host.cache_dir))
+    let granted = handler.map_or_else(Granted::anything, |of| without_host(&Settings::of(of), &of.secrets));
+    (handler.map_or_else(Limits::default, |handler| handler.limits.clone()), granted, Some(config.host.cache_dir))
 }
 
 impl Built {

@@ -37,7 +37,7 @@ pub(super) struct Arguments {
     /// The file with the message; `-`, or none at all, is standard input
     #[arg(value_name = "MESSAGE")]
     message: Option<PathBuf>,
-    /// Take module, limits and outputs of this handler of the configuration
+    /// Take module, limits and grants of this handler of the configuration
     #[arg(long, value_name = "NAME")]
     handler: Option<String>,
     #[command(flatten)]

@@ -200,7 +200,7 @@ impl Deployments {
             }
             (Plan::DeployActive, _, Some(active)) => match self.admit(&active.digest, None).await {
                 Ok(admitted) => {
-                    let what = "its module with the limits and outputs that the configuration gives".to_owned();
+                    let what = "its module with the limits and grants that the configuration gives".to_owned();
                     let (bytes, source) = (&admitted.bytes, &active.source);
                     let candidate = Candidate { bytes, signature: None, source, what, basis: None };
                     self.check(entry, candidate, terms).await

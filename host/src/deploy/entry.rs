@@ -107,10 +107,14 @@ impl Entry {
 
     /// A version that is in memory, active or not.
     pub(super) fn loaded(&self, number: u64) -> Option<Loaded> {
+        self.all_loaded().into_iter().find(|loaded| loaded.deployed.number == number)
+    }
+
+    /// Every version that is in memory.
+    pub(super) fn all_loaded(&self) -> Vec<Loaded> {
         let state = self.lock();
         let tried = state.trial.iter().map(|on| &on.loaded);
-        let mut loaded = state.active.iter().chain(tried).chain(&state.before);
-        loaded.find(|loaded| loaded.deployed.number == number).cloned()
+        state.active.iter().chain(tried).chain(&state.before).cloned().collect()
     }
 
     /// The version that is tried.

@@ -1,11 +1,13 @@
 //! What a version is given of what its settings name: secrets are read, buckets opened.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::entry::Terms;
+use super::entry::{Loaded, Terms};
 use super::{DeployError, Deployments};
-use crate::config::SecretGrant;
+use crate::config::{HandlerConfig, Secret, SecretGrant};
 use crate::registry::Settings;
+use crate::sandbox::Version;
 use crate::sandbox::granted::{Granted, HostPattern, Hosts, Value, Values};
 
 impl Deployments {
@@ -19,15 +21,83 @@ impl Deployments {
         terms: &Terms,
         settings: &Settings,
     ) -> Result<Granted, DeployError> {
+        if settings.secrets.is_empty() {
+            return Ok(without_host(settings, &BTreeMap::new()));
+        }
         let (settings, sources) = (settings.clone(), terms.secrets.clone());
         // A secret may be in a file.
         let given = tokio::task::spawn_blocking(move || without_host(&settings, &sources)).await;
         let ungrantable = |what| DeployError::Ungrantable { handler: handler.to_owned(), what };
         let granted = given.map_err(|error| ungrantable(error.to_string()))?;
         match granted.values.missing() {
-            Some(why) => Err(ungrantable(why.to_owned())),
+            Some(why) => Err(ungrantable(why)),
             None => Ok(granted),
         }
+    }
+}
+
+/// Secrets that have another value where they are read from than in the versions that are in memory.
+#[derive(Debug, Default)]
+pub struct Renewed(Vec<RenewedSecret>);
+
+#[derive(Debug)]
+struct RenewedSecret {
+    handler: String,
+    name: String,
+    grant: SecretGrant,
+    read: Secret,
+}
+
+impl Renewed {
+    /// The handlers and the names of their secrets.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|one| (one.handler.as_str(), one.name.as_str()))
+    }
+}
+
+impl Deployments {
+    /// Reads the secrets that a configuration names, and gives those that have changed since versions were loaded. One that
+    /// cannot be read is left as it is: the check of the configuration tells of it.
+    pub async fn renewed_secrets(&self, handlers: &BTreeMap<String, HandlerConfig>) -> Renewed {
+        let sources: Vec<(String, BTreeMap<String, SecretGrant>)> = handlers
+            .iter()
+            .filter(|(_, config)| !config.secrets.is_empty())
+            .map(|(name, config)| (name.clone(), config.secrets.clone()))
+            .collect();
+        let read = move || {
+            let all = sources.into_iter().flat_map(|(handler, secrets)| {
+                secrets.into_iter().map(move |(name, grant)| (handler.clone(), name, grant))
+            });
+            let read = |(handler, name, grant): (String, String, SecretGrant)| {
+                let read = grant.source.read().ok()?;
+                Some(RenewedSecret { handler, name, grant, read })
+            };
+            all.filter_map(read).collect::<Vec<_>>()
+        };
+        let read = tokio::task::spawn_blocking(read).await.unwrap_or_default();
+        Renewed(read.into_iter().filter(|one| self.versions_with(one).any(|version| one.differs(&version))).collect())
+    }
+
+    /// Hands secrets that were read anew to the versions that are in memory: their next look finds them.
+    pub fn renew_secrets(&self, renewed: &Renewed) {
+        for one in &renewed.0 {
+            self.versions_with(one).for_each(|version| version.granted().values.renew(&one.name, &one.read));
+            tracing::info!(handler = one.handler, secret = one.name, "the secret was read anew");
+        }
+    }
+
+    /// The versions in memory that are granted the secret from that very place.
+    fn versions_with<'a>(&self, one: &'a RenewedSecret) -> impl Iterator<Item = Arc<Version>> + 'a {
+        let entry = self.handlers.load().get(&one.handler).cloned();
+        let loaded = entry.map(|entry| entry.all_loaded()).unwrap_or_default().into_iter();
+        let has = |loaded: &Loaded| loaded.settings.secrets.get(&one.name) == Some(&one.grant.spelled);
+        loaded.filter(has).map(|loaded| loaded.version)
+    }
+}
+
+impl RenewedSecret {
+    fn differs(&self, version: &Version) -> bool {
+        version.granted().values.has_other_secret(&self.name, &self.read)
     }
 }
 

@@ -142,6 +142,12 @@ impl Version {
         self.contract
     }
 
+    /// What it may reach in mid-run.
+    #[must_use]
+    pub fn granted(&self) -> &Granted {
+        &self.granted
+    }
+
     /// What a run of it may use.
     #[must_use]
     pub fn limits(&self) -> &Limits {

@@ -20,7 +20,7 @@ use crate::sandbox::limits::Limits;
 use crate::sandbox::{Sandbox, SandboxOptions};
 use crate::settle::outputs::{Grants, Routed, route};
 
-/// The module to run on, with the limits and outputs of its handler.
+/// The module to run on, with the limits and grants of its handler.
 #[derive(Clone)]
 pub(super) struct Bench {
     sandbox: Arc<Sandbox>,

@@ -102,7 +102,7 @@ impl Deployments {
                     None => (self.registry.read(&active.digest).await?, None),
                 };
                 let module = NamedModule { digest: active.digest.clone(), bytes, signature };
-                let what = "its module with the limits and outputs that the configuration gives".to_owned();
+                let what = "its module with the limits and grants that the configuration gives".to_owned();
                 (what, active.source.clone(), module)
             }
             (Plan::Wait | Plan::DeployConfigured | Plan::DeployActive | Plan::Resume, _, _) => {

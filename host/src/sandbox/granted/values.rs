@@ -1,11 +1,15 @@
 //! `wasi:config/store`: the values and secrets of a handler.
 //!
-//! Invariants: a secret is printed nowhere but to the guest; one that could not be read is the contract's own error, and says
-//! where it was to come from.
+//! Invariants:
+//! - A secret is handed to the guest and printed nowhere; one that could not be read is the contract's own error, and says
+//!   where it was to come from.
+//! - A secret that is read anew is seen by the next look at it, in a run that goes on too.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use wasmtime::component::{HasSelf, Linker};
 
 use crate::config::Secret;
@@ -15,7 +19,7 @@ use crate::sandbox::state::State;
 
 /// What a handler reads by name.
 #[derive(Debug, Clone, Default)]
-pub struct Values(BTreeMap<String, Value>);
+pub struct Values(Arc<ArcSwap<BTreeMap<String, Value>>>);
 
 /// One of them.
 #[derive(Clone)]
@@ -31,9 +35,9 @@ pub enum Value {
 impl Values {
     /// Why the first of those that could not be read is not there.
     #[must_use]
-    pub fn missing(&self) -> Option<&str> {
-        self.0.values().find_map(|value| match value {
-            Value::Missing(why) => Some(why.as_str()),
+    pub fn missing(&self) -> Option<String> {
+        self.0.load().values().find_map(|value| match value {
+            Value::Missing(why) => Some(why.clone()),
             Value::Plain(_) | Value::Secret(_) => None,
         })
     }
@@ -41,13 +45,34 @@ impl Values {
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.load().is_empty()
+    }
+
+    /// Whether it is a secret of these, and another one than that.
+    #[must_use]
+    pub fn has_other_secret(&self, name: &str, read: &Secret) -> bool {
+        self.0.load().get(name).is_some_and(|held| match held {
+            Value::Secret(held) => held != read,
+            Value::Missing(_) => true,
+            Value::Plain(_) => false,
+        })
+    }
+
+    /// Puts a secret that was read anew in the place of the one of its name.
+    pub fn renew(&self, name: &str, read: &Secret) {
+        if self.has_other_secret(name, read) {
+            self.0.rcu(|values| {
+                let mut values = BTreeMap::clone(values);
+                values.insert(name.to_owned(), Value::Secret(read.clone()));
+                values
+            });
+        }
     }
 }
 
 impl FromIterator<(String, Value)> for Values {
     fn from_iter<I: IntoIterator<Item = (String, Value)>>(values: I) -> Self {
-        Self(values.into_iter().collect())
+        Self(Arc::new(ArcSwap::from_pointee(values.into_iter().collect())))
     }
 }
 
@@ -79,13 +104,14 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 impl store::Host for State {
     fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<String>, store::Error>> {
         self.count_call()?;
-        let value = self.granted.values.0.get(&key).map(Value::read).transpose();
+        let values = self.granted.values.0.load();
+        let value = values.get(&key).map(Value::read).transpose();
         Ok(value.map(|value| value.map(ToOwned::to_owned)))
     }
 
     fn get_all(&mut self) -> wasmtime::Result<Result<Vec<(String, String)>, store::Error>> {
         self.count_call()?;
         let read = |(name, value): (&String, &Value)| Ok((name.clone(), value.read()?.to_owned()));
-        Ok(self.granted.values.0.iter().map(read).collect())
+        Ok(self.granted.values.0.load().iter().map(read).collect())
     }
 }

@@ -68,9 +68,19 @@ fn a_handler_reaches_what_its_configuration_grants_and_another_value_is_another_
     assert!(!stands_in(&desk.path().join("data"), "hunter2"), "a secret is written down nowhere");
     assert_eq!(read(&desk, "token"), "hunter2");
 
+    // A secret that is changed where it is kept is taken up without another version.
+    desk.write("token.txt", "correct horse\n");
+    let applied = desk.run(&["apply", "--yes"], "");
+    let told = String::from_utf8_lossy(&applied.stderr).into_owned() + &String::from_utf8_lossy(&applied.stdout);
+    assert!(applied.status.success() && told.contains("handlers.read.secrets.token"), "{told}");
+    assert!(!told.contains("horse") && !told.contains("hunter2"), "{told}");
+    assert_eq!(read(&desk, "token"), "correct horse");
+    assert_eq!(desk.json(&["handlers", "show", "read", "--json"], "", 0)["active"], json!(1));
+
     edit(&desk, "region = \"eu\"", "region = \"us\"");
-    let applied = desk.expect(&["apply", "--yes"], "", 0);
-    assert!(applied.contains("handlers.read.config.region"), "{applied}");
+    let applied = desk.run(&["apply", "--yes"], "");
+    let told = String::from_utf8_lossy(&applied.stderr).into_owned() + &String::from_utf8_lossy(&applied.stdout);
+    assert!(applied.status.success() && told.contains("handlers.read.config.region"), "{told}");
     assert_eq!(read(&desk, "region"), "us");
     let back = desk.run(&["rollback", "read"], "");
     let told = String::from_utf8_lossy(&back.stderr).into_owned();

@@ -56,6 +56,26 @@ async fn a_handler_reads_its_values_and_secrets_by_their_names() {
 }
 
 #[tokio::test]
+async fn a_secret_that_is_read_anew_is_seen_by_the_next_look() {
+    let version = load(values(), &Limits::default()).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("token"), "correct horse").unwrap();
+    let anew = SecretSource::File(directory.path().join("token")).read().unwrap();
+    let held = &version.granted().values;
+    assert!(held.has_other_secret("token", &anew) && held.has_other_secret("gone", &anew));
+    assert!(!held.has_other_secret("region", &anew) && !held.has_other_secret("other", &anew));
+    for name in ["token", "gone", "region", "other"] {
+        held.renew(name, &anew);
+    }
+    for (name, expected) in
+        [("token", "correct horse"), ("gone", "correct horse"), ("region", "eu"), ("other", "nothing")]
+    {
+        assert_eq!(told(&version, "get", name).await, expected);
+    }
+    assert!(!held.has_other_secret("token", &anew));
+}
+
+#[tokio::test]
 async fn each_look_at_a_value_counts_as_a_call_into_the_host() {
     let limits = Limits { host_calls: 50, ..Limits::default() };
     let large = [("a".to_owned(), Value::Plain("x".repeat(64 << 10)))];
