@@ -345,7 +345,7 @@ async fn a_start_finds_what_was_deployed_and_the_configuration_deploys_what_it_c
     assert!(active(&host).grants.is_empty());
     let error = host.rollback("h", Some(4), "me").await.unwrap_err();
     assert_eq!(error.code(), "not-granted", "{error}");
-    assert!(error.to_string().contains("(done)"), "{error}");
+    assert!(error.to_string().contains("(output done)"), "{error}");
     drop(host);
     std::fs::remove_file(place.directory.path().join("h.wasm")).unwrap();
     let host = place.open().await;
