@@ -136,7 +136,8 @@ pub(super) fn hosts(handler: &str, raw: &[String], checker: &mut Checker) -> BTr
         match HostPattern::parse(text) {
             Ok(host) => drop(hosts.insert(host)),
             Err(error) => {
-                let problem = Problem::at(&["handlers", handler, "hosts", &index.to_string()], error.to_string());
+                let message = format!("`{text}` is no grant of a host: {error}");
+                let problem = Problem::at(&["handlers", handler, "hosts", &index.to_string()], message);
                 checker.problem(problem.help(
                     "scheme, host and, where it is not 80 or 443, port: \"https://api.example.com\", \
                      \"http://10.0.0.7:8080\", \"https://*.example.com\"",
@@ -310,28 +311,28 @@ hosts = ["HTTPS://Api.Example.com:443/", "http://10.0.0.7:8080", "https://*.inte
               |         ^^^^^
               = help: use letters, digits, `-` and single `_`, at most 64 characters: the name becomes part of subjects, metrics and environment variables
 
-            error: `a.example` does not begin with `https://` or `http://`
+            error: `a.example` is no grant of a host: it does not say how the host is spoken to: begin it with `https://` or `http://`
              --> t.toml:4:31
               |
             4 | hosts = ["https://a.example", "a.example", "https://a.example/v1", "http://10.0.0.7:0", "https://*"]
               |                               ^^^^^^^^^^^
               = help: scheme, host and, where it is not 80 or 443, port: "https://api.example.com", "http://10.0.0.7:8080", "https://*.example.com"
 
-            error: `https://a.example/v1` says more than scheme, host and port: a grant covers all that a host has
+            error: `https://a.example/v1` is no grant of a host: a grant is for all of a host: leave out the path, and what else stands behind host and port
              --> t.toml:4:44
               |
             4 | hosts = ["https://a.example", "a.example", "https://a.example/v1", "http://10.0.0.7:0", "https://*"]
               |                                            ^^^^^^^^^^^^^^^^^^^^^^
               = help: scheme, host and, where it is not 80 or 443, port: "https://api.example.com", "http://10.0.0.7:8080", "https://*.example.com"
 
-            error: `http://10.0.0.7:0` has a port that is none: 1 to 65535
+            error: `http://10.0.0.7:0` is no grant of a host: the port is no number from 1 to 65535
              --> t.toml:4:68
               |
             4 | hosts = ["https://a.example", "a.example", "https://a.example/v1", "http://10.0.0.7:0", "https://*"]
               |                                                                    ^^^^^^^^^^^^^^^^^^^
               = help: scheme, host and, where it is not 80 or 443, port: "https://api.example.com", "http://10.0.0.7:8080", "https://*.example.com"
 
-            error: `https://*` has no host that could be asked
+            error: `https://*` is no grant of a host: `*` stands for all that is below a name of two labels or more: write `https://*.example.com`
              --> t.toml:4:89
               |
             4 | hosts = ["https://a.example", "a.example", "https://a.example/v1", "http://10.0.0.7:0", "https://*"]

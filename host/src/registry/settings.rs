@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::HandlerConfig;
-use crate::sandbox::granted::Access;
+use crate::sandbox::granted::{Access, HostPattern, Hosts};
 use crate::sandbox::limits::Limits;
 use crate::settle::outputs::{Grant, Grants};
 
@@ -99,7 +99,9 @@ impl Settings {
     /// What of these others do not grant, or grant otherwise: `output done`, `secret api_token`, `host https://a.example`.
     #[must_use]
     pub fn grants_beyond(&self, others: &Self) -> Vec<String> {
-        let hosts = self.hosts.difference(&others.hosts).map(|host| format!("host {host}"));
+        let granted: Hosts = others.hosts.iter().filter_map(|host| HostPattern::parse(host).ok()).collect();
+        let is_granted = |host: &str| HostPattern::parse(host).is_ok_and(|host| granted.include(&host));
+        let hosts = self.hosts.iter().filter(|host| !is_granted(host)).map(|host| format!("host {host}"));
         let outputs = beyond("output", &self.outputs, &others.outputs);
         let values = beyond("value", &self.config, &others.config);
         let secrets = beyond("secret", &self.secrets, &others.secrets);
@@ -180,6 +182,20 @@ mod tests {
             ["output out", "value region", "value tier", "secret token", "bucket seen", "host https://a.example"]
         );
         assert_eq!(serde_json::from_str::<Settings>(&granted.to_json()).unwrap(), granted);
+    }
+
+    #[test]
+    fn a_host_is_beyond_what_no_grant_covers() {
+        let with = |hosts: &[&str]| {
+            let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+            Settings { hosts, ..settings() }
+        };
+        let wide = with(&["https://*.example.com", "http://10.0.0.7:8080"]);
+        let covered = with(&["https://api.example.com", "https://*.eu.example.com", "http://10.0.0.7:8080"]);
+        assert_eq!(covered.grants_beyond(&wide), Vec::<String>::new());
+        let beyond = with(&["https://example.com", "http://10.0.0.7"]);
+        assert_eq!(beyond.grants_beyond(&wide), ["host http://10.0.0.7", "host https://example.com"]);
+        assert_eq!(wide.grants_beyond(&settings()), ["host http://10.0.0.7:8080", "host https://*.example.com"]);
     }
 
     /// A host that hashes otherwise would take every version of old for a changed one at its first start.

@@ -13,6 +13,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use super::disposer::Disposer;
 use super::error::SandboxError;
+use super::granted::Outlet;
 use super::state::State;
 use super::ticker::Ticker;
 use super::{SandboxOptions, adapters, granted, imports, wasi};
@@ -71,6 +72,8 @@ pub(super) struct Station {
     pub(super) frames: NonZeroUsize,
     /// Where versions and idle instances go when nothing runs on them any more.
     pub(super) disposer: Arc<Disposer>,
+    /// What requests to other hosts go out by.
+    pub(super) outlet: Arc<Outlet>,
     /// Ticks as long as there is a version that may run.
     _ticker: Arc<Ticker>,
 }
@@ -88,6 +91,7 @@ impl Station {
         options: &SandboxOptions,
         ticker: &Arc<Ticker>,
         disposer: &Arc<Disposer>,
+        outlet: &Arc<Outlet>,
     ) -> Result<Self, SandboxError> {
         let build = || {
             // A component that needs more than one permit's slots must fit even when it is alone.
@@ -114,6 +118,7 @@ impl Station {
             repeatable: options.repeatable,
             frames: options.frames,
             disposer: Arc::clone(disposer),
+            outlet: Arc::clone(outlet),
             _ticker: Arc::clone(ticker),
         })
     }

@@ -175,7 +175,8 @@ impl Instance {
     fn new(version: &Version, permit: OwnedSemaphorePermit) -> Self {
         let clock = Arc::new(Clock::new(Instant::now()));
         let (limits, granted) = (Arc::clone(&version.limits), Arc::clone(&version.granted));
-        let state = State::new(limits, granted, Arc::clone(&clock), version.station.repeatable);
+        let client = version.client.clone();
+        let state = State::new(limits, granted, client, Arc::clone(&clock), version.station.repeatable);
         let mut store = Store::new(&version.station.engine, state);
         store.limiter(|state| state);
         store.set_hostcall_fuel(transfer_limit(&version.limits));
@@ -226,6 +227,11 @@ impl Instance {
     /// Messages that it has been given.
     pub(super) const fn served(&self) -> u32 {
         self.served
+    }
+
+    /// Whether a request of its last message is on its way, or its answer not read to the end.
+    pub(super) fn is_asking(&self) -> bool {
+        self.store.data().is_asking()
     }
 
     /// Gets a place among the instances that are kept for reuse, when there is one.

@@ -51,7 +51,7 @@ use disposer::Disposer;
 use engine::{EngineKind, Station};
 pub use error::{LoadError, SandboxError};
 pub use fault::FRAMES;
-use granted::Granted;
+use granted::{Granted, Outlet};
 use limits::Limits;
 use module::Module;
 pub use sample::Profile;
@@ -114,6 +114,7 @@ pub struct Sandbox {
     cache: Option<Arc<Cache>>,
     ticker: Arc<Ticker>,
     disposer: Arc<Disposer>,
+    outlet: Arc<Outlet>,
     metered: Arc<Station>,
     /// Made when the first unmetered handler is loaded: most hosts never have one.
     unmetered: OnceLock<Arc<Station>>,
@@ -131,12 +132,13 @@ impl Sandbox {
     pub fn new(options: SandboxOptions) -> Result<Arc<Self>, SandboxError> {
         let ticker = Arc::new(Ticker::start()?);
         let disposer = Arc::new(Disposer::start()?);
-        let metered = Arc::new(Station::new(EngineKind::Metered, &options, &ticker, &disposer)?);
+        let outlet = Outlet::new();
+        let metered = Arc::new(Station::new(EngineKind::Metered, &options, &ticker, &disposer, &outlet)?);
         let cache = options.cache_dir.as_deref().and_then(|dir| Cache::open(dir).map(Arc::new));
         let compiling = Arc::new(Semaphore::new(usize::try_from(options.compile_threads.get()).unwrap_or(1)));
         let compiler = Arc::new(Compiler::start()?);
         let unmetered = OnceLock::new();
-        Ok(Arc::new(Self { options, cache, ticker, disposer, metered, unmetered, compiling, compiler }))
+        Ok(Arc::new(Self { options, cache, ticker, disposer, outlet, metered, unmetered, compiling, compiler }))
     }
 
     /// Makes a version of a module: checks it, compiles it or takes the compiled code from the cache, and links it. It is
@@ -210,7 +212,8 @@ impl Sandbox {
                 if let Some(station) = self.unmetered.get() {
                     return Ok(Arc::clone(station));
                 }
-                let made = Arc::new(Station::new(kind, &self.options, &self.ticker, &self.disposer)?);
+                let made = Station::new(kind, &self.options, &self.ticker, &self.disposer, &self.outlet)?;
+                let made = Arc::new(made);
                 Ok(Arc::clone(self.unmetered.get_or_init(|| made)))
             }
         }

@@ -14,7 +14,7 @@ use wasmtime::ResourceLimiter;
 use super::adapters::outbox::Outbox;
 use super::clock::Clock;
 use super::fault::Stop;
-use super::granted::{Granted, Used};
+use super::granted::{Client, Granted, Used};
 use super::limits::Limits;
 use super::log::LogBook;
 use super::repeatable::Repeatable;
@@ -37,15 +37,18 @@ pub(super) struct State {
     pub(super) previous_failure: Option<String>,
     /// The time that the guest sees, where it is not the true one.
     pub(super) repeatable: Option<Repeatable>,
+    /// Made when a grant is first used. Stands before `wasi`, so that it goes first: a request that is torn off is told
+    /// so before its body goes.
+    pub(super) used: Option<Box<Used>>,
     /// Made when the guest first calls WASI: most handlers never do.
     pub(super) wasi: Option<Box<Wasi>>,
     /// Made when the guest first makes or sends a message by another contract than ours.
     pub(super) outbox: Option<Box<Outbox>>,
     pub(super) granted: Arc<Granted>,
+    /// What requests are sent with, where any host is granted.
+    pub(super) client: Option<Arc<Client>>,
     /// What becomes of what the run changes elsewhere.
     pub(super) effects: Effects,
-    /// Made when a grant is first used.
-    pub(super) used: Option<Box<Used>>,
     host_calls: u32,
     held: usize,
     peak: usize,
@@ -53,7 +56,13 @@ pub(super) struct State {
 
 impl State {
     /// The state of a new store.
-    pub(super) fn new(limits: Arc<Limits>, granted: Arc<Granted>, clock: Arc<Clock>, repeatable: bool) -> Self {
+    pub(super) fn new(
+        limits: Arc<Limits>,
+        granted: Arc<Granted>,
+        client: Option<Arc<Client>>,
+        clock: Arc<Clock>,
+        repeatable: bool,
+    ) -> Self {
         let log = LogBook::new(&limits, Arc::clone(&clock));
         Self {
             limits,
@@ -64,11 +73,12 @@ impl State {
             measured_bytes: 0,
             previous_failure: None,
             repeatable: repeatable.then(Repeatable::default),
+            used: None,
             wasi: None,
             outbox: None,
             granted,
+            client,
             effects: Effects::Suppressed,
-            used: None,
             host_calls: 0,
             held: 0,
             peak: 0,

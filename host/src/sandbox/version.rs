@@ -17,7 +17,7 @@ use super::contract::{Contract, named};
 use super::engine::{Station, permits_for};
 use super::entry::Entry;
 use super::error::LoadError;
-use super::granted::Granted;
+use super::granted::{Client, Granted};
 use super::grants::{self, Missing};
 use super::invocation::{self, Instance};
 use super::limits::Limits;
@@ -44,6 +44,8 @@ pub struct Version {
     pub(super) station: Arc<Station>,
     pub(super) limits: Arc<Limits>,
     pub(super) granted: Arc<Granted>,
+    /// What its requests are sent with, where any host is granted.
+    pub(super) client: Option<Arc<Client>>,
     /// Instance permits that one instance of this version takes.
     pub(super) permits: u32,
     idle: Mutex<Idle>,
@@ -106,6 +108,7 @@ impl Version {
             // Only a component that imports core modules has none, and no such import is granted.
             None => permits_for(super::engine::MEMORIES, super::engine::TABLES),
         };
+        let client = (!granted.hosts.is_empty()).then(|| station.outlet.client());
         Ok(Self {
             name: name.to_owned(),
             digest: module.digest,
@@ -118,6 +121,7 @@ impl Version {
             station,
             limits: Arc::new(limits),
             granted,
+            client,
             permits,
             idle: Mutex::default(),
             kept: Arc::default(),
@@ -183,6 +187,7 @@ impl Version {
             station: Arc::clone(&self.station),
             limits: Arc::new(limits),
             granted: Arc::clone(&self.granted),
+            client: self.client.clone(),
             permits: self.permits,
             idle: Mutex::default(),
             kept: Arc::default(),
@@ -234,10 +239,10 @@ impl Version {
     }
 
     /// Keeps an instance for the next message when one may come, and it has messages left, and there is a place; else
-    /// drops it.
+    /// drops it. What it has asked another host for ends with its message.
     pub(super) fn keep(&self, mut instance: Instance) {
         let reuse = self.limits.reuse.get();
-        if reuse > 1 && instance.served() < reuse && instance.find_place(self) {
+        if reuse > 1 && instance.served() < reuse && !instance.is_asking() && instance.find_place(self) {
             let mut idle = self.idle();
             if !idle.resting {
                 idle.instances.push(instance);

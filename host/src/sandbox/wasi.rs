@@ -22,6 +22,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::fault::Stop;
+use super::granted::Exchange;
 use super::log::{LogBook, Stream};
 use super::repeatable::Repeatable;
 use super::state::State;
@@ -36,7 +37,8 @@ const WRITE_BYTES: usize = 4096;
 /// What a store needs for WASI, made at the first call.
 pub(super) struct Wasi {
     ctx: WasiCtx,
-    table: ResourceTable,
+    pub(super) table: ResourceTable,
+    pub(super) exchange: Exchange,
 }
 
 impl Wasi {
@@ -55,16 +57,23 @@ impl Wasi {
         if let Some(repeatable) = repeatable {
             repeatable.give(&mut builder);
         }
-        Self { ctx: builder.build(), table }
+        Self { ctx: builder.build(), table, exchange: Exchange::default() }
     }
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.count_call_later();
-        let Self { wasi, log, repeatable, .. } = self;
-        let wasi = wasi.get_or_insert_with(|| Box::new(Wasi::new(log, repeatable.as_ref())));
+        let wasi = self.wasi();
         WasiCtxView { ctx: &mut wasi.ctx, table: &mut wasi.table }
+    }
+}
+
+impl State {
+    /// What the store needs for WASI.
+    pub(super) fn wasi(&mut self) -> &mut Wasi {
+        let Self { wasi, log, repeatable, .. } = self;
+        wasi.get_or_insert_with(|| Box::new(Wasi::new(log, repeatable.as_ref())))
     }
 }
 

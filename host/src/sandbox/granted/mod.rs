@@ -9,6 +9,8 @@
 //! - A secret is handed to the guest and to nobody else.
 
 mod hosts;
+mod http;
+mod reach;
 mod used;
 mod values;
 
@@ -20,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::component::Linker;
 
 pub use hosts::{HostError, HostPattern, Hosts};
+pub(super) use http::{Client, Exchange, Outlet};
 pub(super) use used::Used;
 pub use values::{Value, Values};
 
@@ -28,7 +31,8 @@ use crate::broker::Bucket;
 
 /// Makes what can be granted known to a linker.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    values::link(linker)
+    values::link(linker)?;
+    http::link(linker)
 }
 
 /// What a version is given. Nothing by default.

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is recorded is bounded in bytes, as the calls that make it are in number.
 
+use super::http::Asking;
 use crate::handler::Effect;
 use crate::sandbox::fault::Stop;
 use crate::sandbox::limits::Limits;
@@ -15,6 +16,8 @@ const EFFECT_BYTES: usize = 96;
 pub(in crate::sandbox) struct Used {
     recorded: Vec<Effect>,
     recorded_bytes: usize,
+    /// Made at the first request.
+    pub(super) asking: Option<Asking>,
 }
 
 impl Used {
@@ -22,6 +25,9 @@ impl Used {
     pub(in crate::sandbox) fn begin(&mut self) {
         self.recorded.clear();
         self.recorded_bytes = 0;
+        if let Some(asking) = &mut self.asking {
+            asking.begin();
+        }
     }
 
     /// What was recorded.

@@ -9,6 +9,7 @@ pub(crate) mod openapi;
 pub(crate) mod ports;
 pub(crate) mod receiver;
 pub(crate) mod registry;
+pub(crate) mod web;
 
 use std::time::{Duration, Instant};
 
