@@ -18,6 +18,7 @@ use super::exit::{Ended, Exit, Failure};
 use super::host::Place;
 use super::say;
 use super::table::number;
+use crate::deploy::lacking;
 
 mod bench;
 mod past;
@@ -106,6 +107,9 @@ pub(super) fn replay(arguments: &Arguments) -> Ended {
     let name = format!("{}@{}", arguments.handler, active.number);
     let fuel_limit = active.settings.limits.fuel.map(std::num::NonZeroU64::get);
     let mut sums = Sums::new(name, arguments.with.display().to_string(), fuel_limit, arguments.examples);
+    if let Some(lacking) = lacking(&active.settings) {
+        say::talk(&lacking);
+    }
     let runtime = Runtime::new().context("starting the runtime")?;
     let end = runtime.block_on(async {
         let bench = Bench::new(&arguments.handler, &active.settings, [module, with], sums.names()).await?;

@@ -116,6 +116,18 @@ pub fn without_host(settings: &Settings, sources: &BTreeMap<String, SecretGrant>
     }
 }
 
+/// What a version is granted and has on its host alone, so that a difference is not taken for the handler's.
+#[must_use]
+pub fn lacking(settings: &Settings) -> Option<String> {
+    let names = |names: Vec<&str>| names.join(", ");
+    let secrets = names(settings.secrets.keys().map(String::as_str).collect());
+    let buckets = names(settings.buckets.keys().map(String::as_str).collect());
+    let secrets = (!secrets.is_empty()).then(|| format!("without its secrets ({secrets})"));
+    let buckets = (!buckets.is_empty()).then(|| format!("with empty buckets ({buckets})"));
+    let all: Vec<String> = secrets.into_iter().chain(buckets).collect();
+    (!all.is_empty()).then(|| format!("it runs {}: they are on the host", all.join(" and ")))
+}
+
 fn secret(name: &str, source: Option<&SecretGrant>) -> Value {
     let Some(source) = source else {
         return Value::Missing(format!("the secret `{name}` is read on its host alone"));

@@ -54,7 +54,7 @@ pub use change::{Change, Deployed, EndedTrial, Outlook};
 use entry::{Entry, Loaded};
 pub use error::DeployError;
 pub use golden::check as check_golden;
-pub use granting::{Renewed, without_host};
+pub use granting::{Renewed, lacking, without_host};
 pub use own::{OnRecord, Own, OwnAct};
 pub use replay::{Replay, ReplayError};
 use report::{HandlerSummary, HandlerView, OnAllHosts, RolledBack};

@@ -25,12 +25,11 @@ use crate::cli::say;
 use crate::cli::table::{harmless, number, size};
 use crate::deploy::replay::{Marks, which_ran};
 use crate::deploy::report::{HandlerView, VersionView};
-use crate::deploy::without_host;
+use crate::deploy::{lacking, without_host};
 use crate::dispatch::{Ran, told, told_of_record};
 use crate::handler::{Call, Effects, Handler as _, Run};
 use crate::message::{Headers, Message, Publish};
 use crate::outcome::{Outcome, Output};
-use crate::registry::Settings;
 use crate::sandbox::granted::Granted;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::{Sandbox, SandboxOptions, Version};
@@ -219,19 +218,8 @@ impl Terms {
         let settings = &version.settings;
         // Its secrets stay where they are.
         let granted = without_host(settings, &BTreeMap::new());
-        Self { limits: settings.limits.clone(), grants: Some(settings.grants()), granted, lacks: lacks(settings) }
+        Self { limits: settings.limits.clone(), grants: Some(settings.grants()), granted, lacks: lacking(settings) }
     }
-}
-
-/// What a version is granted and has on its host alone, so that a difference is not taken for the handler's.
-fn lacks(settings: &Settings) -> Option<String> {
-    let names = |names: Vec<&str>| names.join(", ");
-    let secrets = names(settings.secrets.keys().map(String::as_str).collect());
-    let buckets = names(settings.buckets.keys().map(String::as_str).collect());
-    let secrets = (!secrets.is_empty()).then(|| format!("without its secrets ({secrets})"));
-    let buckets = (!buckets.is_empty()).then(|| format!("with empty buckets ({buckets})"));
-    let all: Vec<String> = secrets.into_iter().chain(buckets).collect();
-    (!all.is_empty()).then(|| format!("it runs {}: they are on the host", all.join(" and ")))
 }
 
 fn given(path: &Path, terms: &Terms) -> anyhow::Result<Candidate> {

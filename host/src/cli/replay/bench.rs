@@ -1,5 +1,6 @@
 //! Both versions, ready to run: on the same bytes, by the same limits, with the same time and the same random numbers.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 
 use super::past::Past;
 use crate::broker::lease::Lease;
+use crate::deploy::without_host;
 use crate::dispatch::Ran;
 use crate::handler::{Call, Effects, Handler as _};
 use crate::registry::Settings;
@@ -34,11 +36,13 @@ impl Bench {
         let sandbox = Sandbox::new(SandboxOptions { repeatable: true, ..SandboxOptions::default() })?;
         // An instance for each message: what the one before left in it is not of this message.
         let limits = Limits { reuse: NonZeroU32::MIN, ..settings.limits.clone() };
+        // Its secrets and what is in its buckets stay where they are.
+        let granted = without_host(settings, &BTreeMap::new());
         let [active, candidate] = modules;
         let [active_name, candidate_name] = names;
-        let active = sandbox.load(active, handler, &limits).await;
+        let active = sandbox.load_granted(active, handler, &limits, granted.clone(), |_stage| {}).await;
         let active = active.with_context(|| format!("loading {active_name}"))?;
-        let candidate = sandbox.load(candidate, handler, &limits).await;
+        let candidate = sandbox.load_granted(candidate, handler, &limits, granted, |_stage| {}).await;
         let candidate = candidate.with_context(|| format!("loading {candidate_name}"))?;
         Ok(Self { active, candidate, grants: settings.grants() })
     }
