@@ -300,7 +300,7 @@ impl Inner {
             }
         }
         crate::failpoint::reached("apply-stopped");
-        let mut troubles = Vec::new();
+        let mut troubles = stations.ready_buckets(after).await;
         for name in plan.with(&[Work::Start, Work::Restart]).chain(waiting) {
             let Some(subscription) = after.subscriptions.get(name) else { continue };
             match stations.start(after, name, subscription).await {

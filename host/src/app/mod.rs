@@ -138,6 +138,8 @@ impl Host {
         // Several at a time: what a broker writes down of each is written down together.
         let starts = config.subscriptions.iter().map(|(name, subscription)| stations.start(config, name, subscription));
         let starts: Vec<_> = starts.collect();
+        // Before the first message that may want one.
+        stations.ready_buckets(config).await;
         let mut starts = futures_util::stream::iter(starts).buffer_unordered(STARTED_AT_ONCE);
         while let Some(started) = starts.next().await {
             started?;
@@ -257,11 +259,11 @@ async fn open_stations(
         Sandbox::new(SandboxOptions { cache_dir: Some(config.host.cache_dir.clone()), ..SandboxOptions::default() })?;
     let cluster =
         config.cluster.as_ref().map(|cluster| open::cluster(config, cluster, &brokers, address)).transpose()?;
-    let turns = Turns::of_this_machine();
-    let (shown, shared) = (Arc::clone(&metrics), Arc::clone(&turns));
-    let deployments = Deployments::open_in(config, sandbox, shown, cluster, shared, Some(on_record)).await?;
+    let (brokers, turns) = (Directory::new(brokers), Turns::of_this_machine());
+    let (reached, shown, shared) = (Arc::clone(&brokers), Arc::clone(&metrics), Arc::clone(&turns));
+    let deployments = Deployments::open_in(config, sandbox, reached, shown, cluster, shared, Some(on_record)).await?;
     Ok(Stations {
-        brokers: Directory::new(brokers),
+        brokers,
         slots: Slots::new(Arc::clone(&pauses), Arc::clone(&deployments)),
         deployments,
         metrics,

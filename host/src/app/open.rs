@@ -9,7 +9,9 @@ use anyhow::Context as _;
 
 use crate::broker::done::{self, DoneRecord};
 use crate::broker::embedded::EmbeddedQueue;
-use crate::broker::jetstream::{self, Auth, DeadLetterOptions, JetStream, StreamDefaults, StreamSettings, Tls};
+use crate::broker::jetstream::{
+    self, Auth, BucketOptions, DeadLetterOptions, JetStream, StreamDefaults, StreamSettings, Tls,
+};
 use crate::broker::{Broker, NamedBroker};
 use crate::cluster::Cluster;
 use crate::config::{Authentication, BrokerConfig, ClusterConfig, Config, JetStreamConfig, TlsConfig};
@@ -82,6 +84,7 @@ fn jetstream_options(name: &str, config: &JetStreamConfig) -> anyhow::Result<jet
             replicas: config.replicas,
             ..defaults.dead_letters.clone()
         },
+        buckets: BucketOptions { replicas: config.replicas, max_bytes: config.max_bucket_bytes },
         request_timeout: config.publish_timeout,
         confirm: config.confirm,
         ..defaults

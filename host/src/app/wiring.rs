@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::slots::{Slot, Slots};
 use crate::admin::wire::PauseKind;
 use crate::apply::share;
-use crate::broker::{Broker, Directory, Status, SubscribeError, SubscriptionSpec};
+use crate::broker::{Broker, Directory, NamedBroker, Status, SubscribeError, SubscriptionSpec};
 use crate::clock::Clock;
 use crate::config::{Config, HandlerConfig, SubscriptionConfig};
 use crate::deploy::Deployments;
@@ -85,6 +85,32 @@ impl Stations {
                 self.places(config, subscription).take().await;
             }
         }
+    }
+
+    /// Sees to it that the buckets which handlers may use are there. What cannot be done keeps nobody from running, for a
+    /// handler is told by each call; gives back what a person has to mend.
+    pub(super) async fn ready_buckets(&self, config: &Config) -> Vec<String> {
+        let mut troubles = Vec::new();
+        let buckets = |(name, of): (&String, &HandlerConfig)| {
+            of.buckets.values().map(|to| (name.clone(), to.clone())).collect::<Vec<_>>()
+        };
+        let all: Vec<_> = config.handlers.iter().flat_map(buckets).collect();
+        for (handler, to) in all {
+            let is_there = |named: NamedBroker| named.broker.status() == Status::Connected;
+            if !self.brokers.get(&to.broker).is_some_and(is_there) {
+                // It is seen to when the handler first uses it.
+                continue;
+            }
+            if let Err(error) = self.brokers.bucket(&to.broker, &to.bucket, to.access).ready().await {
+                let bucket = &to.bucket;
+                tracing::warn!(handler, broker = to.broker, bucket, %error, "a handler cannot use a bucket");
+                troubles.push(format!(
+                    "handler `{handler}` cannot use bucket `{bucket}` of broker `{}`: {error}",
+                    to.broker
+                ));
+            }
+        }
+        troubles
     }
 
     /// Where the handler of a subscription sends.

@@ -155,7 +155,10 @@ type = "embedded"
 max_age = "1d"
 [handlers.h]
 outputs.b = { broker = "b", subject = "x" }
+[brokers.d]
+type = "embedded"
 [handlers.i]
+buckets.seen = { broker = "d" }
 [subscriptions.one]
 broker = "a"
 subjects = ["one.>"]
@@ -194,7 +197,7 @@ handler = "i"
         // What is replaced by what; keys that need a restart, brokers that come and go, and what is done.
         type Row =
             (&'static str, &'static str, &'static str, &'static str, &'static str, &'static [(&'static str, Work)]);
-        let rows: [Row; 14] = [
+        let rows: [Row; 15] = [
             ("handler = \"i\"", "handler = \"i\"\nconcurrency = 3", "", "", "", &[("two", Work::Tune)]),
             ("handler = \"i\"", "handler = \"i\"\nretry.preset = \"quick\"", "", "", "", &[("two", Work::Tune)]),
             ("handler = \"i\"", "handler = \"i\"\nmax_in_flight_bytes = \"1MiB\"", "", "", "", &[("two", Work::Tune)]),
@@ -206,7 +209,7 @@ handler = "i"
             ("[subscriptions.two]", "[subscriptions.new]", "", "", "", &[("new", Work::Start), ("two", Work::Stop)]),
             ("7171", "7172", "http.listen", "", "", &[]),
             ("\"1d\"", "\"2d\"", "brokers.b.max_age", "", "", &[]),
-            ("[handlers.i]", "[brokers.c]\ntype = \"embedded\"\n[handlers.i]", "", "c", "", &[]),
+            ("[brokers.d]", "[brokers.c]\ntype = \"embedded\"\n[brokers.d]", "", "c", "", &[]),
             // Runs of `one` may still send to the broker that goes.
             (
                 "[brokers.b]\ntype = \"embedded\"\nmax_age = \"1d\"\n[handlers.h]\noutputs.b = { broker = \"b\", subject = \"x\" }",
@@ -215,6 +218,15 @@ handler = "i"
                 "",
                 "b",
                 &[("one", Work::Restart)],
+            ),
+            // Runs of `two` may still use a bucket of the broker that goes.
+            (
+                "[brokers.d]\ntype = \"embedded\"\n[handlers.i]\nbuckets.seen = { broker = \"d\" }",
+                "[handlers.i]",
+                "",
+                "",
+                "d",
+                &[("two", Work::Restart)],
             ),
             (
                 "[http]",

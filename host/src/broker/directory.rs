@@ -7,7 +7,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::Broker;
+use super::named_bucket::NamedBucket;
+use super::{Access, Broker, Bucket};
 
 /// A broker and its kind.
 #[derive(Clone)]
@@ -16,6 +17,12 @@ pub struct NamedBroker {
     pub kind: &'static str,
     /// The broker.
     pub broker: Arc<dyn Broker>,
+}
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.all.load().keys()).finish()
+    }
 }
 
 /// All of them as they are now. Looking takes no lock; what was looked up stays usable when its name goes.
@@ -41,6 +48,12 @@ impl Directory {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<NamedBroker> {
         self.all.load().get(name).cloned()
+    }
+
+    /// A bucket of one of them, which need not be there yet: it is looked up each time that the bucket is used.
+    #[must_use]
+    pub fn bucket(self: &Arc<Self>, broker: &str, bucket: &str, access: Access) -> Arc<dyn Bucket> {
+        Arc::new(NamedBucket::new(Arc::clone(self), broker, bucket, access))
     }
 
     /// Adds brokers, each in the place of the one of its name.

@@ -21,7 +21,7 @@ use crate::settle::dead_letter::DeadLetter;
 use crate::settle::progress::Progress;
 use crate::telemetry::names::Name;
 
-mod bucket;
+pub mod bucket;
 mod dead_letters;
 mod directory;
 pub mod done;
@@ -30,11 +30,12 @@ mod error;
 pub mod jetstream;
 mod kept;
 pub mod lease;
+mod named_bucket;
 mod past;
 pub mod subject;
 mod tally;
 
-pub use bucket::{Bucket, BucketError};
+pub use bucket::{Access, Bucket, BucketError, EmptyBucket, Held, KeyPage};
 pub use dead_letters::{DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, MAX_REDRIVES};
 pub use directory::{Directory, NamedBroker};
 pub use error::{DeadLetterError, ForgetError, PublishError, ReceiveError, SettleError, SubscribeError};
@@ -95,6 +96,14 @@ pub trait Broker: Send + Sync {
 
     /// The dead letters that this broker keeps.
     fn dead_letters(&self) -> Arc<dyn DeadLetters>;
+
+    /// A bucket of this broker, for handlers. Nothing is made or asked for that, and a broker that is away is no error.
+    ///
+    /// # Errors
+    /// When no bucket can have this name, or the broker has none.
+    fn bucket(&self, _name: &str, _access: Access) -> Result<Arc<dyn Bucket>, BucketError> {
+        Err(BucketError::Refused("this broker has no buckets".to_owned()))
+    }
 
     /// Whether the broker can be reached now, for `/ready` and metrics.
     fn status(&self) -> Status;

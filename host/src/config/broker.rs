@@ -9,6 +9,7 @@ use super::problem::Problem;
 use super::raw::{RawBroker, RawConfirm, RawDurability, RawEmbedded, RawJetStream, RawStream, RawTls};
 use super::raw_values::RawSecret;
 use super::secret::SecretSource;
+use crate::broker::bucket::DEFAULT_MAX_BYTES;
 use crate::broker::jetstream::Confirm;
 use crate::broker::{embedded, subject};
 
@@ -49,6 +50,8 @@ pub struct JetStreamConfig {
     pub publish_timeout: Duration,
     /// How acknowledgements are confirmed.
     pub confirm: Confirm,
+    /// The most bytes that a bucket keeps that the host creates.
+    pub max_bucket_bytes: u64,
     /// Streams that the host may create, by name.
     pub streams: BTreeMap<String, StreamConfig>,
 }
@@ -164,6 +167,7 @@ fn embedded(name: &str, raw: RawEmbedded, data_dir: &std::path::Path, checker: &
         },
         max_payload,
         reserve_bytes: raw.reserve_bytes.map_or(default.reserve_bytes, |text| text.0),
+        max_bucket_bytes: checker.size(&at("max_bucket_bytes"), raw.max_bucket_bytes, default.max_bucket_bytes),
         path: default.path,
     }
 }
@@ -197,6 +201,7 @@ fn jetstream(name: &str, raw: RawJetStream, checker: &mut Checker) -> JetStreamC
             RawConfirm::Groups => Confirm::Groups,
             RawConfirm::Each => Confirm::Each,
         },
+        max_bucket_bytes: checker.size(&at("max_bucket_bytes"), raw.max_bucket_bytes, DEFAULT_MAX_BYTES),
         streams: raw.streams.into_iter().map(|(key, raw)| (key.clone(), stream(name, &key, raw, checker))).collect(),
     };
     if config.streams.contains_key(&config.dead_letter_stream) {

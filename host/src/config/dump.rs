@@ -201,6 +201,7 @@ fn embedded(page: &mut Page<'_>, queue: &embedded::Options) {
     page.line("durability", text(durability));
     page.line("max_payload", size(queue.max_payload as u64));
     page.line("reserve_bytes", size(queue.reserve_bytes));
+    page.line("max_bucket_bytes", size(queue.max_bucket_bytes));
 }
 
 fn jetstream(page: &mut Page<'_>, name: &str, config: &JetStreamConfig) {
@@ -224,6 +225,7 @@ fn jetstream(page: &mut Page<'_>, name: &str, config: &JetStreamConfig) {
         Confirm::Each => "each",
     };
     page.line("confirm", text(confirm));
+    page.line("max_bucket_bytes", size(config.max_bucket_bytes));
     if let Some(tls) = &config.tls {
         page.section(&["brokers", name, "tls"]);
         page.line_if("ca", tls.ca.as_deref().map(path));

@@ -175,6 +175,8 @@ pub(super) struct RawEmbedded {
     pub(super) max_payload: Option<SizeText>,
     /// Disk space that publishing leaves free, so that acknowledgements and dead letters still go on. Default: "64MiB".
     pub(super) reserve_bytes: Option<SizeText>,
+    /// The most bytes that one bucket of handlers keeps; it takes no more beyond. Default: "256MiB".
+    pub(super) max_bucket_bytes: Option<SizeText>,
 }
 
 /// When a publish is confirmed.
@@ -217,6 +219,8 @@ pub(super) struct RawJetStream {
     pub(super) publish_timeout: Option<DurationText>,
     /// How acknowledgements are confirmed. Default: "groups".
     pub(super) confirm: Option<RawConfirm>,
+    /// The most bytes that a bucket of handlers keeps that is created. Default: "256MiB".
+    pub(super) max_bucket_bytes: Option<SizeText>,
     /// Streams that the host may create where a subscription says `create = true`, by name.
     pub(super) streams: BTreeMap<String, RawStream>,
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::entry::{Loaded, Terms};
 use super::{DeployError, Deployments};
+use crate::broker::{Bucket, EmptyBucket};
 use crate::config::{HandlerConfig, Secret, SecretGrant};
-use crate::registry::Settings;
+use crate::registry::{BucketGrant, Settings};
 use crate::sandbox::Version;
-use crate::sandbox::granted::{Granted, HostPattern, Hosts, Value, Values};
+use crate::sandbox::granted::{Granted, GrantedBucket, HostPattern, Hosts, Value, Values};
 
 impl Deployments {
     /// What a version with these settings is given on this host, where a configuration says `terms` of its handler.
@@ -21,17 +22,18 @@ impl Deployments {
         terms: &Terms,
         settings: &Settings,
     ) -> Result<Granted, DeployError> {
+        let buckets = buckets(settings, |to| self.brokers.bucket(&to.broker, &to.bucket, to.access));
         if settings.secrets.is_empty() {
-            return Ok(without_host(settings, &BTreeMap::new()));
+            return Ok(Granted { buckets, ..without_host(settings, &BTreeMap::new()) });
         }
-        let (settings, sources) = (settings.clone(), terms.secrets.clone());
+        let (named, sources) = (settings.clone(), terms.secrets.clone());
         // A secret may be in a file.
-        let given = tokio::task::spawn_blocking(move || without_host(&settings, &sources)).await;
+        let given = tokio::task::spawn_blocking(move || without_host(&named, &sources)).await;
         let ungrantable = |what| DeployError::Ungrantable { handler: handler.to_owned(), what };
         let granted = given.map_err(|error| ungrantable(error.to_string()))?;
         match granted.values.missing() {
             Some(why) => Err(ungrantable(why)),
-            None => Ok(granted),
+            None => Ok(Granted { buckets, ..granted }),
         }
     }
 }
@@ -101,7 +103,8 @@ impl RenewedSecret {
     }
 }
 
-/// The same beside a host, on the command line: a secret that cannot be read is one that the guest cannot read either.
+/// The same beside a host, on the command line: a secret that cannot be read is one that the guest cannot read either, and
+/// its buckets begin empty.
 #[must_use]
 pub fn without_host(settings: &Settings, sources: &BTreeMap<String, SecretGrant>) -> Granted {
     let plain = settings.config.iter().map(|(name, value)| (name.clone(), Value::Plain(value.clone())));
@@ -111,6 +114,7 @@ pub fn without_host(settings: &Settings, sources: &BTreeMap<String, SecretGrant>
     });
     Granted {
         values: plain.chain(secrets).collect::<Values>(),
+        buckets: buckets(settings, |_to| Arc::new(EmptyBucket)),
         hosts: settings.hosts.iter().filter_map(|host| HostPattern::parse(host).ok()).collect::<Hosts>(),
         ..Granted::default()
     }
@@ -126,6 +130,11 @@ pub fn lacking(settings: &Settings) -> Option<String> {
     let buckets = (!buckets.is_empty()).then(|| format!("with empty buckets ({buckets})"));
     let all: Vec<String> = secrets.into_iter().chain(buckets).collect();
     (!all.is_empty()).then(|| format!("it runs {}: they are on the host", all.join(" and ")))
+}
+
+fn buckets(settings: &Settings, open: impl Fn(&BucketGrant) -> Arc<dyn Bucket>) -> BTreeMap<String, GrantedBucket> {
+    let granted = |to: &BucketGrant| GrantedBucket { bucket: open(to), access: to.access };
+    settings.buckets.iter().map(|(name, to)| (name.clone(), granted(to))).collect()
 }
 
 fn secret(name: &str, source: Option<&SecretGrant>) -> Value {

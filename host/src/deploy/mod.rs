@@ -42,6 +42,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::broker::Directory;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::dispatch::{Slot, Turns};
@@ -65,6 +66,8 @@ pub use witness::Witness;
 pub struct Deployments {
     registry: Registry,
     sandbox: Arc<Sandbox>,
+    /// Where the buckets of handlers are.
+    brokers: Arc<Directory>,
     metrics: Arc<Metrics>,
     policy: Arc<Policy>,
     keep_versions: AtomicUsize,
@@ -100,10 +103,12 @@ impl Deployments {
     /// # Errors
     /// When the registry cannot be used, or a module that the configuration names cannot run.
     pub async fn open(config: &Config, sandbox: Arc<Sandbox>, metrics: Arc<Metrics>) -> Result<Arc<Self>, DeployError> {
-        Self::open_in(config, sandbox, metrics, None, Turns::of_this_machine(), None).await
+        let brokers = Directory::new(BTreeMap::new());
+        Self::open_in(config, sandbox, brokers, metrics, None, Turns::of_this_machine(), None).await
     }
 
-    /// The same for a host of a cluster: what is to run there goes before what the registry has. `turns` are those that
+    /// The same for a host with brokers, where the buckets of handlers are, and for one of a cluster: what is to run there goes
+    /// before what the registry has. `turns` are those that
     /// messages run in, for shadows to give way to them. `on_record` writes down what the host does by itself.
     ///
     /// While NATS is away, the versions that were active last run, and what the cluster has comes when it is back.
@@ -113,6 +118,7 @@ impl Deployments {
     pub async fn open_in(
         config: &Config,
         sandbox: Arc<Sandbox>,
+        brokers: Arc<Directory>,
         metrics: Arc<Metrics>,
         cluster: Option<Arc<Cluster>>,
         turns: Arc<Turns>,
@@ -127,6 +133,7 @@ impl Deployments {
         let this = Arc::new(Self {
             registry,
             sandbox,
+            brokers,
             metrics,
             policy,
             keep_versions,

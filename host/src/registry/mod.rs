@@ -34,7 +34,7 @@ pub use incoming::Incoming;
 pub use modules::Kept;
 pub(crate) use retain::forgotten;
 pub use rollout::{RolloutPlan, RolloutRecord};
-pub use settings::{OutputGrant, Settings};
+pub use settings::{BucketGrant, OutputGrant, Settings};
 pub use version::{Configured, Event, Followed, HandlerRecord, Happened, NewVersion, VersionRecord};
 
 use crate::signature::Signature;

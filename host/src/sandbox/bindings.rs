@@ -41,6 +41,19 @@ pub mod wasi_config {
     });
 }
 
+/// `wasi:keyvalue@0.2.0-draft2`, which is granted. A call may wait for a broker.
+pub mod wasi_keyvalue {
+    wasmtime::component::bindgen!({
+        path: "../wit/others/wasi-keyvalue",
+        world: "imports",
+        imports: { default: async | trappable },
+        with: {
+            "wasi:keyvalue/store.bucket": crate::sandbox::granted::opened::Opened,
+            "wasi:keyvalue/atomics.cas": crate::sandbox::granted::opened::Compared,
+        },
+    });
+}
+
 /// `wasmcloud:messaging@0.2.0`, which comes without a world.
 pub mod wasmcloud {
     wasmtime::component::bindgen!({

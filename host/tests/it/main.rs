@@ -15,6 +15,7 @@
 
 mod audit_log;
 mod broker_contract;
+mod buckets;
 mod cases;
 mod chaos;
 mod command_line;

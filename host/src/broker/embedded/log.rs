@@ -18,7 +18,6 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::error::{Failure, OpenError};
-use super::schema::LOG_FILE;
 
 /// The log is put back at 16 MiB: pages that many groups change are then written back once for all of them; and the
 /// writer, which does it, is held up for some tens of milliseconds.
@@ -81,10 +80,9 @@ pub(super) fn put_away(connection: &Connection) -> Result<(), Failure> {
 }
 
 /// Writes a log that was left behind over itself, byte for byte, and waits for the disk. For before it is opened.
-pub(super) fn write_anew(directory: &Path) -> Result<(), OpenError> {
-    let path = directory.join(LOG_FILE);
+pub(super) fn write_anew(path: &Path) -> Result<(), OpenError> {
     let rewrite = || -> std::io::Result<()> {
-        let file = std::fs::OpenOptions::new().read(true).write(true).open(&path)?;
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
         let mut buffer = vec![0; 1 << 20];
         let mut at = 0;
         loop {
@@ -98,7 +96,7 @@ pub(super) fn write_anew(directory: &Path) -> Result<(), OpenError> {
     match rewrite() {
         // It was closed in order.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        done => done.map_err(|source| OpenError::Io { path: path.clone(), source }),
+        done => done.map_err(|source| OpenError::Io { path: path.to_owned(), source }),
     }
 }
 

@@ -29,15 +29,17 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 
+use crate::broker::bucket::{self, Bucket};
 use crate::broker::subject::check_filter;
 use crate::broker::{
-    Broker, DeadLetterError, DeadLetters, ForgetError, KeptSubscription, Left, PublishError, Published, Source, Status,
-    SubscribeError, SubscriptionSpec,
+    Access, Broker, BucketError, DeadLetterError, DeadLetters, ForgetError, KeptSubscription, Left, PublishError,
+    Published, Source, Status, SubscribeError, SubscriptionSpec,
 };
 use crate::message::Publish;
 use crate::telemetry::names::{self, Name};
 
 mod bind;
+mod buckets;
 mod clock;
 mod codec;
 mod dead;
@@ -104,6 +106,7 @@ struct Inner {
     inbox: Arc<Inbox>,
     shared: Arc<Shared>,
     reader: reader::Reader,
+    buckets: Arc<buckets::Buckets>,
     directory: PathBuf,
     max_payload: usize,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -113,6 +116,8 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // Before the queue, with whose thread the directory goes.
+        self.buckets.close();
         self.inbox.shut(Failure::Closed);
         if let Some(thread) = self.take_thread() {
             // Some milliseconds: one last group, and the log put into the file. A panic there was logged by then.
@@ -142,9 +147,10 @@ impl EmbeddedQueue {
         let max_payload = options.max_payload;
         let directory = options.path.clone();
         let reader = reader::Reader::new(&options.path);
+        let buckets = Arc::new(buckets::Buckets::new(&options));
         let (inbox, shared, thread) = start::start(options).await?;
         let (thread, bound) = (Mutex::new(Some(thread)), Mutex::default());
-        let inner = Inner { inbox, shared, reader, directory, max_payload, thread, bound };
+        let inner = Inner { inbox, shared, reader, buckets, directory, max_payload, thread, bound };
         Ok(Arc::new(Self { inner: Arc::new(inner) }))
     }
 
@@ -249,6 +255,11 @@ impl Broker for EmbeddedQueue {
         Arc::new(dead_letters::EmbeddedDeadLetters { inner: Arc::clone(&self.inner) })
     }
 
+    fn bucket(&self, name: &str, access: Access) -> Result<Arc<dyn Bucket>, BucketError> {
+        bucket::check_name(name).map_err(BucketError::Refused)?;
+        Ok(Arc::new(self.inner.buckets.bucket(name, access)))
+    }
+
     fn status(&self) -> Status {
         self.inner.shared.status()
     }
@@ -270,6 +281,10 @@ impl Broker for EmbeddedQueue {
     }
 
     async fn close(&self) {
+        let buckets = Arc::clone(&self.inner.buckets);
+        if tokio::task::spawn_blocking(move || buckets.close()).await.is_err() {
+            tracing::error!("the buckets of the queue were not closed as they should be");
+        }
         self.inner.inbox.shut(Failure::Closed);
         if let Some(thread) = self.inner.take_thread() {
             // Dropped here, the thread ends by itself.

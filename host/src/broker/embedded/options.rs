@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::broker::bucket::DEFAULT_MAX_BYTES;
+
 /// The largest payload that can be asked for, in bytes: half of what SQLite stores in a row, so that a dead letter fits too.
 pub const LARGEST_PAYLOAD: usize = 256 << 20;
 
@@ -27,6 +29,8 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// The largest message in bytes: body, headers, subject and id.
     pub max_payload: usize,
+    /// The bytes that one bucket of handlers may keep, above which it takes no more: keys, values, and 64 for each entry.
+    pub max_bucket_bytes: u64,
 }
 
 /// What a confirmation of the queue means.
@@ -61,6 +65,7 @@ impl Options {
             reserve_bytes: 64 << 20,
             // What a NATS server takes by default, so that a message which fits here fits there.
             max_payload: 1 << 20,
+            max_bucket_bytes: DEFAULT_MAX_BYTES,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use super::buckets;
 use super::lock::LOCK_FILE;
 use super::schema::{LOG_FILE, STORE_FILE};
 
@@ -24,7 +25,8 @@ pub(super) fn make(directory: &Path) -> io::Result<()> {
 /// Takes a queue that is there, of an earlier version or with a directory that somebody else made, from the eyes of others.
 /// Where that cannot be done the queue works all the same, and whoever looks after it is told.
 pub(super) fn close_to_others(directory: &Path) {
-    let files = [STORE_FILE, LOG_FILE, SHARED_FILE, LOCK_FILE].map(|name| (directory.join(name), FILE));
+    let names = [STORE_FILE, LOG_FILE, SHARED_FILE, LOCK_FILE].into_iter().chain(buckets::FILES);
+    let files = names.map(|name| (directory.join(name), FILE));
     let all = std::iter::once((directory.to_owned(), DIRECTORY)).chain(files);
     for (path, mode) in all {
         match restrict(&path, mode) {

@@ -96,7 +96,8 @@ pub(super) fn free_on_disk(directory: &Path) -> io::Result<u64> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-fn free_inside(connection: &Connection) -> Option<u64> {
+/// The bytes of a store's file that it does not use.
+pub(super) fn free_inside(connection: &Connection) -> Option<u64> {
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).ok();
     let pages = pragma("freelist_count")?;
     let size = pragma("page_size")?;

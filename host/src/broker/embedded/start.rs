@@ -67,7 +67,7 @@ fn take(path: &Path) -> Result<(Lock, Connection, Log), OpenError> {
     private::make(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
     let lock = Lock::take(path)?;
     private::close_to_others(path);
-    log::write_anew(path)?;
+    log::write_anew(&path.join(schema::LOG_FILE))?;
     let mut connection = schema::open_writer(path)?;
     let log = Log::take_over(&mut connection).map_err(|error| schema::store_error(path, &error))?;
     log::keep_names(path)?;

@@ -3,6 +3,7 @@
 //! ```text
 //! link: keeps one session ── session: one connection, never re-established
 //! setup + check: stream and durable consumer ── source: pull (pull, pump), hand out, extend
+//! key_values: buckets of handlers; buckets: what the hosts of a cluster share
 //! settle: outputs and dead letters stored (publish, dead) -> record of what is done -> acks: confirmed in groups
 //! ```
 //!
@@ -19,8 +20,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::broker::bucket::{self, Bucket};
 use crate::broker::done::DoneRecord;
-use crate::broker::{Broker, DeadLetters, PublishError, Published, Source, Status, SubscribeError, SubscriptionSpec};
+use crate::broker::{
+    Access, Broker, DeadLetters, PublishError, Published, Source, Status, SubscribeError, SubscriptionSpec,
+};
 use crate::message::Publish;
 use crate::telemetry::names::{self, Name};
 
@@ -35,6 +39,7 @@ mod dead;
 mod exhausted;
 mod guard;
 mod headers;
+mod key_values;
 mod leftover;
 mod link;
 mod options;
@@ -42,6 +47,8 @@ mod past;
 mod publish;
 mod pull;
 mod pump;
+mod raw;
+mod reader;
 mod reply;
 mod session;
 mod settle;
@@ -55,12 +62,14 @@ pub use buckets::{BucketError, Buckets, Changed, HOST_REMEMBERED, Held, Keys, Mo
 pub use counters::Counts;
 pub use link::ConnectError;
 pub use options::{
-    Auth, Confirm, DeadLetterOptions, OLDEST_SERVER, Options, StreamDefaults, StreamSettings, Tls, lease_margin,
+    Auth, BucketOptions, Confirm, DeadLetterOptions, OLDEST_SERVER, Options, StreamDefaults, StreamSettings, Tls,
+    lease_margin,
 };
 
 use counters::Counters;
 use dead::DeadLetterStore;
 use exhausted::Exhausted;
+use key_values::KeyValues;
 use link::Link;
 use publish::Publisher;
 use source::JetStreamSource;
@@ -152,6 +161,11 @@ impl Broker for JetStream {
 
     fn dead_letters(&self) -> Arc<dyn DeadLetters> {
         Arc::clone(&self.dead) as Arc<dyn DeadLetters>
+    }
+
+    fn bucket(&self, name: &str, access: Access) -> Result<Arc<dyn Bucket>, bucket::BucketError> {
+        bucket::check_name(name).map_err(bucket::BucketError::Refused)?;
+        Ok(Arc::new(KeyValues::new(Arc::clone(&self.link), &self.options.buckets, name, access)))
     }
 
     fn status(&self) -> Status {

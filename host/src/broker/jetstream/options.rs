@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::broker::bucket::DEFAULT_MAX_BYTES;
+
 /// The oldest server that is accepted. Servers before it could lose a whole stream when they were killed, and those
 /// before 2.10 silently ignore several filters and metadata.
 pub const OLDEST_SERVER: (u64, u64, u64) = (2, 10, 23);
@@ -26,6 +28,8 @@ pub struct Options {
     pub streams: StreamDefaults,
     /// Where dead letters go.
     pub dead_letters: DeadLetterOptions,
+    /// What buckets of handlers get that are created.
+    pub buckets: BucketOptions,
     /// How long a publish, an acknowledgement or a question may take before it counts as unconfirmed.
     pub request_timeout: Duration,
     /// How long one attempt to connect may take.
@@ -127,6 +131,15 @@ pub struct DeadLetterOptions {
     pub replicas: usize,
 }
 
+/// What buckets of handlers get that are created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BucketOptions {
+    /// Copies in the cluster: 1, 3 or 5.
+    pub replicas: usize,
+    /// The most bytes that one keeps.
+    pub max_bytes: u64,
+}
+
 impl Options {
     /// The defaults, for a name and servers.
     #[must_use]
@@ -144,6 +157,7 @@ impl Options {
                 by_name: BTreeMap::new(),
             },
             dead_letters: DeadLetterOptions { stream: "DLQ_tidegate".to_owned(), create: true, replicas: 1 },
+            buckets: BucketOptions { replicas: 1, max_bytes: DEFAULT_MAX_BYTES },
             // Three tries fit into the default lease of 30 s with room to spare.
             request_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),

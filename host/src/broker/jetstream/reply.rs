@@ -51,6 +51,18 @@ pub(super) fn parse(reply: &str) -> Option<Position> {
     })
 }
 
+/// How many messages are left for the consumer, as a reply subject says.
+pub(super) fn pending(reply: &str) -> Option<u64> {
+    let mut tokens = reply.split('.');
+    // The longer form has the number in the same place from its start, with more behind it.
+    let token = match tokens.clone().count() {
+        9 => tokens.nth(8),
+        11.. => tokens.nth(10),
+        0..=8 | 10 => None,
+    };
+    number(token?.as_bytes())
+}
+
 /// Reads digits; `None` when there are none, anything else among them, or too many.
 fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
@@ -87,9 +99,13 @@ mod tests {
             "$JS.ACK.hub.abcdef.ORDERS.billing.3.42.7.1700000000000000001.5.random.more",
         ] {
             assert_eq!(parse(reply), expected, "{reply}");
+            assert_eq!(pending(reply), Some(5), "{reply}");
         }
         let made = expected.map(|position| of_unseen("ORDERS", "billing", &position));
         assert_eq!(made.as_deref().and_then(parse), expected);
+        for reply in ["", "_INBOX.abc.def", "$JS.ACK.ORDERS.billing.3.42.7.1700000000000000001", "1.2.3.4.5.6.7.8.x"] {
+            assert_eq!(pending(reply), None, "{reply}");
+        }
         for reply in [
             "",
             "_INBOX.abc.def",

@@ -147,6 +147,11 @@ impl Session {
         format!("{}.{verb}", self.api_prefix)
     }
 
+    /// Whether JetStream is that of a domain.
+    pub(super) const fn has_domain(&self) -> bool {
+        self.domain.is_some()
+    }
+
     /// A subject of our own that nobody else listens on.
     pub(super) fn inbox(&self) -> String {
         self.client.new_inbox()

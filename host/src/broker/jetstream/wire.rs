@@ -37,6 +37,10 @@ pub(super) struct Refusal {
 
 /// The server's numbers that are told apart.
 pub(super) mod code {
+    /// A stream of this name is there, with other settings.
+    pub(crate) const STREAM_NAME_IN_USE: u32 = 10058;
+    /// Something else was stored under the subject since: with the sequence that it has now, and without.
+    pub(crate) const WRONG_LAST_SEQUENCE: [u32; 2] = [10071, 10164];
     pub(crate) const CONSUMER_NOT_FOUND: u32 = 10014;
     pub(crate) const STREAM_NOT_FOUND: u32 = 10059;
     pub(crate) const MESSAGE_NOT_FOUND: u32 = 10037;

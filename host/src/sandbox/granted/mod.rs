@@ -8,8 +8,11 @@
 //!   done is recorded instead.
 //! - A secret is handed to the guest and to nobody else.
 
+mod buckets;
 mod hosts;
 mod http;
+pub(super) mod opened;
+mod overlay;
 mod reach;
 mod used;
 mod values;
@@ -17,8 +20,6 @@ mod values;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use wasmtime::component::Linker;
 
 pub use hosts::{HostError, HostPattern, Hosts};
@@ -27,11 +28,13 @@ pub(super) use used::Used;
 pub use values::{Value, Values};
 
 use super::state::State;
+pub use crate::broker::Access;
 use crate::broker::Bucket;
 
 /// Makes what can be granted known to a linker.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     values::link(linker)?;
+    buckets::link(linker)?;
     http::link(linker)
 }
 
@@ -57,17 +60,6 @@ pub struct GrantedBucket {
     pub access: Access,
 }
 
-/// What a handler may do with a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Access {
-    /// Look at it.
-    Read,
-    /// Look at it and change it.
-    #[default]
-    ReadWrite,
-}
-
 /// A kind of grant, as the configuration names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -77,6 +69,12 @@ pub(super) enum Kind {
     Buckets,
     /// `hosts`.
     Hosts,
+}
+
+impl GrantedBucket {
+    fn shared(&self) -> Arc<dyn Bucket> {
+        Arc::clone(&self.bucket)
+    }
 }
 
 impl Granted {
@@ -95,17 +93,6 @@ impl Granted {
                 Kind::Buckets => !self.buckets.is_empty(),
                 Kind::Hosts => !self.hosts.is_empty(),
             }
-    }
-}
-
-impl Access {
-    /// The word for it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::ReadWrite => "read-write",
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Invariant: what is recorded is bounded in bytes, as the calls that make it are in number.
 
 use super::http::Asking;
+use super::opened::OpenBuckets;
 use crate::handler::Effect;
 use crate::sandbox::fault::Stop;
 use crate::sandbox::limits::Limits;
@@ -14,6 +15,7 @@ const EFFECT_BYTES: usize = 96;
 /// What one store holds.
 #[derive(Debug, Default)]
 pub(in crate::sandbox) struct Used {
+    pub(super) buckets: OpenBuckets,
     recorded: Vec<Effect>,
     recorded_bytes: usize,
     /// Made at the first request.
@@ -28,6 +30,7 @@ impl Used {
         if let Some(asking) = &mut self.asking {
             asking.begin();
         }
+        self.buckets.begin();
     }
 
     /// What was recorded.

@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use books::{Balance, Books};
 use rig::Publisher;
-pub(crate) use rig::Rig;
+pub(crate) use rig::{Rig, pause};
 
 use crate::support::nats::NatsServer;
 use crate::support::until;
@@ -46,7 +46,7 @@ fn kills() -> u32 {
 }
 
 /// The broker's entry of a host on this server, with streams for what comes in and what goes out.
-fn on_jetstream(server: &NatsServer) -> String {
+pub(crate) fn on_jetstream(server: &NatsServer) -> String {
     format!(
         "type = \"jetstream\"\nservers = [\"{}\"]\nstreams.IN = {{ subjects = [\"in.>\"] }}\n\
          streams.OUT = {{ subjects = [\"out.>\"] }}",
@@ -111,7 +111,7 @@ impl Feed {
 
 /// The backlog is looked at every two seconds, and may show what was before the last fault: nothing is left to do when
 /// three looks in a row say so.
-const QUIET: Duration = Duration::from_secs(7);
+pub(crate) const QUIET: Duration = Duration::from_secs(7);
 
 /// Waits until the host has nothing left to do.
 fn until_settled(rig: &Rig) {

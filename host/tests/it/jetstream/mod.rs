@@ -33,12 +33,12 @@ async fn place(_name: &'static str) -> Place {
     place_on(broker, (server, folder))
 }
 
-fn place_on(broker: Arc<JetStream>, keep: impl std::any::Any + Send + Sync) -> Place {
+pub(crate) fn place_on(broker: Arc<JetStream>, keep: impl std::any::Any + Send + Sync) -> Place {
     Place { broker, stream: Some("TEST".to_owned()), prefix: "test".to_owned(), _keep: Box::new(keep) }
 }
 
 /// Options for a server, with a stream `TEST` on `test.>`.
-fn options(server: &NatsServer) -> Options {
+pub(crate) fn options(server: &NatsServer) -> Options {
     let mut options = Options::new("test", vec![server.url()]);
     let settings = StreamSettings { subjects: vec!["test.>".to_owned()], ..StreamSettings::default() };
     options.streams.by_name.insert("TEST".to_owned(), settings);
@@ -46,7 +46,7 @@ fn options(server: &NatsServer) -> Options {
 }
 
 /// A broker with a record of its own.
-async fn connect(options: Options) -> (Arc<JetStream>, TempDir) {
+pub(crate) async fn connect(options: Options) -> (Arc<JetStream>, TempDir) {
     let (record, folder) = record();
     (JetStream::connect(options, record).await.unwrap(), folder)
 }

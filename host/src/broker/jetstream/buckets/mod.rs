@@ -19,12 +19,12 @@ use async_nats::jetstream::object_store;
 use bytes::Bytes;
 
 use super::link::Link;
+use super::raw;
 use super::session::{RequestError, Session};
 use super::setup::stream_info;
 use super::wire::ApiError;
 
 mod modules;
-mod raw;
 mod watch;
 
 pub use modules::ModuleReader;
@@ -144,7 +144,7 @@ impl Buckets {
         let (session, stores) = self.stores().await?;
         let stream = &stores.desired.stream_name;
         let found = raw::last(&session, stream, &format!("{}{key}", stores.desired.prefix)).await;
-        let Some(message) = self.noted(found).await? else { return Ok(Held::default()) };
+        let Some(message) = self.noted(found.map_err(Into::into)).await? else { return Ok(Held::default()) };
         let value = (!message.is_removal()).then_some(message.payload);
         Ok(Held { value, revision: message.sequence })
     }
@@ -158,7 +158,7 @@ impl Buckets {
         let (session, stores) = self.stores().await?;
         let prefix = &stores.desired.prefix;
         let subjects = raw::subjects(&session, &stores.desired.stream_name, &format!("{prefix}>")).await;
-        let subjects = self.noted(subjects).await?;
+        let subjects = self.noted(subjects.map_err(Into::into)).await?;
         Ok(subjects.iter().filter_map(|subject| Some(subject.strip_prefix(prefix.as_str())?.to_owned())).collect())
     }
 

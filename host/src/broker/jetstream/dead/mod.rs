@@ -34,7 +34,6 @@ use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, Sto
 
 mod count;
 mod layout;
-mod reader;
 mod rest;
 mod room;
 mod scan;
@@ -348,4 +347,10 @@ fn is_there_already(description: &str) -> bool {
 
 fn store_error(error: &ApiError) -> DeadLetterError {
     DeadLetterError::Store(error.to_string())
+}
+
+impl From<ApiError> for DeadLetterError {
+    fn from(error: ApiError) -> Self {
+        store_error(&error)
+    }
 }

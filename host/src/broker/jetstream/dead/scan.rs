@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 use async_nats::Message;
 
 use super::layout::{self, LETTERS, REDRIVEN};
-use super::reader::{Reader, Start};
 use super::{DeadLetterStore, store_error};
+use crate::broker::jetstream::reader::{Reader, Start};
 use crate::broker::jetstream::session::Session;
 use crate::broker::jetstream::setup::stream_info;
 use crate::broker::{DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery};
@@ -115,7 +115,7 @@ impl DeadLetterStore {
                     }
                 }
                 Ok(None) => break Ok(page),
-                Err(error) => break Err(error),
+                Err(error) => break Err(error.into()),
             }
         };
         reader.close().await;
@@ -176,7 +176,7 @@ impl DeadLetterStore {
             match reader.next().await {
                 Ok(Some((message, position))) if position.sequence < range.end => seen(message, position.sequence),
                 Ok(Some(_) | None) => break Ok(()),
-                Err(error) => break Err(error),
+                Err(error) => break Err(error.into()),
             }
         };
         reader.close().await;
@@ -243,7 +243,7 @@ impl DeadLetterStore {
                     }
                 }
                 Ok(None) => break Ok(None),
-                Err(error) => break Err(error),
+                Err(error) => break Err(error.into()),
             }
         };
         reader.close().await;

@@ -9,9 +9,13 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::BucketError;
-use crate::broker::jetstream::session::Session;
-use crate::broker::jetstream::wire::{ApiError, code};
+use super::session::Session;
+use super::wire::{ApiError, code};
+
+/// What a message of a bucket does; without it, it puts.
+pub(super) const OPERATION: &str = "KV-Operation";
+/// Why the server itself put a message in the place of one.
+const MARKER: &str = "Nats-Marker-Reason";
 
 /// A message as it stands in its stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,11 +28,16 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    /// Whether it says that a key was removed.
+    /// Whether it says that a key was removed: by somebody, or by the server at its age.
     pub(super) fn is_removal(&self) -> bool {
-        let operation = |line: &str| line.split_once(':').filter(|(name, _)| *name == "KV-Operation").is_some();
-        self.headers.lines().any(|line| operation(line) && !line.trim_end().ends_with("PUT"))
+        let headers = self.headers.lines().filter_map(|line| line.split_once(':'));
+        headers.into_iter().any(|(name, value)| says_removed(name, value.trim()))
     }
+}
+
+/// Whether a header says that a key was removed.
+pub(super) fn says_removed(name: &str, value: &str) -> bool {
+    (name == OPERATION && value != "PUT") || name == MARKER
 }
 
 #[derive(Deserialize)]
@@ -59,21 +68,21 @@ struct Stored {
 
 /// The subjects of a stream that a filter names and that have messages: all of them in one answer, or none. (The server
 /// gives up to 100,000, more than there are handlers or modules.)
-pub(super) async fn subjects(session: &Session, stream: &str, filter: &str) -> Result<Vec<String>, BucketError> {
+pub(super) async fn subjects(session: &Session, stream: &str, filter: &str) -> Result<Vec<String>, ApiError> {
     let asked = json!({ "subjects_filter": filter });
     let found: Subjects = session.api(&format!("STREAM.INFO.{stream}"), &asked).await?;
     Ok(found.state.subjects.into_keys().collect())
 }
 
 /// The last message of a subject; `None`: there is none.
-pub(super) async fn last(session: &Session, stream: &str, subject: &str) -> Result<Option<Raw>, BucketError> {
+pub(super) async fn last(session: &Session, stream: &str, subject: &str) -> Result<Option<Raw>, ApiError> {
     let asked = session.api::<Answer>(&format!("STREAM.MSG.GET.{stream}"), &json!({ "last_by_subj": subject })).await;
     let stored = match asked {
         Ok(answer) => answer.message,
         Err(error) if error.is(code::MESSAGE_NOT_FOUND) => return Ok(None),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
-    read(&stored).map(Some).map_err(|detail| ApiError::Unreadable(detail).into())
+    read(&stored).map(Some).map_err(ApiError::Unreadable)
 }
 
 fn read(stored: &Stored) -> Result<Raw, String> {
@@ -105,6 +114,7 @@ mod tests {
             let headers = format!("NATS/1.0\r\nKV-Operation: {operation}\r\n\r\n");
             assert_eq!(read(&stored(&headers)).unwrap().is_removal(), removal, "{operation}");
         }
+        assert!(read(&stored("NATS/1.0\r\nNats-Marker-Reason: MaxAge\r\n\r\n")).unwrap().is_removal());
         assert!(read(&Stored { data: "?".to_owned(), ..stored("") }).unwrap_err().contains("its data"));
     }
 }

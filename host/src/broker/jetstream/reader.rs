@@ -1,4 +1,4 @@
-//! A consumer on the stream of dead letters that lives only for reading. Only headers are sent.
+//! A consumer on a stream that lives only for reading. Only headers are sent.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -8,11 +8,9 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
-use super::store_error;
-use crate::broker::DeadLetterError;
-use crate::broker::jetstream::reply;
-use crate::broker::jetstream::session::Session;
-use crate::broker::jetstream::wire::ConsumerInfo;
+use super::reply;
+use super::session::{RequestError, Session};
+use super::wire::{ApiError, ConsumerInfo};
 
 /// Messages that are asked for at once.
 const BATCH: u64 = 512;
@@ -27,6 +25,15 @@ pub(super) enum Start {
     Time(SystemTime),
 }
 
+/// When a reader is at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// When it has read as much as was there when it was opened.
+    WhatWasThere,
+    /// When there is nothing more at that moment: what takes the place of something meanwhile is read too.
+    WhatComesToo,
+}
+
 /// A consumer that lives only for reading, and what is left to read.
 pub(super) struct Reader<'a> {
     session: &'a Session,
@@ -39,6 +46,7 @@ pub(super) struct Reader<'a> {
     asked: u64,
     /// Asked for at once.
     batch: u64,
+    reads: Reads,
 }
 
 impl<'a> Reader<'a> {
@@ -47,7 +55,7 @@ impl<'a> Reader<'a> {
         stream: &'a str,
         filters: &[String],
         start: Start,
-    ) -> Result<Self, DeadLetterError> {
+    ) -> Result<Self, ApiError> {
         let name = format!(
             "tidegate-reader-{}-{}-{:08x}",
             std::process::id(),
@@ -76,42 +84,44 @@ impl<'a> Reader<'a> {
             fields.insert(field.to_owned(), value);
         }
         let inbox = session.inbox();
-        let listening = session.subscribe(inbox.clone()).await;
-        let subscriber = listening.map_err(|error| DeadLetterError::Store(error.to_string()))?;
+        let subscriber = session.subscribe(inbox.clone()).await?;
         let question = json!({ "stream_name": stream, "config": config });
         let verb = format!("CONSUMER.CREATE.{stream}.{name}");
-        let info: ConsumerInfo = session.api(&verb, &question).await.map_err(|error| store_error(&error))?;
-        Ok(Self { session, stream, name, inbox, subscriber, left: info.num_pending, asked: 0, batch: BATCH })
+        let info: ConsumerInfo = session.api(&verb, &question).await?;
+        let (left, reads) = (info.num_pending, Reads::WhatWasThere);
+        Ok(Self { session, stream, name, inbox, subscriber, left, asked: 0, batch: BATCH, reads })
+    }
+
+    /// The same reader with another end.
+    pub(super) fn reading(self, reads: Reads) -> Self {
+        Self { reads, ..self }
     }
 
     /// The first message alone: no more is sent.
-    pub(super) async fn first(&mut self) -> Result<Option<(Message, reply::Position)>, DeadLetterError> {
+    pub(super) async fn first(&mut self) -> Result<Option<(Message, reply::Position)>, ApiError> {
         self.batch = 1;
         self.next().await
     }
 
     /// The next message with its sequence and the time when it was stored; `None` at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<(Message, reply::Position)>, DeadLetterError> {
-        let failed = |text: &str| DeadLetterError::Store(text.to_owned());
+    pub(super) async fn next(&mut self) -> Result<Option<(Message, reply::Position)>, ApiError> {
         loop {
             if self.left == 0 {
                 return Ok(None);
             }
             if self.asked == 0 {
                 self.asked = self.left.min(self.batch);
-                let limit = u64::try_from(self.session.request_timeout().as_nanos()).unwrap_or(u64::MAX);
-                let question = json!({ "batch": self.asked, "expires": limit });
+                // All of it is there: what is not is not waited for.
+                let question = json!({ "batch": self.asked, "no_wait": true });
                 let subject = self.session.api_subject(&format!("CONSUMER.MSG.NEXT.{}.{}", self.stream, self.name));
-                let sent = self.session.send_with_reply(subject, self.inbox.clone(), Bytes::from(question.to_string()));
-                sent.await.map_err(|error| DeadLetterError::Store(error.to_string()))?;
+                let question = Bytes::from(question.to_string());
+                self.session.send_with_reply(subject, self.inbox.clone(), question).await?;
             }
+            let patience = self.session.request_timeout() * 2;
             let message = tokio::select! {
-                message = self.subscriber.next() => message,
-                () = self.session.ended() => None,
-                () = tokio::time::sleep(self.session.request_timeout() * 2) => None,
-            };
-            let Some(message) = message else {
-                return Err(failed("the server stopped in the middle of the dead letters"));
+                message = self.subscriber.next() => message.ok_or(RequestError::Ended)?,
+                () = self.session.ended() => return Err(RequestError::Ended.into()),
+                () = tokio::time::sleep(patience) => return Err(RequestError::TimedOut(patience).into()),
             };
             if message.status.is_some() {
                 // Fewer than were there at first: some were removed meanwhile.
@@ -119,6 +129,9 @@ impl<'a> Reader<'a> {
             }
             self.asked -= 1;
             self.left -= 1;
+            if let (Reads::WhatComesToo, Some(reply)) = (self.reads, &message.reply) {
+                self.left = reply::pending(reply).unwrap_or(self.left);
+            }
             let position = message.reply.as_ref().and_then(|reply| reply::parse(reply));
             if let Some(position) = position {
                 return Ok(Some((message, position)));
