@@ -97,18 +97,18 @@ impl Settings {
     }
 
     /// What of these others do not grant, or grant otherwise: `output done`, `secret api_token`, `host https://a.example`.
+    /// Values open nothing: they go with the version, as its limits do.
     #[must_use]
     pub fn grants_beyond(&self, others: &Self) -> Vec<String> {
         let granted: Hosts = others.hosts.iter().filter_map(|host| HostPattern::parse(host).ok()).collect();
         let is_granted = |host: &str| HostPattern::parse(host).is_ok_and(|host| granted.include(&host));
         let hosts = self.hosts.iter().filter(|host| !is_granted(host)).map(|host| format!("host {host}"));
         let outputs = beyond("output", &self.outputs, &others.outputs);
-        let values = beyond("value", &self.config, &others.config);
         let secrets = beyond("secret", &self.secrets, &others.secrets);
         let buckets = self.buckets.iter();
         let buckets = buckets.filter(|(name, to)| !others.buckets.get(*name).is_some_and(|other| to.is_within(other)));
         let buckets = buckets.map(|(name, _)| format!("bucket {name}"));
-        outputs.chain(values).chain(secrets).chain(buckets).chain(hosts).collect()
+        outputs.chain(secrets).chain(buckets).chain(hosts).collect()
     }
 }
 
@@ -175,12 +175,9 @@ mod tests {
         let granted = all("eu", Access::ReadWrite);
         assert_eq!(granted.grants_beyond(&granted), Vec::<String>::new());
         assert_eq!(all("eu", Access::Read).grants_beyond(&granted), Vec::<String>::new(), "less than that is granted");
-        assert_eq!(granted.grants_beyond(&all("us", Access::Read)), ["value region", "bucket seen"]);
+        assert_eq!(granted.grants_beyond(&all("us", Access::Read)), ["bucket seen"]);
         let beyond = granted.grants_beyond(&Settings::default());
-        assert_eq!(
-            beyond,
-            ["output out", "value region", "value tier", "secret token", "bucket seen", "host https://a.example"]
-        );
+        assert_eq!(beyond, ["output out", "secret token", "bucket seen", "host https://a.example"]);
         assert_eq!(serde_json::from_str::<Settings>(&granted.to_json()).unwrap(), granted);
     }
 

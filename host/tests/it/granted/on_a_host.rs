@@ -87,11 +87,18 @@ fn a_handler_reaches_what_its_configuration_grants_and_another_value_is_another_
     let told = String::from_utf8_lossy(&applied.stderr).into_owned() + &String::from_utf8_lossy(&applied.stdout);
     assert!(applied.status.success() && told.contains("handlers.read.config.region"), "{told}");
     assert_eq!(read(&desk, "region"), "us");
+    // A value goes with the version, as a limit does; a secret is the configuration's to grant.
+    desk.expect(&["rollback", "read"], "", 0);
+    assert_eq!(read(&desk, "region"), "eu");
+    desk.write("key.txt", "another\n");
+    edit(&desk, "token.txt", "key.txt");
+    desk.expect(&["apply", "--yes"], "", 0);
+    assert_eq!(read(&desk, "token"), "another");
     let back = desk.run(&["rollback", "read"], "");
     let told = String::from_utf8_lossy(&back.stderr).into_owned();
-    assert!(!back.status.success() && told.contains("(value region)"), "{told}");
+    assert!(!back.status.success() && told.contains("(secret token)"), "{told}");
 
-    std::fs::remove_file(desk.path().join("token.txt")).unwrap();
+    std::fs::remove_file(desk.path().join("key.txt")).unwrap();
     let missing = desk.run(&["check"], "");
     let told = String::from_utf8_lossy(&missing.stderr).into_owned();
     assert!(!missing.status.success() && told.contains("could not read the secret from"), "{told}");
