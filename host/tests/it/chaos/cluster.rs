@@ -275,7 +275,7 @@ fn a_host_that_cannot_take_a_version_keeps_the_old_one_and_says_why() {
     assert_eq!(applied.deployed.iter().map(|one| one.version).collect::<Vec<_>>(), [2], "{applied:?}");
     until_all_run(&[&a], 2, 1);
     let on = until_seen(&a, "b", Standing::Refused, Some(1));
-    assert!(on.wants == Some(2) && on.why.as_deref().unwrap().contains("(more)"), "{on:?}");
+    assert!(on.wants == Some(2) && on.why.as_deref().unwrap().contains("(output more)"), "{on:?}");
     assert_eq!(runs(&b).unwrap().0, 1);
     // Once it is granted there too, the host takes it.
     b.edit(|text| {
