@@ -16,7 +16,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Ended {
     let config = arguments.config.load()?;
-    config.check_files_but_modules().map_err(Failure::usage)?;
+    config.check_files_at_start().map_err(Failure::usage)?;
     logs::set_up(config.host.log).map_err(anyhow::Error::from)?;
     let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from)?;
     let ended = runtime.block_on(app::run(config))?;

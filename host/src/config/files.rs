@@ -11,7 +11,8 @@ use crate::deploy::check_golden;
 /// All that the configuration points at and that is not there or cannot be read, and golden messages that a deploy would
 /// not take.
 pub(super) fn missing(config: &Config) -> Vec<Problem> {
-    let mut problems = missing_but_modules(config);
+    let mut problems = missing_at_start(config);
+    problems.extend(missing_secrets(config));
     problems.extend(config.handlers.keys().filter_map(|name| missing_module(config, name)));
     for (name, handler) in &config.handlers {
         let folder = handler.golden.as_ref().filter(|folder| folder.is_dir());
@@ -27,7 +28,8 @@ pub(super) fn missing(config: &Config) -> Vec<Problem> {
 /// were deployed, and need no file any more.
 pub(super) fn missing_since(before: &Config, config: &Config) -> Vec<Problem> {
     let named = |config: &Config, name: &str| config.handlers.get(name).and_then(|handler| handler.module.clone());
-    let mut problems = missing_but_modules(config);
+    let mut problems = missing_at_start(config);
+    problems.extend(missing_secrets(config));
     let changed = config.handlers.keys().filter(|name| named(before, name) != named(config, name));
     problems.extend(changed.filter_map(|name| missing_module(config, name)));
     problems
@@ -39,20 +41,26 @@ fn missing_module(config: &Config, name: &str) -> Option<Problem> {
     Some(problem.help("build it first; the path is relative to the configuration file"))
 }
 
-/// The same but for modules.
-pub(super) fn missing_but_modules(config: &Config) -> Vec<Problem> {
+/// The secrets of handlers that cannot be read.
+fn missing_secrets(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (name, handler) in &config.handlers {
-        if let Some(folder) = handler.golden.as_ref().filter(|folder| !folder.is_dir()) {
-            let message = format!("the golden messages {} are not a folder", folder.display());
-            problems.push(Problem::at(&["handlers", name, "golden"], message));
-        }
-    }
     for (name, handler) in &config.handlers {
         for (secret, grant) in &handler.secrets {
             if let Err(error) = grant.source.read() {
                 problems.push(Problem::at(&["handlers", name, "secrets", secret], error.chain()));
             }
+        }
+    }
+    problems
+}
+
+/// The same but for modules and the secrets of handlers.
+pub(super) fn missing_at_start(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (name, handler) in &config.handlers {
+        if let Some(folder) = handler.golden.as_ref().filter(|folder| !folder.is_dir()) {
+            let message = format!("the golden messages {} are not a folder", folder.display());
+            problems.push(Problem::at(&["handlers", name, "golden"], message));
         }
     }
     if let Some(Err(error)) = config.http.tls.as_ref().map(Material::read) {

@@ -160,12 +160,13 @@ impl Config {
         self.without(files::missing(self))
     }
 
-    /// The same but for the modules: a host that starts needs no file whose module was deployed before.
+    /// The same but for the modules and the secrets of handlers: a host that starts needs no file whose module was deployed
+    /// before, and a secret that cannot be read keeps its own handler from running, and no other one.
     ///
     /// # Errors
     /// With all that is missing.
-    pub fn check_files_but_modules(&self) -> Result<(), ConfigError> {
-        self.without(files::missing_but_modules(self))
+    pub fn check_files_at_start(&self) -> Result<(), ConfigError> {
+        self.without(files::missing_at_start(self))
     }
 
     /// The same for a host that runs by `before`: a module that this configuration names anew, or elsewhere, has to be there.

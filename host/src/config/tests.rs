@@ -728,7 +728,21 @@ fn what_a_host_would_refuse_later_is_told_at_once() {
     assert!(error.contains("a.jsonl:1: `expect`: there is no outcome `nonsense`"), "{error}");
     assert!(error.contains("golden = \".\""), "{error}");
     // A host starts all the same: what runs has passed its golden messages before.
-    assert!(config.check_files_but_modules().is_ok());
+    assert!(config.check_files_at_start().is_ok());
+}
+
+#[test]
+fn a_secret_of_a_handler_that_cannot_be_read_is_told_by_a_check_and_keeps_no_host_from_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = SMALL.replace("module = \"triage.wasm\"", "secrets.token = { file = \"token.txt\" }");
+    let config = Config::from_text(&folder.path().join("tidegate.toml"), text, &[]).unwrap();
+    for told in [config.check_files(), config.check_files_since(&config)] {
+        let error = told.unwrap_err().to_string();
+        assert!(error.contains("could not read the secret from") && error.contains("secrets.token"), "{error}");
+    }
+    assert!(config.check_files_at_start().is_ok(), "the handlers beside it run");
+    std::fs::write(folder.path().join("token.txt"), "hunter2").unwrap();
+    assert!(config.check_files().is_ok());
 }
 
 /// The keys beside a `type` that is not known were looked at only when that was mended.

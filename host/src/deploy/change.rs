@@ -24,15 +24,17 @@ use super::turn::Busy;
 use super::{DeployError, Deployments, Provenance};
 use crate::cluster::Basis;
 use crate::config::HandlerConfig;
-use crate::registry::{Configured, Digest, HandlerRecord, RegistryError};
+use crate::registry::{Configured, Digest, HandlerRecord};
 use crate::signature::Signature;
 
 mod ends;
 mod file;
 mod in_cluster;
+mod resume;
 
 pub use ends::EndedTrial;
 use file::NamedModule;
+use resume::wait;
 
 /// Handlers that are prepared at once: each waits for the disk and for the compiler in turn.
 const AT_ONCE: usize = 8;
@@ -126,9 +128,11 @@ impl Deployments {
     pub async fn outlook(&self, handlers: &BTreeMap<String, HandlerConfig>) -> Result<Outlook, DeployError> {
         let mut records = self.records().await?;
         let mut outlook = Outlook::default();
+        let before = self.handlers.load_full();
         for (name, config) in handlers {
             let looked = self.look_at(name, &Terms::of(config), take(&mut records, name)).await?;
-            outlook.differences.extend(difference(name, &looked));
+            let is_down = before.get(name).is_some_and(|entry| self.is_down(entry));
+            outlook.differences.extend(difference(name, &looked, is_down));
             outlook.ends.extend(EndedTrial::of(&looked.record).filter(|_| looked.plan.deploys()));
             outlook.modules.insert(name.clone(), looked.module);
         }
@@ -171,12 +175,13 @@ impl Deployments {
         let is_noted = looked.plan == Plan::Wait || looked.record.configured.as_ref() == Some(&looked.configured);
         let configured = (!is_noted).then(|| looked.configured.clone());
         let is_new = known.is_none();
-        let goes_on = looked.plan == Plan::Wait || looked.plan == Plan::Resume && !is_new;
+        let runs = known.as_ref().is_some_and(|entry| !self.is_down(entry));
+        let goes_on = looked.plan == Plan::Wait || looked.plan == Plan::Resume && runs;
         let entry = known.unwrap_or_else(|| Arc::new(Entry::new(name, terms.clone())));
         let is_same = *entry.terms() == terms;
         let busy = if is_new || is_same && goes_on { None } else { Some(entry.busy(by)?) };
         let (module, ends) = (looked.module.clone(), EndedTrial::of(&looked.record));
-        let fate = if goes_on { Fate::GoesOn } else { self.fate(&entry, looked, &terms, is_new).await? };
+        let fate = if goes_on { Fate::GoesOn } else { self.fate(&entry, looked, &terms, runs).await? };
         if let (Fate::Passed(..), Some(cluster)) = (&fate, &self.cluster) {
             // What becomes a version there is sent when everything else can no longer fail.
             cluster.basis(name).await?;
@@ -184,13 +189,16 @@ impl Deployments {
         if is_new {
             say_loaded(&entry, &fate, begun);
         }
+        // What could not be as the configuration says is tried again when it is looked at next.
+        let waits = matches!(fate, Fate::GoesOn) && self.is_down(&entry);
+        let configured = configured.filter(|_| !waits);
         Ok(Made { entry, terms, module, configured, ends, fate, _busy: busy })
     }
 
-    /// Brings a version as far as it gets without a change.
-    async fn fate(&self, entry: &Arc<Entry>, looked: Looked, terms: &Terms, is_new: bool) -> Result<Fate, DeployError> {
+    /// Brings a version as far as it gets without a change; `runs`: one of before runs meanwhile.
+    async fn fate(&self, entry: &Arc<Entry>, looked: Looked, terms: &Terms, runs: bool) -> Result<Fate, DeployError> {
         let Looked { plan, record, file, .. } = looked;
-        match (plan, file, record.active_version()) {
+        let fate = match (plan, file, record.active_version()) {
             (Plan::DeployConfigured, Some(module), _) => {
                 let path = terms.module.as_ref().map_or_else(String::new, |path| path.display().to_string());
                 let what = format!("the module that the configuration names, {path}");
@@ -205,16 +213,25 @@ impl Deployments {
                     let candidate = Candidate { bytes, signature: None, source, what, basis: None };
                     self.check(entry, candidate, terms).await
                 }
-                Err(error) if is_new => cannot_resume(entry, error).map(|()| Fate::GoesOn),
                 Err(error) => Err(error),
             },
             (Plan::Resume, file, Some(active)) => {
                 let module = file.filter(|module| module.digest == active.digest);
-                self.resume(entry, active, module).await
+                self.resume(entry, terms, active, module).await
             }
             // The plan names what there is.
             (Plan::Wait | Plan::DeployConfigured | Plan::DeployActive | Plan::Resume, _, _) => Ok(Fate::GoesOn),
+        };
+        match fate {
+            Err(error) if !runs => wait(entry, error),
+            fate => fate,
         }
+    }
+
+    /// Whether a handler has no version that runs, and the configuration is what brings it one: in a cluster that is what is
+    /// to run there.
+    fn is_down(&self, entry: &Entry) -> bool {
+        self.cluster.is_none() && entry.active().is_none()
     }
 
     /// Takes a module through the steps of a deploy up to the switch.
@@ -232,38 +249,6 @@ impl Deployments {
             Ok(Checked::Same(_)) => Ok(Fate::GoesOn),
             Ok(Checked::New(passed)) => Ok(Fate::Passed(passed, Box::new(uploaded))),
             Err(stopped) => Err(refused(stopped.error)),
-        }
-    }
-
-    /// Loads the active version; `module`, when the configuration's file is that very module.
-    async fn resume(
-        &self,
-        entry: &Arc<Entry>,
-        active: &crate::registry::VersionRecord,
-        module: Option<NamedModule>,
-    ) -> Result<Fate, DeployError> {
-        let admitted = match module {
-            Some(module) => self.admit_again(&module.digest, module.bytes, module.signature.as_ref()).await,
-            None => self.admit(&active.digest, None).await,
-        };
-        let admitted = match admitted {
-            Ok(admitted) => admitted,
-            Err(error) => return cannot_resume(entry, error).map(|()| Fate::GoesOn),
-        };
-        let (name, settings) = (&entry.name, &active.settings);
-        let granted = self.granted(name, &entry.terms(), settings).await?;
-        match self.sandbox.load_granted(admitted.bytes, name, &settings.limits, granted, |_stage| {}).await {
-            Ok(version) => {
-                let loaded = Loaded::new(active.number, version, &active.settings, &self.metrics);
-                Ok(Fate::Resumes(Box::new(loaded)))
-            }
-            // It ran on this host before: a later host refuses what an earlier one took. Another deploy mends that too.
-            Err(source) => {
-                let error = DeployError::Unloadable { number: active.number, source };
-                tracing::error!(handler = entry.name, error = error.chain(), "the handler has no version that runs");
-                entry.set_trouble(error.chain());
-                Ok(Fate::GoesOn)
-            }
         }
     }
 
@@ -351,29 +336,20 @@ fn take(records: &mut BTreeMap<String, HandlerRecord>, name: &str) -> HandlerRec
     records.remove(name).unwrap_or_else(|| HandlerRecord::empty(name))
 }
 
-/// How the module that a configuration names differs from the one that runs.
-fn difference(name: &str, looked: &Looked) -> Option<Difference> {
+/// How the module that a configuration names differs from the one that runs, or that none does.
+fn difference(name: &str, looked: &Looked, is_down: bool) -> Option<Difference> {
     let before = looked.record.active_version().map(|active| active.digest.to_string()).unwrap_or_default();
     let after = looked.module.as_ref().map(ToString::to_string).unwrap_or_default();
     match looked.plan {
         Plan::DeployConfigured if before != after => {
             Some(Difference { what: format!("handlers.{name}.module (sha256)"), before, after })
         }
+        Plan::DeployConfigured | Plan::DeployActive | Plan::Resume if is_down => Some(Difference {
+            what: format!("handlers.{name}"),
+            before: "no version that runs".to_owned(),
+            after: "its version, tried again".to_owned(),
+        }),
         Plan::DeployConfigured | Plan::DeployActive | Plan::Resume | Plan::Wait => None,
-    }
-}
-
-/// A module that is gone or damaged, or that the host does not let in any more, leaves its handler without a version, so
-/// that the host runs and a deploy can mend it.
-fn cannot_resume(entry: &Entry, error: DeployError) -> Result<(), DeployError> {
-    match &error {
-        DeployError::Signature(_)
-        | DeployError::Registry(RegistryError::NoModule { .. } | RegistryError::Damaged { .. }) => {
-            tracing::error!(handler = entry.name, error = error.chain(), "the handler has no version that runs");
-            entry.set_trouble(error.chain());
-            Ok(())
-        }
-        _ => Err(error),
     }
 }
 

@@ -216,6 +216,17 @@ impl DeployError {
         }
     }
 
+    /// Whether what the configuration grants could not be given just now, as a secret whose file is not there: it may be
+    /// when it is looked for again.
+    #[must_use]
+    pub fn is_of_a_grant(&self) -> bool {
+        match self {
+            Self::Ungrantable { .. } => true,
+            Self::Configured { source, .. } => source.is_of_a_grant(),
+            _ => false,
+        }
+    }
+
     /// The error with its causes, on one line.
     #[must_use]
     pub fn chain(&self) -> String {

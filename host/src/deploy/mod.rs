@@ -52,7 +52,7 @@ use crate::signature::Policy;
 use crate::telemetry::Metrics;
 
 pub use change::{Change, Deployed, EndedTrial, Outlook};
-use entry::{Entry, Loaded};
+use entry::{Entry, Loaded, Terms};
 pub use error::DeployError;
 pub use golden::check as check_golden;
 pub use granting::{Renewed, lacking, without_host};
@@ -98,7 +98,8 @@ pub struct Provenance {
 impl Deployments {
     /// Opens the registry and brings every handler of the configuration to its version.
     ///
-    /// A handler whose module is gone or damaged is left without a version, and says why: a deploy mends it.
+    /// A handler whose module is gone or damaged is left without a version, and says why: a deploy mends it. So is one whose
+    /// secret cannot be read, until it can and the configuration is applied.
     ///
     /// # Errors
     /// When the registry cannot be used, or a module that the configuration names cannot run.
@@ -359,12 +360,20 @@ impl Deployments {
 
 /// Refuses a version that may reach what the configuration does not grant, or grants otherwise.
 fn check_granted(entry: &Entry, number: u64, settings: &Settings) -> Result<(), DeployError> {
-    let terms = entry.terms();
-    let beyond = settings.grants_beyond(&terms.settings);
+    check_granted_by(&entry.terms(), &entry.name, number, settings)
+}
+
+/// The same by what a configuration says that is not taken up yet.
+fn check_granted_by(terms: &Terms, handler: &str, number: u64, settings: &Settings) -> Result<(), DeployError> {
+    none_beyond(handler, number, &settings.grants_beyond(&terms.settings))
+}
+
+/// Refuses a version with grants that the configuration does not give.
+fn none_beyond(handler: &str, number: u64, beyond: &[String]) -> Result<(), DeployError> {
     if beyond.is_empty() {
         return Ok(());
     }
-    Err(DeployError::NotGranted { handler: entry.name.clone(), number, grants: beyond.join(", ") })
+    Err(DeployError::NotGranted { handler: handler.to_owned(), number, grants: beyond.join(", ") })
 }
 
 /// A time as people and programs read it.

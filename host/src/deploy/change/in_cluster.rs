@@ -9,7 +9,8 @@ use crate::deploy::{DeployError, Deployments};
 use crate::registry::{Configured, HandlerRecord};
 
 impl Deployments {
-    /// A handler that comes: the version that was active here last runs until it is known what is to run.
+    /// A handler that comes: the version that was active here last runs until it is known what is to run; unless it has
+    /// grants that the configuration does not give any more, which another version comes for as soon as the cluster is asked.
     pub(super) async fn make_in_cluster(
         &self,
         name: &str,
@@ -20,7 +21,7 @@ impl Deployments {
         entry.set_unplanned(true);
         let module = self.file(name, &terms, true).await?.map(|file| file.digest);
         let fate = match record.active_version() {
-            Some(active) => self.resume(&entry, active, None).await?,
+            Some(active) => self.resume(&entry, &terms, active, None).await?,
             None => Fate::GoesOn,
         };
         Ok(Made { entry, terms, module, configured: None, ends: None, fate, _busy: None })

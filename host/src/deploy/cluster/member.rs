@@ -43,7 +43,9 @@ impl Deployments {
                     match looked {
                         Ok(()) => {}
                         // What the configuration names and cannot run stops the start, as everywhere.
-                        Err(error @ (DeployError::Configured { .. } | DeployError::Unreadable { .. })) => {
+                        Err(error @ (DeployError::Configured { .. } | DeployError::Unreadable { .. }))
+                            if !error.is_of_a_grant() =>
+                        {
                             return Err(error);
                         }
                         Err(error) => self.tell(cluster, &entry.name, &error),
@@ -82,6 +84,9 @@ impl Deployments {
     pub(in crate::deploy) fn tell(&self, cluster: &Cluster, handler: &str, error: &DeployError) {
         let why = error.chain();
         tracing::error!(handler, why, "what is to run in the cluster does not run here; what ran before goes on");
+        if let Some(entry) = self.handlers.load().get(handler).filter(|entry| entry.active().is_none()) {
+            entry.set_trouble(why.clone());
+        }
         cluster.hosts().trouble(handler, Some(why));
         cluster.touch();
     }
@@ -252,8 +257,8 @@ fn again_after(
             deployments.tell(cluster, handler, &error.into());
             Some(AGAIN_AFTER)
         }
-        // The disk may have room again.
-        Err(error @ DeployError::Registry(_)) => {
+        // The disk may have room again, and a secret be there.
+        Err(error) if matches!(error, DeployError::Registry(_)) || error.is_of_a_grant() => {
             deployments.tell(cluster, handler, &error);
             Some(AGAIN_AFTER)
         }

@@ -67,7 +67,8 @@ impl Deployments {
                 Ok(false) => {}
                 // What the configuration names cannot run: what the cluster has runs all the same.
                 Err(error @ (DeployError::Configured { .. } | DeployError::Unreadable { .. })) => {
-                    entry.set_unplanned(false);
+                    // What it grants may be there at the next look.
+                    entry.set_unplanned(error.is_of_a_grant());
                     refused = Err(error);
                 }
                 Err(error) => return Err(error),
@@ -82,7 +83,13 @@ impl Deployments {
         }
         match (next(basis.desired.as_ref(), runs), &basis.desired) {
             (Next::Runs, Some(desired)) => self.mirror(&entry.name, desired).await?,
-            (Next::Take, Some(desired)) => Box::pin(self.take(cluster, entry, desired)).await?,
+            (Next::Take, Some(desired)) => {
+                let taken = Box::pin(self.take(cluster, entry, desired)).await;
+                // Why the configuration's own is not there is told, and that is tried again.
+                if refused.as_ref().err().is_none_or(|refused: &DeployError| !refused.is_of_a_grant()) {
+                    taken?;
+                }
+            }
             // What could be brought was: of this one the module is gone.
             (Next::Bring | Next::Wait | Next::Runs | Next::Take, _) => {}
         }

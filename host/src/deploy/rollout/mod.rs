@@ -29,7 +29,7 @@ use super::cluster::End;
 use super::entry::{Entry, Loaded};
 use super::own::{Own, OwnAct};
 use super::report::{Aborted, Promoted};
-use super::{DeployError, Deployments};
+use super::{DeployError, Deployments, check_granted};
 use crate::dispatch::{Share, Trial, Way, Work};
 use crate::registry::{Digest, HandlerRecord, RegistryError, RolloutPlan, RolloutRecord};
 use crate::telemetry::{Metrics, RolloutSide, ShownRollout, SideFigures};
@@ -203,6 +203,8 @@ impl Deployments {
     async fn load_tried(&self, record: &HandlerRecord, number: u64) -> Result<(Loaded, Digest), DeployError> {
         let no_version = || DeployError::NoVersion { handler: record.name.clone(), number: Some(number) };
         let version = record.version(number).ok_or_else(no_version)?;
+        let entry = self.entry(&record.name)?;
+        check_granted(&entry, number, &version.settings)?;
         Ok((self.load(&record.name, version).await?, version.digest.clone()))
     }
 

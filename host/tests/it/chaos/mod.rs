@@ -10,6 +10,7 @@ mod called;
 mod circuits;
 mod cluster;
 mod cluster_command_line;
+mod cluster_grants;
 mod cluster_late;
 mod cluster_rollouts;
 mod cluster_shadows;

@@ -119,3 +119,78 @@ fn beside_a_host_a_secret_that_is_not_here_is_told_to_the_module_alone() {
     let refused = desk.run(&["invoke", "--handler", "bare", "--subject", "get"], "region");
     assert!(!refused.status.success());
 }
+
+fn said(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).build().into()
+}
+
+/// Waits until the handler says why it does not run.
+fn until_down(desk: &Desk) {
+    until("the handler to say why it does not run", || {
+        let shown = desk.json(&["handlers", "show", "read", "--json"], "", 0);
+        assert_eq!(shown["active"], json!(null), "{shown}");
+        shown["trouble"].as_str().unwrap().contains("the secret `token` could not be read")
+    });
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_stops_its_own_handler_alone_until_it_can() {
+    let desk = desk();
+    std::fs::write(desk.path().join("behaviours.wasm"), guest("behaviours")).unwrap();
+    let neighbour = "[handlers.behave]\nmodule = \"behaviours.wasm\"\n\
+                     [subscriptions.behave]\nbroker = \"local\"\nsubjects = [\"complete\"]\nhandler = \"behave\"\n";
+    edit(&desk, "[handlers.bare]\n", &format!("[handlers.bare]\n{neighbour}"));
+    // At its first start, which makes the first version, and at a later one.
+    for secret in ["hunter2", "correct horse"] {
+        std::fs::remove_file(desk.path().join("token.txt")).unwrap();
+        let host = desk.host();
+        until_down(&desk);
+        desk.expect(&["publish", "--subject", "complete"], "x", 0);
+        until("the neighbour to go on", || {
+            let url = format!("http://{}/v1/status", desk.address());
+            let status: Value = agent().get(url).call().unwrap().body_mut().read_json().unwrap();
+            let all = status["subscriptions"].as_array().unwrap();
+            let own = all.iter().find(|one| one["name"] == "behave").unwrap();
+            own["counts"]["completed"] == json!(1)
+        });
+        for refuses in [&["check"][..], &["apply", "--yes"]] {
+            let told = desk.run(refuses, "");
+            assert!(
+                !told.status.success() && said(&told).contains("could not read the secret from"),
+                "{}",
+                said(&told)
+            );
+        }
+        desk.write("token.txt", secret);
+        let applied = desk.run(&["apply", "--yes"], "");
+        assert!(applied.status.success() && said(&applied).contains("handlers.read"), "{}", said(&applied));
+        assert_eq!(read(&desk, "token"), secret);
+        let shown = desk.json(&["handlers", "show", "read", "--json"], "", 0);
+        assert_eq!((&shown["active"], &shown["trouble"]), (&json!(1), &json!(null)), "{shown}");
+        drop(host);
+    }
+}
+
+#[test]
+fn a_version_that_is_tried_does_not_outlive_its_grants_over_a_start() {
+    const BUCKET: &str = "buckets.seen = { broker = \"local\" }\n";
+    let desk = desk();
+    let host = desk.host();
+    assert_eq!(read(&desk, "region"), "eu");
+    edit(&desk, GRANTS, &format!("{GRANTS}{BUCKET}"));
+    desk.expect(&["apply", "--yes"], "", 0);
+    desk.expect(&["rollback", "read"], "", 0);
+    desk.expect(&["deploy", "values.wasm", "--handler", "read", "--canary", "50%"], "", 0);
+    drop(host);
+    // The active version has what the file grants now, and so stays; what is tried beside it has more.
+    edit(&desk, BUCKET, "");
+    let _host = desk.host();
+    let shown = desk.json(&["handlers", "show", "read", "--json"], "", 0);
+    assert_eq!((&shown["active"], shown.get("rollout")), (&json!(1), None), "{shown}");
+    let ended = &shown["history"][0];
+    assert!(ended["event"] == "aborted" && ended["detail"].as_str().unwrap().contains("(bucket seen)"), "{shown}");
+}
