@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use super::entry::Entry;
-use super::{DeployError, Deployments};
+use super::{DeployError, Deployments, none_beyond};
 use crate::broker::lease::Lease;
 use crate::dispatch::{Place, Turns, gave_way};
 use crate::handler::{Call, Effects, Handler as _, Run};
@@ -60,7 +60,7 @@ pub enum ReplayError {
     /// The host panicked. A bug.
     #[error("the host stopped in the middle of it; a bug of the host")]
     Broken,
-    /// The handler or the version is not there, or the version cannot be loaded.
+    /// The handler or the version is not there, or the version cannot be loaded or has grants that were withdrawn.
     #[error(transparent)]
     Version(#[from] DeployError),
 }
@@ -178,14 +178,17 @@ impl Deployments {
     /// middle, it stops the run.
     ///
     /// # Errors
-    /// When there is no such version, or not any more, it cannot be loaded, too many go on already, or it does not end in its
-    /// time.
+    /// When there is no such version, or not any more, it is granted a secret or a bucket that the configuration does not grant
+    /// any more, it cannot be loaded, too many go on already, or it does not end in its time.
     pub async fn replay(&self, letter: &DeadLetter, on: Option<u64>) -> Result<Replay, ReplayError> {
         let mut taken = self.replays.take()?;
         let record = &letter.record;
         let entry = self.entry(&record.handler)?;
         let handler = self.registry.handler(&record.handler).await.map_err(DeployError::from)?;
         let version = chosen(record, &handler, on)?;
+        // What was withdrawn is withdrawn from it too. Where it would send is not, for nothing is sent.
+        let beyond: Vec<String> = version.settings.read_beyond(&entry.terms().settings).collect();
+        none_beyond(&record.handler, version.number, &beyond)?;
         let fresh = self.fresh(&entry, version).await?;
         let message = letter.message();
         let limits = &version.settings.limits;

@@ -104,11 +104,16 @@ impl Settings {
         let is_granted = |host: &str| HostPattern::parse(host).is_ok_and(|host| granted.include(&host));
         let hosts = self.hosts.iter().filter(|host| !is_granted(host)).map(|host| format!("host {host}"));
         let outputs = beyond("output", &self.outputs, &others.outputs);
+        outputs.chain(self.read_beyond(others)).chain(hosts).collect()
+    }
+
+    /// The same of what a run without effects reaches all the same: secrets, and what stands in buckets.
+    pub fn read_beyond<'a>(&'a self, others: &'a Self) -> impl Iterator<Item = String> + 'a {
         let secrets = beyond("secret", &self.secrets, &others.secrets);
         let buckets = self.buckets.iter();
-        let buckets = buckets.filter(|(name, to)| !others.buckets.get(*name).is_some_and(|other| to.is_within(other)));
-        let buckets = buckets.map(|(name, _)| format!("bucket {name}"));
-        outputs.chain(secrets).chain(buckets).chain(hosts).collect()
+        let buckets =
+            buckets.filter(move |(name, to)| !others.buckets.get(*name).is_some_and(|other| to.is_within(other)));
+        secrets.chain(buckets.map(|(name, _)| format!("bucket {name}")))
     }
 }
 
@@ -178,6 +183,10 @@ mod tests {
         assert_eq!(granted.grants_beyond(&all("us", Access::Read)), ["bucket seen"]);
         let beyond = granted.grants_beyond(&Settings::default());
         assert_eq!(beyond, ["output out", "secret token", "bucket seen", "host https://a.example"]);
+        let read = |others: &Settings| granted.read_beyond(others).collect::<Vec<_>>();
+        assert_eq!(read(&Settings::default()), ["secret token", "bucket seen"], "what is sent is nothing that is read");
+        assert_eq!(read(&all("us", Access::Read)), ["bucket seen"]);
+        assert_eq!(read(&Settings { outputs: BTreeMap::new(), hosts: BTreeSet::new(), ..granted.clone() }), [""; 0]);
         assert_eq!(serde_json::from_str::<Settings>(&granted.to_json()).unwrap(), granted);
     }
 

@@ -175,6 +175,52 @@ fn a_secret_that_cannot_be_read_stops_its_own_handler_alone_until_it_can() {
     }
 }
 
+/// Status, and what was read or the words of the error.
+fn replayed(desk: &Desk, id: &str, query: &str) -> (u16, String) {
+    let url = format!("http://{}/v1/dead-letters/{id}/replay{query}", desk.address());
+    let mut answer = agent().post(url).send_empty().unwrap();
+    let (status, body) = (answer.status().as_u16(), answer.body_mut().read_json::<Value>().unwrap());
+    match status {
+        200 => (status, what_it_read(&body["replayed"]["detail"])),
+        _ => (status, format!("{}: {}", body["error"]["code"], body["error"]["message"])),
+    }
+}
+
+/// A replay had a secret that was withdrawn, from a version that was still in memory, and buckets.
+#[test]
+fn a_replay_reads_what_the_configuration_grants_now_whatever_its_version_was_granted() {
+    const OUTPUT: &str = "outputs.more = { broker = \"local\", subject = \"more\" }\n";
+    const BUCKET: &str = "buckets.seen = { broker = \"local\" }\n";
+    let desk = desk();
+    edit(&desk, GRANTS, &format!("{GRANTS}{OUTPUT}{BUCKET}"));
+    let _host = desk.host();
+    desk.expect(&["publish", "--subject", "get"], "token", 0);
+    let mut letters = json!([]);
+    until("what was read", || {
+        letters = desk.json(&["dlq", "ls", "--json"], "", 0);
+        !letters.as_array().unwrap().is_empty()
+    });
+    let id = letters[0]["id"].as_str().unwrap();
+    let read = (200, "hunter2".to_owned());
+    assert_eq!(replayed(&desk, id, ""), read);
+    let withdraw = |before: &str, after: &str| {
+        edit(&desk, before, after);
+        desk.expect(&["apply", "--yes"], "", 0);
+    };
+    withdraw(OUTPUT, "");
+    assert_eq!(replayed(&desk, id, ""), read, "nothing is sent anyway");
+    withdraw(BUCKET, "");
+    let (status, why) = replayed(&desk, id, "");
+    assert!(status == 409 && why.contains("not-granted") && why.contains("(bucket seen)"), "{status} {why}");
+    assert_eq!(replayed(&desk, id, "?version=3"), read);
+    desk.write("key.txt", "correct horse");
+    withdraw("token.txt", "key.txt");
+    // It is in memory still, with what it was given.
+    let (status, why) = replayed(&desk, id, "?version=3");
+    assert!(status == 409 && why.contains("(secret token)"), "{status} {why}");
+    assert_eq!(replayed(&desk, id, "?version=4"), (200, "correct horse".to_owned()));
+}
+
 #[test]
 fn a_version_that_is_tried_does_not_outlive_its_grants_over_a_start() {
     const BUCKET: &str = "buckets.seen = { broker = \"local\" }\n";

@@ -147,7 +147,7 @@ pub(in crate::admin) fn replay() -> Said {
     .fails(400, &["no-such-broker", "broken-body"])
     .fails(404, &["no-such-dead-letter", "no-such-handler", "no-such-version"])
     .fails(408, &["too-slow"])
-    .fails(409, &["no-version-ran", "version-forgotten"])
+    .fails(409, &["no-version-ran", "version-forgotten", "not-granted"])
     .fails(413, &["too-large"])
     .fails(422, UNFIT)
     .fails(500, &["replay-broken"])
