@@ -182,7 +182,7 @@ async fn without_effects_a_run_sees_what_it_wrote_and_nobody_else_does() {
     check(&version, Effects::Suppressed, &rows).await;
     assert_eq!(text(&*seen, "n").await.as_deref(), Some("41"));
     assert_eq!(keys(&*seen, 10).await, ["m", "n"]);
-    // And a run with effects on the same instance does what it says.
+    // And a run with effects does what it says.
     let rows = [("get\tseen\tm", "`1`"), ("add\tseen\tn\t1", "42")];
     assert_eq!(check(&version, Effects::Real, &rows).await, []);
     assert_eq!(text(&*seen, "n").await.as_deref(), Some("42"));

@@ -255,6 +255,29 @@ async fn what_is_not_permitted_says_that_it_may_be_that() {
     assert!(refused.contains("whether the credentials permit it"), "{refused}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looking_into_a_bucket_makes_none() {
+    let server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let context = async_nats::jetstream::new(server.client().await);
+    let unmade = bucket(&*broker, "unmade");
+    unmade.check().await.unwrap();
+    assert_eq!(text(&*unmade, "a").await, None);
+    assert_eq!(unmade.exists("a").await, Ok(false));
+    assert_eq!(keys(&*unmade, 10).await, Vec::<String>::new());
+    assert!(context.get_stream("KV_unmade").await.is_err());
+    // What was found there can be compared with when it is made.
+    let none = unmade.find("a").await.unwrap();
+    assert_eq!(unmade.swap("a", none.revision, "1".into()).await, Ok(true));
+    assert_eq!(text(&*unmade, "a").await.as_deref(), Some("1"));
+    // Removed by somebody, it is empty again for whoever looks, and not made.
+    context.delete_stream("KV_unmade").await.unwrap();
+    let looked = async { while unmade.find("a").await.is_err() {} };
+    timeout(PATIENCE, looked).await.unwrap();
+    assert_eq!(text(&*unmade, "a").await, None);
+    assert!(context.get_stream("KV_unmade").await.is_err());
+}
+
 /// Opened by two hosts at once, which is when it is made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hosts_that_make_a_bucket_at_once_have_the_same() {

@@ -15,6 +15,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -36,6 +37,8 @@ use change::{Change, Done};
 use reader::Readers;
 use writer::Write;
 
+/// How long a store that could not be opened is not tried anew: a person mends it, and calls come by the thousand.
+const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Writes that wait for the writer: as many as there may be instances of handlers, each of which waits for its own.
 const WAITING: usize = 256;
 
@@ -75,8 +78,15 @@ enum State {
 #[derive(Debug, Clone)]
 struct Shared {
     /// Whether the file is open, once that is known, or why it cannot be.
-    opened: watch::Receiver<Option<Result<(), String>>>,
+    opened: watch::Receiver<Option<Result<(), NotOpened>>>,
     readers: Arc<Readers>,
+}
+
+/// Why the file could not be opened, and when that was.
+#[derive(Debug, Clone)]
+struct NotOpened {
+    why: String,
+    at: Instant,
 }
 
 impl Buckets {
@@ -121,18 +131,19 @@ impl Buckets {
         let mut shared = self.running()?;
         let opened = shared.opened.wait_for(Option::is_some).await.map(|opened| opened.clone());
         match opened {
-            Ok(Some(Err(why))) => Err(failed(&why)),
+            Ok(Some(Err(not_opened))) => Err(failed(&not_opened.why)),
             Ok(Some(Ok(())) | None) => Ok(shared),
             Err(_gone) => Err(failed("its thread ended before it began")),
         }
     }
 
-    /// The thread that has the file, or is to have it: begun when there is none, or when the one before could not open it.
+    /// The thread that has the file, or is to have it: begun when there is none, or when the one before could not open it a while
+    /// ago.
     fn running(&self) -> Result<Shared, BucketError> {
         let mut state = self.state();
         match &*state {
             State::Closed => return Err(closed()),
-            State::Running { shared, .. } if !shared.has_failed() => return Ok(shared.clone()),
+            State::Running { shared, .. } if !shared.is_to_be_tried_again() => return Ok(shared.clone()),
             State::Running { .. } | State::Unused => {}
         }
         if let State::Running { thread, .. } = std::mem::replace(&mut *state, State::Unused) {
@@ -149,6 +160,14 @@ impl Buckets {
         Ok(shared)
     }
 
+    /// The same for whoever looks; `None`: there is no file, and so nothing in any bucket. Looking makes none.
+    async fn looked_at(&self) -> Result<Option<Shared>, BucketError> {
+        if matches!(*self.state(), State::Unused) && !self.settings.directory.join(store::STORE_FILE).exists() {
+            return Ok(None);
+        }
+        self.opened().await.map(Some)
+    }
+
     /// Gives the thread something to write.
     fn give(&self, write: Write) -> Result<(), BucketError> {
         match &*self.state() {
@@ -159,8 +178,8 @@ impl Buckets {
 }
 
 impl Shared {
-    fn has_failed(&self) -> bool {
-        matches!(&*self.opened.borrow(), Some(Err(_)))
+    fn is_to_be_tried_again(&self) -> bool {
+        matches!(&*self.opened.borrow(), Some(Err(not_opened)) if not_opened.at.elapsed() >= TRIED_AGAIN_AFTER)
     }
 }
 
@@ -207,14 +226,16 @@ impl Bucket for EmbeddedBucket {
 
     async fn find(&self, key: &str) -> Result<Held, BucketError> {
         check_key(key)?;
+        let Some(shared) = self.all.looked_at().await? else { return Ok(Held::default()) };
         let (name, key) = (Arc::clone(&self.name), key.to_owned());
-        self.all.opened().await?.readers.run(move |connection| store::find(connection, &name, &key)).await
+        shared.readers.run(move |connection| store::find(connection, &name, &key)).await
     }
 
     async fn exists(&self, key: &str) -> Result<bool, BucketError> {
         check_key(key)?;
+        let Some(shared) = self.all.looked_at().await? else { return Ok(false) };
         let (name, key) = (Arc::clone(&self.name), key.to_owned());
-        self.all.opened().await?.readers.run(move |connection| store::exists(connection, &name, &key)).await
+        shared.readers.run(move |connection| store::exists(connection, &name, &key)).await
     }
 
     async fn set(&self, key: &str, value: Bytes) -> Result<(), BucketError> {
@@ -236,8 +257,34 @@ impl Bucket for EmbeddedBucket {
     }
 
     async fn keys(&self, after: Option<&str>, limit: NonZeroU32) -> Result<KeyPage, BucketError> {
+        let Some(shared) = self.all.looked_at().await? else { return Ok(KeyPage::default()) };
         // No key is empty, so all of them are behind it.
         let (name, after) = (Arc::clone(&self.name), after.unwrap_or_default().to_owned());
-        self.all.opened().await?.readers.run(move |connection| store::keys(connection, &name, &after, limit)).await
+        shared.readers.run(move |connection| store::keys(connection, &name, &after, limit)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_could_not_be_opened_is_left_alone_for_a_while() {
+        let failed = |ago: Duration| NotOpened {
+            why: "no".to_owned(),
+            at: Instant::now().checked_sub(ago).unwrap_or_else(Instant::now),
+        };
+        let shared = |opened| Shared {
+            opened: watch::channel(opened).1,
+            readers: Arc::new(Readers::new(std::path::Path::new("."))),
+        };
+        for (opened, expected) in [
+            (None, false),
+            (Some(Ok(())), false),
+            (Some(Err(failed(Duration::ZERO))), false),
+            (Some(Err(failed(TRIED_AGAIN_AFTER))), true),
+        ] {
+            assert_eq!(shared(opened.clone()).is_to_be_tried_again(), expected, "{opened:?}");
+        }
     }
 }

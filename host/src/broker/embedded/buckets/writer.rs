@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
-use super::Settings;
 use super::change::{Change, Done, Step, entry_bytes};
 use super::room::{Growth, Room};
 use super::store::{self, LOG_FILE, Statements, Totals};
+use super::{NotOpened, Settings};
 use crate::broker::bucket::BucketError;
 use crate::broker::embedded::error::Failure;
 use crate::broker::embedded::log::{self, Log};
@@ -35,18 +36,23 @@ pub(super) struct Write {
 type Answers = Vec<Result<Done, BucketError>>;
 
 /// The life of the thread. `told`: the store is open, or why it is not and the thread ends.
-pub(super) fn run(settings: &Settings, inbox: mpsc::Receiver<Write>, told: &watch::Sender<Option<Result<(), String>>>) {
+pub(super) fn run(
+    settings: &Settings,
+    inbox: mpsc::Receiver<Write>,
+    told: &watch::Sender<Option<Result<(), NotOpened>>>,
+) {
     let (connection, log) = match open(settings) {
         Ok(taken) => taken,
-        Err(error) => {
-            told.send_replace(Some(Err(error)));
+        Err(why) => {
+            tracing::error!(why, "the store of buckets cannot be opened; messages are not concerned");
+            told.send_replace(Some(Err(NotOpened { why, at: Instant::now() })));
             return;
         }
     };
     let st = match Statements::prepare(&connection) {
         Ok(st) => st,
         Err(error) => {
-            told.send_replace(Some(Err(error.to_string())));
+            told.send_replace(Some(Err(NotOpened { why: error.to_string(), at: Instant::now() })));
             return;
         }
     };

@@ -108,14 +108,29 @@ impl KeyValues {
         self.link.wait(WAIT_FOR_SESSION).await.map_err(BucketError::Unavailable)
     }
 
-    /// A connection over which the bucket was looked at.
-    async fn session(&self) -> Result<Arc<Session>, BucketError> {
+    /// A connection over which the bucket was looked at; `None`: there is no such bucket yet, and so nothing in it. Looking makes
+    /// none.
+    async fn looked_at(&self) -> Result<Option<Arc<Session>>, BucketError> {
         let session = self.connected().await?;
         if self.ready_over.load(Ordering::Acquire) != session.number {
-            // Rare, and large as a future.
-            Box::pin(self.see_to_it(&session)).await?;
+            let found = stream_info(&session, &self.stream).await.map_err(|error| failed(&error))?;
+            if self.is_to_be_made(found.as_ref())? {
+                return Ok(None);
+            }
             self.ready_over.store(session.number, Ordering::Release);
         }
+        Ok(Some(session))
+    }
+
+    /// A connection over which the bucket is there: made where it may be.
+    async fn session(&self) -> Result<Arc<Session>, BucketError> {
+        // Looking is rare, and large as a future.
+        if let Some(session) = Box::pin(self.looked_at()).await? {
+            return Ok(session);
+        }
+        let session = self.connected().await?;
+        Box::pin(self.make(&session)).await?;
+        self.ready_over.store(session.number, Ordering::Release);
         Ok(session)
     }
 
@@ -127,21 +142,20 @@ impl KeyValues {
         self.session().await
     }
 
-    async fn see_to_it(&self, session: &Session) -> Result<(), BucketError> {
-        let found = stream_info(session, &self.stream).await.map_err(|error| failed(&error))?;
-        if self.is_to_be_made(found.as_ref())? {
-            let question = settings::made(&self.name, &self.options);
-            match session.api::<Value>(&format!("STREAM.CREATE.{}", self.stream), &question).await {
-                Ok(_made) => tracing::info!(bucket = self.name, "the bucket is created"),
-                // Somebody made it at this moment, in another way.
-                Err(error) if error.is(code::STREAM_NAME_IN_USE) => {
-                    let found = stream_info(session, &self.stream).await.map_err(|error| failed(&error))?;
-                    self.is_to_be_made(found.as_ref())?;
-                }
-                Err(error) => return Err(failed(&error)),
+    async fn make(&self, session: &Session) -> Result<(), BucketError> {
+        let question = settings::made(&self.name, &self.options);
+        match session.api::<Value>(&format!("STREAM.CREATE.{}", self.stream), &question).await {
+            Ok(_made) => {
+                tracing::info!(bucket = self.name, "the bucket is created");
+                Ok(())
             }
+            // Somebody made it at this moment, in another way.
+            Err(error) if error.is(code::STREAM_NAME_IN_USE) => {
+                let found = stream_info(session, &self.stream).await.map_err(|error| failed(&error))?;
+                self.is_to_be_made(found.as_ref()).map(|_missing| ())
+            }
+            Err(error) => Err(failed(&error)),
         }
-        Ok(())
     }
 
     /// Whether it is missing and may be made; an error when what stands there cannot be used.
@@ -274,8 +288,10 @@ impl Bucket for KeyValues {
 
     async fn find(&self, key: &str) -> Result<Held, BucketError> {
         let subject = self.subject(key)?;
-        let session = self.session().await?;
-        self.stands(&session, &subject).await
+        match Box::pin(self.looked_at()).await? {
+            Some(session) => self.stands(&session, &subject).await,
+            None => Ok(Held::default()),
+        }
     }
 
     async fn set(&self, key: &str, value: Bytes) -> Result<(), BucketError> {
@@ -330,7 +346,7 @@ impl Bucket for KeyValues {
     }
 
     async fn keys(&self, after: Option<&str>, limit: NonZeroU32) -> Result<KeyPage, BucketError> {
-        let session = self.session().await?;
+        let Some(session) = Box::pin(self.looked_at()).await? else { return Ok(KeyPage::default()) };
         let mut page = Page::new(after, limit);
         loop {
             let looked = self.look(&session, page).await;
