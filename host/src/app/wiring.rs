@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::slots::{Slot, Slots};
 use crate::admin::wire::PauseKind;
 use crate::apply::share;
-use crate::broker::{Broker, Directory, NamedBroker, Status, SubscribeError, SubscriptionSpec};
+use crate::broker::{Access, Broker, Directory, Status, SubscribeError, SubscriptionSpec};
 use crate::clock::Clock;
 use crate::config::{Config, HandlerConfig, SubscriptionConfig};
 use crate::deploy::Deployments;
@@ -23,6 +23,10 @@ use crate::telemetry::trace::Traces;
 
 /// What settling may take beyond the longest run, with leases kept: outputs half a minute, a dead letter a minute.
 const SETTLE_TIME: Duration = Duration::from_secs(120);
+
+/// How long a start, or an apply, waits for buckets to be made and looked at: what one request may take. What is not ready then is
+/// seen to at its first use.
+const BUCKETS_READY_WITHIN: Duration = Duration::from_secs(5);
 
 /// What subscriptions are wired to.
 pub(super) struct Stations {
@@ -87,30 +91,24 @@ impl Stations {
         }
     }
 
-    /// Sees to it that the buckets which handlers may use are there. What cannot be done keeps nobody from running, for a
-    /// handler is told by each call; gives back what a person has to mend.
+    /// Sees to it that the buckets which handlers may use are there, each once and all at the same time, for some seconds at the
+    /// most. What cannot be done keeps nobody from running, for a handler is told by each call; gives back what a person has to
+    /// mend.
     pub(super) async fn ready_buckets(&self, config: &Config) -> Vec<String> {
-        let mut troubles = Vec::new();
-        let buckets = |(name, of): (&String, &HandlerConfig)| {
-            of.buckets.values().map(|to| (name.clone(), to.clone())).collect::<Vec<_>>()
-        };
-        let all: Vec<_> = config.handlers.iter().flat_map(buckets).collect();
-        for (handler, to) in all {
-            let is_there = |named: NamedBroker| named.broker.status() == Status::Connected;
-            if !self.brokers.get(&to.broker).is_some_and(is_there) {
-                // It is seen to when the handler first uses it.
-                continue;
-            }
-            if let Err(error) = self.brokers.bucket(&to.broker, &to.bucket, to.access).ready().await {
-                let bucket = &to.bucket;
-                tracing::warn!(handler, broker = to.broker, bucket, %error, "a handler cannot use a bucket");
-                troubles.push(format!(
-                    "handler `{handler}` cannot use bucket `{bucket}` of broker `{}`: {error}",
-                    to.broker
-                ));
-            }
-        }
-        troubles
+        let deadline = tokio::time::Instant::now() + BUCKETS_READY_WITHIN;
+        let asked = buckets(config).into_iter().map(|((broker, name, access), handlers)| async move {
+            let is_there = self.brokers.get(&broker)?.broker.status() == Status::Connected;
+            // Else it is seen to when a handler first uses it.
+            let bucket = is_there.then(|| self.brokers.bucket(&broker, &name, access))?;
+            let why = match tokio::time::timeout_at(deadline, bucket.ready()).await {
+                Ok(ready) => ready.err()?.to_string(),
+                Err(_elapsed) => format!("the broker did not answer within {BUCKETS_READY_WITHIN:?}"),
+            };
+            let handlers = handlers.join(", ");
+            tracing::warn!(handlers, broker, bucket = name, why, "a bucket cannot be used");
+            Some(format!("bucket `{name}` of broker `{broker}`, for {handlers}, cannot be used: {why}"))
+        });
+        futures_util::future::join_all(asked).await.into_iter().flatten().collect()
     }
 
     /// Where the handler of a subscription sends.
@@ -189,6 +187,20 @@ impl Places {
     }
 }
 
+/// The buckets that handlers may use, each with the handlers that may.
+fn buckets(config: &Config) -> BTreeMap<(String, String, Access), Vec<String>> {
+    let mut all: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for (handler, of) in &config.handlers {
+        for to in of.buckets.values() {
+            let handlers = all.entry((to.broker.clone(), to.bucket.clone(), to.access)).or_default();
+            if !handlers.contains(handler) {
+                handlers.push(handler.clone());
+            }
+        }
+    }
+    all
+}
+
 /// The subjects to which a handler may send, by the brokers' names.
 fn outputs(handler: &HandlerConfig) -> BTreeMap<&str, Vec<String>> {
     let mut all: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -238,5 +250,24 @@ async fn keep_trying(slot: Arc<Slot>, setup: Setup, links: Links, turns: Arc<Tur
                 return slot.waits(&error.to_string());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_bucket_of_several_handlers_is_seen_to_once() {
+        let text = "[brokers.a]\ntype = \"embedded\"\n\
+            [handlers.one]\nbuckets.seen = { broker = \"a\" }\nbuckets.again = { broker = \"a\", bucket = \"seen\" }\n\
+            [handlers.two]\nbuckets.seen = { broker = \"a\" }\nbuckets.shown = { broker = \"a\", access = \"read\" }\n";
+        let config = Config::from_text(std::path::Path::new("/c/tidegate.toml"), text.to_owned(), &[]).unwrap();
+        let all: Vec<_> = buckets(&config).into_iter().map(|((_, bucket, access), of)| (bucket, access, of)).collect();
+        let both = vec!["one".to_owned(), "two".to_owned()];
+        let expected =
+            [("seen".to_owned(), Access::ReadWrite, both), ("shown".to_owned(), Access::Read, vec!["two".to_owned()])];
+        assert_eq!(all, expected);
     }
 }
