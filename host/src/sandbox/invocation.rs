@@ -45,6 +45,8 @@ pub(super) struct Instance {
     handle: Option<Handle>,
     clock: Arc<Clock>,
     served: u32,
+    /// What became of what its runs changed elsewhere; `None`: it has only started.
+    effects: Option<Effects>,
     /// Its place among the instances that are kept for reuse, once it has one.
     place: Option<ReusePlace>,
     _permit: OwnedSemaphorePermit,
@@ -96,7 +98,7 @@ async fn instance(version: &Version, call: &Call<'_>) -> Result<Instance, Stop> 
     if size > limit {
         return Err(Stop::Payload { size, limit });
     }
-    match version.take_idle() {
+    match version.take_idle(call.effects) {
         Some(instance) => Ok(instance),
         None => permit(version, call.lease).await.map(|permit| Instance::new(version, permit)),
     }
@@ -184,7 +186,7 @@ impl Instance {
             store.data().check_tick()?;
             Ok(UpdateDeadline::Yield(1))
         });
-        Self { store, handle: None, clock, served: 0, place: None, _permit: permit }
+        Self { store, handle: None, clock, served: 0, effects: None, place: None, _permit: permit }
     }
 
     fn usage(&self, fuel_limit: u64, started: Instant) -> Usage {
@@ -234,6 +236,12 @@ impl Instance {
         self.store.data().is_asking()
     }
 
+    /// Whether it may run with these effects. What it remembers of a run without effects was never done, and must not be taken
+    /// for it: a value that it keeps in its memory would be in no bucket.
+    pub(super) fn fits(&self, effects: Effects) -> bool {
+        self.effects.is_none_or(|ran| ran == effects)
+    }
+
     /// Gets a place among the instances that are kept for reuse, when there is one.
     pub(super) fn find_place(&mut self, version: &Version) -> bool {
         if self.place.is_none() {
@@ -250,6 +258,7 @@ impl Instance {
     }
 
     async fn handle(&mut self, version: &Version, call: &Call<'_>) -> wasmtime::Result<Answer> {
+        self.effects = Some(call.effects);
         let (store, handle) = self.start(version).await?;
         store.data_mut().begin_effects(call.effects);
         handle.call(store, call).await

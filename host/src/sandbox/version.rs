@@ -24,7 +24,7 @@ use super::limits::Limits;
 use super::module::Module;
 use super::sample::{Profile, Sampler};
 use super::state::State;
-use crate::handler::{Call, Handler, Run};
+use crate::handler::{Call, Effects, Handler, Run};
 use crate::outcome::{Fault, Usage};
 
 /// A page of linear memory.
@@ -230,12 +230,22 @@ impl Version {
         Some(ReusePlace { kept: Arc::clone(&self.kept), _permit: permit })
     }
 
-    /// An instance that an earlier run left.
-    pub(super) fn take_idle(&self) -> Option<Instance> {
+    /// An instance that an earlier run with the same effects left. When there are others alone, one of them makes room.
+    pub(super) fn take_idle(&self, effects: Effects) -> Option<Instance> {
         if self.limits.reuse.get() == 1 {
             return None;
         }
-        self.idle().instances.pop()
+        let mut idle = self.idle();
+        if let Some(place) = idle.instances.iter().rposition(|instance| instance.fits(effects)) {
+            return Some(idle.instances.swap_remove(place));
+        }
+        let other = idle.instances.pop();
+        drop(idle);
+        // Dropping it gives memory back to the system, which takes its time.
+        if let Some(other) = other {
+            self.station.disposer.take(other);
+        }
+        None
     }
 
     /// Keeps an instance for the next message when one may come, and it has messages left, and there is a place; else

@@ -5,11 +5,13 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate::handler::Run;
+use tidegate::broker::lease::Lease;
+use tidegate::handler::{Call, Effects, Handler as _, Run};
 use tidegate::outcome::{FaultKind, Outcome, TrapCode};
 use tidegate::sandbox::limits::Limits;
+use tokio::time::Instant;
 
-use crate::sandbox::{message, run, sandbox};
+use crate::sandbox::{call, message, run, sandbox};
 use crate::support::guests::guest;
 use crate::support::modules::{answer, handler, handler_from, handler_with_memory, outputs_that_share_a_body};
 
@@ -360,4 +362,18 @@ async fn reuse_keeps_state_and_ends_with_a_fault() {
     assert_eq!(told, ["told: 0", "told: 1", "told: 2", "told: 0", "told: 1"]);
     assert_eq!(run(&version, &message("hostile.panic", "")).await.outcome.code().0, "trap:unreachable");
     assert_eq!(run(&version, &message("probe.state", "")).await.outcome.detail().unwrap(), "told: 0");
+}
+
+/// A shadow that is promoted has instances that remember what they never did.
+#[tokio::test]
+async fn an_instance_that_ran_without_effects_serves_no_message_with_them() {
+    let limits = Limits { reuse: NonZeroU32::new(100).unwrap(), ..Limits::default() };
+    let version: Arc<_> = sandbox().load(guest("behaviours"), "behaviours", &limits).await.unwrap();
+    let mut told = Vec::new();
+    for effects in [Effects::Suppressed, Effects::Suppressed, Effects::Real, Effects::Real, Effects::Suppressed] {
+        let message = message("probe.state", "");
+        let lease = Lease::until(Instant::now() + Duration::from_secs(60));
+        told.push(version.handle(Call { effects, ..call(&message, &lease) }).await.outcome.detail().unwrap());
+    }
+    assert_eq!(told, ["told: 0", "told: 1", "told: 0", "told: 1", "told: 0"]);
 }
