@@ -128,8 +128,11 @@ pub fn lacking(settings: &Settings) -> Option<String> {
     let buckets = names(settings.buckets.keys().map(String::as_str).collect());
     let secrets = (!secrets.is_empty()).then(|| format!("without its secrets ({secrets})"));
     let buckets = (!buckets.is_empty()).then(|| format!("with empty buckets ({buckets})"));
+    let hosts = (!settings.hosts.is_empty()).then(|| "no host is asked".to_owned());
     let all: Vec<String> = secrets.into_iter().chain(buckets).collect();
-    (!all.is_empty()).then(|| format!("it runs {}: they are on the host", all.join(" and ")))
+    let beside = (!all.is_empty()).then(|| format!("it runs {}: they are on the host", all.join(" and ")));
+    let all: Vec<String> = beside.into_iter().chain(hosts).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 fn buckets(settings: &Settings, open: impl Fn(&BucketGrant) -> Arc<dyn Bucket>) -> BTreeMap<String, GrantedBucket> {

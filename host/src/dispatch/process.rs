@@ -239,7 +239,7 @@ fn copy(shared: &Shared, entry: &InFlight, pick: &Pick, outcome: &Outcome, route
         subscription: Arc::clone(&shared.setup.identity.subscription),
         attempt: delivery.progress.attempt(),
         max_attempts: shared.policy().max_attempts.get(),
-        stable: Ran { outcome: outcome.clone(), outputs: routed.to_vec(), usage },
+        stable: Ran { outcome: outcome.clone(), outputs: routed.to_vec(), usage, effects: None },
     });
 }
 

@@ -284,7 +284,7 @@ fn routed(run: &Run, grants: Option<&Grants>, letter: &DeadLetterView, message: 
         (Outcome::Completed(outputs), None) => (Outcome::Completed(Vec::new()), outputs.iter().map(as_named).collect()),
         (outcome, None) => (outcome.clone(), Vec::new()),
     };
-    Ran { outcome, outputs, usage: run.usage }
+    Ran { outcome, outputs, usage: run.usage, effects: Some(run.effects.clone()) }
 }
 
 /// An output of which only the handler's own words are known.

@@ -67,6 +67,6 @@ impl Bench {
         };
         let run = version.handle(call).await;
         let (outcome, outputs) = resolve(run.outcome, &self.grants, &past.subscription, &past.message.id);
-        Ran { outcome, outputs, usage: run.usage }
+        Ran { outcome, outputs, usage: run.usage, effects: Some(run.effects) }
     }
 }

@@ -323,7 +323,7 @@ mod tests {
     }
 
     fn ran(outcome: Outcome, fuel: u64) -> Ran {
-        Ran { outcome, outputs: Vec::new(), usage: Usage { fuel, ..Usage::default() } }
+        Ran { outcome, outputs: Vec::new(), usage: Usage { fuel, ..Usage::default() }, effects: Some(Vec::new()) }
     }
 
     fn completed(body: &'static str, fuel: u64) -> Ran {

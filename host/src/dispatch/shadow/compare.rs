@@ -4,10 +4,12 @@
 //! |---|---|
 //! | outcome | it is of the same kind; what the handler retries, defers, rejects or skips, for the same reason; faults, of the same kind |
 //! | outputs, of what both completed | there are as many, in the same order, each with the same broker, subject, headers and body |
+//! | what would have been done elsewhere, where it is known of both, but of faults | there is as much, in the same order: the same keys and sizes, the same requests |
 //!
 //! Time and fuel are figures and no differences. Words beside a reason are for people, and may say a time or a number.
 
 use crate::dispatch::shadow::Ran;
+use crate::handler::Effect;
 use crate::outcome::Outcome;
 use crate::settle::outputs::Routed;
 use crate::telemetry::CopyFate;
@@ -15,11 +17,10 @@ use crate::telemetry::CopyFate;
 /// What the candidate's run is, beside the other one's.
 pub(crate) fn compare(stable: &Ran, candidate: &Ran) -> CopyFate {
     match (&stable.outcome, &candidate.outcome) {
-        (Outcome::Completed(_), Outcome::Completed(_)) => match first_difference(stable, candidate) {
+        (one, other) if is_same(one, other) => match first_difference(stable, candidate) {
             None => CopyFate::Same,
             Some(_) => CopyFate::OtherOutputs,
         },
-        (one, other) if is_same(one, other) => CopyFate::Same,
         (_, Outcome::Fault(_)) => CopyFate::OtherFault,
         (
             _,
@@ -56,8 +57,7 @@ fn is_same(one: &Outcome, other: &Outcome) -> bool {
 /// How two runs differ, on one line, without anything of a header or a body; nothing when they do not.
 pub(crate) fn told(stable: &Ran, candidate: &Ran) -> String {
     match (&stable.outcome, &candidate.outcome) {
-        (Outcome::Completed(_), Outcome::Completed(_)) => first_difference(stable, candidate).unwrap_or_default(),
-        (one, other) if is_same(one, other) => String::new(),
+        (one, other) if is_same(one, other) => first_difference(stable, candidate).unwrap_or_default(),
         (one, other) => another_outcome(&in_short(one), &in_short(other)),
     }
 }
@@ -83,8 +83,29 @@ fn in_short(outcome: &Outcome) -> String {
     }
 }
 
-/// The first thing that differs between the outputs of two runs.
+/// The first thing that differs between what two runs do that end the same.
 fn first_difference(stable: &Ran, candidate: &Ran) -> Option<String> {
+    outputs_difference(stable, candidate).or_else(|| effects_difference(stable, candidate))
+}
+
+/// The first thing that differs between what two runs would have done elsewhere, where that is known of both.
+fn effects_difference(stable: &Ran, candidate: &Ran) -> Option<String> {
+    // How far a run came that was stopped is a matter of time.
+    if matches!(stable.outcome, Outcome::Fault(_)) {
+        return None;
+    }
+    let (ours, theirs) = (stable.effects.as_ref()?, candidate.effects.as_ref()?);
+    if ours.len() != theirs.len() {
+        let plural = if ours.len() == 1 { "" } else { "s" };
+        return Some(format!("{} effect{plural} would have been {}", ours.len(), theirs.len()));
+    }
+    let index = ours.iter().zip(theirs).position(|(ours, theirs)| ours != theirs)?;
+    // A key may hold anything, and this is one line.
+    let line = |effects: &[Effect]| effects.get(index).map(|effect| effect.to_string().replace(char::is_control, " "));
+    Some(format!("effect {} differs: one {}, the other {}", index + 1, line(ours)?, line(theirs)?))
+}
+
+fn outputs_difference(stable: &Ran, candidate: &Ran) -> Option<String> {
     let (ours, theirs) = (&stable.outputs, &candidate.outputs);
     let pairs = ours.iter().zip(theirs).enumerate();
     let differs = pairs.map(|(index, (ours, theirs))| output_difference(index + 1, ours, theirs)).find_map(|one| one);
@@ -126,7 +147,7 @@ mod tests {
     }
 
     fn ran(outcome: Outcome) -> Ran {
-        Ran { outcome, outputs: Vec::new(), usage: Usage::default() }
+        Ran { outcome, outputs: Vec::new(), usage: Usage::default(), effects: Some(Vec::new()) }
     }
 
     fn retry(code: &str, seconds: u64) -> Ran {
@@ -154,7 +175,8 @@ mod tests {
                 Publish { subject: (*subject).to_owned(), id, headers, body: body.as_bytes().to_vec().into() };
             Routed { broker: "queue".into(), publish }
         });
-        Ran { outcome: Outcome::Completed(Vec::new()), outputs: routed.collect(), usage: Usage::default() }
+        let outputs = routed.collect();
+        Ran { outputs, ..ran(Outcome::Completed(Vec::new())) }
     }
 
     #[test]
@@ -245,6 +267,32 @@ mod tests {
         elsewhere.outputs.iter_mut().for_each(|routed| routed.broker = "other".into());
         let words = "output 1 to `a` on broker `queue` would have gone to `a` on broker `other`";
         check(&one, &elsewhere, CopyFate::OtherOutputs, words);
+    }
+
+    #[test]
+    fn what_runs_would_have_done_elsewhere_is_compared_where_it_is_known_of_both() {
+        let set = |key: &str, bytes| Effect::Set { bucket: "seen".into(), key: key.into(), bytes };
+        let with = |effects: Option<Vec<Effect>>| Ran { effects, ..rejected("bad", "") };
+        let one = with(Some(vec![set("a", 1), set("b", 1)]));
+        check(&one, &one.clone(), CopyFate::Same, "");
+        check(&one, &with(Some(Vec::new())), CopyFate::OtherOutputs, "2 effects would have been 0");
+        check(&one, &with(Some(vec![set("a", 1)])), CopyFate::OtherOutputs, "2 effects would have been 1");
+        let words = "effect 2 differs: one would set b in bucket seen to 1 bytes, the other would set c d in bucket seen to 1 bytes";
+        check(&one, &with(Some(vec![set("a", 1), set("c\nd", 1)])), CopyFate::OtherOutputs, words);
+        // What the stable version has done beside a shadow is not recorded.
+        check(&with(None), &one, CopyFate::Same, "");
+        let stopped = |effects| Ran { effects: Some(effects), ..fault(FaultKind::Timeout, 1) };
+        check(&stopped(vec![set("a", 1)]), &stopped(Vec::new()), CopyFate::Same, "");
+        // How a run ended says more.
+        check(
+            &one,
+            &retry("bad", 1),
+            CopyFate::OtherOutcome,
+            "handler-rejected (bad) would have been handler-retry (bad)",
+        );
+        // And so do outputs.
+        let outputs = Ran { effects: one.effects.clone(), ..completed(&[("a", "x", "1")]) };
+        check(&outputs, &completed(&[]), CopyFate::OtherOutputs, "1 output would have been 0");
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub use work::Work;
 pub(crate) use work::gave_way;
 
 use crate::dispatch::slot::Deployed;
+use crate::handler::Effect;
 use crate::message::Message;
 use crate::outcome::{Outcome, Usage};
 use crate::settle::outputs::Routed;
@@ -69,6 +70,8 @@ pub(crate) struct Ran {
     /// Where they were to go.
     pub(crate) outputs: Vec<Routed>,
     pub(crate) usage: Usage,
+    /// What it would have done elsewhere in its middle; `None`: it has done it, and what that was is not known.
+    pub(crate) effects: Option<Vec<Effect>>,
 }
 
 /// A copy in the queue; its bytes are free again when it is dropped.

@@ -74,7 +74,12 @@ fn copied(id: usize, body: &[u8]) -> Copied {
     let publish =
         Publish { subject: "out.a".to_owned(), id: None, headers: Headers::default(), body: Bytes::from_static(b"1") };
     let outputs = vec![Routed { broker: "queue".into(), publish }];
-    let stable = Ran { outcome: Outcome::Completed(Vec::new()), outputs, usage: Usage { fuel: 5, ..Usage::default() } };
+    let stable = Ran {
+        outcome: Outcome::Completed(Vec::new()),
+        outputs,
+        usage: Usage { fuel: 5, ..Usage::default() },
+        effects: None,
+    };
     Copied { message, subscription: "s".into(), attempt: 1, max_attempts: 3, stable }
 }
 
@@ -184,7 +189,7 @@ fn the_last_differences_are_few_and_none_is_large() {
         let publish = Publish { subject: long.clone(), id: None, headers, body: vec![7; 1 << 20].into() };
         let outputs = vec![Routed { broker: "queue".into(), publish }; 100];
         let outcome = Outcome::Rejected(Reason { code: long.clone(), detail: Some(long.clone()) });
-        let ran = Ran { outcome, outputs, usage: Usage::default() };
+        let ran = Ran { outcome, outputs, usage: Usage::default(), effects: None };
         books.differs(Difference::new(&copied, &ran, CopyFate::OtherOutcome, long.clone()));
     }
     let last = books.last();

@@ -96,7 +96,7 @@ impl Work {
         }
         let usage = Usage { duration: run.usage.duration.saturating_sub(waited), ..run.usage };
         let (outcome, outputs) = resolve(run.outcome, &self.candidate.grants, &copied.subscription, &copied.message.id);
-        Some(Ran { outcome, outputs, usage })
+        Some(Ran { outcome, outputs, usage, effects: Some(run.effects) })
     }
 }
 
