@@ -24,7 +24,7 @@ use crate::sandbox::granted::hosts::Target;
 pub(super) struct Upload {
     body: WasiBody,
     over: Arc<AtomicBool>,
-    _open: Open,
+    open: Open,
 }
 
 /// The place of a request among those that are open at once in its run: both bodies hold it.
@@ -33,7 +33,12 @@ pub(super) type Open = Arc<OwnedSemaphorePermit>;
 impl Upload {
     /// `over` is set when the run ends, before anything of it is dropped.
     pub(super) const fn new(body: WasiBody, over: Arc<AtomicBool>, open: Open) -> Self {
-        Self { body, over, _open: open }
+        Self { body, over, open }
+    }
+
+    /// An empty one of the same request.
+    pub(super) fn without_content(&self) -> Self {
+        Self { body: WasiBody::default(), over: Arc::clone(&self.over), open: Arc::clone(&self.open) }
     }
 }
 

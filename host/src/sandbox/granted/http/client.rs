@@ -9,11 +9,14 @@
 //! - Nothing here waits without an end: whoever drops the future ends it, but for a lookup, which keeps its place until
 //!   the system is done with it.
 
+use std::error::Error as _;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use hyper::body::Body as _;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, Write};
 use hyper::{Request, Response, Uri};
@@ -193,6 +196,7 @@ impl Client {
                 Some(connection) => connection,
                 None => timeout_at(by, self.connect(&target, by)).await.map_err(|_late| Error::ConnectionTimeout)??,
             };
+            let again = if is_new { None } else { once_more(&request) };
             let answered = timeout(first_byte, connection.requests.try_send_request(request)).await;
             match answered.map_err(|_late| Error::ConnectionReadTimeout)? {
                 Ok(response) => {
@@ -200,11 +204,14 @@ impl Client {
                     let answer = |body| WasiBody::new(Answer::new(body, lent, options.between_bytes_timeout));
                     return Ok(response.map(answer));
                 }
-                Err(mut error) => match error.take_message() {
-                    // The host has closed a connection that was kept, and nothing of the request was sent on it.
-                    Some(unsent) if !is_new => request = unsent,
-                    Some(_) | None => return Err(errors::of_hyper(&error.into_error())),
-                },
+                Err(mut error) => {
+                    // The other end has closed a connection that was kept, before it took the request or just then.
+                    let unsent = error.take_message().filter(|_| !is_new);
+                    match unsent.or_else(|| again.filter(|_| was_closed(error.error()))) {
+                        Some(unsent) => request = unsent,
+                        None => return Err(errors::of_hyper(&error.into_error())),
+                    }
+                }
             }
         }
     }
@@ -315,6 +322,25 @@ where
     let driver = tokio::spawn(async move { drop(connection.await) });
     let (made_at, driver) = (Instant::now(), AbortOnDropHandle::new(driver));
     Ok(Connection { requests, made_at, _driver: driver, _places: places })
+}
+
+/// Whether the other end went away without a word of an answer.
+fn was_closed(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let reset = cause.is_some_and(|cause| matches!(cause.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe));
+    error.is_incomplete_message() || error.is_canceled() || error.is_closed() || reset
+}
+
+/// The same request, where it can be sent a second time: it asks for nothing to be done, and has no body that is gone.
+fn once_more(request: &Request<Upload>) -> Option<Request<Upload>> {
+    if !request.method().is_safe() || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(request.body().without_content());
+    request.method().clone_into(copy.method_mut());
+    request.uri().clone_into(copy.uri_mut());
+    request.headers().clone_into(copy.headers_mut());
+    Some(copy)
 }
 
 /// A request as the host itself takes it, and not a proxy.
