@@ -19,6 +19,8 @@ pub(super) struct LogBook(Arc<Mutex<Pages>>);
 #[derive(Debug)]
 struct Pages {
     lines: Vec<LogLine>,
+    /// How many of the lines are the host's own.
+    remarks: usize,
     bytes: usize,
     line_limit: u32,
     byte_limit: usize,
@@ -42,6 +44,7 @@ impl LogBook {
     pub(super) fn new(limits: &Limits, clock: Arc<Clock>) -> Self {
         Self(Arc::new(Mutex::new(Pages {
             lines: Vec::new(),
+            remarks: 0,
             bytes: 0,
             line_limit: limits.log_lines,
             byte_limit: limits.log_bytes,
@@ -59,6 +62,16 @@ impl LogBook {
             pages.take(bytes)?;
             pages.line(level, text, fields)
         })
+    }
+
+    /// Takes a line of the host's own. It counts against no limit, because what the host says must end no run; so whoever
+    /// calls this sees to it that there are few in a run.
+    pub(super) fn remark(&self, level: LogLevel, text: String) {
+        self.with(|pages| {
+            let at = pages.clock.elapsed(Instant::now());
+            pages.lines.push(LogLine { level, text, fields: Vec::new(), at });
+            pages.remarks = pages.remarks.saturating_add(1);
+        });
     }
 
     /// Takes bytes of a standard stream; each line becomes a line of the log.
@@ -92,6 +105,7 @@ impl LogBook {
                 }
             }
             pages.bytes = 0;
+            pages.remarks = 0;
             std::mem::take(&mut pages.lines)
         })
     }
@@ -111,7 +125,8 @@ impl Pages {
     }
 
     fn line(&mut self, level: LogLevel, text: String, fields: Vec<(String, String)>) -> Result<(), Stop> {
-        if self.lines.len() >= usize::try_from(self.line_limit).unwrap_or(usize::MAX) {
+        let written = self.lines.len().saturating_sub(self.remarks);
+        if written >= usize::try_from(self.line_limit).unwrap_or(usize::MAX) {
             return Err(Stop::TooMany { what: "lines of log", limit: self.line_limit.into() });
         }
         let at = self.clock.elapsed(Instant::now());
@@ -133,6 +148,26 @@ impl Pages {
         match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn what_the_host_says_costs_the_handler_nothing() {
+        let limits = Limits { log_lines: 1, log_bytes: 4, ..Limits::default() };
+        let log = LogBook::new(&limits, Arc::new(Clock::new(Instant::now())));
+        for _run in 0..2 {
+            log.remark(LogLevel::Warn, "longer than all that the handler may write".to_owned());
+            assert_eq!(log.room(), 4);
+            log.write(LogLevel::Info, "said".to_owned(), Vec::new()).unwrap();
+            assert!(log.write(LogLevel::Info, String::new(), Vec::new()).is_err());
+            let levels: Vec<LogLevel> = log.finish().iter().map(|line| line.level).collect();
+            assert_eq!(levels, [LogLevel::Warn, LogLevel::Info]);
         }
     }
 }

@@ -27,7 +27,7 @@ impl Used {
     pub(in crate::sandbox) fn begin(&mut self) {
         self.recorded.clear();
         self.recorded_bytes = 0;
-        if let Some(asking) = &mut self.asking {
+        if let Some(asking) = &self.asking {
             asking.begin();
         }
         self.buckets.begin();

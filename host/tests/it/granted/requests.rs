@@ -80,6 +80,10 @@ async fn a_host_that_is_not_granted_is_not_asked_and_the_log_says_so() {
     }
     let (_, log) = told(&version, "ask.often", &format!("GET http://127.0.0.1:{}/a", other.port)).await;
     assert_eq!(log.len(), 1, "once a run: {log:?}");
+    // And it costs the handler none of its own.
+    let terse = asker(&Limits { log_lines: 1, ..Limits::default() }, &[&at]).await;
+    let (said, log) = told(&terse, "ask.and-log", &format!("GET http://127.0.0.1:{}/a", other.port)).await;
+    assert_eq!((said.as_str(), log.len()), ("refused ErrorCode::HttpRequestDenied", 2), "{log:?}");
     // A tunnel through a host that is granted leads to one that is not; neither is a scheme that is none.
     let refused = [
         (format!("CONNECT {at}/"), "refused ErrorCode::HttpRequestMethodInvalid"),
@@ -89,7 +93,7 @@ async fn a_host_that_is_not_granted_is_not_asked_and_the_log_says_so() {
             "refused ErrorCode::HttpRequestUriInvalid",
         ),
         (format!("GET ftp://127.0.0.1:{}/", web.port), "refused ErrorCode::HttpProtocolError"),
-        (format!("GET {at}/{}", "x".repeat(9000)), "refused ErrorCode::HttpRequestUriTooLong"),
+        (format!("GET {at}/{}", "x".repeat(8180)), "refused ErrorCode::HttpRequestUriTooLong"),
     ];
     for (body, expected) in refused {
         assert_eq!(told(&version, "ask", &body).await.0, expected, "{body}");
@@ -180,6 +184,8 @@ async fn what_a_run_holds_is_bounded() {
     let version = asker(&Limits::default(), &[&at]).await;
     let (held, _) = told(&version, "hoard", &format!("GET {at}/hang")).await;
     assert_eq!(held, "8 are open, then ErrorCode::ConnectionLimitReached");
+    let (taken, _) = told(&version, "long", "").await;
+    assert_eq!(taken, "[true, false, true, false, true, false, true, false]");
     let (said, _) = told(&version, "fields", "").await;
     assert!(said.starts_with("invalid-result") && said.contains("total size of fields exceeds limit"), "{said}");
     web.until_all_are_gone();

@@ -50,6 +50,8 @@ const FIELD_BYTES: usize = 32 << 10;
 /// Bytes of a body that are taken from the guest at once, and wait to be sent; two such pieces may. With as many bodies as
 /// an instance may hold these are 10 MiB.
 const CHUNK_BYTES: usize = 16 << 10;
+/// The longest method: those that there are have 17 letters at the most.
+const METHOD_BYTES: usize = 64;
 /// The longest URL. Servers take 8 KiB.
 const URL_BYTES: usize = 8 << 10;
 /// What is shown of a URL.
@@ -73,6 +75,7 @@ struct Next {
     order: Order,
     options: RequestOptions,
     log: LogBook,
+    warned: Arc<AtomicBool>,
 }
 
 /// What a store has to do with hosts.
@@ -82,25 +85,66 @@ pub(super) struct Asking {
     open: Arc<Semaphore>,
     /// Set when nothing of the run goes on.
     over: Arc<AtomicBool>,
-    /// The log says once a run why a request was not sent.
-    warned: bool,
+    /// The log has said why a request was not sent, which it does once a run.
+    warned: Arc<AtomicBool>,
 }
 
 /// Makes the interfaces known to a linker.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     types::add_to_linker::<_, WasiHttp>(linker, &LinkOptions::default().into(), State::http)?;
     linker.allow_shadowing(true);
+    let mut instance = linker.instance(TYPES)?;
     // The library's own finds no code in an error of a body.
-    linker.instance(TYPES)?.func_wrap("http-error-code", |mut store: StoreContextMut<'_, State>, (error,)| {
+    instance.func_wrap("http-error-code", |mut store: StoreContextMut<'_, State>, (error,)| {
         let state = store.data_mut();
         state.count_call()?;
         let error: &IoError = state.wasi().table.get(&error)?;
         Ok((errors::code(error),))
     })?;
+    // The library's own take texts of any length, and an instance may hold a thousand requests.
+    instance.func_wrap(
+        "[method]outgoing-request.set-method",
+        |mut store: StoreContextMut<'_, State>, (request, given): (Resource<HostOutgoingRequest>, Method)| {
+            let bytes = method(&given).len();
+            let set = |view: &mut WasiHttpCtxView<'_>| types::HostOutgoingRequest::set_method(view, request, given);
+            bounded(store.data_mut(), bytes, METHOD_BYTES, set)
+        },
+    )?;
+    instance.func_wrap(
+        "[method]outgoing-request.set-authority",
+        |mut store: StoreContextMut<'_, State>, (request, given): (Resource<HostOutgoingRequest>, Option<String>)| {
+            let bytes = given.as_ref().map_or(0, String::len);
+            let set = |view: &mut WasiHttpCtxView<'_>| types::HostOutgoingRequest::set_authority(view, request, given);
+            bounded(store.data_mut(), bytes, URL_BYTES, set)
+        },
+    )?;
+    instance.func_wrap(
+        "[method]outgoing-request.set-path-with-query",
+        |mut store: StoreContextMut<'_, State>, (request, given): (Resource<HostOutgoingRequest>, Option<String>)| {
+            let bytes = given.as_ref().map_or(0, String::len);
+            let set =
+                |view: &mut WasiHttpCtxView<'_>| types::HostOutgoingRequest::set_path_with_query(view, request, given);
+            bounded(store.data_mut(), bytes, URL_BYTES, set)
+        },
+    )?;
     linker.allow_shadowing(false);
     linker.instance(OUTGOING)?.func_wrap("handle", |mut store: StoreContextMut<'_, State>, (request, options)| {
         Ok((handle(store.data_mut(), request, options)?,))
     })
+}
+
+/// Sets a part of a request, unless it is too long.
+fn bounded(
+    state: &mut State,
+    bytes: usize,
+    limit: usize,
+    set: impl FnOnce(&mut WasiHttpCtxView<'_>) -> wasmtime::Result<Result<(), ()>>,
+) -> wasmtime::Result<(Result<(), ()>,)> {
+    let mut view = state.http();
+    if bytes > limit {
+        return Ok((Err(()),));
+    }
+    Ok((set(&mut view)?,))
 }
 
 impl Default for Exchange {
@@ -113,14 +157,14 @@ impl Default for Exchange {
 
 impl Default for Asking {
     fn default() -> Self {
-        Self { open: Arc::new(Semaphore::new(OPEN)), over: Arc::default(), warned: false }
+        Self { open: Arc::new(Semaphore::new(OPEN)), over: Arc::default(), warned: Arc::default() }
     }
 }
 
 impl Asking {
     /// Another run begins.
-    pub(super) const fn begin(&mut self) {
-        self.warned = false;
+    pub(super) fn begin(&self) {
+        self.warned.store(false, Ordering::Relaxed);
     }
 }
 
@@ -148,9 +192,8 @@ impl State {
     }
 
     fn warn_once(&mut self, text: String) {
-        if !std::mem::replace(&mut self.asking().warned, true) {
-            warn(&self.log, text);
-        }
+        let warned = Arc::clone(&self.asking().warned);
+        warn_once(&self.log, &warned, text);
     }
 }
 
@@ -170,11 +213,11 @@ impl WasiHttpHooks for Sending {
     ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
         let next = self.0.take();
         Box::new(async move {
-            let Next { client, order, options, log } = next.ok_or(Error::HttpRequestDenied)?;
+            let Next { client, order, options, log, warned } = next.ok_or(Error::HttpRequestDenied)?;
             let host = order.target.to_string();
             let answered = client.send(order, request, options).await;
             if let Err(Error::DestinationIpProhibited) = &answered {
-                warn(&log, format!("a request to {host} was not sent: {PROHIBITED}"));
+                warn_once(&log, &warned, format!("a request to {host} was not sent: {PROHIBITED}"));
             }
             let response = answered?;
             // The body keeps its connection going by itself.
@@ -307,15 +350,16 @@ fn order(state: &mut State, target: Option<Target>, options: RequestOptions) -> 
     };
     let log = state.log.clone();
     let asking = state.asking();
+    let warned = Arc::clone(&asking.warned);
     let open = Arc::clone(&asking.open).try_acquire_owned().map_err(|_none| ErrorCode::ConnectionLimitReached)?;
     let order = Order { target, open: Arc::new(open), over: Arc::clone(&asking.over) };
-    Ok(Next { client, order, options, log })
+    Ok(Next { client, order, options, log, warned })
 }
 
-/// Tells whoever looks at the run's log; where that is full, what stands in it says more.
-fn warn(log: &LogBook, text: String) {
-    if log.room() > text.len() {
-        drop(log.write(LogLevel::Warn, text, Vec::new()));
+/// Tells whoever looks at the run's log, when it has not been told in this run.
+fn warn_once(log: &LogBook, warned: &AtomicBool, text: String) {
+    if !warned.swap(true, Ordering::Relaxed) {
+        log.remark(LogLevel::Warn, text);
     }
 }
 
