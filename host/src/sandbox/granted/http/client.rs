@@ -59,7 +59,7 @@ const HEADERS: usize = 128;
 pub(in crate::sandbox) struct Outlet {
     connections: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
-    idle: Idle,
+    idle: Arc<Idle>,
     /// Read at the first request over TLS.
     tls: OnceCell<Arc<ClientConfig>>,
     system: System,
@@ -114,7 +114,7 @@ impl Outlet {
         Arc::new(Self {
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
-            idle: Idle::default(),
+            idle: Arc::default(),
             tls: OnceCell::new(),
             system,
         })
@@ -175,6 +175,13 @@ fn resolve(name: &str) -> std::io::Result<Vec<IpAddr>> {
 
 async fn place_of(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
     Arc::clone(places).acquire_owned().await.map_err(|_closed| Error::ConnectionLimitReached)
+}
+
+impl Drop for Client {
+    /// Its version is gone: nobody uses its connections again.
+    fn drop(&mut self) {
+        self.outlet.idle.forget(self);
+    }
 }
 
 impl Client {

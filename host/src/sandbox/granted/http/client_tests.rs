@@ -208,3 +208,27 @@ async fn connections_that_wait_make_room_for_new_ones() {
     }
     assert_eq!(taken.load(Ordering::SeqCst), 3);
 }
+
+#[tokio::test]
+async fn a_connection_that_waits_goes_with_its_version_and_in_time_without_anybody_asking() {
+    let outlet = outlet(trusting);
+    let (port, _) = server(None, true).await;
+    let host = format!("http://127.0.0.1:{port}");
+    let (one, other) = (outlet.client(), outlet.client());
+    let waiting = || CONNECTIONS - outlet.connections.available_permits();
+    for client in [&one, &other] {
+        assert_eq!(ask(client, &host, None).await, "200 OK");
+    }
+    assert_eq!(waiting(), 2);
+    drop(one);
+    assert_eq!(waiting(), 1);
+    let mut looks = tokio::time::interval(Duration::from_millis(10));
+    let gone = async {
+        while waiting() > 0 {
+            looks.tick().await;
+        }
+    };
+    timeout(Duration::from_secs(60), gone).await.expect("the other one goes too");
+    assert_eq!(ask(&other, &host, None).await, "200 OK", "and is made anew");
+    assert_eq!(waiting(), 1);
+}
