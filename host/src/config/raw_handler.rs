@@ -27,7 +27,7 @@ pub(super) struct RawHandler {
     pub(super) secrets: BTreeMap<String, RawSecret>,
     /// Key-value buckets that it may open by `wasi:keyvalue`, by the name that it uses.
     pub(super) buckets: BTreeMap<String, RawBucket>,
-    /// Hosts that it may send requests to by `wasi:http`: scheme, host and port, such as "https://api.example.com". A `*.` at
+    /// Hosts that it may send requests to by `wasi:http`: scheme, host and port, such as `https://api.example.com`. A `*.` at
     /// the beginning of the host stands for one name or more.
     pub(super) hosts: Vec<String>,
     /// What one run may use.
