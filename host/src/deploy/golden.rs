@@ -1,15 +1,21 @@
 //! Golden messages: what a handler is known to do with some messages, tried on a version before it runs. They are
 //! [cases], as `tidegate test` runs them.
 //!
-//! Invariant: a run on a golden message has no effect: nothing is published, logged or measured.
+//! Invariants:
+//! - A run on a golden message has no effect: nothing is published, logged or measured.
+//! - It depends on nothing but the module, its limits and the values it is given. Buckets are empty when it begins, as for
+//!   `tidegate test`: a broker that is away stops no deploy, and no start.
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::entry::Loaded;
 use super::report::GoldenRun;
 use crate::cases::{self, Bench, Checked, Difference, Found, Most};
+use crate::sandbox::Version;
+use crate::settle::outputs::Grants;
 
 /// More is a load test, and a deploy waits for it: a thousand runs of a millisecond are a second. All files together: a
 /// thousand messages of 64 KiB.
@@ -31,10 +37,11 @@ pub fn check(folder: &Path) -> Result<(), String> {
 /// Runs all of them on a version, and on the one before it when there is one.
 pub(super) async fn run(golden: &[Found], version: &Loaded, before: Option<&Loaded>) -> Vec<GoldenRun> {
     let mut runs = Vec::with_capacity(golden.len());
+    let (version, before) = (Tried::of(version), before.map(Tried::of));
     for Found { case, .. } in golden {
-        let Checked { run, ran: _, differences, under_faults } = case.check(&bench(version), &BTreeSet::new()).await;
-        let old = match before {
-            Some(before) => Some(case.run(&bench(before)).await),
+        let Checked { run, ran: _, differences, under_faults } = case.check(&version.bench(), &BTreeSet::new()).await;
+        let old = match &before {
+            Some(before) => Some(case.run(&before.bench()).await),
             None => None,
         };
         runs.push(GoldenRun {
@@ -49,11 +56,18 @@ pub(super) async fn run(golden: &[Found], version: &Loaded, before: Option<&Load
     runs
 }
 
-fn bench(loaded: &Loaded) -> Bench<'_> {
-    Bench {
-        version: &loaded.version,
-        grants: Some(&loaded.deployed.grants),
-        subscription: "golden",
-        now: SystemTime::now(),
+/// A version as it is tried.
+struct Tried<'a> {
+    version: Arc<Version>,
+    grants: &'a Grants,
+}
+
+impl<'a> Tried<'a> {
+    fn of(loaded: &'a Loaded) -> Self {
+        Self { version: loaded.version.with_empty_buckets(), grants: &loaded.deployed.grants }
+    }
+
+    fn bench(&self) -> Bench<'_> {
+        Bench { version: &self.version, grants: Some(self.grants), subscription: "golden", now: SystemTime::now() }
     }
 }

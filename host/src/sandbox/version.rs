@@ -175,7 +175,18 @@ impl Version {
         if limits.fuel.is_some() != self.limits.fuel.is_some() {
             return None;
         }
-        Some(Arc::new(Self {
+        Some(self.again(Arc::new(limits), Arc::clone(&self.granted)))
+    }
+
+    /// The same module with nothing in its buckets, and with instances of its own: what is known of a case is known of empty
+    /// ones, and its runs leave nothing behind that a message finds.
+    #[must_use]
+    pub fn with_empty_buckets(&self) -> Arc<Self> {
+        self.again(Arc::clone(&self.limits), Arc::new(self.granted.with_empty_buckets()))
+    }
+
+    fn again(&self, limits: Arc<Limits>, granted: Arc<Granted>) -> Arc<Self> {
+        Arc::new(Self {
             name: self.name.clone(),
             digest: self.digest.clone(),
             size: self.size,
@@ -185,13 +196,13 @@ impl Version {
             pre: self.pre.clone(),
             entry: Arc::clone(&self.entry),
             station: Arc::clone(&self.station),
-            limits: Arc::new(limits),
-            granted: Arc::clone(&self.granted),
+            limits,
+            granted,
             client: self.client.clone(),
             permits: self.permits,
             idle: Mutex::default(),
             kept: Arc::default(),
-        }))
+        })
     }
 
     /// Runs it on a message as [`Handler::handle`] does, and looks at its stack each time that so much fuel was used. `None`:

@@ -29,7 +29,7 @@ pub use values::{Value, Values};
 
 use super::state::State;
 pub use crate::broker::Access;
-use crate::broker::Bucket;
+use crate::broker::{Bucket, EmptyBucket};
 
 /// Makes what can be granted known to a linker.
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
@@ -83,6 +83,13 @@ impl Granted {
     #[must_use]
     pub fn anything() -> Self {
         Self { anything: true, ..Self::default() }
+    }
+
+    /// The same, with nothing in its buckets.
+    pub(super) fn with_empty_buckets(&self) -> Self {
+        let empty = |granted: &GrantedBucket| GrantedBucket { bucket: Arc::new(EmptyBucket), access: granted.access };
+        let buckets = self.buckets.iter().map(|(name, granted)| (name.clone(), empty(granted))).collect();
+        Self { buckets, values: self.values.clone(), hosts: self.hosts.clone(), anything: self.anything }
     }
 
     /// Whether there is a grant of that kind.

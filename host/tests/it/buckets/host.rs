@@ -129,10 +129,12 @@ fn a_bucket_whose_broker_goes_away_costs_no_message() {
     let broker = runtime.block_on(crate::jetstream::connect(crate::jetstream::options(&server)));
     let counts = bucket(&*broker.0, "counts");
     assert_eq!(runtime.block_on(keys(&*counts, 1000)).len(), 101);
-    assert_eq!(runtime.block_on(text(&*counts, "n")).as_deref(), Some("100"), "a run that fails has done nothing here");
     let own = counts_of("kv");
     assert_eq!((own.completed, own.dead_lettered), (100, 0));
     assert!(own.retried + own.returned > 0, "{own:?}");
+    // A write that was not confirmed may have been done, and its run comes again.
+    let counted: u64 = runtime.block_on(text(&*counts, "n")).unwrap().parse().unwrap();
+    assert!((100..=100 + own.retried + own.returned).contains(&counted), "{counted}: {own:?}");
     rig.drain();
 }
 
@@ -170,4 +172,42 @@ fn what_a_handler_may_do_with_a_bucket_is_changed_while_it_runs() {
     };
     assert_eq!(count(queue_of(&rig)).as_deref(), Some("15"));
     assert_eq!(count(rig.path().join("tidegate-data/queue-second")).as_deref(), Some("5"));
+}
+
+/// What stands in the handler's own buckets made its golden messages end otherwise than `tidegate test` did; and a bucket that
+/// could not be reached kept the whole host from starting.
+#[test]
+fn golden_messages_are_tried_on_empty_buckets() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut server = runtime.block_on(NatsServer::start());
+    let nats = on_jetstream(&server).replace("streams.IN", "streams.OTHER").replace("in.>", "other.>");
+    let mut rig = rig(&format!("type = \"embedded\"\n[brokers.nats]\n{nats}"));
+    let golden = r#"{"subject":"say","body":"add\tcounts\tn\t1\nset\tcounts\tgolden\tx","expect":{"outcome":"completed","outputs":[{"to":"said","body":"1\ndone"}]}}"#;
+    std::fs::create_dir(rig.path().join("golden")).unwrap();
+    std::fs::write(rig.path().join("golden/first.json"), golden).unwrap();
+    let before = "buckets.counts = { broker = \"queue\" }";
+    let with = |limit: u64| {
+        format!("buckets.counts = {{ broker = \"nats\" }}\ngolden = \"golden\"\nlimits.fuel = {limit}_000_000")
+    };
+    rig.edit(|text| text.replace(before, &with(100)));
+    rig.start();
+    publish(&rig, 0..10);
+    until_done(&rig, "kv");
+    rig.edit(|text| text.replace("fuel = 100_", "fuel = 101_"));
+    let applied = rig.apply().unwrap();
+    assert_eq!(applied.deployed.iter().map(|one| one.version).collect::<Vec<_>>(), [2]);
+    rig.drain();
+    server.kill();
+    rig.edit(|text| text.replace("fuel = 101_", "fuel = 102_"));
+    rig.start();
+    let kv = rig.handlers().handlers.into_iter().find(|handler| handler.name == "kv").unwrap();
+    assert_eq!((kv.active.map(|active| active.number), kv.trouble), (Some(3), None));
+    runtime.block_on(server.restart());
+    publish(&rig, 10..12);
+    until_done(&rig, "kv");
+    rig.drain();
+    let broker = runtime.block_on(crate::jetstream::connect(crate::jetstream::options(&server)));
+    let counts = bucket(&*broker.0, "counts");
+    let found = runtime.block_on(keys(&*counts, 1000));
+    assert!(found.len() == 13 && !found.contains(&"golden".to_owned()), "no golden message leaves anything: {found:?}");
 }
