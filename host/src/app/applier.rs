@@ -1,31 +1,30 @@
 //! Carries out what a changed configuration asks for, on a host that runs.
 //!
 //! Invariants:
-//! - Until the records of new versions are written nothing has changed; from there on nothing fails, but for a broker that
-//!   goes away at that very moment: its subscription then waits for it, as it would have done a second later.
+//! - Until the records of new versions are written nothing has changed, but that brokers which come are open; from there on
+//!   nothing fails, but for a broker that goes away at that very moment: its subscription then waits for it, as it would have
+//!   done a second later.
 //! - One applies at a time, and who asked may go away: what was begun is brought to its end.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use super::wiring::{Stations, tuning};
+use super::wording::{digest, ended, read_anew, renewed, told};
 use super::{Report, open};
 use crate::admin::wire::PauseKind;
 use crate::admin::{Audit, Begun, Material, Tls};
-use crate::apply::report::{Applied, Changes, How, NewVersion, Step};
+use crate::apply::report::{Applied, Changes, NewVersion};
 use crate::apply::{ApplyError, Configuration, Plan, Work, plan};
 use crate::broker::{Backlog, NamedBroker, Status};
-use crate::config::{Config, ConfigError, Difference};
-use crate::deploy::report::Change;
-use crate::deploy::{EndedTrial, Outlook, Renewed};
+use crate::config::{Config, ConfigError};
+use crate::deploy::{Outlook, Renewed};
 
 /// How long a broker that comes may take to be reached: a server across the world answers in a second.
 const REACHED_WITHIN: Duration = Duration::from_secs(5);
@@ -200,14 +199,19 @@ impl Inner {
             return Err(ApplyError::NeedsRestart { keys: looked.plan.needs_restart });
         }
         let opened = self.open(&looked).await?;
+        // Before new versions are made ready, which may have buckets there: from their first message on.
+        self.stations.brokers.add(&opened);
         let deployed = match self.commit(&looked, &opened, by).await {
             Ok(deployed) => deployed,
             Err(error) => {
+                for name in opened.keys() {
+                    let _closed_below = self.stations.brokers.remove(name);
+                }
                 close(opened).await;
                 return Err(error);
             }
         };
-        let troubles = self.carry_out(&looked, &opened).await;
+        let troubles = self.carry_out(&looked).await;
         let Changes { changes, steps, .. } = looked.changes;
         tracing::info!(by, changes = changes.len(), took = ?begun.elapsed(), "the configuration was applied");
         Ok(Applied { changes, steps, deployed, troubles, ms: begun.elapsed().as_secs_f64() * 1e3 })
@@ -275,13 +279,12 @@ impl Inner {
     }
 
     /// Brings brokers and subscriptions to what the configuration says. Gives back what does not run yet.
-    async fn carry_out(&self, looked: &Looked, opened: &BTreeMap<String, NamedBroker>) -> Vec<String> {
+    async fn carry_out(&self, looked: &Looked) -> Vec<String> {
         let Looked { after, plan, .. } = looked;
         let stations = &self.stations;
         if let (Some(tls), Some(material)) = (&self.tls, &looked.material) {
             tls.renew(material.clone());
         }
-        stations.brokers.add(opened);
         stations.deployments.keep_versions(after.registry.keep_versions);
         // Those that stay make room before others take it. One that still waits for its broker starts anew.
         let tuned = |name: &str| {
@@ -300,7 +303,9 @@ impl Inner {
             }
         }
         crate::failpoint::reached("apply-stopped");
-        let mut troubles = stations.ready_buckets(after).await;
+        let down = |name: &String| Some(format!("handler `{name}`: {}", stations.deployments.trouble(name)?));
+        let mut troubles: Vec<String> = after.handlers.keys().filter_map(down).collect();
+        troubles.extend(stations.ready_buckets(after).await);
         for name in plan.with(&[Work::Start, Work::Restart]).chain(waiting) {
             let Some(subscription) = after.subscriptions.get(name) else { continue };
             match stations.start(after, name, subscription).await {
@@ -335,48 +340,6 @@ impl Inner {
             tracing::info!(subscription, returned, left, "the subscription was stopped by the configuration");
         }
     }
-}
-
-fn told(difference: &Difference) -> Change {
-    Change {
-        what: difference.path.join("."),
-        before: difference.before.clone().unwrap_or_default(),
-        after: difference.after.clone().unwrap_or_default(),
-    }
-}
-
-fn ended(ends: &EndedTrial) -> Step {
-    Step { what: ends.to_string(), how: How::Ended }
-}
-
-/// How the files of the listener's TLS differ from what is used of them.
-fn renewed(tls: &Tls, material: &Material) -> Option<Change> {
-    let short = |fingerprint: &str| fingerprint.get(..12).unwrap_or(fingerprint).to_owned();
-    let (before, after) = (short(&tls.fingerprint()), short(material.fingerprint()));
-    (before != after).then(|| Change { what: "http.tls (sha256 of the files)".to_owned(), before, after })
-}
-
-/// A secret that has another value: neither is shown.
-fn read_anew(handler: &str, secret: &str) -> Change {
-    let what = format!("handlers.{handler}.secrets.{secret}");
-    Change { what, before: "the value that runs".to_owned(), after: "what is there now".to_owned() }
-}
-
-/// Names what runs, what the file says, the modules and certificates that it names, and what is tried and ends.
-fn digest(before: &Config, after: &Config, outlook: &Outlook, material: Option<&Material>) -> String {
-    let mut text = format!("{}\0{}", before.dump(), after.dump());
-    for (handler, module) in &outlook.modules {
-        let module = module.as_ref().map(ToString::to_string).unwrap_or_default();
-        // Writing into a string does not fail.
-        let _ = write!(text, "\0{handler} {module}");
-    }
-    for ends in &outlook.ends {
-        let _ = write!(text, "\0{ends}");
-    }
-    if let Some(material) = material {
-        let _ = write!(text, "\0{}", material.fingerprint());
-    }
-    hex::encode(Sha256::digest(text))
 }
 
 /// Waits until a broker can be reached; why it cannot, when that takes too long.

@@ -5,6 +5,7 @@ pub mod open;
 mod pausing;
 mod slots;
 mod wiring;
+mod wording;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
