@@ -33,6 +33,7 @@ mod in_cluster;
 mod resume;
 
 pub use ends::EndedTrial;
+use ends::withdrawn;
 use file::NamedModule;
 use resume::wait;
 
@@ -59,8 +60,10 @@ struct Made {
     module: Option<Digest>,
     /// To be noted in the records, where it differs from what is noted.
     configured: Option<Configured>,
-    /// What is tried of it, and is not any more when another version comes.
+    /// What is tried of it, and is not any more when another version comes, or when it may not have what it was given.
     ends: Option<EndedTrial>,
+    /// Why it ends though no other version comes.
+    withdrawn: Option<DeployError>,
     fate: Fate,
     _busy: Option<Busy>,
 }
@@ -130,10 +133,12 @@ impl Deployments {
         let mut outlook = Outlook::default();
         let before = self.handlers.load_full();
         for (name, config) in handlers {
-            let looked = self.look_at(name, &Terms::of(config), take(&mut records, name)).await?;
+            let terms = Terms::of(config);
+            let looked = self.look_at(name, &terms, take(&mut records, name)).await?;
             let is_down = before.get(name).is_some_and(|entry| self.is_down(entry));
             outlook.differences.extend(difference(name, &looked, is_down));
-            outlook.ends.extend(EndedTrial::of(&looked.record).filter(|_| looked.plan.deploys()));
+            let ends = looked.plan.deploys() || withdrawn(&looked.record, &terms).is_some();
+            outlook.ends.extend(EndedTrial::of(&looked.record).filter(|_| ends));
             outlook.modules.insert(name.clone(), looked.module);
         }
         Ok(outlook)
@@ -181,6 +186,7 @@ impl Deployments {
         let is_same = *entry.terms() == terms;
         let busy = if is_new || is_same && goes_on { None } else { Some(entry.busy(by)?) };
         let (module, ends) = (looked.module.clone(), EndedTrial::of(&looked.record));
+        let withdrawn = withdrawn(&looked.record, &terms);
         let fate = if goes_on { Fate::GoesOn } else { self.fate(&entry, looked, &terms, runs).await? };
         if let (Fate::Passed(..), Some(cluster)) = (&fate, &self.cluster) {
             // What becomes a version there is sent when everything else can no longer fail.
@@ -192,7 +198,7 @@ impl Deployments {
         // What could not be as the configuration says is tried again when it is looked at next.
         let waits = matches!(fate, Fate::GoesOn) && self.is_down(&entry);
         let configured = configured.filter(|_| !waits);
-        Ok(Made { entry, terms, module, configured, ends, fate, _busy: busy })
+        Ok(Made { entry, terms, module, configured, ends, withdrawn, fate, _busy: busy })
     }
 
     /// Brings a version as far as it gets without a change; `runs`: one of before runs meanwhile.
@@ -273,6 +279,9 @@ impl Deployments {
         }
         let nothing = versions.is_empty() && notes.is_empty();
         let recorded = if nothing { Vec::new() } else { self.registry.deploy_all(versions, notes).await? };
+        for (entry, on, why) in made.iter().filter_map(Made::tried_beyond) {
+            self.abort_beyond(entry, &on, &why).await;
+        }
         let deployed = self.switch(made, &gone, recorded);
         self.resume_rollouts().await;
         let acts: Vec<_> = deployed.iter().map(Deployed::act).collect();

@@ -1,12 +1,17 @@
-//! A version that is tried, and that a configuration ends by deploying another one in its handler.
+//! A version that is tried, and that a configuration ends: by deploying another one in its handler, or by granting less than
+//! it was given.
 
 use std::fmt;
+use std::sync::Arc;
 
-use super::{Change, Deployed, Fate};
+use super::{Change, Deployed, Fate, Made};
+use crate::deploy::entry::{Entry, Terms};
 use crate::deploy::own::{Own, OwnAct};
+use crate::deploy::rollout::OnTrial;
+use crate::deploy::{DeployError, check_granted_by};
 use crate::registry::HandlerRecord;
 
-/// A version that is not tried any more from the next version on.
+/// A version that is not tried any more once a configuration is applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndedTrial {
     /// The handler.
@@ -31,11 +36,26 @@ impl fmt::Display for EndedTrial {
     }
 }
 
+/// What a version that is tried was given, and a configuration does not grant any more; `None`: nothing is tried, or nothing of
+/// it was withdrawn.
+pub(super) fn withdrawn(record: &HandlerRecord, terms: &Terms) -> Option<DeployError> {
+    let number = record.rollout.as_ref()?.number;
+    check_granted_by(terms, &record.name, number, &record.version(number)?.settings).err()
+}
+
 impl Change {
     /// Versions that are not tried any more once it is committed, as in an [`super::Outlook`].
     pub fn ends(&self) -> impl Iterator<Item = &EndedTrial> {
-        let passed = self.made.iter().filter(|one| matches!(one.fate, Fate::Passed(..)));
-        passed.filter_map(|one| one.ends.as_ref())
+        let ends = self.made.iter().filter(|one| one.withdrawn.is_some() || matches!(one.fate, Fate::Passed(..)));
+        ends.filter_map(|one| one.ends.as_ref())
+    }
+}
+
+impl Made {
+    /// What is tried with a grant that is withdrawn, where no other version comes, which would end it too; and why it ends.
+    pub(super) fn tried_beyond(&self) -> Option<(&Arc<Entry>, OnTrial, String)> {
+        let why = self.withdrawn.as_ref().filter(|_| !matches!(self.fate, Fate::Passed(..)))?;
+        Some((&self.entry, self.entry.on_trial()?, why.chain()))
     }
 }
 

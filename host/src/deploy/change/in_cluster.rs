@@ -24,7 +24,7 @@ impl Deployments {
             Some(active) => self.resume(&entry, &terms, active, None).await?,
             None => Fate::GoesOn,
         };
-        Ok(Made { entry, terms, module, configured: None, ends: None, fate, _busy: None })
+        Ok(Made { entry, terms, module, configured: None, ends: None, withdrawn: None, fate, _busy: None })
     }
 
     /// Carries a change out. What becomes another version is sent to the cluster at its end, handler by handler; what
@@ -45,6 +45,16 @@ impl Deployments {
         let changed: Vec<_> = changed.map(|one| (Arc::clone(&one.entry), one.ends.clone())).collect();
         for (entry, _) in &changed {
             entry.set_unplanned(true);
+        }
+        // Not here from now on; and nowhere, as soon as the cluster is asked for it again.
+        for (entry, on, why) in made.iter().filter_map(Made::tried_beyond) {
+            entry.end_trial();
+            tracing::warn!(
+                handler = entry.name,
+                version = on.record.number,
+                why,
+                "what was tried is not tried here any more"
+            );
         }
         // Those that passed are not switched to: none has a record here yet.
         self.switch(made, &gone, Vec::new());

@@ -218,9 +218,19 @@ impl Deployments {
         }
     }
 
+    /// Ends the trial of a version that has a grant which is withdrawn: whatever becomes of the record, no message runs on it
+    /// any more, and the next start does not go on with it.
+    pub(super) async fn abort_beyond(&self, entry: &Entry, on: &OnTrial, why: &str) {
+        if let Err(error) = self.abort_now(entry, on, HOST, why).await {
+            tracing::error!(handler = entry.name, %error, "that what was tried is aborted could not be recorded");
+            entry.end_trial();
+        }
+    }
+
     /// For whoever holds the handler.
     async fn promote_now(&self, entry: &Entry, on: &OnTrial, by: &str, why: &str) -> Result<(), DeployError> {
         let (handler, version) = (&entry.name, on.record.number);
+        check_granted(entry, version, &on.loaded.settings)?;
         self.registry.promote(handler, version, by, why).await.map_err(|error| ended(entry, error))?;
         crate::failpoint::reached("promoted");
         entry.switch(on.loaded.clone());

@@ -240,3 +240,38 @@ fn a_version_that_is_tried_does_not_outlive_its_grants_over_a_start() {
     let ended = &shown["history"][0];
     assert!(ended["event"] == "aborted" && ended["detail"].as_str().unwrap().contains("(bucket seen)"), "{shown}");
 }
+
+/// It went on until the next start with what was withdrawn, and could be promoted with it.
+#[test]
+fn a_version_that_is_tried_ends_with_the_apply_that_withdraws_its_grant() {
+    const BUCKET: &str = "buckets.seen = { broker = \"local\" }\n";
+    let desk = desk();
+    let _host = desk.host();
+    assert_eq!(read(&desk, "region"), "eu");
+    edit(&desk, GRANTS, &format!("{GRANTS}{BUCKET}"));
+    desk.expect(&["apply", "--yes"], "", 0);
+    desk.expect(&["rollback", "read"], "", 0);
+    desk.expect(&["deploy", "values.wasm", "--handler", "read", "--canary", "50%"], "", 0);
+    edit(&desk, BUCKET, "");
+    let applied = said(&desk.run(&["apply", "--yes"], ""));
+    assert!(applied.contains("canary of version 3 of handler read"), "{applied}");
+    let shown = desk.json(&["handlers", "show", "read", "--json"], "", 0);
+    assert_eq!((&shown["active"], shown.get("rollout")), (&json!(1), None), "{shown}");
+    let ended = &shown["history"][0];
+    assert!(ended["event"] == "aborted" && ended["detail"].as_str().unwrap().contains("(bucket seen)"), "{shown}");
+}
+
+#[test]
+fn an_apply_that_leaves_a_handler_without_a_version_says_so() {
+    let desk = desk();
+    let host = desk.host();
+    assert_eq!(read(&desk, "region"), "eu");
+    drop(host);
+    std::fs::remove_file(desk.path().join("values.wasm")).unwrap();
+    std::fs::remove_dir_all(desk.path().join("data/registry/modules")).unwrap();
+    let _host = desk.host();
+    let applied = desk.run(&["apply", "--yes"], "");
+    let told = said(&applied);
+    assert_eq!(applied.status.code(), Some(4), "{told}");
+    assert!(told.contains("handler `read`: "), "{told}");
+}
