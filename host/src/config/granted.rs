@@ -358,6 +358,10 @@ hosts = ["HTTPS://Api.Example.com:443/", "http://10.0.0.7:8080", "https://*.inte
             "[handlers.h.secrets]\napi = \"hunter2\"",
             "[handlers.h.secrets]\napi = \"hunter2",
             "[handlers.h.secrets]\napi = { env = \"hunter2\", fil = \"hunter2\" }",
+            "secrets = {\n  api = \"hunter2\",\n}",
+            "secrets = {\n  other = { env = \"O\" },\n  api = \"hunter2\",\n}",
+            "secrets = {\n  api = \"hunter2",
+            "secrets.api = {\n  fil = \"hunter2\",\n}",
         ] {
             let told = problems(text);
             assert!(!told.contains("hunter2") && told.contains("***"), "{told}");

@@ -254,10 +254,17 @@ fn show_line(shown: &mut String, file: &str, text: &str, bytes: &Range<usize>) -
     width
 }
 
-/// Whether what comes after a text lies in a table of secrets, where every value is one.
+/// Whether what comes after a text lies in a table of secrets, where every value is one; or may do: where an inline table
+/// was opened over several lines, all up to the next header counts as in it.
 fn is_of_secrets(before: &str) -> bool {
-    let header = before.lines().rev().map(str::trim_start).find(|line| line.starts_with('['));
-    header.is_some_and(|header| header.contains("secrets"))
+    let of_secrets = |line: &str| match line.strip_prefix('[') {
+        Some(header) => Some(header.contains("secrets")),
+        None => {
+            let opened = line.split_once("secrets").and_then(|(_, rest)| rest.split_once('{'));
+            opened.filter(|(_, inside)| !inside.contains('}')).map(|_opened| true)
+        }
+    };
+    before.lines().rev().map(str::trim_start).find_map(of_secrets).unwrap_or(false)
 }
 
 /// The line without what may be a secret: behind a key that is, or is nearly, the name of one, or that lies in a table of
