@@ -1,5 +1,7 @@
 //! `tidegate run`: a host, until it is told to stop.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use super::exit::{Ended, Exit, Failure};
@@ -7,6 +9,9 @@ use super::{ConfigArgument, say, table};
 use crate::app;
 use crate::app::Report;
 use crate::telemetry::logs;
+
+/// How long the end of the process waits for threads that are blocked, when everything is settled.
+const BLOCKED_AT_MOST: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -19,8 +24,10 @@ pub(super) fn run(arguments: &Arguments) -> Ended {
     config.check_files_at_start().map_err(Failure::usage)?;
     logs::set_up(config.host.log).map_err(anyhow::Error::from)?;
     let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from)?;
-    let ended = runtime.block_on(app::run(config))?;
-    match ended {
+    let ended = runtime.block_on(app::run(config));
+    // What still blocks by now, as the lookup of a name by a resolver that is silent, has nothing to do with a message.
+    runtime.shutdown_timeout(BLOCKED_AT_MOST);
+    match ended? {
         app::Ended::Drained(reports) => {
             say::talk(&drained(&reports));
             Ok(Exit::Done)

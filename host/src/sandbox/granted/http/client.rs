@@ -193,7 +193,7 @@ impl Client {
         options: RequestOptions,
     ) -> Result<Response<WasiBody>, Error> {
         let Order { target, open, over } = order;
-        let by = Instant::now() + options.connect_timeout.unwrap_or(CONNECT).min(FOREVER);
+        let to_connect = options.connect_timeout.unwrap_or(CONNECT).min(FOREVER);
         let first_byte = options.first_byte_timeout.unwrap_or(FOREVER).min(FOREVER);
         let mut request = origin_form(request)?.map(|body| Upload::new(body, over, Arc::clone(&open)));
         loop {
@@ -201,7 +201,10 @@ impl Client {
             let is_new = kept.is_none();
             let mut connection = match kept {
                 Some(connection) => connection,
-                None => timeout_at(by, self.connect(&target, by)).await.map_err(|_late| Error::ConnectionTimeout)??,
+                None => {
+                    let by = Instant::now() + to_connect;
+                    timeout_at(by, self.connect(&target, by)).await.map_err(|_late| Error::ConnectionTimeout)??
+                }
             };
             let again = if is_new { None } else { once_more(&request) };
             let answered = timeout(first_byte, connection.requests.try_send_request(request)).await;
