@@ -38,7 +38,11 @@ enum Verb {
     /// Build the example guests to target/guests/, adding the wasm target when it is missing
     Guests,
     /// Run a feed of webhooks through a host on the embedded queue, and show what became of each
-    Demo,
+    Demo {
+        /// Take the host and the handler that the tests have built, and build nothing
+        #[arg(long)]
+        built: bool,
+    },
     /// Write the SDK's bindings anew from wit/
     Bindings,
     /// Get the servers that the tests run against, and print where they are
@@ -76,7 +80,7 @@ enum Verb {
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Guests => guests::build().map(drop),
-        Verb::Demo => demo::demo(),
+        Verb::Demo { built } => demo::demo(built),
         Verb::Bindings => bindings::write(),
         Verb::Servers => {
             let all = [

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 /// The part of `/v1/status` that the demo shows.
@@ -21,6 +21,8 @@ struct Subscription {
 /// What a subscription has done so far.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Counts {
+    /// Deliveries by the broker.
+    consumed: u64,
     completed: u64,
     skipped: u64,
     retried: u64,
@@ -59,6 +61,47 @@ impl Counts {
     pub(super) fn waiting(&self) -> u64 {
         self.ready + self.pending.max(self.in_flight)
     }
+}
+
+/// What became of a publish, as `tidegate publish --json` says it.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct Sent {
+    pub(super) published: u64,
+    /// Messages whose id was known.
+    pub(super) duplicates: u64,
+}
+
+impl Sent {
+    pub(super) fn parse(answer: &str) -> Result<Self> {
+        serde_json::from_str(answer).context("reading what was published")
+    }
+}
+
+/// That a feed which was sent again changed nothing; else what it changed.
+pub(super) fn changes_nothing(again: &Sent, deliveries: u64, before: &Counts, after: &Counts) -> Result<()> {
+    let Sent { published, duplicates } = *again;
+    ensure!(published == 0, "{published} of {deliveries} deliveries were stored a second time");
+    ensure!(duplicates == deliveries, "the queue knew {duplicates} of {deliveries} deliveries");
+    for (what, before, after) in [
+        ("messages were handed over", before.consumed, after.consumed),
+        ("runs of the handler", before.runs, after.runs),
+        ("messages were settled", before.settled(), after.settled()),
+        ("messages went out", before.outputs, after.outputs),
+    ] {
+        ensure!(before == after, "{what}: {before} after the first time, {after} after the second");
+    }
+    Ok(())
+}
+
+/// How fast it goes and what it takes, for the end of the line.
+pub(super) fn pace(counts: &Counts, took: Duration) -> String {
+    let rate = counts.settled() as f64 / took.as_secs_f64().max(0.001);
+    let fuel = counts.fuel / counts.runs.max(1);
+    let latency = match counts.run_seconds {
+        Some(Latency { p50, p99 }) => format!("{:.0} us a run (99 of 100 within {:.0} us)", p50 * 1e6, p99 * 1e6),
+        None => "no run yet".to_owned(),
+    };
+    format!("{rate:.0} a second, {latency}, {fuel} of fuel")
 }
 
 /// One line while it runs.
@@ -135,6 +178,31 @@ mod tests {
             "    and 10000 of fuel on average; the most memory that one held was 1280 KiB",
         ];
         assert_eq!(summary(&counts, Duration::from_secs(2)).lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn the_live_line_ends_with_the_pace() {
+        let counts = Counts::parse(STATUS).unwrap();
+        assert_eq!(
+            pace(&counts, Duration::from_secs(2)),
+            "88 a second, 100 us a run (99 of 100 within 500 us), 10000 of fuel"
+        );
+        let none = Counts { runs: 0, run_seconds: None, fuel: 0, ..counts };
+        assert_eq!(pace(&none, Duration::from_secs(1)), "177 a second, no run yet, 0 of fuel");
+    }
+
+    #[test]
+    fn a_second_time_that_changes_anything_is_an_error() {
+        let counts = Counts::parse(STATUS).unwrap();
+        let sent = Sent::parse(r#"{"published":0,"duplicates":177,"failed":0,"failures":[]}"#).unwrap();
+        changes_nothing(&sent, 177, &counts, &counts).unwrap();
+        let told = |sent: Sent, after: &Counts| changes_nothing(&sent, 177, &counts, after).unwrap_err().to_string();
+        assert!(told(Sent { published: 1, duplicates: 176 }, &counts).contains("stored a second time"));
+        assert!(told(Sent { duplicates: 0, ..sent }, &counts).contains("knew 0 of 177"));
+        let ran = Counts { runs: 192, ..counts.clone() };
+        assert!(told(sent, &ran).contains("191 after the first time, 192 after the second"));
+        let went = Counts { outputs: 155, ..counts.clone() };
+        assert!(told(sent, &went).contains("messages went out"));
     }
 
     #[test]
