@@ -11,8 +11,6 @@ use super::host::HostArguments;
 use super::{client, say, table};
 use crate::apply::report::{Applied, Changes, Step};
 
-/// Shows what the host's configuration file changes against what runs, asks, and applies it: all of it or nothing. The
-/// host reads its own file; a host elsewhere has it elsewhere.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]

@@ -14,7 +14,6 @@ use crate::deploy::report::End;
 /// The largest page of the listener.
 const PAGE: usize = 1000;
 
-/// Shows what was changed on a host over HTTP: who, when, from where, what, and what came of it.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]

@@ -16,8 +16,6 @@ use crate::admin::wire::Whoami;
 /// A token has 52 characters; a file with more than this is none.
 const LONGEST_TOKEN: u64 = 4096;
 
-/// Asks for a token, tries it, and keeps it with the host's address as a profile: for all that is done on that host from
-/// here on.
 #[derive(Debug, Args)]
 pub(super) struct Login {
     /// The host's address, such as `https://tidegate.example:7171`

@@ -85,10 +85,21 @@ enum Verb {
     /// Check a configuration and the modules that it names
     Check(check::Arguments),
     /// Show which subscriptions take messages, and whether the host is ready
+    ///
+    /// Shows of each subscription who paused it, why and until when, what is in flight, what waits, how many
+    /// messages were dead-lettered since the host's start and how many it is done with a second; whether the
+    /// host is ready, and what waits in its dead-letter queues.
+    #[command(verbatim_doc_comment)]
     Status(status::Arguments),
     /// Show what brokers keep messages for, and forget what is gone for good
     Subscriptions(subscriptions::Arguments),
     /// See what a host does, live: rates, backlog, in flight, time and fuel of runs
+    ///
+    /// Shows again and again what each subscription is done with a second, what waits and for how long, what
+    /// is in flight, how long runs take and what fuel they use. What is stalled, paused or in trouble stands
+    /// first. `q` or Ctrl-C ends it, `h` turns from subscriptions to handlers and back. Where the output is no
+    /// terminal, one table is printed.
+    #[command(verbatim_doc_comment)]
     Top(top::Arguments),
     /// Take no messages for a subscription until it is resumed
     Pause(pause::Arguments),
@@ -105,6 +116,10 @@ enum Verb {
     /// End the trial of a version; the active one stays
     Abort(rollout::Arguments),
     /// Apply the changed configuration file to the host that runs by it
+    ///
+    /// Shows what the file changes against what runs, asks, and applies it: all of it or nothing. The host
+    /// reads its own file; a host elsewhere has it elsewhere.
+    #[command(verbatim_doc_comment)]
     Apply(apply::Arguments),
     /// Store a module in an OCI registry
     Push(push::Arguments),
@@ -113,8 +128,15 @@ enum Verb {
     /// Look at dead letters, send them back, remove them
     Dlq(dlq::Arguments),
     /// Show who changed what on a host
+    ///
+    /// Shows what was changed over HTTP: who, when, from where, what, and what came of it.
+    #[command(verbatim_doc_comment)]
     Audit(audit::Arguments),
     /// Come in to a host with a token, and keep that as a profile
+    ///
+    /// Asks for a token, tries it, and keeps it with the host's address as a profile: for all that is done on
+    /// that host from here on.
+    #[command(verbatim_doc_comment)]
     Login(login::Login),
     /// Forget a profile
     Logout(login::Logout),

@@ -14,9 +14,6 @@ use crate::telemetry::SubscriptionCounts;
 /// Between the two looks that a rate is made of.
 const BETWEEN: Duration = Duration::from_secs(1);
 
-/// Shows the subscriptions of a host: which take messages, who paused the others, why and until when, what is in flight, what
-/// waits, how many were dead-lettered since its start, and how many are done with a second; whether the host is ready, and what
-/// waits in its dead-letter queues.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]

@@ -15,7 +15,7 @@ fn the_help_says_what_it_should() {
 fn describe(mut command: clap::Command, text: &mut String) {
     command.build();
     let name = command.get_bin_name().unwrap_or_default().to_owned();
-    *text += &format!("$ {name} --help\n{}\n", command.render_help());
+    *text += &format!("$ {name} --help\n{}\n", command.render_long_help());
     let verbs: Vec<clap::Command> =
         command.get_subcommands().filter(|verb| verb.get_name() != "help").cloned().collect();
     for verb in verbs {

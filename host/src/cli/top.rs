@@ -34,9 +34,6 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 /// Keys that were pressed while a frame was drawn.
 const KEYS: usize = 16;
 
-/// Shows what a host does, again and again: what each subscription is done with a second, what waits and for how long, what is in
-/// flight, how long runs take and what fuel they use; what is stalled, paused or in trouble stands first. `q` or Ctrl-C ends it,
-/// `h` turns from subscriptions to handlers and back. Where the output is no terminal, one table is printed.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
