@@ -208,7 +208,7 @@ function groupsOf(choose, counted) {
       h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "number" }, "Number"), ["What", "Handler of the newest", "Reason", "First", "Last"].map((text) => h("th", { scope: "col" }, text)))),
       h("tbody", {}, rows))),
     stats.others > 0 && h("p", { class: "muted" }, `${count(stats.others)} more in ${count(stats.other_groups)} other groups.`),
-    stats.more && h("p", { class: "muted" }, `Of the newest ${count(stats.examined)}: this broker does not count further back.`));
+    stats.more && h("p", { class: "muted" }, `Of the newest ${count(stats.examined)} of ${count(stats.examined + (stats.left_out ?? 0))}: a filter has fewer to count.`));
   }
 }
 

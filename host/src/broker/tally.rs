@@ -132,6 +132,7 @@ pub struct Tally {
     matched: u64,
     examined: u64,
     is_cut: bool,
+    left_out: u64,
     broker: String,
 }
 
@@ -150,15 +151,17 @@ pub struct Counted {
     pub examined: u64,
     /// Whether there were older ones that were not looked at.
     pub is_cut: bool,
+    /// How many these are, before they are looked at: some of them may not match.
+    pub left_out: u64,
 }
 
 impl Tally {
     /// An empty count.
     #[must_use]
     pub fn new(by: By, now: SystemTime) -> Self {
-        let groups = HashMap::new();
-        let broker = String::new();
-        Self { by, now, most: MOST_GROUPS, groups, folded: 0, matched: 0, examined: 0, is_cut: false, broker }
+        let (groups, broker) = (HashMap::new(), String::new());
+        let (folded, matched, examined, left_out) = (0, 0, 0, 0);
+        Self { by, now, most: MOST_GROUPS, groups, folded, matched, examined, is_cut: false, left_out, broker }
     }
 
     /// What is counted from here on is kept by this broker.
@@ -172,9 +175,10 @@ impl Tally {
         self.examined += 1;
     }
 
-    /// There are older ones that are not looked at.
-    pub fn cut(&mut self) {
+    /// There are so many older ones that are not looked at.
+    pub fn cut(&mut self, left_out: u64) {
         self.is_cut = true;
+        self.left_out += left_out;
     }
 
     /// Counts one.
@@ -247,6 +251,7 @@ impl Tally {
             matched: self.matched,
             examined: self.examined,
             is_cut: self.is_cut,
+            left_out: self.left_out,
         }
     }
 }

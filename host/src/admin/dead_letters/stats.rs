@@ -84,6 +84,7 @@ pub(in crate::admin) async fn stats(
         matched: counted.matched,
         examined: counted.examined,
         more: counted.is_cut,
+        left_out: counted.left_out,
     }))
 }
 

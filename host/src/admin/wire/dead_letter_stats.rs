@@ -23,6 +23,14 @@ pub struct DeadLetterStats {
     /// Whether there are older ones that were not looked at: a broker that cannot count by itself shows the newest.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
+    /// How many these are. Which of them match is not known: a broker tells them apart by their subscription and reason alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Dead letters that have something in common.

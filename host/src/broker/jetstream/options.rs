@@ -129,6 +129,9 @@ pub struct DeadLetterOptions {
     pub create: bool,
     /// Copies in the cluster, when it is created.
     pub replicas: usize,
+    /// Dead letters that a count looks at. The server has no way to count by a header, so that each is sent, with all of its
+    /// headers: some two kilobytes. 200,000 take some seconds.
+    pub count_at_most: u64,
 }
 
 /// What buckets of handlers get that are created.
@@ -156,7 +159,12 @@ impl Options {
                 duplicate_window: Duration::from_secs(120),
                 by_name: BTreeMap::new(),
             },
-            dead_letters: DeadLetterOptions { stream: "DLQ_tidegate".to_owned(), create: true, replicas: 1 },
+            dead_letters: DeadLetterOptions {
+                stream: "DLQ_tidegate".to_owned(),
+                create: true,
+                replicas: 1,
+                count_at_most: 200_000,
+            },
             buckets: BucketOptions { replicas: 1, max_bytes: DEFAULT_MAX_BYTES },
             // Three tries fit into the default lease of 30 s with room to spare.
             request_timeout: Duration::from_secs(5),

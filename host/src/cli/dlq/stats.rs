@@ -66,10 +66,15 @@ pub(super) fn stats(arguments: &Arguments) -> Ended {
         say::data(&shown(&stats, arguments.by))?;
     }
     if stats.more {
-        let examined = number(stats.examined);
-        say::talk(&format!("the newest {examined} were counted; there are older ones"));
+        say::talk(&left_out(&stats));
     }
     Ok(Exit::Done)
+}
+
+/// That not all were counted.
+fn left_out(stats: &DeadLetterStats) -> String {
+    let (examined, all) = (number(stats.examined), number(stats.examined + stats.left_out));
+    format!("the newest {examined} of {all} were counted; --since, --subscription or --reason have fewer to count")
 }
 
 /// What an action would do, and nothing is done.
@@ -173,7 +178,7 @@ mod tests {
         };
         let gone = DeadLetterGroup { letters: 2, key: String::new(), newest: None, ..group.clone() };
         let groups = vec![group, gone];
-        DeadLetterStats { groups, others: 3, other_groups: 2, matched: 1209, examined: 1209, more: false }
+        DeadLetterStats { groups, others: 3, other_groups: 2, matched: 1209, examined: 1209, more: false, left_out: 0 }
     }
 
     #[test]
@@ -185,6 +190,14 @@ mod tests {
             3 more in 2 other groups; --top shows more
         "#]]
         .assert_eq(&shown(&stats("62324982debe2072"), By::Fingerprint));
+    }
+
+    #[test]
+    fn a_count_that_is_not_of_all_says_of_how_many_it_is() {
+        let stats = DeadLetterStats { examined: 200_000, more: true, left_out: 800_000, ..stats("k") };
+        let told =
+            "the newest 200,000 of 1,000,000 were counted; --since, --subscription or --reason have fewer to count";
+        assert_eq!(left_out(&stats), told);
     }
 
     #[test]

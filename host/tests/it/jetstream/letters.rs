@@ -1,7 +1,9 @@
 //! Dead letters in their stream: once each, whole whatever their size, and looking leaves no trace.
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
-use tidegate::broker::{Broker as _, DeadLetterError, DeadLetterFilter, DeadLetterQuery, Settlement};
+use tidegate::broker::{Broker as _, By, DeadLetterError, DeadLetterFilter, DeadLetterQuery, Settlement, Tally};
 use tidegate::message::Publish;
 use tidegate::settle::dead_letter::DeadLetterId;
 
@@ -195,6 +197,35 @@ async fn reserved_headers_are_kept_and_not_executed() {
     letters.redrive(&letter.record.id, false).await.unwrap();
     let again = receive_one(&*source).await;
     assert_eq!((again.message.id.as_str(), again.message.redrives()), ("the-id", 1));
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_count_that_is_not_of_all_says_how_many_it_left_out() {
+    let server = NatsServer::start().await;
+    let mut options = options(&server);
+    options.dead_letters.count_at_most = 4;
+    let (broker, _folder) = connect(options).await;
+    let place = place_on(broker.clone(), ());
+    let source = place.subscribe("cut", &[">"], LONG_LEASE).await;
+    for n in 0..10 {
+        place.publish("a", ["poison"]).await;
+        let delivery = receive_one(&*source).await;
+        let mut letter = dead(&delivery, "cut", 0);
+        letter.record.reason = if n < 3 { "timeout" } else { "handler-rejected" }.to_owned();
+        settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
+    }
+    let letters = broker.dead_letters();
+    let counted = async |filter: DeadLetterFilter| {
+        let tally = Tally::new(By::Reason, SystemTime::now()).at("here");
+        let counted = letters.tally(&filter, tally).await.unwrap().finish(10);
+        (counted.matched, counted.examined, counted.is_cut, counted.left_out)
+    };
+    assert_eq!(counted(DeadLetterFilter::default()).await, (4, 4, true, 6));
+    // What the server tells apart is not looked at at all.
+    let only = |reason: &str| DeadLetterFilter { reason: Some(reason.to_owned()), ..DeadLetterFilter::default() };
+    assert_eq!(counted(only("timeout")).await, (3, 3, false, 0));
+    assert_eq!(counted(only("handler-rejected")).await, (4, 4, true, 3));
     broker.close().await;
 }
 

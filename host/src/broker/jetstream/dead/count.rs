@@ -3,12 +3,9 @@
 use super::DeadLetterStore;
 use super::layout;
 use super::scan::{LARGEST_WINDOW, error_for, filters, take_newest};
+use crate::broker::jetstream::reader::{Reader, Start};
 use crate::broker::jetstream::session::Session;
 use crate::broker::{DeadLetterError, DeadLetterFilter, Tally, Traits};
-
-/// Dead letters that a count looks at. The server has no way to count by a header, so that each is sent; 200,000 take some
-/// seconds.
-const COUNT_AT_MOST: u64 = 200_000;
 
 impl DeadLetterStore {
     /// Counts the newest of those that are meant.
@@ -21,14 +18,18 @@ impl DeadLetterStore {
         let filter = DeadLetterFilter { include_redriven: false, ..filter.clone() };
         let Some(mut span) = self.span(session, &filter).await? else { return Ok(tally) };
         let filters = filters(&filter);
-        let mut looked_at = 0;
+        let (whole, most) = (span.clone(), self.options.count_at_most);
+        let (mut looked_at, mut sent) = (0, 0);
         while !span.is_empty() {
-            if looked_at >= COUNT_AT_MOST {
-                tally.cut();
+            if looked_at >= most {
+                // What the server holds of them, less what it has sent.
+                let all = self.held(session, &filters, whole.start).await?;
+                tally.cut(all.saturating_sub(sent));
                 break;
             }
-            let window = take_newest(&mut span, LARGEST_WINDOW);
+            let window = take_newest(&mut span, LARGEST_WINDOW.min(most - looked_at));
             let seen = |message: async_nats::Message, sequence: u64| {
+                sent += 1;
                 // What is no dead letter of ours is not counted.
                 let Some(traits) = layout::traits(&message) else { return };
                 looked_at += 1;
@@ -41,5 +42,13 @@ impl DeadLetterStore {
             self.each(session, &filters, window, seen).await?;
         }
         Ok(tally)
+    }
+
+    /// How many messages the stream has from a sequence on.
+    pub(super) async fn held(&self, session: &Session, filters: &[String], from: u64) -> Result<u64, DeadLetterError> {
+        let reader = Reader::open(session, &self.options.stream, filters, Start::Sequence(from)).await?;
+        let count = reader.left;
+        reader.close().await;
+        Ok(count)
     }
 }

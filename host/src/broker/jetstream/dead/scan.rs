@@ -189,10 +189,7 @@ impl DeadLetterStore {
         if stream_info(session, stream).await.map_err(|error| store_error(&error))?.is_none() {
             return Ok(0);
         }
-        let reader = Reader::open(session, stream, &[format!("{LETTERS}.>")], Start::Sequence(1)).await?;
-        let count = reader.left;
-        reader.close().await;
-        Ok(count)
+        self.held(session, &[format!("{LETTERS}.>")], 1).await
     }
 
     /// Where a dead letter stands, or where the cursor of a page points.
