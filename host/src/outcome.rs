@@ -153,6 +153,8 @@ pub struct Usage {
     pub memory_peak: u64,
     /// Wall clock from the call to its end.
     pub duration: Duration,
+    /// How long its instance took to start; `None` when it ran in one that had run before.
+    pub start: Option<Duration>,
 }
 
 /// The code of an outcome: spelled the same in logs, metric labels, dead-letter headers and the console.

@@ -1,7 +1,7 @@
 //! `/live`, `/ready` and `/metrics`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Json;
 use axum::extract::State;
@@ -10,7 +10,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::state::HostState;
 use super::wire::{DEAD_LETTERS, Readiness, Trouble};
-use crate::broker::Status;
+use crate::broker::{NamedBroker, Status};
+use crate::telemetry::Metrics;
 
 /// A scrape or a probe is not held up longer than this by a broker that is slow to tell of its dead letters.
 const DEPTH_PATIENCE: Duration = Duration::from_secs(2);
@@ -57,14 +58,27 @@ async fn readiness(state: &HostState) -> Readiness {
 
 pub(super) async fn metrics(State(state): State<Arc<HostState>>) -> Response {
     for (name, entry) in state.brokers.all().iter() {
-        let metrics = state.metrics.broker(name, entry.kind);
-        metrics.set_connected(entry.broker.status() == Status::Connected);
-        metrics.set_tallies(&entry.broker.tallies());
-        if let Some(depth) = depth(entry.broker.as_ref()).await {
-            metrics.set_dead_letters(depth);
-        }
+        show_broker(&state.metrics, name, entry).await;
     }
-    ([(header::CONTENT_TYPE, crate::telemetry::Metrics::CONTENT_TYPE)], state.metrics.render()).into_response()
+    ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], state.metrics.render()).into_response()
+}
+
+/// Looks at a broker, and shows in the metrics how it stands.
+pub(crate) async fn show_broker(metrics: &Metrics, name: &str, named: &NamedBroker) {
+    let (broker, shown) = (named.broker.as_ref(), metrics.broker(name, named.kind));
+    shown.set_connected(broker.status() == Status::Connected);
+    shown.set_reconnects(broker.reconnects());
+    shown.set_tallies(&broker.tallies());
+    shown.set_levels(&broker.levels());
+    shown.set_advisories(&broker.advisories());
+    if let Some(commits) = broker.commits() {
+        shown.show_commits(&commits);
+    }
+    let letters = broker.dead_letters();
+    let waiting = async { Some((letters.depth().await.ok()?, letters.oldest().await.ok()?)) };
+    if let Ok(Some((depth, oldest))) = tokio::time::timeout(DEPTH_PATIENCE, waiting).await {
+        shown.set_dead_letters(depth, oldest, SystemTime::now());
+    }
 }
 
 /// How many dead letters wait, when that can be learnt soon.

@@ -78,6 +78,7 @@ pub(crate) use audit::Begun;
 pub use audit::{Audit, AuditError};
 pub use door::Door;
 use endpoint::Endpoint;
+pub(crate) use health::show_broker;
 pub use state::{HostState, Pausing, SubscriptionStatus, Subscriptions};
 pub use tls::{Material, Tls, TlsError};
 

@@ -150,6 +150,10 @@ impl DeadLetters for Letters {
     async fn depth(&self) -> Result<u64, DeadLetterError> {
         Ok(self.0.lock().unwrap().iter().filter(|letter| letter.redriven_at.is_none()).count() as u64)
     }
+
+    async fn oldest(&self) -> Result<Option<SystemTime>, DeadLetterError> {
+        Ok(self.0.lock().unwrap().iter().map(|letter| letter.letter.record.dead_at).min())
+    }
 }
 
 fn letter(id: &str, reason: &str, redrives: u32) -> StoredDeadLetter {

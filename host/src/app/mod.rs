@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Audit, Door, HostState, Listening, Tls};
+use crate::admin::{self, Audit, Door, HostState, Listening, Tls, show_broker};
 use crate::broker::{Directory, NamedBroker};
 use crate::config::Config;
 use crate::deploy::Deployments;
@@ -284,13 +284,7 @@ async fn look(stations: Arc<Stations>) {
     loop {
         ticks.tick().await;
         for (name, named) in stations.brokers.all().iter() {
-            let shown = stations.metrics.broker(name, named.kind);
-            shown.set_connected(named.broker.status() == crate::broker::Status::Connected);
-            shown.set_reconnects(named.broker.reconnects());
-            shown.set_tallies(&named.broker.tallies());
-            if let Ok(depth) = named.broker.dead_letters().depth().await {
-                shown.set_dead_letters(depth);
-            }
+            show_broker(&stations.metrics, name, named).await;
         }
         stations.slots.look().await;
         stations.metrics.remember(std::time::SystemTime::now());

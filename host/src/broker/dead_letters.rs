@@ -80,6 +80,12 @@ pub trait DeadLetters: Send + Sync {
     /// When the store cannot be read.
     async fn depth(&self) -> Result<u64, DeadLetterError>;
 
+    /// When the oldest of those that were not redriven died; `None`: there are none.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    async fn oldest(&self) -> Result<Option<SystemTime>, DeadLetterError>;
+
     /// Whether a dead letter could be stored now, as far as can be learnt without storing one.
     ///
     /// # Errors

@@ -19,11 +19,13 @@ use tokio::time::Instant;
 use crate::message::{Message, Publish};
 use crate::settle::dead_letter::DeadLetter;
 use crate::settle::progress::Progress;
+use crate::telemetry::Timings;
 use crate::telemetry::names::Name;
 
 pub mod bucket;
 mod dead_letters;
 mod directory;
+mod disk;
 pub mod done;
 pub mod embedded;
 mod error;
@@ -124,6 +126,21 @@ pub trait Broker: Send + Sync {
         Vec::new()
     }
 
+    /// What stands at it now, by the names of [`names::LEVELS`](crate::telemetry::names). Asked for every two seconds.
+    fn levels(&self) -> Vec<Level> {
+        Vec::new()
+    }
+
+    /// How often its server told of what became of the consumers of this host, by the kind of what it told.
+    fn advisories(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
+    /// How long its commits took; `None` for a broker that has none here.
+    fn commits(&self) -> Option<Timings> {
+        None
+    }
+
     /// Where hosts share what they run, in buckets whose names begin with `prefix`; `None` for a broker that hosts do not
     /// share.
     fn buckets(&self, _prefix: &str, _replicas: usize) -> Option<jetstream::Buckets> {
@@ -162,6 +179,11 @@ pub trait Source: Send + Sync {
     /// Carries settlements out, as one group where the broker can. One result a settlement, in order; `Ok` means
     /// confirmed.
     async fn settle(&self, group: Vec<Settle>) -> Vec<Result<(), SettleError>>;
+
+    /// How many outputs of what was settled here were stored already, since it was asked last.
+    fn take_duplicates(&self) -> u64 {
+        0
+    }
 
     /// Extends leases. For each the new end on our clock, counted from before the request was sent; `None` when the
     /// broker did not confirm it (the old end then still holds).
@@ -303,6 +325,42 @@ pub struct Backlog {
     pub pending: u64,
     /// When the oldest message that is not settled was published.
     pub oldest: Option<SystemTime>,
+    /// How many may be pending at the most, over all hosts; `None`: the broker has no such limit.
+    pub limit: Option<u64>,
+    /// The messages that wait for another attempt; `None` where other hosts may hold some of what is pending.
+    pub retries: Option<Retries>,
+}
+
+/// Messages that wait for another attempt: those that are pending and are held by nobody.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retries {
+    /// When the next of them is due; `None`: none waits.
+    pub next_due: Option<SystemTime>,
+}
+
+/// What stands at a broker, as a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Level {
+    /// Which: one of [`names::LEVELS`](crate::telemetry::names).
+    pub name: Name,
+    /// Of which kind, where several go by one name.
+    pub kind: Option<&'static str>,
+    /// How much.
+    pub value: u64,
+}
+
+impl Level {
+    /// So much, of no kind.
+    #[must_use]
+    pub const fn new(name: Name, value: u64) -> Self {
+        Self { name, kind: None, value }
+    }
+
+    /// So many of a kind.
+    #[must_use]
+    pub const fn of(name: Name, kind: &'static str, value: u64) -> Self {
+        Self { name, kind: Some(kind), value }
+    }
 }
 
 /// Whether a broker can be reached.

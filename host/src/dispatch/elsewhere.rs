@@ -9,6 +9,7 @@ use crate::broker::{PublishError, SettleError};
 use crate::dispatch::decided::Decided;
 use crate::dispatch::shared::Shared;
 use crate::message::Publish;
+use crate::telemetry::Operation;
 
 /// Publishes what a group has for other brokers, each broker's messages as one batch. Gives back those whose outputs
 /// are all confirmed; the others go to `tried` with the first error.
@@ -48,11 +49,13 @@ pub(crate) async fn publish_elsewhere(
         owners.into_iter().zip(results).collect::<Vec<_>>()
     });
     let (mut sent, mut duplicates) = (0, 0);
-    for (index, result) in futures_util::future::join_all(published).await.into_iter().flatten() {
+    let published = futures_util::future::join_all(published).await;
+    shared.metrics.operation(Operation::Send, now.elapsed());
+    for (index, result) in published.into_iter().flatten() {
         match result {
             Ok(published) => {
                 sent += 1;
-                duplicates += usize::from(published.duplicate);
+                duplicates += u64::from(published.duplicate);
             }
             Err(error) => {
                 failed.entry(index).or_insert(SettleError::Output(error));

@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::broker::Receipt;
 use crate::dispatch::in_flight::InFlight;
 use crate::dispatch::shared::Shared;
+use crate::telemetry::Operation;
 
 /// Extends leases until it is dropped. Dropping it in mid-request loses an extension at worst; the lease then ends
 /// earlier on our clock than on the broker's.
@@ -26,7 +27,9 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
             continue;
         }
         let receipts: Vec<Receipt> = due.iter().map(|entry| entry.receipt().clone()).collect();
+        let began = Instant::now();
         let ends = shared.source().extend(&receipts).await;
+        shared.metrics.operation(Operation::Extend, began.elapsed());
         for (entry, ends_at) in due.iter().zip(ends) {
             shared.metrics.heartbeat(ends_at.is_some());
             match ends_at {

@@ -27,7 +27,7 @@ use crate::dispatch::traced;
 use crate::outcome::ReasonCode;
 use crate::settle::decide::{Decision, Situation, uncounted_return};
 use crate::settle::recover::{Next, PAUSE, after_failure};
-use crate::telemetry::Ending;
+use crate::telemetry::{Ending, Operation};
 
 /// Messages in one group at most: what one confirmation vouches for. Larger groups gained nothing when measured.
 const GROUP: usize = 512;
@@ -109,7 +109,10 @@ async fn try_group(shared: &Shared, group: Vec<Decided>) -> Vec<(Decided, Result
         }
     }
     if !settles.is_empty() {
-        let results = shared.source().settle(settles).await;
+        let (source, began) = (shared.source(), Instant::now());
+        let results = source.settle(settles).await;
+        shared.metrics.operation(Operation::Settle, began.elapsed());
+        shared.metrics.outputs(0, source.take_duplicates());
         tried.extend(sent.into_iter().zip(results));
     }
     tried
@@ -136,7 +139,7 @@ fn conclude(
                 None => decided.abandon(),
             },
         }
-        count(shared, &decided, wall);
+        count(shared, &decided, wall, now);
         shared.live.ended(shared, &decided, wall);
         traced::ended(shared, &mut decided, wall, now);
         let fate = match decided.verdict.settled_as {
@@ -205,10 +208,10 @@ fn return_after_pause(shared: &Shared, decided: &Decided, reason: ReasonCode) ->
     uncounted_return(reason, PAUSE, &situation)
 }
 
-fn count(shared: &Shared, decided: &Decided, now: SystemTime) {
+fn count(shared: &Shared, decided: &Decided, wall: SystemTime, now: Instant) {
     let Verdict { settled_as, reason } = decided.verdict;
     let delivery = &decided.entry.delivery;
-    let age = now.duration_since(delivery.message.published_at).unwrap_or_default();
+    let age = wall.duration_since(delivery.message.published_at).unwrap_or_default();
     if let Some(Settlement::Ack { outputs }) = &decided.settlement
         && !outputs.is_empty()
     {
@@ -231,6 +234,7 @@ fn count(shared: &Shared, decided: &Decided, now: SystemTime) {
         | Ending::Retried
         | Ending::Returned
         | Ending::DeadLettered => {
+            shared.metrics.lease_left(decided.entry.lease.remaining(now));
             let (id, settled) = (delivery.message.id.as_str(), settled_as.name());
             tracing::debug!(%subscription, sequence, trace_id, id, %reason, settled, "settled");
         }

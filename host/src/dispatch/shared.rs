@@ -21,10 +21,11 @@ use crate::dispatch::ramp::ramp;
 use crate::dispatch::slot::Slot;
 use crate::dispatch::stall::StallWatch;
 use crate::dispatch::turns::Seat;
+use crate::outcome::ReasonCode;
 use crate::settle::policy::RetryPolicy;
 use crate::settle::verdict::Identity;
-use crate::telemetry::SubscriptionMetrics;
 use crate::telemetry::trace::Tracer;
+use crate::telemetry::{HeldUp, SubscriptionMetrics};
 
 /// Everything that a subscription is started with.
 #[derive(Clone)]
@@ -184,6 +185,18 @@ impl Shared {
     /// Whether a ramp is on: what may be held grows by itself.
     pub(crate) fn is_ramping(&self, now: Instant) -> bool {
         !self.circuit.lets_one_in() && self.ramp(now).is_some()
+    }
+
+    /// What keeps it from taking messages, though nobody paused it and its circuit is closed.
+    pub(crate) fn held_up(&self, now: Instant) -> Option<HeldUp> {
+        if self.lost().is_some() {
+            return Some(HeldUp::Source);
+        }
+        if self.slot.active().is_none() {
+            return Some(HeldUp::NoHandler);
+        }
+        let reason = self.gate.closed(now)?.reason;
+        Some(if reason == ReasonCode::DLQ_UNAVAILABLE { HeldUp::DeadLetters } else { HeldUp::Outputs })
     }
 
     /// Whether no message is to begin: somebody paused it, or its circuit is open.

@@ -165,9 +165,13 @@ impl Subscription {
         self.shared.stall.shown()
     }
 
-    /// Looks whether it gets anywhere. To be asked every few seconds.
+    /// Looks whether it gets anywhere, and what keeps it from taking messages. To be asked every few seconds.
     pub fn watch(&self) {
-        self.shared.stall.look(&self.shared, Instant::now());
+        let now = Instant::now();
+        self.shared.stall.look(&self.shared, now);
+        if !self.stop.is_cancelled() {
+            self.shared.metrics.set_held_up(self.shared.held_up(now));
+        }
     }
 
     /// A page of the messages that its stream still has; looking changes nothing.
@@ -204,6 +208,7 @@ impl Subscription {
 
     async fn wind_down(&self, mut stages: Stages, deadline: Instant) {
         self.shared.stall.end(&self.shared);
+        self.shared.metrics.set_held_up(None);
         while stages.receiving.join_next().await.is_some() {}
         // The workers may still take from the line while it is emptied: what they take, they finish.
         self.line.close();

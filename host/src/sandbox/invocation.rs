@@ -45,6 +45,8 @@ pub(super) struct Instance {
     handle: Option<Handle>,
     clock: Arc<Clock>,
     served: u32,
+    /// How long it took to start, until a run has said so.
+    start_took: Option<Duration>,
     /// What became of what its runs changed elsewhere; `None`: it has only started.
     effects: Option<Effects>,
     /// Its place among the instances that are kept for reuse, once it has one.
@@ -186,15 +188,16 @@ impl Instance {
             store.data().check_tick()?;
             Ok(UpdateDeadline::Yield(1))
         });
-        Self { store, handle: None, clock, served: 0, effects: None, place: None, _permit: permit }
+        Self { store, handle: None, clock, served: 0, start_took: None, effects: None, place: None, _permit: permit }
     }
 
-    fn usage(&self, fuel_limit: u64, started: Instant) -> Usage {
+    fn usage(&mut self, fuel_limit: u64, started: Instant) -> Usage {
         Usage {
             fuel: fuel_limit.saturating_sub(self.store.get_fuel().unwrap_or(fuel_limit)),
             fuel_limit,
             memory_peak: self.store.data().memory_peak(),
             duration: started.elapsed(),
+            start: self.start_took.take(),
         }
     }
 
@@ -275,8 +278,11 @@ impl Instance {
             None => {
                 // What it does at its start belongs to no message, and it may have started ahead of one.
                 store.data_mut().begin_effects(Effects::Suppressed);
+                let began = Instant::now();
                 let instance = version.linked()?.instantiate_async(&mut *store).await?;
-                version.entry.of(store, instance)?
+                let handle = version.entry.of(store, instance)?;
+                self.start_took = Some(began.elapsed());
+                handle
             }
         };
         Ok((store, self.handle.insert(handle)))

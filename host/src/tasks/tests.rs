@@ -137,6 +137,10 @@ impl DeadLetters for Shelf {
         Ok(0)
     }
 
+    async fn oldest(&self) -> Result<Option<std::time::SystemTime>, DeadLetterError> {
+        Ok(None)
+    }
+
     async fn restore(&self, _: DeadLetter) -> Result<bool, DeadLetterError> {
         Ok(false)
     }

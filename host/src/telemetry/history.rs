@@ -12,9 +12,10 @@ use std::time::{Duration, SystemTime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ending::Ending;
 use super::histogram::{SECONDS, quantile};
 use super::metrics::Metrics;
-use super::subscription::{Ending, SubscriptionMetrics};
+use super::subscription::SubscriptionMetrics;
 
 /// Points that are kept: an hour of ten seconds each.
 const POINTS: usize = 360;

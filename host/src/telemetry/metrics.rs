@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use prometheus_client::collector::Collector;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -17,6 +18,7 @@ use super::names::{self, Name};
 use super::rollouts::{RolloutSide, Rollouts, ShownRollout};
 use super::shadow::ShadowFigures;
 use super::subscription::SubscriptionMetrics;
+use super::timed::Timed;
 
 /// Labels of one series. Made when a handle is resolved, never on the way of a message.
 pub(super) type Labels = Vec<(&'static str, String)>;
@@ -44,6 +46,7 @@ pub(super) struct Families {
     pub(super) consumed: Counters,
     pub(super) sent: Counters,
     pub(super) process_duration: Histograms,
+    pub(super) operation_duration: Histograms,
     pub(super) settled: Counters,
     pub(super) attempts: Histograms,
     pub(super) time_in_queue: Histograms,
@@ -55,22 +58,31 @@ pub(super) struct Families {
     pub(super) stalled: Gauges,
     pub(super) circuit_opened: Counters,
     pub(super) circuit_probes: Counters,
+    pub(super) circuit_state: Gauges,
     pub(super) backlog: Gauges,
     pub(super) backlog_oldest_age: Amounts,
+    pub(super) ack_pending_limit: Gauges,
+    pub(super) retry_in_place: Gauges,
+    pub(super) retry_next_due: Amounts,
     pub(super) dlq_published: Counters,
     pub(super) dlq_failures: Counters,
     pub(super) dlq_depth: Gauges,
+    pub(super) dlq_oldest_age: Amounts,
     dlq_actions: Counters,
     dlq_tasks: Gauges,
     pub(super) lease_heartbeats: Counters,
     pub(super) lease_lost: Counters,
+    pub(super) lease_remaining: Histograms,
     pub(super) dedupe_hits: Counters,
     pub(super) outputs_deduplicated: Counters,
     pub(super) fuel: Counters,
     pub(super) memory_peak: Gauges,
+    pub(super) instantiate_duration: Histograms,
     pub(super) traps: Counters,
     pub(super) broker_connected: Gauges,
     pub(super) broker_reconnects: Counters,
+    pub(super) broker_advisories: Counters,
+    pub(super) commits: Arc<Timed>,
     pub(super) measurements_dropped: Counters,
     rollouts_ended: Counters,
     cluster_behind: Gauges,
@@ -79,6 +91,8 @@ pub(super) struct Families {
     traces_malformed: Counters,
     /// One a name of [`names::TALLIES`].
     pub(super) tallies: Vec<(&'static Name, Counters)>,
+    /// One a name of [`names::LEVELS`].
+    pub(super) levels: Vec<(&'static Name, Gauges)>,
 }
 
 fn registered<M: Metric + Clone>(registry: &mut Registry, name: &Name, metric: M) -> M {
@@ -86,10 +100,21 @@ fn registered<M: Metric + Clone>(registry: &mut Registry, name: &Name, metric: M
     metric
 }
 
+/// Registers what writes its series out by itself.
+fn collected<C: Collector + 'static>(registry: &mut Registry, collector: C) -> Arc<C>
+where
+    Arc<C>: Collector,
+{
+    let collector = Arc::new(collector);
+    registry.register_collector(Box::new(Arc::clone(&collector)));
+    collector
+}
+
 impl Families {
     fn register(registry: &mut Registry) -> Self {
         let counters = |registry: &mut Registry, name| registered(registry, name, Counters::default());
         let gauges = |registry: &mut Registry, name| registered(registry, name, Gauges::default());
+        let amounts = |registry: &mut Registry, name| registered(registry, name, Amounts::default());
         let histograms = |registry: &mut Registry, name, new: fn() -> Histogram| {
             registered(registry, name, Histograms::new_with_constructor(new))
         };
@@ -97,6 +122,7 @@ impl Families {
             consumed: counters(registry, &names::CONSUMED),
             sent: counters(registry, &names::SENT),
             process_duration: histograms(registry, &names::PROCESS_DURATION, || Histogram::new(SECONDS)),
+            operation_duration: histograms(registry, &names::OPERATION_DURATION, || Histogram::new(SECONDS)),
             settled: counters(registry, &names::SETTLED),
             attempts: histograms(registry, &names::ATTEMPTS, || Histogram::new(ATTEMPTS)),
             time_in_queue: histograms(registry, &names::TIME_IN_QUEUE, || Histogram::new(AGES)),
@@ -108,28 +134,38 @@ impl Families {
             stalled: gauges(registry, &names::STALLED),
             circuit_opened: counters(registry, &names::CIRCUIT_OPENED),
             circuit_probes: counters(registry, &names::CIRCUIT_PROBES),
+            circuit_state: gauges(registry, &names::CIRCUIT_STATE),
             backlog: gauges(registry, &names::BACKLOG),
-            backlog_oldest_age: registered(registry, &names::BACKLOG_OLDEST_AGE, Amounts::default()),
+            backlog_oldest_age: amounts(registry, &names::BACKLOG_OLDEST_AGE),
+            ack_pending_limit: gauges(registry, &names::ACK_PENDING_LIMIT),
+            retry_in_place: gauges(registry, &names::RETRY_IN_PLACE),
+            retry_next_due: amounts(registry, &names::RETRY_NEXT_DUE),
             dlq_published: counters(registry, &names::DLQ_PUBLISHED),
             dlq_failures: counters(registry, &names::DLQ_FAILURES),
             dlq_depth: gauges(registry, &names::DLQ_DEPTH),
+            dlq_oldest_age: amounts(registry, &names::DLQ_OLDEST_AGE),
             dlq_actions: counters(registry, &names::DLQ_ACTIONS),
             dlq_tasks: gauges(registry, &names::DLQ_TASKS),
             lease_heartbeats: counters(registry, &names::LEASE_HEARTBEATS),
             lease_lost: counters(registry, &names::LEASE_LOST),
+            lease_remaining: histograms(registry, &names::LEASE_REMAINING, || Histogram::new(SECONDS)),
             dedupe_hits: counters(registry, &names::DEDUPE_HITS),
             outputs_deduplicated: counters(registry, &names::OUTPUTS_DEDUPLICATED),
             fuel: counters(registry, &names::FUEL),
             memory_peak: gauges(registry, &names::MEMORY_PEAK),
+            instantiate_duration: histograms(registry, &names::INSTANTIATE_DURATION, || Histogram::new(SECONDS)),
             traps: counters(registry, &names::TRAPS),
             broker_connected: gauges(registry, &names::BROKER_CONNECTED),
             broker_reconnects: counters(registry, &names::BROKER_RECONNECTS),
+            broker_advisories: counters(registry, &names::BROKER_ADVISORIES),
+            commits: collected(registry, Timed::new(names::COMMIT_DURATION)),
             measurements_dropped: counters(registry, &names::MEASUREMENTS_DROPPED),
             rollouts_ended: counters(registry, &names::ROLLOUTS_ENDED),
             cluster_behind: gauges(registry, &names::CLUSTER_BEHIND),
             telemetry_exported: counters(registry, &names::TELEMETRY_EXPORTED),
             telemetry_dropped: counters(registry, &names::TELEMETRY_DROPPED),
             traces_malformed: counters(registry, &names::TRACES_MALFORMED),
+            levels: names::LEVELS.iter().map(|name| (name, gauges(registry, name))).collect(),
             tallies: names::TALLIES.iter().map(|name| (name, counters(registry, name))).collect(),
         }
     }
@@ -150,10 +186,8 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::default();
         let families = Families::register(&mut registry);
-        let guests = Arc::new(GuestSeries::default());
-        registry.register_collector(Box::new(Arc::clone(&guests)));
-        let rollouts = Arc::new(Rollouts::default());
-        registry.register_collector(Box::new(Arc::clone(&rollouts)));
+        let guests = collected(&mut registry, GuestSeries::default());
+        let rollouts = collected(&mut registry, Rollouts::default());
         let (subscriptions, brokers, history) = Default::default();
         Self { registry, families, guests, rollouts, subscriptions, brokers, history }
     }

@@ -72,6 +72,9 @@ names! {
     SENT = "messaging.client.sent.messages", Unit::Things("message");
     /// How long handlers ran, whichever way the run ended; `error_type` is the reason code of a run that failed
     PROCESS_DURATION = "messaging.process.duration", Unit::Seconds;
+    /// How long a broker took to do what it was asked, a group of messages at a time, by `messaging_operation_name`:
+    /// `settle`, `extend` (leases), `send` (outputs to another broker than the message's own)
+    OPERATION_DURATION = "messaging.client.operation.duration", Unit::Seconds;
     /// Messages whose fate was confirmed by the broker, by what became of them and why
     SETTLED = "tidegate.messages.settled", Unit::Things("message");
     /// Attempts that a message had taken when it was done with
@@ -87,7 +90,8 @@ names! {
     /// How many messages may be handled at once
     CONCURRENCY_LIMIT = "tidegate.concurrency.limit", Unit::Things("message");
     /// Whether a subscription is paused, by `kind`: 1 or 0; `operator`: somebody paused it; `circuit`: too
-    /// many messages failed
+    /// many messages failed; `no-handler`: no version of its handler can run; `source-lost`: what it receives from is gone or
+    /// was changed so that messages would be lost; `dlq-unavailable`, `output-unavailable`: what has to be stored is not
     PAUSED = "tidegate.paused", Unit::Things("subscription");
     /// Whether a subscription is stalled: as many messages are held as may be handled at once, and for its `stalled_after` none
     /// has come to its end: 1 or 0
@@ -96,16 +100,27 @@ names! {
     CIRCUIT_OPENED = "tidegate.circuit.opened", Unit::Things("time");
     /// Messages that were let in to see whether a circuit may be closed, by `result`: `well` or `failed`
     CIRCUIT_PROBES = "tidegate.circuit.probes", Unit::Things("message");
+    /// The circuit: 0: closed; 1: open, no message is taken; 2: one at a time is let in to see how it goes
+    CIRCUIT_STATE = "tidegate.circuit.state", Unit::Things("state");
     /// Messages that wait with the broker, by state: `ready` were never handed out, `pending` are not settled yet
     BACKLOG = "tidegate.backlog.messages", Unit::Things("message");
     /// The age of the oldest message that is not settled
     BACKLOG_OLDEST_AGE = "tidegate.backlog.oldest_age", Unit::Seconds;
+    /// How many messages the broker hands out at the most without hearing what became of them, over all hosts
+    /// (JetStream's `max_ack_pending`); when as many are `pending`, it hands out no new ones
+    ACK_PENDING_LIMIT = "tidegate.ack_pending.limit", Unit::Things("message");
+    /// Messages of the embedded queue that wait for their next attempt
+    RETRY_IN_PLACE = "tidegate.retry.in_place", Unit::Things("message");
+    /// How long it is until the next of them is due; 0 when none waits
+    RETRY_NEXT_DUE = "tidegate.retry.next_due", Unit::Seconds;
     /// Messages that were given up, by the reason
     DLQ_PUBLISHED = "tidegate.dlq.published", Unit::Things("message");
     /// Dead letters that the dead-letter queue did not take; the message stays with its broker
     DLQ_FAILURES = "tidegate.dlq.publish.failures", Unit::Things("message");
     /// Dead letters that wait for a person
     DLQ_DEPTH = "tidegate.dlq.depth", Unit::Things("message");
+    /// The age of the oldest dead letter that waits for a person
+    DLQ_OLDEST_AGE = "tidegate.dlq.oldest_age", Unit::Seconds;
     /// Dead letters that were asked to be sent back or removed, by `action` and `result`
     DLQ_ACTIONS = "tidegate.dlq.actions", Unit::Things("message");
     /// Tasks over dead letters that go on
@@ -114,6 +129,8 @@ names! {
     LEASE_HEARTBEATS = "tidegate.lease.heartbeats", Unit::Things("heartbeat");
     /// Leases that ended while the message was still being handled; the broker hands it over again
     LEASE_LOST = "tidegate.lease.lost", Unit::Things("message");
+    /// What was left of a lease when the broker confirmed what became of its message
+    LEASE_REMAINING = "tidegate.lease.remaining_at_settle", Unit::Seconds;
     /// Deliveries of messages that were done already, and acknowledged without a run
     DEDUPE_HITS = "tidegate.dedupe.hits", Unit::Things("message");
     /// Outputs that their broker had already, from an earlier run of the same message
@@ -122,12 +139,19 @@ names! {
     FUEL = "tidegate.wasm.fuel.consumed", Unit::Things("fuel");
     /// The most memory that one run has held since the host started
     MEMORY_PEAK = "tidegate.wasm.memory.peak", Unit::Bytes;
+    /// How long instances of a module took to start; those that are reused start once
+    INSTANTIATE_DURATION = "tidegate.wasm.instantiate.duration", Unit::Seconds;
     /// Runs that trapped, by the trap's code
     TRAPS = "tidegate.wasm.traps", Unit::Things("run");
     /// Whether the broker can be reached: 1 or 0
     BROKER_CONNECTED = "tidegate.broker.connected", Unit::Things("connection");
     /// How often the connection to the broker was made anew
     BROKER_RECONNECTS = "tidegate.broker.reconnects", Unit::Things("connection");
+    /// What the server told of the consumers of this host, by `type`: as `max_deliveries` that it hands a message out no
+    /// more, as `pause`, `deleted`, `leader_elected` or `quorum_lost` what became of a consumer
+    BROKER_ADVISORIES = "tidegate.broker.advisories", Unit::Things("advisory");
+    /// How long commits to the embedded queue took, fsync and all; those alone that wait for the disk
+    COMMIT_DURATION = "tidegate.queue.commit.duration", Unit::Seconds;
     /// Measurements of handlers that were dropped: too many series, or a name that cannot be used
     MEASUREMENTS_DROPPED = "tidegate.handler.measurements.dropped", Unit::Things("measurement");
     /// Rollouts that ended, by `result`: promoted, aborted or ended; and `by`: the host or a person
@@ -191,9 +215,23 @@ names! {
     COMMITS = "tidegate.queue.commits", Unit::Things("transaction");
 }
 
+names! {
+    LEVELS, "What stands at a broker now, see [`crate::broker::Broker::levels`].":
+
+    /// Messages that the embedded queue keeps
+    QUEUE_MESSAGES = "tidegate.queue.messages", Unit::Things("message");
+    /// Bytes of the messages that the embedded queue keeps: subject, id, headers and body
+    QUEUE_BYTES = "tidegate.queue.bytes", Unit::Bytes;
+    /// What is remembered so that nothing is done twice, by `kind`: `ids` of messages that were published (embedded queue);
+    /// `blocks` of 4096 messages of which some are done, and `notes` on messages that come again (JetStream)
+    DEDUPE_RECORDS = "tidegate.dedupe.records", Unit::Things("record");
+    /// What is free on the disk on which this host keeps the broker's data
+    DISK_FREE = "tidegate.disk.free", Unit::Bytes;
+}
+
 /// All of them, in the order of the documentation.
 pub fn all() -> impl Iterator<Item = &'static Name> {
-    MEASURED.iter().chain(ROLLOUTS).chain(TALLIES)
+    MEASURED.iter().chain(ROLLOUTS).chain(TALLIES).chain(LEVELS)
 }
 
 #[cfg(test)]
@@ -220,6 +258,23 @@ mod tests {
         }
     }
 
+    /// What somebody may look for, and why it is not there.
+    const NOT_THERE: &str = "
+## What is not there
+
+- Messages that are handed out and not settled (JetStream's `num_ack_pending`) are `tidegate.backlog.messages` with
+  `state=\"pending\"`; what became of redrives is `tidegate.dlq.actions` with `action=\"redrive\"`.
+- How many messages wait for a retry on JetStream: the server counts them with those that are handed out, over all hosts.
+- Parked retries and a budget of retries: a retry waits where its message is, however long, and what holds retries back when
+  everything fails is the circuit.
+- Held keys: messages are not ordered by key.
+- A journal of outcomes, and dead letters that were spilled to a disk: there is neither. A dead letter that cannot be stored
+  leaves its message with the broker, and `tidegate.dlq.publish.failures` counts it. What is written to the disk of the embedded
+  queue is `tidegate.queue.commits`, `tidegate.queue.commit.duration` and `tidegate.queue.bytes`.
+- Pulls and publishes of single messages: `messaging.client.operation.duration` is measured by groups, as that is how brokers are
+  asked; a pull waits for messages, so how long it took says nothing.
+";
+
     #[test]
     fn the_metrics_in_the_documentation_are_current() {
         let mut page = String::from(
@@ -233,6 +288,7 @@ mod tests {
             ("Messages, handlers, brokers", MEASURED),
             ("The two versions of a rollout, by number and role, while it is on", ROLLOUTS),
             ("What a broker counts by itself (each shows those that it has)", TALLIES),
+            ("What stands at a broker (each shows those that it has)", LEVELS),
         ];
         for (title, names) in sections {
             page.push_str(&format!(
@@ -244,6 +300,7 @@ mod tests {
                 page.push_str(&format!("| `{dotted}` | `{prometheus}` | {unit} | {sentence} |\n"));
             }
         }
+        page.push_str(NOT_THERE);
         expect_test::expect_file!["../../../docs/metrics.md"].assert_eq(&page);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use super::subscription::Ending;
+use super::ending::Ending;
 use super::version::{VersionCounts, VersionFigures, VersionSums};
 use crate::outcome::{Outcome, Usage};
 

@@ -1,100 +1,20 @@
 //! What is measured of one subscription: handles that are resolved once, so that a message costs a few atomic additions.
 
-use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::asked::{HeldUp, Operation};
+use super::by_reason::ByReason;
 use super::counts::{Latency, SubscriptionCounts};
+use super::ending::Ending;
 use super::histogram::{Histogram, SECONDS, quantile};
 use super::history::Moment;
 use super::metrics::{Families, Labels};
-use crate::broker::Backlog;
+use crate::broker::{Backlog, Retries};
 use crate::outcome::{ReasonCode, Usage};
-
-/// What became of a delivery, as the label `outcome` says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// Handled and acknowledged.
-    Completed,
-    /// Acknowledged as worthless, by the handler's word.
-    Skipped,
-    /// Acknowledged without a run: the message was settled before, and its broker gave it back.
-    AlreadyDone,
-    /// Returned after a run that counts.
-    Retried,
-    /// Returned without costing an attempt.
-    Returned,
-    /// In the dead-letter queue.
-    DeadLettered,
-    /// The lease was over: nothing was settled, and the broker hands it over again.
-    Abandoned,
-}
-
-impl Ending {
-    /// All of them, in the order of their definition.
-    pub const ALL: [Self; 7] = [
-        Self::Completed,
-        Self::Skipped,
-        Self::AlreadyDone,
-        Self::Retried,
-        Self::Returned,
-        Self::DeadLettered,
-        Self::Abandoned,
-    ];
-
-    /// The name in metric labels and in the API.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Skipped => "skipped",
-            Self::AlreadyDone => "already-done",
-            Self::Retried => "retried",
-            Self::Returned => "returned",
-            Self::DeadLettered => "dead-lettered",
-            Self::Abandoned => "abandoned",
-        }
-    }
-
-    /// Whether this ended the message, rather than that it comes again or had ended before.
-    #[must_use]
-    pub const fn is_final(self) -> bool {
-        match self {
-            Self::Completed | Self::Skipped | Self::DeadLettered => true,
-            Self::AlreadyDone | Self::Retried | Self::Returned | Self::Abandoned => false,
-        }
-    }
-}
-
-/// Series by reason code, each made when it is first needed, so that what never happens is not shown as zero.
-#[derive(Debug)]
-pub(super) struct ByReason<M> {
-    series: Vec<OnceLock<M>>,
-}
-
-impl<M> ByReason<M> {
-    pub(super) fn new() -> Self {
-        // One more for a code that is not in the list: the number of series is bounded whatever comes.
-        let places = ReasonCode::ALL.len() + 1;
-        Self { series: std::iter::repeat_with(OnceLock::new).take(places).collect() }
-    }
-
-    pub(super) fn get(&self, reason: ReasonCode, make: impl FnOnce(&'static str) -> M) -> Option<&M> {
-        let known = ReasonCode::ALL.iter().position(|code| *code == reason);
-        let name = known.map_or("other", |_| reason.0);
-        let place = self.series.get(known.unwrap_or(ReasonCode::ALL.len()))?;
-        Some(place.get_or_init(|| make(name)))
-    }
-
-    /// What there is so far, with its code.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, &M)> {
-        let codes = ReasonCode::ALL.iter().map(|code| code.0).chain(["other"]);
-        codes.zip(&self.series).filter_map(|(code, place)| Some((code, place.get()?)))
-    }
-}
 
 /// The metrics of one subscription.
 #[derive(Debug)]
@@ -102,6 +22,9 @@ pub struct SubscriptionMetrics {
     families: Families,
     labels: Labels,
     consumed: Counter,
+    operations: [Histogram; Operation::ALL.len()],
+    lease_remaining: Histogram,
+    instantiated: Histogram,
     sent: Counter,
     outputs_deduplicated: Counter,
     dedupe_hits: Counter,
@@ -117,13 +40,15 @@ pub struct SubscriptionMetrics {
     in_flight_bytes: Gauge,
     concurrency: Gauge,
     circuit_open: Gauge,
+    circuit_state: Gauge,
+    held_up: [Gauge; HeldUp::ALL.len()],
     stalled: Gauge,
     circuit_opened: Counter,
     probes_well: Counter,
     probes_failed: Counter,
     backlog_ready: Gauge,
     backlog_pending: Gauge,
-    oldest_age: Gauge<f64, std::sync::atomic::AtomicU64>,
+    oldest_age: Gauge<f64, AtomicU64>,
     heartbeats_kept: Counter,
     heartbeats_missed: Counter,
     lease_lost: Counter,
@@ -135,6 +60,9 @@ impl SubscriptionMetrics {
     pub(super) fn resolve(families: &Families, name: &str, system: &str) -> Self {
         let labels: Labels = vec![("subscription", name.to_owned()), ("messaging_system", system.to_owned())];
         let and = |key, value: &str| with(&labels, key, value);
+        let paused = |kind: &str| {
+            families.paused.get_or_create_owned(&vec![("subscription", name.to_owned()), ("kind", kind.to_owned())])
+        };
         Self {
             consumed: families.consumed.get_or_create_owned(&labels),
             sent: families.sent.get_or_create_owned(&labels),
@@ -151,9 +79,14 @@ impl SubscriptionMetrics {
             in_flight: families.in_flight.get_or_create_owned(&labels),
             in_flight_bytes: families.in_flight_bytes.get_or_create_owned(&labels),
             concurrency: families.concurrency_limit.get_or_create_owned(&labels),
-            circuit_open: families
-                .paused
-                .get_or_create_owned(&vec![("subscription", name.to_owned()), ("kind", "circuit".to_owned())]),
+            operations: Operation::ALL.map(|operation| {
+                families.operation_duration.get_or_create_owned(&and("messaging_operation_name", operation.name()))
+            }),
+            lease_remaining: families.lease_remaining.get_or_create_owned(&labels),
+            instantiated: families.instantiate_duration.get_or_create_owned(&labels),
+            circuit_open: paused("circuit"),
+            circuit_state: families.circuit_state.get_or_create_owned(&labels),
+            held_up: HeldUp::ALL.map(|kind| paused(kind.name())),
             stalled: families.stalled.get_or_create_owned(&labels),
             circuit_opened: families.circuit_opened.get_or_create_owned(&labels),
             probes_well: families.circuit_probes.get_or_create_owned(&and("result", "well")),
@@ -190,6 +123,9 @@ impl SubscriptionMetrics {
         });
         if let Some(runs) = runs {
             runs.observe(usage.duration.as_secs_f64());
+        }
+        if let Some(start) = usage.start {
+            self.instantiated.observe(start.as_secs_f64());
         }
         self.fuel.inc_by(usage.fuel);
         let peak = i64::try_from(usage.memory_peak).unwrap_or(i64::MAX);
@@ -257,6 +193,18 @@ impl SubscriptionMetrics {
         self.circuit_open.set(i64::from(is_open));
     }
 
+    /// How the circuit stands: 0: closed; 1: open; 2: messages are let in one at a time.
+    pub fn set_circuit_state(&self, state: i64) {
+        self.circuit_state.set(state);
+    }
+
+    /// Why nothing new is taken, though nobody paused it; `None`: it is taken.
+    pub fn set_held_up(&self, by: Option<HeldUp>) {
+        for (kind, gauge) in HeldUp::ALL.into_iter().zip(&self.held_up) {
+            gauge.set(i64::from(by == Some(kind)));
+        }
+    }
+
     /// Whether it gets nowhere.
     pub fn set_stalled(&self, is_stalled: bool) {
         self.stalled.set(i64::from(is_stalled));
@@ -282,6 +230,37 @@ impl SubscriptionMetrics {
         self.backlog_pending.set(i64::try_from(backlog.pending).unwrap_or(i64::MAX));
         let age = backlog.oldest.and_then(|oldest| now.duration_since(oldest).ok()).unwrap_or_default();
         self.oldest_age.set(age.as_secs_f64());
+        if let Some(limit) = backlog.limit {
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            self.families.ack_pending_limit.get_or_create_owned(&self.labels).set(limit);
+        }
+        if let Some(Retries { next_due }) = backlog.retries {
+            // What is pending is held here, or waits: this host alone receives.
+            let waiting = self.backlog_pending.get().saturating_sub(self.in_flight.get()).max(0);
+            self.families.retry_in_place.get_or_create_owned(&self.labels).set(waiting);
+            let left = next_due.and_then(|due| due.duration_since(now).ok()).unwrap_or_default();
+            self.families.retry_next_due.get_or_create_owned(&self.labels).set(left.as_secs_f64());
+        } else {
+            // What was shown is looked at no more.
+            if let Some(waiting) = self.families.retry_in_place.get(&self.labels) {
+                waiting.set(0);
+            }
+            if let Some(left) = self.families.retry_next_due.get(&self.labels) {
+                left.set(0.0);
+            }
+        }
+    }
+
+    /// The broker did something that took so long.
+    pub fn operation(&self, operation: Operation, took: Duration) {
+        if let Some(histogram) = self.operations.get(operation as usize) {
+            histogram.observe(took.as_secs_f64());
+        }
+    }
+
+    /// So much was left of a lease when its message was settled.
+    pub fn lease_left(&self, left: Duration) {
+        self.lease_remaining.observe(left.as_secs_f64());
     }
 
     /// A lease was to be extended: whether the broker confirmed it.
@@ -299,9 +278,9 @@ impl SubscriptionMetrics {
     }
 
     /// Outputs were published; so many of them were there already.
-    pub fn outputs(&self, sent: usize, duplicates: usize) {
+    pub fn outputs(&self, sent: usize, duplicates: u64) {
         self.sent.inc_by(wide(sent));
-        self.outputs_deduplicated.inc_by(wide(duplicates));
+        self.outputs_deduplicated.inc_by(duplicates);
     }
 
     /// The counts of this moment, for people and for `/v1/status`.
@@ -379,7 +358,7 @@ impl SubscriptionMetrics {
     }
 }
 
-fn with(labels: &Labels, key: &'static str, value: &str) -> Labels {
+pub(super) fn with(labels: &Labels, key: &'static str, value: &str) -> Labels {
     let mut labels = labels.clone();
     labels.push((key, value.to_owned()));
     labels

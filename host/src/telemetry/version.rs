@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::by_reason::ByReason;
 use super::histogram::{Histogram, SECONDS, quantile};
-use super::subscription::ByReason;
+
 use crate::outcome::{ReasonCode, Usage};
 
 /// Counts of one version's runs on this host, from its load on.

@@ -428,6 +428,7 @@ pub(crate) async fn dead_letters_are_found_and_counted_by_what_they_have_in_comm
 pub(crate) async fn dead_letters_go_through_the_oldest_first_and_come_back_as_they_were(place: &Place) {
     let source = place.subscribe("carried", &[">"], LONG_LEASE).await;
     let letters = place.broker.dead_letters();
+    assert_eq!(letters.oldest().await.unwrap(), None);
     place.publish("a", ["1", "2", "3"]).await;
     for (delivery, number) in receive(&*source, 3).await.into_iter().zip(1u128..) {
         let mut letter = dead(&delivery, "carried", 0);
@@ -443,6 +444,9 @@ pub(crate) async fn dead_letters_go_through_the_oldest_first_and_come_back_as_th
         query.after = Some(next);
     }
     assert!(all.len() == 3 && all.is_sorted_by_key(|stored| stored.letter.record.id.clone()), "{all:?}");
+    let oldest = letters.oldest().await.unwrap().unwrap();
+    let apart = oldest.duration_since(all[0].letter.record.dead_at).unwrap_or_else(|before| before.duration());
+    assert!(apart < Duration::from_millis(1), "the oldest died at {oldest:?}: {all:?}");
     let whole = letters.get(&all[1].handle).await.unwrap();
     assert!(!letters.restore(whole.letter.clone()).await.unwrap(), "it is there");
     letters.discard(&all[1].handle).await.unwrap();
@@ -689,8 +693,10 @@ pub(crate) async fn outputs_are_published_with_the_ack(place: &Place) {
     let came = receive(&*source, 2).await;
     let outputs = vec![place.message("out", Some("o-1"), "a"), place.message("out", Some("o-2"), "b")];
     settle_one(&*source, settle(&came[0], Settlement::Ack { outputs: outputs.clone() })).await.unwrap();
+    assert_eq!(source.take_duplicates(), 0);
     // The same outputs again, as after a run that was repeated: known by their ids.
     settle_one(&*source, settle(&came[1], Settlement::Ack { outputs })).await.unwrap();
+    assert_eq!((source.take_duplicates(), source.take_duplicates()), (2, 0), "each is told once");
     place.publish("out", ["end"]).await;
     assert_eq!(bodies(&receive(&*results, 3).await), ["a", "b", "end"]);
 }

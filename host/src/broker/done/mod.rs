@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::broker::disk;
 use crate::settle::progress::Progress;
 
 mod blocks;
@@ -117,6 +118,7 @@ pub struct Counters {
 /// The record of what is done. Questions are answered from memory; marks are in the file when they return.
 #[derive(Debug)]
 pub struct DoneRecord {
+    path: PathBuf,
     shared: Arc<Shared>,
     flush: Mutex<Option<mpsc::Sender<Flush>>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -181,7 +183,8 @@ impl DoneRecord {
             .name("done-record".to_owned())
             .spawn(move || writer::run(&for_thread, file, waiting))
             .map_err(|error| DoneError::File { path: options.path.clone(), source: Box::new(error) })?;
-        Ok(Arc::new(Self { shared, flush: Mutex::new(Some(flush)), thread: Mutex::new(Some(thread)) }))
+        let (path, flush, thread) = (options.path.clone(), Mutex::new(Some(flush)), Mutex::new(Some(thread)));
+        Ok(Arc::new(Self { path, shared, flush, thread }))
     }
 
     /// The source of this identity; made when there is none.
@@ -246,6 +249,12 @@ impl DoneRecord {
             self.shared.evicted_notes.fetch_add(state.notes.evict(), Ordering::Relaxed);
         }
         self.flush().await
+    }
+
+    /// The bytes that are free on the disk of its file; `None`: the disk does not say.
+    #[must_use]
+    pub fn disk_free(&self) -> Option<u64> {
+        disk::free(self.path.parent()?).ok()
     }
 
     /// What was counted since it was opened.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,11 +12,10 @@ use super::error::Failure;
 use super::inbox::{Op, Redrive, Request, Restore};
 use super::prepare::dead_row;
 use super::reader::Reader;
-use super::retain::free_on_disk;
 use super::{Inner, OpenError};
 use crate::broker::{
     DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, KeptSubscription, Published,
-    Status, Tally,
+    Status, Tally, disk,
 };
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
 
@@ -80,12 +80,16 @@ impl DeadLetters for EmbeddedDeadLetters {
         self.inner.reader.depth().await
     }
 
+    async fn oldest(&self) -> Result<Option<SystemTime>, DeadLetterError> {
+        self.inner.reader.oldest_dead().await
+    }
+
     async fn is_writable(&self) -> Result<(), DeadLetterError> {
         if let Status::Failed(why) = self.inner.shared.status() {
             return Err(DeadLetterError::Store(why));
         }
         // They are written from the reserve, which publishes leave alone; somebody else may have used it up.
-        let free = free_on_disk(&self.inner.directory)?;
+        let free = disk::free(&self.inner.directory)?;
         if free < LEAST_FREE {
             return Err(DeadLetterError::Store(format!(
                 "the disk has {} KiB free, and settling takes some; make room in {}",
@@ -151,6 +155,10 @@ impl DeadLetters for Inspector {
 
     async fn depth(&self) -> Result<u64, DeadLetterError> {
         self.reader.depth().await
+    }
+
+    async fn oldest(&self) -> Result<Option<SystemTime>, DeadLetterError> {
+        self.reader.oldest_dead().await
     }
 
     async fn is_writable(&self) -> Result<(), DeadLetterError> {

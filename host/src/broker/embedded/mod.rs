@@ -32,10 +32,11 @@ use async_trait::async_trait;
 use crate::broker::bucket::{self, Bucket};
 use crate::broker::subject::check_filter;
 use crate::broker::{
-    Access, Broker, BucketError, DeadLetterError, DeadLetters, ForgetError, KeptSubscription, Left, PublishError,
-    Published, Source, Status, SubscribeError, SubscriptionSpec,
+    Access, Broker, BucketError, DeadLetterError, DeadLetters, ForgetError, KeptSubscription, Left, Level,
+    PublishError, Published, Source, Status, SubscribeError, SubscriptionSpec, disk,
 };
 use crate::message::Publish;
+use crate::telemetry::Timings;
 use crate::telemetry::names::{self, Name};
 
 mod bind;
@@ -278,6 +279,22 @@ impl Broker for EmbeddedQueue {
             (names::EXPIRED, stats.expired),
             (names::COMMITS, stats.commits),
         ]
+    }
+
+    fn levels(&self) -> Vec<Level> {
+        let stats = self.inner.shared.stats();
+        let mut levels = vec![
+            Level::new(names::QUEUE_MESSAGES, stats.messages),
+            Level::new(names::QUEUE_BYTES, stats.bytes),
+            Level::of(names::DEDUPE_RECORDS, "ids", stats.known_ids),
+        ];
+        // What cannot be read is not shown; `/ready` says why.
+        levels.extend(disk::free(&self.inner.directory).ok().map(|free| Level::new(names::DISK_FREE, free)));
+        levels
+    }
+
+    fn commits(&self) -> Option<Timings> {
+        Some(self.inner.shared.commits.clone())
     }
 
     async fn close(&self) {

@@ -15,6 +15,13 @@ use crate::broker::{DeadLetterError, KeptSubscription};
 /// How many rows are looked at for the oldest message that a subscription wants.
 const LOOK_AT_MOST: usize = 1000;
 
+/// What waits for a subscription.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Waiting {
+    pub(super) oldest: Option<SystemTime>,
+    pub(super) next_due: Option<SystemTime>,
+}
+
 /// A connection for listings. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Reader {
@@ -81,8 +88,9 @@ impl Reader {
         .await
     }
 
-    /// When the oldest message that a subscription has not settled was published, as far as a short look finds it.
-    pub(super) async fn oldest(&self, name: String, floor: i64) -> Result<Option<SystemTime>, String> {
+    /// When the oldest message that a subscription has not settled was published, as far as a short look finds it; and when
+    /// the next of those is due that wait for another attempt.
+    pub(super) async fn waiting(&self, name: String, floor: i64) -> Result<Waiting, String> {
         self.run(move |connection| {
             let sql = "SELECT id, subjects FROM subscription WHERE name = ?1";
             let own = connection
@@ -90,12 +98,15 @@ impl Reader {
                     Ok((row.get::<_, i64>(0)?, Filters::from_text(row.get_ref(1)?.as_str()?)))
                 })
                 .optional()?;
-            let Some((id, filters)) = own else { return Ok(None) };
+            let Some((id, filters)) = own else { return Ok(Waiting::default()) };
             let sql = "SELECT m.published_us FROM pending AS p JOIN message AS m ON m.seq = p.seq
                        WHERE p.subscription = ?1 ORDER BY p.seq LIMIT 1";
             let waiting: Option<i64> = connection.query_row(sql, [id], |row| row.get(0)).optional()?;
             let fresh = oldest_wanted(connection, id, &filters, floor)?;
-            Ok([waiting, fresh].into_iter().flatten().min().map(codec::time))
+            let sql = "SELECT min(due_us) FROM pending WHERE subscription = ?1 AND due_us IS NOT NULL";
+            let next_due: Option<i64> = connection.query_row(sql, [id], |row| row.get(0))?;
+            let oldest = [waiting, fresh].into_iter().flatten().min();
+            Ok(Waiting { oldest: oldest.map(codec::time), next_due: next_due.map(codec::time) })
         })
         .await
     }
@@ -135,6 +146,15 @@ impl Reader {
         let depth = self.run(|connection| connection.query_row("SELECT dead FROM totals", [], |row| row.get(0)));
         let depth: i64 = depth.await.map_err(DeadLetterError::Store)?;
         Ok(depth.max(0).cast_unsigned())
+    }
+
+    /// When the oldest dead letter that was not sent back died. Ids are in the order of the deaths, and the index has both.
+    pub(super) async fn oldest_dead(&self) -> Result<Option<SystemTime>, DeadLetterError> {
+        let oldest = self.run(|connection| {
+            let sql = "SELECT dead_us FROM dead_letter WHERE redriven_us IS NULL ORDER BY id LIMIT 1";
+            connection.query_row(sql, [], |row| row.get(0)).optional()
+        });
+        Ok(oldest.await.map_err(DeadLetterError::Store)?.map(codec::time))
     }
 }
 

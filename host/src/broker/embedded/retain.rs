@@ -5,8 +5,7 @@
 //!   retry policy, which makes a dead letter of it.
 //! - Publishes are refused while the disk still has room for acknowledgements with their outputs, returns and dead letters.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -17,7 +16,7 @@ use super::filters::Filters;
 use super::publish::Kept;
 use super::settle::unsettled;
 use super::writer::Writer;
-use crate::broker::Left;
+use crate::broker::{Left, disk};
 
 /// How often the disk's free space is looked at, while something is written.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -64,7 +63,7 @@ impl Room {
         }
         self.looked_at = Some(Instant::now());
         self.written = 0;
-        let free = match free_on_disk(&self.directory) {
+        let free = match disk::free(&self.directory) {
             Ok(free) => free,
             Err(error) => {
                 tracing::warn!(%error, "the free space of the disk cannot be read");
@@ -88,12 +87,6 @@ impl Room {
         }
         self.problem = problem;
     }
-}
-
-/// The bytes that the disk of a directory has for us.
-pub(super) fn free_on_disk(directory: &Path) -> io::Result<u64> {
-    let disk = rustix::fs::statvfs(directory)?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// The bytes of a store's file that it does not use.

@@ -44,6 +44,8 @@ impl Writer<'_> {
                 for output in outputs {
                     if self.known(output).is_none() {
                         self.store(output, Audience::All)?;
+                    } else if let Some(own) = self.state.subscriptions.get(&subscription) {
+                        own.gauge.add_duplicate();
                     }
                 }
                 self.state.end_lease(settling.token);

@@ -1,6 +1,6 @@
 //! What the writer shows to everyone else: counts, gauges and whether it still works.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::error::Failure;
 use super::state::Totals;
 use crate::broker::Status;
+use crate::telemetry::Timings;
 
 /// How many messages wait for a subscription, as of the last commit.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub(super) struct Gauge {
     ready: AtomicI64,
     pending: AtomicI64,
     floor: AtomicI64,
+    /// Outputs that were there already, until somebody asks.
+    duplicates: AtomicU64,
 }
 
 impl Gauge {
@@ -23,6 +26,16 @@ impl Gauge {
         self.ready.store(ready, Ordering::Relaxed);
         self.pending.store(pending, Ordering::Relaxed);
         self.floor.store(floor, Ordering::Relaxed);
+    }
+
+    /// An output of an acknowledged message was there already.
+    pub(super) fn add_duplicate(&self) {
+        self.duplicates.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many of them there were since this was asked last.
+    pub(super) fn take_duplicates(&self) -> u64 {
+        self.duplicates.swap(0, Ordering::Relaxed)
     }
 
     /// Ready, pending, and the sequence below which only rows in `pending` are unsettled.
@@ -51,6 +64,8 @@ pub struct Stats {
     pub refused: u64,
     /// Message ids that were forgotten before their time because there were too many, since the start.
     pub ids_forgotten_early: u64,
+    /// Message ids that are remembered; one that was published again counts twice until the first is forgotten.
+    pub known_ids: u64,
     /// Transactions that were committed, since the start.
     pub commits: u64,
     /// Leases that ran out, since the start.
@@ -87,11 +102,14 @@ pub(super) struct Shared {
     pub(super) epoch: Epoch,
     stats: Mutex<Stats>,
     failed: watch::Sender<Option<String>>,
+    /// How long commits took that waited for the disk.
+    pub(super) commits: Timings,
 }
 
 impl Shared {
     pub(super) fn new() -> Self {
-        Self { epoch: Epoch::new(), stats: Mutex::default(), failed: watch::Sender::new(None) }
+        let (stats, commits) = Default::default();
+        Self { epoch: Epoch::new(), stats, failed: watch::Sender::new(None), commits }
     }
 
     pub(super) fn show(&self, totals: &Totals, stats: &Stats) {

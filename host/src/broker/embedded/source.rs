@@ -10,9 +10,11 @@ use super::Inner;
 use super::error::Failure;
 use super::inbox::{Bound, Extend, Op, Request, SettleGroup, Waiter};
 use super::prepare::{Action, Settling, prepare_settle};
+use super::reader::Waiting;
 use super::serve::margin;
 use crate::broker::{
-    Backlog, Delivery, Demand, PastError, PastPage, PastQuery, Receipt, ReceiveError, Settle, SettleError, Source,
+    Backlog, Delivery, Demand, PastError, PastPage, PastQuery, Receipt, ReceiveError, Retries, Settle, SettleError,
+    Source,
 };
 
 /// How long a receive waits for the first message.
@@ -97,14 +99,19 @@ impl Source for EmbeddedSource {
         receipts.iter().map(|_| held.next().unwrap_or(false).then_some(ends)).collect()
     }
 
+    fn take_duplicates(&self) -> u64 {
+        self.bound.gauge.take_duplicates()
+    }
+
     async fn backlog(&self) -> Result<Backlog, ReceiveError> {
         let (ready, pending, floor) = self.bound.gauge.get();
         // Nothing to look for: most subscriptions of a host are asked for this every two seconds with nothing to do.
         if (ready, pending, floor) == (0, 0, i64::MAX) {
-            return Ok(Backlog { ready, pending, oldest: None });
+            return Ok(Backlog { retries: Some(Retries::default()), ..Backlog::default() });
         }
-        let oldest = self.inner.reader.oldest(self.name.clone(), floor).await.map_err(ReceiveError::Away)?;
-        Ok(Backlog { ready, pending, oldest })
+        let waiting = self.inner.reader.waiting(self.name.clone(), floor).await.map_err(ReceiveError::Away)?;
+        let Waiting { oldest, next_due } = waiting;
+        Ok(Backlog { ready, pending, oldest, limit: None, retries: Some(Retries { next_due }) })
     }
 
     async fn past(&self, query: &PastQuery) -> Result<PastPage, PastError> {

@@ -210,7 +210,7 @@ impl<'c> Writer<'c> {
         self.synchronous(group)?;
         self.state.begin();
         self.st.begin.execute([])?;
-        let done = self.work(group, serve).and_then(|()| Ok(self.st.commit.execute([]).map(|_| ())?));
+        let done = self.work(group, serve).and_then(|()| self.end());
         if done.is_ok() {
             self.stats.commits += 1;
             self.show();
@@ -223,6 +223,16 @@ impl<'c> Writer<'c> {
             }
         }
         done
+    }
+
+    /// Ends the transaction; measured when it waits for the disk.
+    fn end(&mut self) -> Result<(), Failure> {
+        let began = Instant::now();
+        self.st.commit.execute([])?;
+        if self.synced == Some(true) {
+            self.shared.commits.record(began.elapsed());
+        }
+        Ok(())
     }
 
     fn work(&mut self, group: &mut [Op], serve: bool) -> Result<(), Failure> {
@@ -380,6 +390,7 @@ impl<'c> Writer<'c> {
         for subscription in self.state.touched() {
             subscription.publish_gauge();
         }
-        self.shared.show(&self.state.totals, &self.stats);
+        let known_ids = self.state.window.len() as u64;
+        self.shared.show(&self.state.totals, &Stats { known_ids, ..self.stats });
     }
 }

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::session::Session;
 use super::source::JetStreamSource;
-use super::{setup, stored};
+use super::{setup, stored, wire};
 use crate::broker::{Backlog, ReceiveError};
 
 pub(super) async fn count(source: &JetStreamSource) -> Result<Backlog, ReceiveError> {
@@ -17,7 +17,9 @@ pub(super) async fn count(source: &JetStreamSource) -> Result<Backlog, ReceiveEr
     source.look_at(&info)?;
     let (ready, pending) = (info.num_pending, info.num_ack_pending);
     let oldest = if ready + pending == 0 { None } else { oldest(source, &session, info.ack_floor.stream_seq).await? };
-    Ok(Backlog { ready, pending, oldest })
+    // Zero and less: as many as it likes.
+    let limit = u64::try_from(wire::number(&info.config, "max_ack_pending")).ok().filter(|limit| *limit > 0);
+    Ok(Backlog { ready, pending, oldest, limit, retries: None })
 }
 
 /// When the oldest message that is not settled was published.

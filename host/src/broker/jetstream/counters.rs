@@ -2,6 +2,8 @@
 
 use std::sync::atomic::AtomicU64;
 
+use super::advisories::Told;
+
 /// Counts of one broker, since it was connected first.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -15,6 +17,8 @@ pub(super) struct Counters {
     pub(super) silent_pulls: AtomicU64,
     /// Messages that cannot be read from the wire.
     pub(super) unreadable: AtomicU64,
+    /// What the server told of consumers.
+    pub(super) told: Told,
 }
 
 /// What a broker counts.

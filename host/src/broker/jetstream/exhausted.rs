@@ -16,6 +16,7 @@ use std::time::SystemTime;
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 
+use super::advisories::Advisory as Told;
 use super::arrival;
 use super::pump::Inboxes;
 use super::reply::{self, Position};
@@ -82,14 +83,14 @@ impl JetStreamSource {
     /// reason to receive nothing: the server's refusal is counted and logged, as all of them are.
     pub(super) async fn listen_for_exhausted(&self, inboxes: &Inboxes) -> Result<(), ReceiveError> {
         let (stream, consumer) = (self.bound.stream.clone(), self.spec.name.clone());
-        let subject = format!("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{stream}.{consumer}");
-        let listening = inboxes.session.subscribe(subject).await;
+        let listening = inboxes.session.subscribe(Told::MaxDeliveries.subject(&stream, &consumer)).await;
         let mut advisories = listening.map_err(|error| ReceiveError::Away(error.to_string()))?;
         let (exhausted, arrived) = (Arc::clone(&self.exhausted), Arc::clone(inboxes.arrived()));
-        let stopped = inboxes.stopped().clone();
+        let (counters, stopped) = (Arc::clone(&self.counters), inboxes.stopped().clone());
         // Not joined: it holds nothing that must be finished, and ends with the inboxes or the session.
         tokio::spawn(async move {
             while let Some(Some(message)) = stopped.run_until_cancelled(advisories.next()).await {
+                counters.told.note(Told::MaxDeliveries);
                 match serde_json::from_slice::<Advisory>(&message.payload) {
                     Ok(advisory) => {
                         exhausted.note(&stream, &consumer, &advisory);

@@ -23,12 +23,13 @@ use async_trait::async_trait;
 use crate::broker::bucket::{self, Bucket};
 use crate::broker::done::DoneRecord;
 use crate::broker::{
-    Access, Broker, DeadLetters, PublishError, Published, Source, Status, SubscribeError, SubscriptionSpec,
+    Access, Broker, DeadLetters, Level, PublishError, Published, Source, Status, SubscribeError, SubscriptionSpec,
 };
 use crate::message::Publish;
 use crate::telemetry::names::{self, Name};
 
 mod acks;
+mod advisories;
 mod arrival;
 mod auth;
 mod backlog;
@@ -37,6 +38,7 @@ mod check;
 mod counters;
 mod dead;
 mod exhausted;
+mod extend;
 mod guard;
 mod headers;
 mod key_values;
@@ -190,6 +192,20 @@ impl Broker for JetStream {
             (names::DEDUPE_NOTES_EVICTED, record.evicted_notes),
             (names::DEDUPE_WRITE_FAILURES, record.failed_writes),
         ]
+    }
+
+    fn levels(&self) -> Vec<Level> {
+        let record = self.record.counters();
+        let mut levels = vec![
+            Level::of(names::DEDUPE_RECORDS, "blocks", record.blocks),
+            Level::of(names::DEDUPE_RECORDS, "notes", record.notes),
+        ];
+        levels.extend(self.record.disk_free().map(|free| Level::new(names::DISK_FREE, free)));
+        levels
+    }
+
+    fn advisories(&self) -> Vec<(&'static str, u64)> {
+        self.counters.told.counts()
     }
 
     fn buckets(&self, prefix: &str, replicas: usize) -> Option<Buckets> {

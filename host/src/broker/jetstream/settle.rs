@@ -5,6 +5,8 @@
 //! - What is done stands in the record before the server is told, so that a crash in between costs no second run.
 //! - A lease that is over stops everything: nothing is published and nothing is sent for it.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
@@ -122,7 +124,8 @@ async fn store(source: &JetStreamSource, first: First) -> Result<(), SettleError
     match first {
         First::Outputs(outputs) => {
             for published in source.publisher.publish_all(outputs).await {
-                published.map_err(SettleError::Output)?;
+                let published = published.map_err(SettleError::Output)?;
+                source.duplicates.fetch_add(u64::from(published.duplicate), Ordering::Relaxed);
             }
             Ok(())
         }

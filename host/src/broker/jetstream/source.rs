@@ -9,19 +9,16 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
-use async_nats::Subject;
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::JetStream;
-use super::acks;
 use super::arrival;
 use super::counters::Counters;
 use super::dead::DeadLetterStore;
@@ -50,8 +47,6 @@ const WAIT_FOR_MESSAGES: Duration = Duration::from_secs(5);
 /// Connections that end within so many leases of each other end one soon after the other. What cannot be read comes again
 /// when its lease ends, and to any of the hosts of the subscription: ten of them still notice.
 const SOON: u32 = 10;
-/// Extensions that are under way at once.
-const EXTENSIONS: usize = 64;
 
 /// A subscription on a stream.
 #[derive(Debug)]
@@ -74,6 +69,8 @@ pub(super) struct JetStreamSource {
     pub(super) held: Mutex<HashMap<u64, Instant>>,
     /// Whether connections end over what comes on them.
     breaks: Mutex<Breaks>,
+    /// Outputs that were stored already, until somebody asks.
+    pub(super) duplicates: AtomicU64,
     /// Why nothing is received: somebody changed the consumer so that messages would be lost.
     pub(super) endangered: Mutex<Option<String>>,
 }
@@ -109,6 +106,7 @@ impl JetStreamSource {
             latest: Mutex::default(),
             held: Mutex::new(HashMap::new()),
             breaks: Mutex::default(),
+            duplicates: AtomicU64::new(0),
             endangered: Mutex::default(),
         }
     }
@@ -125,6 +123,7 @@ impl JetStreamSource {
         let opened = Inboxes::open(session, self.bound.limits, standstill).await;
         let inboxes = opened.map_err(|error| ReceiveError::Away(error.to_string()))?;
         self.listen_for_exhausted(&inboxes).await?;
+        self.listen_for_advisories(&inboxes).await?;
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(inboxes.shared_pulls());
         Ok(inboxes)
     }
@@ -261,18 +260,6 @@ impl JetStreamSource {
             held.remove(&sequence);
         }
     }
-
-    async fn extend_one(&self, session: &Session, receipt: &Receipt) -> Option<Instant> {
-        let sent_at = Instant::now();
-        let subject = Subject::try_from(receipt.token.clone()).ok()?;
-        session.request(subject, None, acks::in_progress(), session.request_timeout()).await.ok()?;
-        let ends_at = sent_at + self.lease_duration();
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held_until) = held.get_mut(&receipt.sequence) {
-            *held_until = ends_at.max(*held_until);
-        }
-        Some(ends_at)
-    }
 }
 
 /// A request that is being sent.
@@ -369,16 +356,12 @@ impl Source for JetStreamSource {
         super::settle::settle(self, group).await
     }
 
+    fn take_duplicates(&self) -> u64 {
+        self.duplicates.swap(0, Ordering::Relaxed)
+    }
+
     async fn extend(&self, receipts: &[Receipt]) -> Vec<Option<Instant>> {
-        let Ok(session) = self.link.session() else {
-            return vec![None; receipts.len()];
-        };
-        let session = &session;
-        futures_util::stream::iter(receipts.to_vec())
-            .map(|receipt| async move { self.extend_one(session, &receipt).await })
-            .buffered(EXTENSIONS)
-            .collect()
-            .await
+        self.extend_all(receipts).await
     }
 
     async fn backlog(&self) -> Result<Backlog, ReceiveError> {

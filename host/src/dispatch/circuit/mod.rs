@@ -68,6 +68,7 @@ impl Circuit {
         told: Option<Told>,
     ) -> Self {
         metrics.set_circuit_open(false);
+        metrics.set_circuit_state(0);
         let (machine, open) = (Mutex::new(Machine::new(policy)), AtomicBool::new(false));
         Self { subscription, machine, open, story: Mutex::default(), changed: Notify::new(), metrics, told }
     }
@@ -182,7 +183,13 @@ impl Circuit {
 
     /// Called under the lock of the machine, so that the two never differ for long.
     fn note_standing(&self, machine: &Machine) {
-        let is_open = matches!(machine.standing(), Standing::Open { .. });
+        let state = match machine.standing() {
+            Standing::Closed => 0,
+            Standing::Open { .. } => 1,
+            Standing::Probing => 2,
+        };
+        self.metrics.set_circuit_state(state);
+        let is_open = state == 1;
         if self.open.swap(is_open, Ordering::AcqRel) != is_open {
             self.changed.notify_waiters();
         }

@@ -5,13 +5,14 @@ use std::time::{Duration, SystemTime};
 use expect_test::expect;
 
 use super::*;
-use crate::broker::Backlog;
+use crate::broker::{Backlog, Level, Retries};
 use crate::handler::{MeasuredValue, Measurement};
 use crate::outcome::{ReasonCode, Usage};
-use crate::telemetry::Ending;
+use crate::telemetry::{Ending, HeldUp, Operation, Timings};
 
 fn usage(micros: u64) -> Usage {
-    Usage { fuel: 100, fuel_limit: 1000, memory_peak: 1 << 20, duration: Duration::from_micros(micros) }
+    let (duration, start) = (Duration::from_micros(micros), Some(Duration::from_micros(10)));
+    Usage { fuel: 100, fuel_limit: 1000, memory_peak: 1 << 20, duration, start }
 }
 
 /// A subscription to which everything that is measured happened once or twice.
@@ -36,11 +37,22 @@ fn busy() -> Metrics {
     webhooks.outputs(2, 1);
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
     let oldest = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(40));
-    webhooks.set_backlog(&Backlog { ready: 7, pending: 2, oldest }, now);
+    let retries = Some(Retries { next_due: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(130)) });
+    webhooks.set_backlog(&Backlog { ready: 7, pending: 5, oldest, limit: Some(1000), retries }, now);
+    webhooks.operation(Operation::Settle, Duration::from_millis(2));
+    webhooks.lease_left(Duration::from_secs(20));
+    webhooks.set_circuit_state(2);
+    webhooks.set_held_up(Some(HeldUp::DeadLetters));
     let broker = metrics.broker("local", "embedded");
     broker.set_connected(true);
     broker.set_reconnects(2);
-    broker.set_dead_letters(5);
+    broker.set_dead_letters(5, oldest, now);
+    broker.set_tallies(&[(names::COMMITS, 4)]);
+    broker.set_levels(&[Level::new(names::QUEUE_BYTES, 77), Level::of(names::DEDUPE_RECORDS, "ids", 6)]);
+    broker.set_advisories(&[("pause", 1)]);
+    let commits = Timings::default();
+    commits.record(Duration::from_millis(1));
+    broker.show_commits(&commits);
     metrics.dead_letters_acted("local", "redrive", "done", 3);
     metrics.dead_letters_acted("local", "redrive", "failed", 0);
     metrics.set_dead_letter_tasks(1);
@@ -76,6 +88,14 @@ fn the_exposition_is_what_prometheus_reads() {
         messaging_process_duration_seconds_count{subscription="webhooks",messaging_system="embedded"} 1
         messaging_process_duration_seconds_sum{subscription="webhooks",messaging_system="embedded",error_type="trap:unreachable"} 0.00009
         messaging_process_duration_seconds_sum{subscription="webhooks",messaging_system="embedded"} 0.00004
+        # HELP messaging_client_operation_duration_seconds How long a broker took to do what it was asked, a group of messages at a time, by `messaging_operation_name`: `settle`, `extend` (leases), `send` (outputs to another broker than the message's own).
+        # TYPE messaging_client_operation_duration_seconds histogram
+        messaging_client_operation_duration_seconds_count{subscription="webhooks",messaging_system="embedded",messaging_operation_name="extend"} 0
+        messaging_client_operation_duration_seconds_count{subscription="webhooks",messaging_system="embedded",messaging_operation_name="send"} 0
+        messaging_client_operation_duration_seconds_count{subscription="webhooks",messaging_system="embedded",messaging_operation_name="settle"} 1
+        messaging_client_operation_duration_seconds_sum{subscription="webhooks",messaging_system="embedded",messaging_operation_name="extend"} 0.0
+        messaging_client_operation_duration_seconds_sum{subscription="webhooks",messaging_system="embedded",messaging_operation_name="send"} 0.0
+        messaging_client_operation_duration_seconds_sum{subscription="webhooks",messaging_system="embedded",messaging_operation_name="settle"} 0.002
         # HELP tidegate_messages_settled Messages whose fate was confirmed by the broker, by what became of them and why.
         # TYPE tidegate_messages_settled counter
         tidegate_messages_settled_total{subscription="webhooks",messaging_system="embedded",outcome="already-done",reason="already-done"} 1
@@ -103,9 +123,13 @@ fn the_exposition_is_what_prometheus_reads() {
         # HELP tidegate_concurrency_limit How many messages may be handled at once.
         # TYPE tidegate_concurrency_limit gauge
         tidegate_concurrency_limit{subscription="webhooks",messaging_system="embedded"} 16
-        # HELP tidegate_paused Whether a subscription is paused, by `kind`: 1 or 0; `operator`: somebody paused it; `circuit`: too many messages failed.
+        # HELP tidegate_paused Whether a subscription is paused, by `kind`: 1 or 0; `operator`: somebody paused it; `circuit`: too many messages failed; `no-handler`: no version of its handler can run; `source-lost`: what it receives from is gone or was changed so that messages would be lost; `dlq-unavailable`, `output-unavailable`: what has to be stored is not.
         # TYPE tidegate_paused gauge
         tidegate_paused{subscription="webhooks",kind="circuit"} 0
+        tidegate_paused{subscription="webhooks",kind="dlq-unavailable"} 1
+        tidegate_paused{subscription="webhooks",kind="no-handler"} 0
+        tidegate_paused{subscription="webhooks",kind="output-unavailable"} 0
+        tidegate_paused{subscription="webhooks",kind="source-lost"} 0
         # HELP tidegate_stalled Whether a subscription is stalled: as many messages are held as may be handled at once, and for its `stalled_after` none has come to its end: 1 or 0.
         # TYPE tidegate_stalled gauge
         tidegate_stalled{subscription="webhooks",messaging_system="embedded"} 0
@@ -116,13 +140,25 @@ fn the_exposition_is_what_prometheus_reads() {
         # TYPE tidegate_circuit_probes counter
         tidegate_circuit_probes_total{subscription="webhooks",messaging_system="embedded",result="failed"} 0
         tidegate_circuit_probes_total{subscription="webhooks",messaging_system="embedded",result="well"} 0
+        # HELP tidegate_circuit_state The circuit: 0: closed; 1: open, no message is taken; 2: one at a time is let in to see how it goes.
+        # TYPE tidegate_circuit_state gauge
+        tidegate_circuit_state{subscription="webhooks",messaging_system="embedded"} 2
         # HELP tidegate_backlog_messages Messages that wait with the broker, by state: `ready` were never handed out, `pending` are not settled yet.
         # TYPE tidegate_backlog_messages gauge
-        tidegate_backlog_messages{subscription="webhooks",messaging_system="embedded",state="pending"} 2
+        tidegate_backlog_messages{subscription="webhooks",messaging_system="embedded",state="pending"} 5
         tidegate_backlog_messages{subscription="webhooks",messaging_system="embedded",state="ready"} 7
         # HELP tidegate_backlog_oldest_age_seconds The age of the oldest message that is not settled.
         # TYPE tidegate_backlog_oldest_age_seconds gauge
         tidegate_backlog_oldest_age_seconds{subscription="webhooks",messaging_system="embedded"} 60.0
+        # HELP tidegate_ack_pending_limit How many messages the broker hands out at the most without hearing what became of them, over all hosts (JetStream's `max_ack_pending`); when as many are `pending`, it hands out no new ones.
+        # TYPE tidegate_ack_pending_limit gauge
+        tidegate_ack_pending_limit{subscription="webhooks",messaging_system="embedded"} 1000
+        # HELP tidegate_retry_in_place Messages of the embedded queue that wait for their next attempt.
+        # TYPE tidegate_retry_in_place gauge
+        tidegate_retry_in_place{subscription="webhooks",messaging_system="embedded"} 3
+        # HELP tidegate_retry_next_due_seconds How long it is until the next of them is due; 0 when none waits.
+        # TYPE tidegate_retry_next_due_seconds gauge
+        tidegate_retry_next_due_seconds{subscription="webhooks",messaging_system="embedded"} 30.0
         # HELP tidegate_dlq_published Messages that were given up, by the reason.
         # TYPE tidegate_dlq_published counter
         tidegate_dlq_published_total{subscription="webhooks",messaging_system="embedded",reason="trap:unreachable"} 1
@@ -132,6 +168,9 @@ fn the_exposition_is_what_prometheus_reads() {
         # HELP tidegate_dlq_depth Dead letters that wait for a person.
         # TYPE tidegate_dlq_depth gauge
         tidegate_dlq_depth{broker="local",messaging_system="embedded"} 5
+        # HELP tidegate_dlq_oldest_age_seconds The age of the oldest dead letter that waits for a person.
+        # TYPE tidegate_dlq_oldest_age_seconds gauge
+        tidegate_dlq_oldest_age_seconds{broker="local",messaging_system="embedded"} 60.0
         # HELP tidegate_dlq_actions Dead letters that were asked to be sent back or removed, by `action` and `result`.
         # TYPE tidegate_dlq_actions counter
         tidegate_dlq_actions_total{broker="local",action="redrive",result="done"} 3
@@ -145,6 +184,10 @@ fn the_exposition_is_what_prometheus_reads() {
         # HELP tidegate_lease_lost Leases that ended while the message was still being handled; the broker hands it over again.
         # TYPE tidegate_lease_lost counter
         tidegate_lease_lost_total{subscription="webhooks",messaging_system="embedded"} 1
+        # HELP tidegate_lease_remaining_at_settle_seconds What was left of a lease when the broker confirmed what became of its message.
+        # TYPE tidegate_lease_remaining_at_settle_seconds histogram
+        tidegate_lease_remaining_at_settle_seconds_count{subscription="webhooks",messaging_system="embedded"} 1
+        tidegate_lease_remaining_at_settle_seconds_sum{subscription="webhooks",messaging_system="embedded"} 20.0
         # HELP tidegate_dedupe_hits Deliveries of messages that were done already, and acknowledged without a run.
         # TYPE tidegate_dedupe_hits counter
         tidegate_dedupe_hits_total{subscription="webhooks",messaging_system="embedded"} 1
@@ -157,6 +200,10 @@ fn the_exposition_is_what_prometheus_reads() {
         # HELP tidegate_wasm_memory_peak_bytes The most memory that one run has held since the host started.
         # TYPE tidegate_wasm_memory_peak_bytes gauge
         tidegate_wasm_memory_peak_bytes{subscription="webhooks",messaging_system="embedded"} 1048576
+        # HELP tidegate_wasm_instantiate_duration_seconds How long instances of a module took to start; those that are reused start once.
+        # TYPE tidegate_wasm_instantiate_duration_seconds histogram
+        tidegate_wasm_instantiate_duration_seconds_count{subscription="webhooks",messaging_system="embedded"} 2
+        tidegate_wasm_instantiate_duration_seconds_sum{subscription="webhooks",messaging_system="embedded"} 0.00002
         # HELP tidegate_wasm_traps Runs that trapped, by the trap's code.
         # TYPE tidegate_wasm_traps counter
         tidegate_wasm_traps_total{subscription="webhooks",messaging_system="embedded",code="unreachable"} 1
@@ -166,6 +213,22 @@ fn the_exposition_is_what_prometheus_reads() {
         # HELP tidegate_broker_reconnects How often the connection to the broker was made anew.
         # TYPE tidegate_broker_reconnects counter
         tidegate_broker_reconnects_total{broker="local",messaging_system="embedded"} 2
+        # HELP tidegate_broker_advisories What the server told of the consumers of this host, by `type`: as `max_deliveries` that it hands a message out no more, as `pause`, `deleted`, `leader_elected` or `quorum_lost` what became of a consumer.
+        # TYPE tidegate_broker_advisories counter
+        tidegate_broker_advisories_total{broker="local",messaging_system="embedded",type="pause"} 1
+        # HELP tidegate_queue_bytes Bytes of the messages that the embedded queue keeps: subject, id, headers and body.
+        # TYPE tidegate_queue_bytes gauge
+        tidegate_queue_bytes{broker="local",messaging_system="embedded"} 77
+        # HELP tidegate_dedupe_records What is remembered so that nothing is done twice, by `kind`: `ids` of messages that were published (embedded queue); `blocks` of 4096 messages of which some are done, and `notes` on messages that come again (JetStream).
+        # TYPE tidegate_dedupe_records gauge
+        tidegate_dedupe_records{broker="local",messaging_system="embedded",kind="ids"} 6
+        # HELP tidegate_queue_commits Transactions that were committed, each with one fsync.
+        # TYPE tidegate_queue_commits counter
+        tidegate_queue_commits_total{broker="local",messaging_system="embedded"} 4
+        # HELP tidegate_queue_commit_duration_seconds How long commits to the embedded queue took, fsync and all; those alone that wait for the disk.
+        # TYPE tidegate_queue_commit_duration_seconds histogram
+        tidegate_queue_commit_duration_seconds_count{broker="local",messaging_system="embedded"} 1
+        tidegate_queue_commit_duration_seconds_sum{broker="local",messaging_system="embedded"} 0.001
         # EOF"##]].assert_eq(&shown.join("\n"));
 }
 
@@ -212,7 +275,7 @@ fn counts_say_what_happened() {
     let counts = metrics.subscriptions()["webhooks"].counts();
     assert_eq!((counts.completed, counts.retried, counts.dead_lettered, counts.skipped), (1, 1, 1, 0));
     assert_eq!((counts.runs, counts.fuel, counts.memory_peak_bytes), (2, 200, 1 << 20));
-    assert_eq!((counts.in_flight, counts.in_flight_bytes, counts.ready, counts.pending), (2, 2000, 7, 2));
+    assert_eq!((counts.in_flight, counts.in_flight_bytes, counts.ready, counts.pending), (2, 2000, 7, 5));
     assert_eq!(counts.reasons["trap:unreachable"], 2);
     let latency = counts.run_seconds.unwrap();
     assert!(latency.p50 <= 0.000_05 && latency.p99 > 0.000_05 && latency.p99 <= 0.000_1, "{latency:?}");

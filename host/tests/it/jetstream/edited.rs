@@ -96,6 +96,10 @@ async fn what_the_server_gave_up_before_it_was_noticed_is_a_dead_letter() {
         let page = subscribed.dead_letters().list(&DeadLetterQuery::default()).await.unwrap();
         assert_eq!(page.letters.len(), 1, "both hosts give it up, and it is one death");
     }
+    for broker in [&broker, &beside] {
+        let told = broker.advisories();
+        assert!(told.contains(&("max_deliveries", 1)) && told.contains(&("quorum_lost", 0)), "{told:?}");
+    }
     // And that was all.
     edit(&server, "edited", "max_deliver", (-1).into()).await;
     place.publish("a", ["next"]).await;

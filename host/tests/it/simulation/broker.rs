@@ -464,4 +464,8 @@ impl DeadLetters for NoDeadLetters {
     async fn depth(&self) -> Result<u64, DeadLetterError> {
         Ok(0)
     }
+
+    async fn oldest(&self) -> Result<Option<std::time::SystemTime>, DeadLetterError> {
+        Ok(None)
+    }
 }

@@ -2,6 +2,7 @@
 
 mod chain;
 mod metrics;
+mod shown;
 mod trouble;
 
 use std::time::Duration;

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::broker::embedded::retain::{free_inside, free_on_disk};
+use crate::broker::disk;
+use crate::broker::embedded::retain::free_inside;
 
 /// How often the disk's free space is looked at, while something is written.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -57,7 +58,7 @@ impl Room {
         }
         self.looked_at = Some(Instant::now());
         self.written = 0;
-        self.free = match free_on_disk(&self.directory) {
+        self.free = match disk::free(&self.directory) {
             Ok(disk) => Some(Free { disk, inside: free_inside(connection).unwrap_or(0) }),
             Err(error) => {
                 tracing::warn!(%error, "the free space of the disk cannot be read");

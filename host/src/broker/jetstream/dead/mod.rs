@@ -322,6 +322,13 @@ impl DeadLetters for DeadLetterStore {
         self.count(&session).await
     }
 
+    async fn oldest(&self) -> Result<Option<SystemTime>, DeadLetterError> {
+        let session = self.session().await?;
+        let first = json!({ "seq": 1, "next_by_subj": format!("{LETTERS}.>") });
+        let first = self.direct_get(&session, &first).await?;
+        Ok(first.as_ref().and_then(layout::traits).map(|traits| traits.died))
+    }
+
     async fn is_writable(&self) -> Result<(), DeadLetterError> {
         let session = self.session().await?;
         let name = &self.options.stream;

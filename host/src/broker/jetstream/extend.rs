@@ -1,0 +1,42 @@
+//! Asks the server for another lease on what is held.
+
+use std::sync::PoisonError;
+
+use async_nats::Subject;
+use futures_util::StreamExt as _;
+use tokio::time::Instant;
+
+use super::acks;
+use super::session::Session;
+use super::source::JetStreamSource;
+use crate::broker::{Receipt, Source as _};
+
+/// Extensions that are under way at once.
+const EXTENSIONS: usize = 64;
+
+impl JetStreamSource {
+    /// For each delivery the new end of its lease, where the server confirmed one.
+    pub(super) async fn extend_all(&self, receipts: &[Receipt]) -> Vec<Option<Instant>> {
+        let Ok(session) = self.link.session() else {
+            return vec![None; receipts.len()];
+        };
+        let session = &session;
+        futures_util::stream::iter(receipts.to_vec())
+            .map(|receipt| async move { self.extend_one(session, &receipt).await })
+            .buffered(EXTENSIONS)
+            .collect()
+            .await
+    }
+
+    async fn extend_one(&self, session: &Session, receipt: &Receipt) -> Option<Instant> {
+        let sent_at = Instant::now();
+        let subject = Subject::try_from(receipt.token.clone()).ok()?;
+        session.request(subject, None, acks::in_progress(), session.request_timeout()).await.ok()?;
+        let ends_at = sent_at + self.lease_duration();
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held_until) = held.get_mut(&receipt.sequence) {
+            *held_until = ends_at.max(*held_until);
+        }
+        Some(ends_at)
+    }
+}
