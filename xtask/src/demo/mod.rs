@@ -37,13 +37,13 @@ pub(crate) fn demo(built: bool) -> Result<()> {
     eprintln!("    ready after {:.0?} on http://{}", began.elapsed(), host.address().0);
     let began = Instant::now();
     let sent = publish(&host, "publishing the feed")?;
-    let first = watch(&mut host, began, |counts| counts.settled() >= deliveries)?;
+    let first = watch(&mut host, (began, 0), |counts| counts.settled() >= deliveries)?;
     println!("\n{}", report::summary(&first, began.elapsed()));
     ensure!(first.settled() == deliveries, "{} messages were settled, and {deliveries} were sent", first.settled());
     ensure!(sent.published == deliveries, "{} of {deliveries} messages were published", sent.published);
 
     let again = publish(&host, "publishing the same feed again: every delivery's id is known")?;
-    let second = watch(&mut host, Instant::now(), |counts| counts.waiting() == 0)?;
+    let second = watch(&mut host, (Instant::now(), first.settled()), |counts| counts.waiting() == 0)?;
     report::changes_nothing(&again, deliveries, &first, &second)?;
     println!("\nThe second time the handler did not run: it was called {} times before and after.\n", second.runs);
 
@@ -60,8 +60,8 @@ fn publish(host: &Host, what: &str) -> Result<Sent> {
     Ok(sent)
 }
 
-/// Shows the counts as they change until they are as wanted.
-fn watch(host: &mut Host, began: Instant, done: impl Fn(&Counts) -> bool) -> Result<Counts> {
+/// Shows the counts as they change until they are as wanted. `began`: since when, and how many were settled by then.
+fn watch(host: &mut Host, (began, before): (Instant, u64), done: impl Fn(&Counts) -> bool) -> Result<Counts> {
     let terminal = std::io::stderr().is_terminal();
     let mut shown = String::new();
     loop {
@@ -72,7 +72,7 @@ fn watch(host: &mut Host, began: Instant, done: impl Fn(&Counts) -> bool) -> Res
         if line != shown || terminal {
             let mut out = std::io::stderr();
             let end = if terminal { "\x1b[K\r" } else { "\n" };
-            let pace = report::pace(&counts, began.elapsed());
+            let pace = report::pace(&counts, before, began.elapsed());
             write!(out, "{line}; {pace}{end}").and_then(|()| out.flush())?;
             shown = line;
         }

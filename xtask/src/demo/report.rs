@@ -93,9 +93,9 @@ pub(super) fn changes_nothing(again: &Sent, deliveries: u64, before: &Counts, af
     Ok(())
 }
 
-/// How fast it goes and what it takes, for the end of the line.
-pub(super) fn pace(counts: &Counts, took: Duration) -> String {
-    let rate = counts.settled() as f64 / took.as_secs_f64().max(0.001);
+/// How fast it goes since so many were settled, and what it takes, for the end of the line.
+pub(super) fn pace(counts: &Counts, before: u64, took: Duration) -> String {
+    let rate = counts.settled().saturating_sub(before) as f64 / took.as_secs_f64().max(0.001);
     let fuel = counts.fuel / counts.runs.max(1);
     let latency = match counts.run_seconds {
         Some(Latency { p50, p99 }) => format!("{:.0} us a run (99 of 100 within {:.0} us)", p50 * 1e6, p99 * 1e6),
@@ -184,11 +184,11 @@ mod tests {
     fn the_live_line_ends_with_the_pace() {
         let counts = Counts::parse(STATUS).unwrap();
         assert_eq!(
-            pace(&counts, Duration::from_secs(2)),
+            pace(&counts, 0, Duration::from_secs(2)),
             "88 a second, 100 us a run (99 of 100 within 500 us), 10000 of fuel"
         );
         let none = Counts { runs: 0, run_seconds: None, fuel: 0, ..counts };
-        assert_eq!(pace(&none, Duration::from_secs(1)), "177 a second, no run yet, 0 of fuel");
+        assert_eq!(pace(&none, 177, Duration::from_secs(1)), "0 a second, no run yet, 0 of fuel");
     }
 
     #[test]
