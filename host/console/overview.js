@@ -72,7 +72,8 @@ function brokersOf(status) {
     h("thead", {}, h("tr", {}, ["Name", "Kind", "State"].map((name) => h("th", { scope: "col" }, name)), h("th", { class: "number", scope: "col" }, "Dead letters"))),
     h("tbody", {}, status.brokers.map((broker) => h("tr", {}, h("td", {}, broker.name), h("td", {}, broker.type),
       h("td", {}, broker.connected ? h("span", { class: "tag good" }, "connected") : [h("span", { class: "tag bad" }, "away"), " ", broker.trouble]),
-      h("td", { class: "number" }, count(broker.dead_letters)))))))];
+      h("td", { class: "number" }, count(broker.dead_letters))))))),
+  status.brokers.flatMap((broker) => (broker.warnings ?? []).map((warning) => h("p", { class: "muted" }, `${broker.name}: ${warning}`)))];
 }
 
 /** The charts of the last hour, of one subscription or of all. */

@@ -24,6 +24,7 @@ pub(super) async fn status(State(state): State<Arc<HostState>>) -> Json<wire::St
             connected: trouble.is_none(),
             trouble,
             dead_letters: depth(entry.broker.as_ref()).await,
+            warnings: entry.broker.warnings(),
         });
     }
     let recent = state.metrics.history().recent();

@@ -212,6 +212,9 @@ pub struct BrokerView {
     pub trouble: Option<String>,
     /// Dead letters that wait; `None` when that could not be learnt.
     pub dead_letters: Option<u64>,
+    /// What a person should know of it, though it works: settings by which messages may be lost or handled twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A stall that is on.

@@ -126,6 +126,11 @@ pub trait Broker: Send + Sync {
         Vec::new()
     }
 
+    /// What a person should know of it, though it works: settings by which messages may be lost or handled twice.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What stands at it now, by the names of [`names::LEVELS`](crate::telemetry::names). Asked for every two seconds.
     fn levels(&self) -> Vec<Level> {
         Vec::new()

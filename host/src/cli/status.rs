@@ -55,6 +55,9 @@ fn shown(before: &Whole, now: &Status, apart: Duration) -> String {
     for (name, stall) in now.subscriptions.iter().filter_map(|one| Some((&one.name, one.stall.as_ref()?))) {
         text += &format!("  subscription {name} is stalled: {}\n", table::harmless(&stall.why));
     }
+    for (broker, warning) in now.brokers.iter().flat_map(|one| one.warnings.iter().map(move |told| (&one.name, told))) {
+        text += &format!("  broker {broker}: {}\n", table::harmless(warning));
+    }
     text += &dead_letters(&now.brokers);
     if now.subscriptions.is_empty() {
         return text + "the host's configuration has no subscriptions\n";
@@ -173,6 +176,7 @@ mod tests {
             connected: true,
             trouble: None,
             dead_letters,
+            warnings: Vec::new(),
         };
         let told = dead_letters(&[broker("main", Some(1)), broker("far", None)]);
         assert_eq!(told, "dead letters by broker: main 1, far not known\n");

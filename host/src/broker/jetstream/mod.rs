@@ -46,18 +46,21 @@ mod leftover;
 mod link;
 mod options;
 mod past;
+mod permits;
 mod publish;
 mod pull;
 mod pump;
 mod raw;
 mod reader;
 mod reply;
+mod risks;
 mod session;
 mod settle;
 mod setup;
 mod source;
 mod stored;
 mod unreadable;
+mod warnings;
 mod wire;
 
 pub use buckets::{BucketError, Buckets, Changed, HOST_REMEMBERED, Held, Keys, ModuleReader, SwapError, Watch};
@@ -75,6 +78,7 @@ use key_values::KeyValues;
 use link::Link;
 use publish::Publisher;
 use source::JetStreamSource;
+use warnings::Warnings;
 
 /// How long `subscribe` waits for a connection before it says that the broker is away.
 const WAIT_FOR_SESSION: Duration = Duration::from_secs(1);
@@ -89,6 +93,7 @@ pub struct JetStream {
     dead: Arc<DeadLetterStore>,
     counters: Arc<Counters>,
     exhausted: Arc<Exhausted>,
+    warnings: Warnings,
 }
 
 impl JetStream {
@@ -110,7 +115,12 @@ impl JetStream {
             dead: Arc::new(dead),
             counters: Arc::default(),
             exhausted: Arc::default(),
+            warnings: Warnings::default(),
         }))
+    }
+
+    fn warn(&self, risks: Vec<String>) {
+        risks.into_iter().for_each(|risk| self.warnings.say(&self.options.name, risk));
     }
 
     /// What was counted since the first connection.
@@ -137,11 +147,13 @@ impl Broker for JetStream {
         let session = self.link.wait(WAIT_FOR_SESSION).await.map_err(away)?;
         // First the place for dead letters: without it nothing could be given up.
         match self.dead.prepare(&session).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(risks)) => self.warn(risks),
             Ok(Err(detail)) => return Err(setup::refused(spec, detail)),
             Err(error) => return Err(setup::failed(spec, &error)),
         }
-        let bound = setup::bind(&session, &self.options, spec).await?;
+        let mut bound = setup::bind(&session, &self.options, spec).await?;
+        self.warn(std::mem::take(&mut bound.risks));
+        self.warnings.say_of_power(&self.options.name, || risks::of_power(&bound.stream, bound.replicas));
         Ok(Arc::new(JetStreamSource::new(spec.clone(), bound, self)))
     }
 
@@ -154,7 +166,8 @@ impl Broker for JetStream {
     async fn take_outputs(&self, subscription: &str, subjects: &[String], create: bool) -> Result<(), SubscribeError> {
         let away = |detail| SubscribeError::Away { subscription: subscription.to_owned(), detail };
         let session = self.link.wait(WAIT_FOR_SESSION).await.map_err(away)?;
-        setup::take_outputs(&session, &self.options, subscription, subjects, create).await
+        self.warn(setup::take_outputs(&session, &self.options, subscription, subjects, create).await?);
+        Ok(())
     }
 
     async fn publish(&self, messages: Vec<Publish>) -> Vec<Result<Published, PublishError>> {
@@ -202,6 +215,10 @@ impl Broker for JetStream {
         ];
         levels.extend(self.record.disk_free().map(|free| Level::new(names::DISK_FREE, free)));
         levels
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.all()
     }
 
     fn advisories(&self) -> Vec<(&'static str, u64)> {

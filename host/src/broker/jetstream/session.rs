@@ -18,6 +18,7 @@ use async_nats::{AuthError, Client, ConnectErrorKind, ConnectOptions, Event, Hea
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::auth;
@@ -33,11 +34,16 @@ pub(super) struct Session {
     max_payload: AtomicUsize,
     request_timeout: Duration,
     domain: Option<String>,
+    version: (u64, u64, u64),
+    events: Arc<Events>,
     /// Tells sessions apart: 1, 2, 3.
     pub(super) number: u64,
     /// Further servers of the cluster, as the server named them.
     pub(super) discovered: Vec<String>,
 }
+
+/// What the server said of so many errors waits for whoever listens.
+const ERRORS: usize = 64;
 
 /// Why there is no session with a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +82,18 @@ pub(super) struct Events {
     pub(super) slow_consumer: AtomicU64,
     /// Errors that the server sent, such as a missing permission.
     pub(super) server_errors: AtomicU64,
+    /// Tells what the server said of them, to whoever listens at that moment.
+    told: Told,
+}
+
+/// What the server said of errors.
+#[derive(Debug)]
+struct Told(broadcast::Sender<Arc<str>>);
+
+impl Default for Told {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(ERRORS))
+    }
 }
 
 impl Session {
@@ -88,15 +106,15 @@ impl Session {
     ) -> Result<Self, OpenError> {
         let ended = CancellationToken::new();
         let armed = Arc::new(AtomicBool::new(false));
-        let connect = connect_options(options, events, &ended, Arc::clone(&armed));
+        let connect = connect_options(options, Arc::clone(&events), &ended, Arc::clone(&armed));
         let client = match connect.connect(server).await {
             Ok(client) => client,
             Err(error) => return Err(open_error(server, &error)),
         };
         armed.store(true, Ordering::Release);
         let info = client.server_info();
-        match parse_version(&info.version) {
-            Some(version) if version >= OLDEST_SERVER => {}
+        let version = match parse_version(&info.version) {
+            Some(version) if version >= OLDEST_SERVER => version,
             Some(_) | None => {
                 let (major, minor, patch) = OLDEST_SERVER;
                 return Err(OpenError::TooOld(format!(
@@ -105,7 +123,7 @@ impl Session {
                     info.version.escape_debug()
                 )));
             }
-        }
+        };
         let api_prefix = match &options.domain {
             Some(domain) => format!("$JS.{domain}.API"),
             None => "$JS.API".to_owned(),
@@ -117,6 +135,8 @@ impl Session {
             api_prefix,
             request_timeout: options.request_timeout,
             domain: options.domain.clone(),
+            version,
+            events,
             number,
             discovered: info.connect_urls,
         })
@@ -145,6 +165,21 @@ impl Session {
     /// The subject of a question to JetStream.
     pub(super) fn api_subject(&self, verb: &str) -> String {
         format!("{}.{verb}", self.api_prefix)
+    }
+
+    /// The server's version.
+    pub(super) const fn version(&self) -> (u64, u64, u64) {
+        self.version
+    }
+
+    /// The domain of JetStream, where it has one.
+    pub(super) fn domain(&self) -> Option<&str> {
+        self.domain.as_deref()
+    }
+
+    /// What the server says of errors from here on.
+    pub(super) fn denied(&self) -> broadcast::Receiver<Arc<str>> {
+        self.events.told.0.subscribe()
     }
 
     /// Whether JetStream is that of a domain.
@@ -297,6 +332,8 @@ fn note_event(event: &Event, events: &Events, ended: &CancellationToken) {
         }
         Event::ServerError(error) => {
             events.server_errors.fetch_add(1, Ordering::Relaxed);
+            // Mostly nobody listens.
+            let _ = events.told.0.send(error.to_string().into());
             tracing::warn!(%error, "the NATS server sent an error");
         }
         Event::LameDuckMode => tracing::info!("the NATS server is about to shut down; it will send us away"),

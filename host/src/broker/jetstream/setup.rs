@@ -10,7 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::check::{self, STAMP};
 use super::options::Options;
+use super::permits;
 use super::pull::PullLimits;
+use super::risks;
 use super::session::Session;
 use super::wire::{ApiError, ConsumerInfo, StreamInfo, StreamNames, code, number, texts};
 use crate::broker::{SubscribeError, SubscriptionSpec};
@@ -22,6 +24,10 @@ pub(super) struct Bound {
     pub(super) stream_created: String,
     pub(super) consumer_created: String,
     pub(super) limits: PullLimits,
+    /// What may be lost, or done twice, by what stands there: for a person.
+    pub(super) risks: Vec<String>,
+    /// Copies of the stream.
+    pub(super) replicas: i64,
 }
 
 /// Sets a subscription up.
@@ -41,7 +47,13 @@ pub(super) async fn bind(
         make_named_streams(session, options, spec).await?;
     }
     let consumer = ready_consumer(session, spec, &name).await?;
+    let replicas = number(&stream.config, "num_replicas");
+    let mut risks = risks::of_stream(&name, &stream.config);
+    risks.extend(risks::of_consumer(&name, &spec.name, &consumer.config, replicas));
+    risks.extend(permits::risks(session, &name, &spec.name).await);
     Ok(Bound {
+        risks,
+        replicas,
         stream: name,
         stream_created: stream.created,
         limits: limits(&consumer.config),
@@ -199,14 +211,14 @@ async fn make_named_streams(
 }
 
 /// Sees to it that a stream takes in what a subscription's handler sends: with `create` one is made, named for the
-/// subscription, of what no other stream takes in.
+/// subscription, of what no other stream takes in. Gives back what may be lost or stored twice there.
 pub(super) async fn take_outputs(
     session: &Session,
     options: &Options,
     subscription: &str,
     subjects: &[String],
     create: bool,
-) -> Result<(), SubscribeError> {
+) -> Result<Vec<String>, SubscribeError> {
     let stream = format!("{subscription}-outputs");
     let mut spec = SubscriptionSpec {
         name: subscription.to_owned(),
@@ -216,15 +228,21 @@ pub(super) async fn take_outputs(
         max_in_flight: 0,
         create,
     };
+    let mut risks = Vec::new();
     for subject in subjects {
         let names: Result<StreamNames, _> = session.api("STREAM.NAMES", &json!({ "subject": subject })).await;
         let names = names.map_err(|error| failed(&spec, &error))?;
-        if names.streams.is_none_or(|names| names.is_empty()) {
+        let names = names.streams.unwrap_or_default();
+        if names.is_empty() {
             spec.subjects.push(subject.clone());
+        }
+        for name in &names {
+            let found = stream_info(session, name).await.map_err(|error| failed(&spec, &error))?;
+            risks.extend(found.into_iter().flat_map(|info| risks::of_outputs(name, &info.config)));
         }
     }
     if spec.subjects.is_empty() {
-        return Ok(());
+        return Ok(risks);
     }
     if !create {
         let text = format!(
@@ -235,7 +253,8 @@ pub(super) async fn take_outputs(
         );
         return Err(refused(&spec, text));
     }
-    ready_stream(session, options, &spec, &stream).await.map(drop)
+    ready_stream(session, options, &spec, &stream).await?;
+    Ok(risks)
 }
 
 async fn create_stream(

@@ -110,7 +110,7 @@ fn head(now: &Look, total: &Row) -> Vec<Line> {
 }
 
 fn broker(broker: &BrokerView) -> Line {
-    let BrokerView { name, kind, connected, trouble, dead_letters } = broker;
+    let BrokerView { name, kind, connected, trouble, dead_letters, warnings: _ } = broker;
     let standing = match trouble {
         Some(why) => format!("away: {}", one_line(why)),
         None => "connected".to_owned(),

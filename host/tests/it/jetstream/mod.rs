@@ -17,6 +17,7 @@ mod login;
 mod setup;
 mod trouble;
 mod unreadable;
+mod warned;
 
 pub(crate) use unreadable::publish_raw;
 

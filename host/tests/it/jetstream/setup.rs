@@ -17,12 +17,12 @@ async fn api(server: &NatsServer, verb: &str, question: &Value) -> Value {
     serde_json::from_slice(&answer.payload).unwrap()
 }
 
-async fn api_ok(server: &NatsServer, verb: &str, question: &Value) {
+pub(super) async fn api_ok(server: &NatsServer, verb: &str, question: &Value) {
     let answer = api(server, verb, question).await;
     assert!(answer.get("error").is_none(), "{verb}: {answer}");
 }
 
-async fn refusal(place: &Place, name: &str) -> String {
+pub(super) async fn refusal(place: &Place, name: &str) -> String {
     match place.broker.subscribe(&place.spec(name, &[">"], LONG_LEASE)).await {
         Err(SubscribeError::Refused { detail, .. }) => detail,
         Err(error) => panic!("{name}: {error}"),
@@ -30,7 +30,7 @@ async fn refusal(place: &Place, name: &str) -> String {
     }
 }
 
-fn consumer(name: &str, change: &Value) -> Value {
+pub(super) fn consumer(name: &str, change: &Value) -> Value {
     let mut config = json!({
         "durable_name": name, "ack_policy": "explicit", "deliver_policy": "all", "replay_policy": "instant",
         "ack_wait": 60_000_000_000_u64, "max_deliver": -1, "max_ack_pending": 1000, "filter_subject": "test.>",
@@ -56,6 +56,7 @@ async fn foreign_settings_are_refused_with_their_mend_and_left_alone() {
         ("policy", json!({ "deliver_policy": "new" }), "nats consumer rm TEST policy"),
         ("acks", json!({ "ack_policy": "all" }), "nats consumer rm TEST acks"),
         ("headers", json!({ "headers_only": true }), "--no-headers-only"),
+        ("replay", json!({ "replay_policy": "original" }), "nats consumer rm TEST replay"),
     ];
     for (name, change, mend) in rows {
         api_ok(&server, &format!("CONSUMER.DURABLE.CREATE.TEST.{name}"), &consumer(name, &change)).await;

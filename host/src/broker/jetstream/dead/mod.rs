@@ -22,6 +22,7 @@ use super::headers::{EXPECTED_STREAM, KEPT_ID, MESSAGE_ID, append, is_reserved};
 use super::link::Link;
 use super::options::DeadLetterOptions;
 use super::publish::{Publisher, StoreError, from_refusal};
+use super::risks;
 use super::session::{RequestError, Session};
 use super::setup::{consumer_info, stream_info};
 use super::wire::{ApiError, code};
@@ -61,11 +62,12 @@ impl DeadLetterStore {
         Self { link, publisher, options }
     }
 
-    /// Makes the stream when it is missing, else looks whether it can hold dead letters. The error says what is wrong.
-    pub(super) async fn prepare(&self, session: &Session) -> Result<Result<(), String>, ApiError> {
+    /// Makes the stream when it is missing, else looks whether it can hold dead letters; gives back what may become of them
+    /// there. The error says what is wrong.
+    pub(super) async fn prepare(&self, session: &Session) -> Result<Result<Vec<String>, String>, ApiError> {
         let name = &self.options.stream;
         match stream_info(session, name).await? {
-            Some(info) => Ok(room::problems(name, &info)),
+            Some(info) => Ok(room::problems(name, &info).map(|()| risks::of_letters(name, &info.config))),
             None if self.options.create => {
                 let config = json!({
                     "name": name,
@@ -82,7 +84,7 @@ impl DeadLetterStore {
                 });
                 tracing::info!(stream = name, "the stream of dead letters is created");
                 let _: Value = session.api(&format!("STREAM.CREATE.{name}"), &config).await?;
-                Ok(Ok(()))
+                Ok(Ok(Vec::new()))
             }
             None => Ok(Err(format!(
                 "stream `{name}` for dead letters does not exist; make it with `nats stream add {name} \
