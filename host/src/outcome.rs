@@ -82,6 +82,15 @@ pub struct Fault {
     pub backtrace: Vec<String>,
 }
 
+impl Fault {
+    /// There is no version of this handler that a message could run on.
+    #[must_use]
+    pub fn no_handler(handler: &str) -> Self {
+        let detail = format!("handler `{handler}` has no version that could run; deploy one");
+        Self { kind: FaultKind::NoHandler, detail, fingerprint: 0, backtrace: Vec::new() }
+    }
+}
+
 /// The faults that the host tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FaultKind {

@@ -136,7 +136,8 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
     let watch = traced::watch(shared);
     let run = match pick {
         Some(pick) => call(shared, place, entry, pick).await,
-        None => Run::without_usage(Outcome::Fault(no_handler(&shared.setup.identity.handler))),
+        // Receiving waits for a version, so a message finds none only when the last one went after it came.
+        None => Run::without_usage(Outcome::Fault(Fault::no_handler(&shared.setup.identity.handler))),
     };
     let Run { outcome, usage, logs, measurements: _recorded, effects: _real } = run;
     let (outcome, routed) = match pick {
@@ -243,12 +244,6 @@ fn copy(shared: &Shared, entry: &InFlight, pick: &Pick, outcome: &Outcome, route
     });
 }
 
-/// Receiving waits for a version, so a message finds none only when the last one went after it came.
-fn no_handler(handler: &str) -> Fault {
-    let detail = format!("handler `{handler}` has no version that could run; deploy one");
-    Fault { kind: FaultKind::NoHandler, detail, fingerprint: 0, backtrace: Vec::new() }
-}
-
 fn say(shared: &Shared, entry: &InFlight, outcome: &Outcome, decision: &Decision) {
     let subscription = &shared.setup.identity.subscription;
     let (sequence, trace_id) = (entry.sequence(), entry.trace_id());
@@ -269,3 +264,7 @@ fn say(shared: &Shared, entry: &InFlight, outcome: &Outcome, decision: &Decision
         }
     }
 }
+
+#[cfg(test)]
+#[path = "process_tests.rs"]
+mod tests;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tidegate::broker::lease::Lease;
 use tidegate::handler::{Call, Effects, Handler as _, Run};
-use tidegate::outcome::{FaultKind, Outcome, TrapCode};
+use tidegate::outcome::{Fault, FaultKind, Outcome, TrapCode};
+use tidegate::sandbox::Sandbox;
 use tidegate::sandbox::limits::Limits;
 use tokio::time::Instant;
 
@@ -21,8 +22,10 @@ enum Guest {
     Behaves(&'static str),
     /// A module of its own.
     Module(Vec<u8>),
+    /// No version at all: what the dispatcher says then (`a_message_that_finds_no_version_is_held_and_costs_no_attempt`).
+    Nothing,
 }
-use Guest::{Behaves, Module};
+use Guest::{Behaves, Module, Nothing};
 
 struct Row {
     name: &'static str,
@@ -33,12 +36,15 @@ struct Row {
     detail: &'static str,
     /// Whether where it ends depends on the time, and so fuel and fingerprint do.
     timed: bool,
+    /// How long the message is the host's.
+    lease: Duration,
 }
 
 fn row(name: &'static str, guest: Guest, code: &'static str, detail: &'static str) -> Row {
     // The unmetered rows need a short clock, and no row that ends by itself needs more.
     let limits = Limits { timeout: Duration::from_secs(20), ..Limits::default() };
-    Row { name, guest, limits, code, detail, timed: code == "timeout" }
+    let timed = code == "timeout" || code == "interrupted";
+    Row { name, guest, limits, code, detail, timed, lease: Duration::from_secs(60) }
 }
 
 impl Row {
@@ -62,6 +68,11 @@ impl Row {
             limits.fuel = None;
             limits.timeout = Duration::from_millis(60);
         })
+    }
+
+    fn lease_ms(mut self, lease: u64) -> Self {
+        self.lease = Duration::from_millis(lease);
+        self
     }
 
     fn timeout_ms(self, timeout: u64) -> Self {
@@ -223,17 +234,28 @@ fn refusals() -> Vec<Row> {
     ]
 }
 
-/// Each outcome's place in the table, or none when the sandbox never gives it. A new variant has to be put here, and
-/// then the table lacks a row until it has one.
-fn place(outcome: &Outcome) -> Option<usize> {
+/// What the host ends for reasons of its own, or never begins.
+fn stops() -> Vec<Row> {
+    vec![
+        row("the lease ends in mid-run", Behaves("hostile.park"), "interrupted", "the lease on the message ended")
+            .lease_ms(50),
+        row("the lease ends while it spins", Behaves("hostile.spin"), "interrupted", "the lease on the message ended")
+            .fuel(u64::MAX / 2)
+            .lease_ms(50),
+        row("no version", Nothing, "no-handler", "handler `no version` has no version that could run; deploy one"),
+    ]
+}
+
+/// Each outcome's place in the table. A new variant has to be put here, and then the table lacks a row until it has one.
+fn place(outcome: &Outcome) -> usize {
     match outcome {
-        Outcome::Completed(_) => Some(0),
-        Outcome::Retry { .. } => Some(1),
-        Outcome::Defer { .. } => Some(2),
-        Outcome::Rejected(_) => Some(3),
-        Outcome::Skipped(_) => Some(4),
+        Outcome::Completed(_) => 0,
+        Outcome::Retry { .. } => 1,
+        Outcome::Defer { .. } => 2,
+        Outcome::Rejected(_) => 3,
+        Outcome::Skipped(_) => 4,
         Outcome::Fault(fault) => match fault.kind {
-            FaultKind::Trap(code) => Some(match code {
+            FaultKind::Trap(code) => match code {
                 TrapCode::Unreachable => 5,
                 TrapCode::StackOverflow => 6,
                 TrapCode::OutOfBounds => 7,
@@ -241,45 +263,52 @@ fn place(outcome: &Outcome) -> Option<usize> {
                 TrapCode::IntegerOverflow => 9,
                 TrapCode::IndirectCall => 10,
                 TrapCode::Other => 11,
-            }),
-            FaultKind::OutOfFuel => Some(12),
-            FaultKind::Timeout => Some(13),
-            FaultKind::MemoryLimit => Some(14),
-            FaultKind::OutputLimit => Some(15),
-            FaultKind::InvalidResult => Some(16),
-            FaultKind::Denied => Some(17),
-            FaultKind::InvalidMessage => Some(18),
-            // The lease's end: `isolation::the_end_of_the_lease_ends_the_run`.
-            FaultKind::Interrupted => None,
-            // The dispatcher's word, when there is no version to run.
-            FaultKind::NoHandler => None,
+            },
+            FaultKind::OutOfFuel => 12,
+            FaultKind::Timeout => 13,
+            FaultKind::MemoryLimit => 14,
+            FaultKind::OutputLimit => 15,
+            FaultKind::InvalidResult => 16,
+            FaultKind::Denied => 17,
+            FaultKind::InvalidMessage => 18,
+            FaultKind::Interrupted => 19,
+            FaultKind::NoHandler => 20,
         },
     }
 }
 
 /// How many outcomes have a place.
-const PLACES: usize = 19;
+const PLACES: usize = 21;
+
+/// Runs a row twice, each time on the same message.
+async fn run_twice(sandbox: &Sandbox, row: &Row) -> (Run, Run) {
+    let (bytes, subject) = match &row.guest {
+        Behaves(subject) => (guest("behaviours"), *subject),
+        Module(bytes) => (bytes.clone(), "any"),
+        Nothing => {
+            let none = || Run::without_usage(Outcome::Fault(Fault::no_handler(row.name)));
+            return (none(), none());
+        }
+    };
+    let version =
+        sandbox.load(bytes, row.name, &row.limits).await.unwrap_or_else(|error| panic!("{}: {error:?}", row.name));
+    let sent = message(subject, "four");
+    let run = async || version.handle(call(&sent, &Lease::until(Instant::now() + row.lease))).await;
+    (run().await, run().await)
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_way_a_run_can_end() {
     let sandbox = sandbox();
     let mut seen = BTreeSet::new();
     let mut wrong = Vec::new();
-    for row in [values(), traps(), loops(), floods(), lies(), refusals()].into_iter().flatten() {
-        let (bytes, subject) = match &row.guest {
-            Behaves(subject) => (guest("behaviours"), *subject),
-            Module(bytes) => (bytes.clone(), "any"),
-        };
-        let version =
-            sandbox.load(bytes, row.name, &row.limits).await.unwrap_or_else(|error| panic!("{}: {error:?}", row.name));
-        let sent = message(subject, "four");
-        let first = run(&version, &sent).await;
-        seen.extend(place(&first.outcome));
+    for row in [values(), traps(), loops(), floods(), lies(), refusals(), stops()].into_iter().flatten() {
+        let (first, second) = run_twice(&sandbox, &row).await;
+        seen.insert(place(&first.outcome));
         let detail = first.outcome.detail().unwrap_or_default();
         if first.outcome.code().0 != row.code || !detail.contains(row.detail) {
             wrong.push(format!("{}: {} ({detail}), not {} ({})", row.name, first.outcome.code(), row.code, row.detail));
         }
-        let second = run(&version, &sent).await;
         wrong.extend(check_pair(&row, &first, &second));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -303,7 +332,7 @@ fn check_pair(row: &Row, first: &Run, second: &Run) -> Vec<String> {
     } else if first.outcome != second.outcome {
         wrong.push(format!("{name}: {:?} and then {:?}", first.outcome, second.outcome));
     }
-    let ran = row.code != "invalid-message";
+    let ran = !["invalid-message", "no-handler"].contains(&row.code);
     if limits.fuel.is_some() && ran && (first.usage.fuel == 0 || first.usage.fuel > first.usage.fuel_limit) {
         wrong.push(format!("{name}: {:?}", first.usage));
     }
