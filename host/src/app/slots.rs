@@ -170,7 +170,7 @@ impl Slot {
             }
             State::Runs(subscription) => {
                 let pause = subscription.paused().map(|pause| format!("takes nothing new for now: {}", pause.reason));
-                (subscription.lost().or(pause), subscription.counts())
+                (subscription.lost().or_else(|| subscription.refused()).or(pause), subscription.counts())
             }
             State::Drained(counts) => (Some("drained".into()), counts.clone()),
         };

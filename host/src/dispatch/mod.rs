@@ -28,6 +28,7 @@ mod pace;
 mod process;
 mod ramp;
 mod receive;
+mod refused;
 mod rest;
 mod settle;
 mod shadow;

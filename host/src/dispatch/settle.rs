@@ -139,6 +139,9 @@ fn conclude(
                 None => decided.abandon(),
             },
         }
+        if decided.tries > 0 {
+            shared.refused.remove(decided.entry.sequence());
+        }
         count(shared, &decided, wall, now);
         shared.live.ended(shared, &decided, wall);
         traced::ended(shared, &mut decided, wall, now);
@@ -167,12 +170,13 @@ fn recover(shared: &Shared, decided: &mut Decided, error: &SettleError, now: Ins
     decided.settlement.as_ref()?;
     decided.tries += 1;
     let failing_since = *decided.failing_since.get_or_insert(now);
-    if matches!(error, SettleError::DeadLetter(_)) {
-        shared.metrics.dead_letter_refused();
-    }
     let subscription = &shared.setup.identity.subscription;
     let (sequence, trace_id) = (decided.entry.sequence(), decided.entry.trace_id());
     let error_text = chain(error);
+    if let SettleError::DeadLetter(why) = error {
+        shared.metrics.dead_letter_refused();
+        shared.refused.add(sequence, why);
+    }
     tracing::debug!(%subscription, sequence, trace_id, tries = decided.tries, error = error_text, "a settlement failed");
     // A person should see a trouble that goes on, and not a line a message of it.
     if decided.tries == TELL_AFTER_TRIES && shared.may_warn(now) {
@@ -190,6 +194,7 @@ fn recover(shared: &Shared, decided: &mut Decided, error: &SettleError, now: Ins
             if shared.gate.close(pause, now) {
                 tracing::warn!(%subscription, %reason, error = error_text, "takes nothing new for {PAUSE:?}");
             }
+            shared.refused.remove(sequence);
             let decision = return_after_pause(shared, decided, reason);
             decided.decide_again(shared, &decision, Some(&error_text));
             Some(now)
@@ -223,10 +228,14 @@ fn count(shared: &Shared, decided: &Decided, wall: SystemTime, now: Instant) {
     }
     let subscription = &shared.setup.identity.subscription;
     let (sequence, trace_id) = (decided.entry.sequence(), decided.entry.trace_id());
+    let id = delivery.message.id.as_str();
     match settled_as {
         Ending::Abandoned => {
             shared.metrics.lease_lost();
-            tracing::warn!(%subscription, sequence, trace_id, %reason, "nothing was settled; the broker hands the message over again");
+            tracing::warn!(
+                %subscription, sequence, trace_id, id, %reason,
+                "nothing was settled; the broker hands the message over again"
+            );
         }
         Ending::Completed
         | Ending::Skipped
@@ -235,7 +244,7 @@ fn count(shared: &Shared, decided: &Decided, wall: SystemTime, now: Instant) {
         | Ending::Returned
         | Ending::DeadLettered => {
             shared.metrics.lease_left(decided.entry.lease.remaining(now));
-            let (id, settled) = (delivery.message.id.as_str(), settled_as.name());
+            let settled = settled_as.name();
             tracing::debug!(%subscription, sequence, trace_id, id, %reason, settled, "settled");
         }
     }

@@ -18,6 +18,7 @@ use crate::dispatch::in_flight::{InFlight, Table};
 use crate::dispatch::live::Live;
 use crate::dispatch::pace::Pace;
 use crate::dispatch::ramp::ramp;
+use crate::dispatch::refused::Refused;
 use crate::dispatch::slot::Slot;
 use crate::dispatch::stall::StallWatch;
 use crate::dispatch::turns::Seat;
@@ -96,6 +97,8 @@ pub(crate) struct Shared {
     pub(crate) circuit: Circuit,
     /// Whether it gets anywhere.
     pub(crate) stall: StallWatch,
+    /// Dead letters of it that nobody takes.
+    pub(crate) refused: Refused,
     pub(crate) seat: Seat,
     /// Messages that may kill the host run one at a time.
     pub(crate) quarantine: Semaphore,
@@ -127,6 +130,7 @@ impl Shared {
             hold: links.hold,
             circuit,
             stall,
+            refused: Refused::default(),
             seat,
             quarantine: Semaphore::new(1),
             last_warning: Mutex::new(None),

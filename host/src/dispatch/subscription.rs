@@ -148,6 +148,12 @@ impl Subscription {
         self.shared.lost()
     }
 
+    /// Why dead letters are held and tried again and again, for a person; `None` while all are taken.
+    #[must_use]
+    pub fn refused(&self) -> Option<String> {
+        self.shared.refused.shown()
+    }
+
     /// Why nothing is taken, or one message at a time to see how it goes: too many failed.
     #[must_use]
     pub fn open_circuit(&self) -> Option<OpenCircuit> {

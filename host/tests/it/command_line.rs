@@ -91,6 +91,49 @@ impl Desk {
         host
     }
 
+    /// A host that answers, whose log is in a file.
+    pub(crate) fn host_with_log(&self) -> Running {
+        let log = std::fs::File::create(self.path().join("host.log")).unwrap();
+        let mut host = Running(self.command(&["run"]).stdin(Stdio::null()).stderr(log).spawn().unwrap());
+        until("the listener", || {
+            assert!(host.0.try_wait().unwrap().is_none(), "the host ended: {}", self.log());
+            std::net::TcpStream::connect(self.address()).is_ok()
+        });
+        host
+    }
+
+    /// What that host has said so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.path().join("host.log")).unwrap()
+    }
+
+    /// Status and body of an answer of the host, whatever the status.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut answer = agent.get(format!("http://{}{path}", self.address())).call().unwrap();
+        (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+    }
+
+    /// What `/ready` says, and with which status.
+    pub(crate) fn ready(&self) -> (u16, Value) {
+        let (status, body) = self.get("/ready");
+        (status, serde_json::from_str(&body).unwrap())
+    }
+
+    /// A metric with these labels, summed over its other ones; 0 when it is not there.
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        let (_, metrics) = self.get("/metrics");
+        let start = format!("{name}{{");
+        let lines =
+            metrics.lines().filter(|line| line.starts_with(&start) && labels.iter().all(|of| line.contains(of)));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
+    /// The counts of the first subscription.
+    pub(crate) fn counts(&self) -> Value {
+        self.json(&["status", "--json"], "", 0)["status"]["subscriptions"][0]["counts"].take()
+    }
+
     pub(crate) fn json(&self, arguments: &[&str], input: &str, code: i32) -> Value {
         let out = self.expect(arguments, input, code);
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {out}"))

@@ -1,10 +1,8 @@
 //! A subscription whose handler hangs: wherever somebody looks, it says so, and it says when that is over.
 
-use std::fs::File;
-
 use serde_json::{Value, json};
 
-use crate::command_line::{Desk, Running, until};
+use crate::command_line::{Desk, until};
 use crate::support::browser::Browser;
 
 /// A handler may take an hour, two at once, and it is stalled after a second.
@@ -16,27 +14,8 @@ fn desk() -> Desk {
     desk
 }
 
-fn host(desk: &Desk) -> Running {
-    let log = File::create(desk.path().join("host.log")).unwrap();
-    let host = Running(desk.command(&["run"]).stdin(std::process::Stdio::null()).stderr(log).spawn().unwrap());
-    until("the listener", || std::net::TcpStream::connect(desk.address()).is_ok());
-    host
-}
-
-/// Status and body of an answer, whatever the status.
-fn get(desk: &Desk, path: &str) -> (u16, String) {
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let mut answer = agent.get(format!("http://{}{path}", desk.address())).call().unwrap();
-    (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
-}
-
-fn ready(desk: &Desk) -> (u16, Value) {
-    let (status, body) = get(desk, "/ready");
-    (status, serde_json::from_str(&body).unwrap())
-}
-
 fn gauge(desk: &Desk) -> String {
-    let (_, metrics) = get(desk, "/metrics");
+    let (_, metrics) = desk.get("/metrics");
     let line = metrics.lines().find(|line| line.starts_with("tidegate_stalled{")).unwrap();
     line.rsplit(' ').next().unwrap().to_owned()
 }
@@ -44,17 +23,16 @@ fn gauge(desk: &Desk) -> String {
 #[test]
 fn a_handler_that_hangs_is_an_alarm_everywhere_and_the_host_stays_ready() {
     let desk = desk();
-    let _host = host(&desk);
-    let log = || std::fs::read_to_string(desk.path().join("host.log")).unwrap();
+    let _host = desk.host_with_log();
     // One that hangs leaves room for another: that is no stall.
     desk.expect(&["publish", "--lines"], "{\"subject\":\"hostile.park\",\"id\":\"1\"}\n{\"subject\":\"skip\"}\n", 0);
     until("the other one is done", || {
         desk.json(&["status", "--json"], "", 0)["status"]["subscriptions"][0]["counts"]["skipped"] == 1
     });
-    assert_eq!((ready(&desk).0, gauge(&desk).as_str()), (200, "0"));
+    assert_eq!((desk.ready().0, gauge(&desk).as_str()), (200, "0"));
     desk.expect(&["publish", "--lines"], "{\"subject\":\"hostile.park\",\"id\":\"2\"}\n", 0);
-    until("it is stalled", || ready(&desk).1["stalled"] == json!(["all"]));
-    let (status, said) = ready(&desk);
+    until("it is stalled", || desk.ready().1["stalled"] == json!(["all"]));
+    let (status, said) = desk.ready();
     assert_eq!((status, &said["ready"]), (200, &json!(true)), "what is published is taken: {said}");
     until("the metric says so", || gauge(&desk) == "1");
     let whole = desk.json(&["status", "--json"], "", 0);
@@ -64,7 +42,7 @@ fn a_handler_that_hangs_is_an_alarm_everywhere_and_the_host_stays_ready() {
     let shown = desk.expect(&["status"], "", 0);
     assert!(shown.contains(&format!("subscription all is stalled: {why}")), "{shown}");
     assert!(shown.lines().any(|line| line.starts_with("all ") && line.contains("stalled")), "{shown}");
-    assert!(log().contains("the subscription is stalled subscription=all"), "{}", log());
+    assert!(desk.log().contains("the subscription is stalled subscription=all"), "{}", desk.log());
 
     let browser = Browser::start(1300, 1000);
     browser.open(&format!("http://{}/", desk.address()));
@@ -81,7 +59,7 @@ fn a_handler_that_hangs_is_an_alarm_everywhere_and_the_host_stays_ready() {
     let toml = std::fs::read_to_string(desk.path().join("tidegate.toml")).unwrap();
     desk.write("tidegate.toml", &toml.replace("stalled_after = \"1s\"", "stalled_after = \"1h\""));
     desk.expect(&["apply", "--yes"], "", 0);
-    until("it is over", || ready(&desk).1["stalled"] == Value::Null);
+    until("it is over", || desk.ready().1["stalled"] == Value::Null);
     until("the metric says so too", || gauge(&desk) == "0");
-    assert!(log().contains("the subscription is stalled no more subscription=all"), "{}", log());
+    assert!(desk.log().contains("the subscription is stalled no more subscription=all"), "{}", desk.log());
 }

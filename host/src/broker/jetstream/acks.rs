@@ -187,7 +187,12 @@ async fn confirm_one(link: &Link, word: &Word) -> Result<(), SettleError> {
             Err(RequestError::NoResponders(_)) => {
                 return Err(SettleError::Unconfirmed("nobody takes acknowledgements: the consumer is gone".to_owned()));
             }
-            Err(error @ (RequestError::TimedOut(_) | RequestError::Ended | RequestError::NotSent(_))) => {
+            Err(
+                error @ (RequestError::TimedOut(_)
+                | RequestError::Ended
+                | RequestError::NotSent(_)
+                | RequestError::Denied(_)),
+            ) => {
                 trouble = error.to_string();
             }
         }

@@ -7,10 +7,7 @@
 //! 2.14 on use it where `feature_flags { js_ack_fc_v2: true }` stands in their configuration, and later ones are to use it
 //! without. Which one is used is seen only when a message comes (tried on 2.15.1: the shorter one, where nothing is said).
 
-use std::sync::Arc;
-
 use async_nats::Subject;
-use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::acks;
 use super::session::{RequestError, Session};
@@ -65,29 +62,16 @@ fn forms(version: (u64, u64, u64), domain: Option<&str>, stream: &str, consumer:
 impl Session {
     /// Whether the login may publish to a subject; `None` when that cannot be learnt.
     pub(super) async fn may_publish(&self, subject: &str, payload: bytes::Bytes) -> Option<bool> {
-        let mut denied = self.denied();
         let limit = self.request_timeout();
         tokio::select! {
             // The server's word goes before the answer that will not come.
             biased;
-            () = names(&mut denied, subject) => Some(false),
+            () = self.refused(subject) => Some(false),
             answer = self.request(Subject::from(subject), None, payload, limit) => match answer {
                 Ok(_) | Err(RequestError::NoResponders(_)) => Some(true),
+                Err(RequestError::Denied(_)) => Some(false),
                 Err(RequestError::TimedOut(_) | RequestError::Ended | RequestError::NotSent(_)) => None,
             },
-        }
-    }
-}
-
-/// Waits until the server says that something is not permitted, and names the subject. The client library tells it in small
-/// letters.
-async fn names(denied: &mut broadcast::Receiver<Arc<str>>, subject: &str) {
-    let subject = subject.to_lowercase();
-    loop {
-        match denied.recv().await {
-            Ok(told) if told.to_lowercase().contains(&subject) => return,
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => return std::future::pending().await,
         }
     }
 }

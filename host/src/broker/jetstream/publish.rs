@@ -76,7 +76,12 @@ impl Publisher {
             Err(RequestError::NoResponders(subject)) => {
                 return Err(unavailable(format!("no stream takes in the subject `{subject}`, or JetStream is away")));
             }
-            Err(error @ (RequestError::TimedOut(_) | RequestError::Ended | RequestError::NotSent(_))) => {
+            Err(
+                error @ (RequestError::TimedOut(_)
+                | RequestError::Ended
+                | RequestError::NotSent(_)
+                | RequestError::Denied(_)),
+            ) => {
                 return Err(unavailable(error.to_string()));
             }
         };

@@ -10,15 +10,18 @@
 //! The client library would reconnect by itself and write its queue to the new connection. It is kept from it by an
 //! authentication callback that refuses every handshake but the first, and a limit of one attempt.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::{AuthError, Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, Subject, jetstream};
+use async_nats::{
+    AuthError, Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, ServerError, Subject, jetstream,
+};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::broadcast;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::auth;
@@ -41,9 +44,6 @@ pub(super) struct Session {
     /// Further servers of the cluster, as the server named them.
     pub(super) discovered: Vec<String>,
 }
-
-/// What the server said of so many errors waits for whoever listens.
-const ERRORS: usize = 64;
 
 /// Why there is no session with a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,26 +73,45 @@ pub(super) enum RequestError {
     /// It was not sent.
     #[error("the request was not sent: {0}")]
     NotSent(String),
+    /// The server dropped it, and says that the credentials do not permit it.
+    #[error("the server does not permit it: {0}")]
+    Denied(String),
 }
 
-/// Events of the connection that are only counted.
+/// How many refusals of the server are remembered: as many as there may be requests that wait for an answer in vain.
+const REFUSALS: usize = 64;
+
+/// Events of the connection that no request is told of by itself.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     /// Messages that came faster than they were taken, and were dropped; they come back when their lease ends.
     pub(super) slow_consumer: AtomicU64,
     /// Errors that the server sent, such as a missing permission.
     pub(super) server_errors: AtomicU64,
-    /// Tells what the server said of them, to whoever listens at that moment.
-    told: Told,
+    /// What it said of the last ones, the newest last; small letters, as the client library tells it.
+    refusals: Mutex<VecDeque<String>>,
+    /// Another one came.
+    refused: Notify,
 }
 
-/// What the server said of errors.
-#[derive(Debug)]
-struct Told(broadcast::Sender<Arc<str>>);
+impl Events {
+    fn refused(&self, text: &str) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.len() == REFUSALS {
+            refusals.pop_front();
+        }
+        refusals.push_back(text.to_lowercase());
+        drop(refusals);
+        self.refused.notify_waiters();
+    }
 
-impl Default for Told {
-    fn default() -> Self {
-        Self(broadcast::Sender::new(ERRORS))
+    /// What the server said of a request on a subject. It drops one for which a permission is missing, and names its subject in
+    /// an error of the connection; nobody answers the request.
+    fn said_of(&self, subject: &str) -> Option<String> {
+        let quoted = format!("\"{}\"", subject.to_lowercase());
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = refusals.iter().rposition(|text| text.contains(&quoted))?;
+        refusals.remove(place)
     }
 }
 
@@ -177,9 +196,18 @@ impl Session {
         self.domain.as_deref()
     }
 
-    /// What the server says of errors from here on.
-    pub(super) fn denied(&self) -> broadcast::Receiver<Arc<str>> {
-        self.events.told.0.subscribe()
+    /// Waits until the server says that a request on a subject is not permitted.
+    pub(super) async fn refused(&self, subject: &str) {
+        let mut another = std::pin::pin!(self.events.refused.notified());
+        loop {
+            // Before the look: what comes behind it is not missed.
+            another.as_mut().enable();
+            if self.events.said_of(subject).is_some() {
+                return;
+            }
+            another.as_mut().await;
+            another.set(self.events.refused.notified());
+        }
     }
 
     /// Whether JetStream is that of a domain.
@@ -233,7 +261,10 @@ impl Session {
             biased;
             answer = self.client.send_request(subject, request) => answer,
             () = self.ended.cancelled() => return Err(RequestError::Ended),
-            () = tokio::time::sleep(limit) => return Err(RequestError::TimedOut(limit)),
+            () = tokio::time::sleep(limit) => {
+                let said = self.events.said_of(&name);
+                return Err(said.map_or(RequestError::TimedOut(limit), RequestError::Denied));
+            }
         };
         answer.map_err(|error| match error.kind() {
             async_nats::RequestErrorKind::NoResponders => RequestError::NoResponders(name.to_string()),
@@ -332,8 +363,9 @@ fn note_event(event: &Event, events: &Events, ended: &CancellationToken) {
         }
         Event::ServerError(error) => {
             events.server_errors.fetch_add(1, Ordering::Relaxed);
-            // Mostly nobody listens.
-            let _ = events.told.0.send(error.to_string().into());
+            if let ServerError::Other(text) = error {
+                events.refused(text);
+            }
             tracing::warn!(%error, "the NATS server sent an error");
         }
         Event::LameDuckMode => tracing::info!("the NATS server is about to shut down; it will send us away"),

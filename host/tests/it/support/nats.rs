@@ -55,15 +55,8 @@ impl NatsServer {
     /// Starts it, or starts it anew, on the same port and store, and waits until it greets.
     pub(crate) async fn restart(&mut self) {
         self.kill();
+        let config = self.write_config();
         let folder = self.folder.path();
-        let config = folder.join("server.conf");
-        let text = format!(
-            "listen: \"127.0.0.1:{}\"\nserver_name: test\njetstream {{ store_dir: \"{}\" }}\n{}\n",
-            self.port,
-            folder.join("store").display(),
-            self.extra.replace("$DIR", &folder.display().to_string())
-        );
-        std::fs::write(&config, text).unwrap();
         let log = std::fs::File::create(folder.join("output.log")).unwrap();
         let child = Command::new(binary())
             .arg("-c")
@@ -75,6 +68,26 @@ impl NatsServer {
             .expect("nats-server starts");
         self.child = Some(child);
         self.wait_until_ready().await;
+    }
+
+    /// Gives the server that runs other further lines of configuration, which it takes up without ending.
+    pub(crate) fn configure(&mut self, extra: &str) {
+        extra.clone_into(&mut self.extra);
+        self.write_config();
+        self.signal(rustix::process::Signal::HUP);
+    }
+
+    fn write_config(&self) -> PathBuf {
+        let folder = self.folder.path();
+        let config = folder.join("server.conf");
+        let text = format!(
+            "listen: \"127.0.0.1:{}\"\nserver_name: test\njetstream {{ store_dir: \"{}\" }}\n{}\n",
+            self.port,
+            folder.join("store").display(),
+            self.extra.replace("$DIR", &folder.display().to_string())
+        );
+        std::fs::write(&config, text).unwrap();
+        config
     }
 
     async fn wait_until_ready(&mut self) {

@@ -86,11 +86,7 @@ impl DeadLetterStore {
                 let _: Value = session.api(&format!("STREAM.CREATE.{name}"), &config).await?;
                 Ok(Ok(Vec::new()))
             }
-            None => Ok(Err(format!(
-                "stream `{name}` for dead letters does not exist; make it with `nats stream add {name} \
-                 --subjects='{LETTERS}.>,{REDRIVEN}.>,{BODIES}.>' --retention=limits --storage=file --discard=new \
-                 --discard-per-subject --max-msgs-per-subject=1 --allow-direct`"
-            ))),
+            None => Ok(Err(missing(name))),
         }
     }
 
@@ -110,9 +106,12 @@ impl DeadLetterStore {
                 Ok(Some(_)) => Err(DeadLetterError::Store("the stream does not answer a direct get".to_owned())),
                 Err(error) => Err(store_error(&error)),
             },
-            Err(error @ (RequestError::TimedOut(_) | RequestError::Ended | RequestError::NotSent(_))) => {
-                Err(DeadLetterError::Store(error.to_string()))
-            }
+            Err(
+                error @ (RequestError::TimedOut(_)
+                | RequestError::Ended
+                | RequestError::NotSent(_)
+                | RequestError::Denied(_)),
+            ) => Err(DeadLetterError::Store(error.to_string())),
         }
     }
 
@@ -338,7 +337,7 @@ impl DeadLetters for DeadLetterStore {
             Ok(Some(info)) => {
                 room::problems(name, &info).and_then(|()| room::left(name, &info)).map_err(DeadLetterError::Store)
             }
-            Ok(None) => Err(DeadLetterError::Store(format!("stream `{name}` for dead letters does not exist"))),
+            Ok(None) => Err(DeadLetterError::Store(missing(name))),
             Err(error) => Err(store_error(&error)),
         }
     }
@@ -347,6 +346,15 @@ impl DeadLetters for DeadLetterStore {
 /// The subject that a message was stored under, as a direct get tells it.
 fn subject_of(message: &Message) -> &str {
     layout::header(message, "Nats-Subject").unwrap_or_else(|| message.subject.as_str())
+}
+
+/// What a person reads of a stream that is not there, and does about it.
+fn missing(name: &str) -> String {
+    format!(
+        "stream `{name}` for dead letters does not exist; make it with `nats stream add {name} \
+         --subjects='{LETTERS}.>,{REDRIVEN}.>,{BODIES}.>' --retention=limits --storage=file --discard=new \
+         --discard-per-subject --max-msgs-per-subject=1 --allow-direct`"
+    )
 }
 
 /// Whether a refusal says that the subject has its one message.
