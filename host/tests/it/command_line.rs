@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tidegate::access::TokenHash;
 
 use crate::chaos::ledger;
-use crate::support::guests::guest;
+use crate::support::guests::{example, guest};
 use crate::support::ports::free_port;
 
 /// A directory with a configuration, and a port that nobody else has.
@@ -501,6 +501,75 @@ fn a_message_is_tried_without_a_broker() {
     assert_eq!(run["outcome"]["code"], json!("denied"));
     let shown = desk.expect(&["invoke", "behaviours.wasm", "-s", "reject"], "", 5);
     assert!(shown.contains("outcome   handler-rejected\n          card-declined"), "{shown}");
+}
+
+/// Whether lines are as expected, where `*` stands for what differs from run to run.
+fn expect_lines(shown: &str, expected: &[&str]) {
+    let fits = |line: &str, pattern: &str| {
+        let mut parts = pattern.split('*');
+        let Some(mut rest) = line.strip_prefix(parts.next().unwrap()) else { return false };
+        for part in parts {
+            // One that is empty ends the pattern, and takes all.
+            let place = if part.is_empty() { Some(rest.len()) } else { rest.find(part) };
+            let Some(place) = place.filter(|place| *place > 0) else { return false };
+            rest = &rest[place + part.len()..];
+        }
+        rest.is_empty()
+    };
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), expected.len(), "{shown}");
+    for (line, pattern) in lines.iter().zip(expected) {
+        assert!(fits(line, pattern), "`{line}` is not as `{pattern}` says:\n{shown}");
+    }
+}
+
+#[test]
+fn a_person_is_shown_all_that_came_of_a_run() {
+    let desk = Desk::with_handler();
+    std::fs::write(desk.path().join("hello.wasm"), example("hello")).unwrap();
+    desk.write("ada.json", "{\"name\": \"Ada\"}");
+    let well = desk.run(&["invoke", "hello.wasm", "ada.json", "--timeout", "7s"], "");
+    assert_eq!((well.status.code(), well.stderr.as_slice()), (Some(0), &b""[..]), "nothing but the answer: {well:?}");
+    expect_lines(
+        &String::from_utf8_lossy(&well.stdout),
+        &[
+            "module    hello.wasm (*, * KiB)",
+            "contract  tidegate:events/handler@0.1.0",
+            "message   invoke-1 on invoke, 15 B",
+            "outcome   completed",
+            "fuel      * of *",
+            "time      * of 7.00 s",
+            "memory    * MiB of 64.0 MiB",
+            "output    greetings, 11 B",
+            "          Content-Type: text/plain; charset=utf-8",
+            "          Hello, Ada!",
+            "log       * info somebody came name=Ada",
+        ],
+    );
+
+    let fault = desk.run(&["invoke", "behaviours.wasm", "-s", "hostile.panic", "--fuel", "5_000_000"], "x");
+    assert_eq!((fault.status.code(), fault.stderr.as_slice()), (Some(5), &b""[..]), "{fault:?}");
+    let shown = String::from_utf8_lossy(&fault.stdout);
+    let is_frame = |line: &&str| line.starts_with("          at ");
+    assert!(shown.lines().filter(is_frame).any(|frame| frame.contains("behaviours::Handler as")), "{shown}");
+    let plain: Vec<&str> = shown.lines().filter(|line| !is_frame(line)).collect();
+    expect_lines(
+        &plain.join("\n"),
+        &[
+            "module    behaviours.wasm (*, * KiB)",
+            "contract  tidegate:events/handler@0.1.0",
+            "message   invoke-1 on hostile.panic, 1 B",
+            "outcome   trap:unreachable",
+            "          wasm `unreachable` instruction executed",
+            "fuel      * of 5,000,000",
+            "time      * of 10.00 s",
+            "memory    * MiB of 64.0 MiB",
+            "log       * warn ",
+            "log       * warn thread '<unnamed>' (1) panicked at behaviours/src/hostile.rs:*",
+            "log       * warn the handler gave up",
+            "log       * warn note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace",
+        ],
+    );
 }
 
 #[test]
