@@ -37,8 +37,12 @@ fn tidegate(folder: &Path) -> Command {
 
 /// Runs the feed by one of the example's files; `server` is put in the place of the one that it names.
 fn run(file: &str, server: Option<&str>) {
+    run_text(file, &std::fs::read_to_string(example().join(file)).unwrap(), server);
+}
+
+/// The same by a text.
+fn run_text(file: &str, text: &str, server: Option<&str>) {
     let folder = tempfile::tempdir().unwrap();
-    let text = std::fs::read_to_string(example().join(file)).unwrap();
     let module = "../../target/guests/github_webhooks.wasm";
     let named = "nats://127.0.0.1:4222";
     assert!(text.contains(module) && text.contains(named) == server.is_some(), "{file} is as this test knows it");
@@ -85,4 +89,24 @@ fn the_feed_has_the_same_ends_on_jetstream() {
     let runtime = Runtime::new().unwrap();
     let server = runtime.block_on(NatsServer::start());
     run("nats.toml", Some(&server.url()));
+}
+
+/// The broker's entry that README puts in the place of the embedded one.
+fn entry_of_the_readme() -> String {
+    let readme = std::fs::read_to_string(example().join("../../README.md")).unwrap();
+    let says = "To run it on NATS JetStream, change the broker's entry and nothing else:\n\n```toml\n";
+    let (_, after) = readme.split_once(says).expect("README says how");
+    after.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn with_the_entry_of_the_readme_and_nothing_else_changed_the_feed_has_the_same_ends() {
+    let runtime = Runtime::new().unwrap();
+    let server = runtime.block_on(NatsServer::start());
+    let file = "tidegate.toml";
+    let text = std::fs::read_to_string(example().join(file)).unwrap();
+    let embedded = "[brokers.main]\ntype = \"embedded\"\n";
+    assert_eq!(text.matches(embedded).count(), 1, "{file} is as this test knows it");
+    let text = text.replace(embedded, &entry_of_the_readme());
+    run_text("tidegate.toml with README's entry", &text, Some(&server.url()));
 }
