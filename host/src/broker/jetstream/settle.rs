@@ -94,7 +94,9 @@ pub(super) async fn settle(source: &JetStreamSource, group: Vec<Settle>) -> Vec<
         }
     }
     drop(storing);
+    crate::failpoint::reached("outputs-stored");
     write_record(source, &going, notes).await;
+    crate::failpoint::reached("done-recorded");
     let mut words: Vec<Word> = Vec::with_capacity(going.len());
     let mut settled: Vec<Settled> = Vec::with_capacity(going.len());
     for Going { index, sequence, word, done } in going {

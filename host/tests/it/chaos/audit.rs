@@ -51,6 +51,7 @@ pub async fn read(broker: &dyn Broker, stream: Option<&str>, books: &mut Books) 
             let body = String::from_utf8(delivery.message.body.to_vec()).unwrap();
             let marker = |name: &str| delivery.message.headers.text(name).unwrap_or_default().to_owned();
             books.made_by.insert(body.clone(), (marker("Ledger-First"), marker("Ledger-Last")));
+            books.output_ids.entry(body.clone()).or_default().insert(delivery.message.id.clone());
             *books.outputs.entry(body).or_default() += 1;
             group.push(Settle {
                 receipt: delivery.receipt,

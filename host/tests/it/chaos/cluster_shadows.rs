@@ -135,7 +135,7 @@ fn what_a_shadow_would_do_otherwise_is_told_with_its_host_and_is_not_done() {
     println!("a shadow over three hosts that differs: {balance:?}");
     // A shadow's runs are in no log.
     assert_eq!(balance.extra_runs, 0);
-    books.check_no_run_after_its_end();
+    books.check_the_runs();
     for (message, (first, last)) in &books.made_by {
         assert_eq!((first.as_str(), last.as_str()), ("000001", "000001"), "{message}");
         assert!(!message.ends_with('!'), "{message}: a shadow sent it");

@@ -19,6 +19,8 @@ fn killed_under_load_it_loses_nothing_and_does_nothing_twice() {
     }
     let published = feed.finish();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (_, balance) = balance(&mut rig, published, |rig, books| runtime.block_on(audit::read_embedded(rig, books)));
+    let (books, balance) =
+        balance(&mut rig, published, |rig, books| runtime.block_on(audit::read_embedded(rig, books)));
+    books.check_extra_runs_after_kills(&balance, kills());
     println!("embedded queue, host killed {} times: {balance:?}", kills());
 }

@@ -6,40 +6,45 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
-use super::books::Books;
-use super::rig::{Rig, pause};
-use super::{Feed, audit, balance, kills};
+use super::books::{Balance, Books};
+use super::rig::{HELD_AT_ONCE, Rig, pause};
+use super::witness::Witness;
+use super::{Feed, audit, balance, kills, on_jetstream};
 use crate::support::nats::NatsServer;
 
 struct Ground {
     runtime: Runtime,
     server: NatsServer,
     rig: Rig,
+    witness: Witness,
 }
 
 impl Ground {
     fn new(ack_wait: Duration) -> Self {
-        let runtime = Runtime::new().unwrap();
-        let server = runtime.block_on(NatsServer::start());
-        let broker = format!(
-            "type = \"jetstream\"\nservers = [\"{}\"]\nstreams.IN = {{ subjects = [\"in.>\"] }}\n\
-             streams.OUT = {{ subjects = [\"out.>\"] }}",
-            server.url()
-        );
-        // The stream of the outputs is made because the configuration names it: nobody receives from it.
-        let more = "create = true";
-        let mut rig = Rig::new(&broker, ack_wait, more);
-        rig.start();
-        Self { runtime, server, rig }
+        Self::dying_at(None, ack_wait)
     }
 
-    /// Lets the host finish, and balances what stands on the server.
-    fn balance(mut self, what: &str, published: u64) -> (Rig, Books) {
+    /// With a host that is to die at a place.
+    fn dying_at(place: Option<&'static str>, ack_wait: Duration) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let server = runtime.block_on(NatsServer::start());
+        // The stream of the outputs is made because the configuration names it: nobody receives from it.
+        let mut rig = Rig::new(&on_jetstream(&server), ack_wait, "create = true");
+        rig.dies_at = place;
+        rig.start();
+        let witness = Witness::of(&server, &runtime);
+        Self { runtime, server, rig, witness }
+    }
+
+    /// Lets the host finish, and balances what stands on the server and what was published there; also how many outputs were
+    /// published more than once.
+    fn balance(mut self, what: &str, published: u64) -> (Books, Balance, usize) {
         let (runtime, server) = (&self.runtime, &self.server);
         let read = |rig: &Rig, books: &mut Books| runtime.block_on(audit::read_jetstream(rig, server, books));
         let (books, balance) = balance(&mut self.rig, published, read);
-        println!("jetstream, {what}: {balance:?}");
-        (self.rig, books)
+        let again = books.check_published_ids(&self.witness.seen(runtime));
+        println!("jetstream, {what}: {balance:?}, {again} outputs published again under the same id");
+        (books, balance, again)
     }
 }
 
@@ -55,7 +60,8 @@ fn the_host_killed_under_load_loses_nothing() {
         ground.rig.start();
     }
     let published = feed.finish();
-    ground.balance(&format!("host killed {} times", kills()), published);
+    let (books, balance, _) = ground.balance(&format!("host killed {} times", kills()), published);
+    books.check_extra_runs_after_kills(&balance, kills());
 }
 
 #[test]
@@ -75,15 +81,17 @@ fn the_server_killed_and_restarted_under_load_costs_no_second_run() {
     }
     feed.go_on_for(500);
     let published = feed.finish();
-    ground.balance(&format!("server killed or restarted {} times", kills()), published);
+    let (books, balance, _) = ground.balance(&format!("server killed or restarted {} times", kills()), published);
+    books.check_extra_runs_of_one_life(&balance);
 }
 
 #[test]
 fn a_host_that_was_stopped_for_twice_its_lease_does_not_settle_late() {
     let ack_wait = Duration::from_secs(2);
     let ground = Ground::new(ack_wait);
+    let stops = kills().div_ceil(5);
     let feed = Feed::start(ground.rig.publisher(), "m");
-    for _ in 0..kills().div_ceil(5) {
+    for _ in 0..stops {
         feed.go_on_for(300);
         ground.rig.signal(Signal::STOP);
         pause(ack_wait * 2);
@@ -91,5 +99,35 @@ fn a_host_that_was_stopped_for_twice_its_lease_does_not_settle_late() {
         feed.go_on_for(300);
     }
     let published = feed.finish();
-    ground.balance("host stopped for twice its lease", published);
+    let (books, balance, _) = ground.balance("host stopped for twice its lease", published);
+    books.check_extra_runs_of_one_life(&balance);
+    assert!(balance.extra_runs <= HELD_AT_ONCE * u64::from(stops), "{balance:?} with {stops} stops");
+}
+
+/// The host dies at a place in the middle of the settlement of one message.
+fn killed_at(place: &'static str) -> (Books, Balance, usize) {
+    let mut ground = Ground::dying_at(Some(place), Duration::from_secs(3));
+    let publisher = ground.rig.publisher();
+    // The host may die before it has answered; then the next one is asked.
+    let publishing = std::thread::spawn(move || publisher.publish(&["m-0".to_owned()]));
+    ground.rig.dead();
+    ground.rig.dies_at = None;
+    ground.rig.start();
+    publishing.join().unwrap();
+    let (books, balance, again) = ground.balance(&format!("host killed at `{place}`"), 1);
+    books.check_extra_runs_after_kills(&balance, 1);
+    (books, balance, again)
+}
+
+#[test]
+fn killed_before_the_outcome_is_on_record_a_message_runs_again_and_its_output_has_the_same_id() {
+    let (_, balance, again) = killed_at("outputs-stored");
+    assert_eq!((balance.extra_runs, again), (1, 1), "{balance:?}");
+}
+
+#[test]
+fn killed_after_the_outcome_is_on_record_a_message_does_not_run_again() {
+    let (books, balance, again) = killed_at("done-recorded");
+    // The server was told of nothing, and hands it over again.
+    assert_eq!((books.already_done, balance.extra_runs, again), (1, 0, 0), "{balance:?}");
 }

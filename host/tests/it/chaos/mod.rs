@@ -27,6 +27,7 @@ mod rig;
 mod rollouts;
 mod shadows;
 mod swap;
+mod witness;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -58,13 +59,21 @@ pub(crate) fn on_jetstream(server: &NatsServer) -> String {
 /// Lets the host finish, and balances what it did by what stands in the broker.
 fn balance(rig: &mut Rig, published: u64, read: impl FnOnce(&Rig, &mut Books)) -> (Books, Balance) {
     until_settled(rig);
-    rig.drain();
     let mut books = Books::default();
+    books.leases_lost = leases_lost(rig);
+    rig.drain();
     books.read_runs(&rig.log());
     read(rig, &mut books);
     let balance = books.check("m", published);
-    books.check_no_run_after_its_end();
+    books.check_the_runs();
     (books, balance)
+}
+
+/// How many leases this life of the host has lost, by its metric.
+fn leases_lost(rig: &Rig) -> u64 {
+    let metrics = rig.metrics();
+    let counts = metrics.lines().filter(|line| line.starts_with("tidegate_lease_lost_total{"));
+    counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
 /// Publishes without end until it is stopped, group after group, each confirmed.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -17,6 +18,12 @@ use tidegate::deploy::report::{HandlerList, HandlerView, Line, RolledBack};
 use crate::support::guests::guest;
 use crate::support::ports::free_port;
 use crate::support::until;
+
+/// A line of the log that no host writes: from here on it is that of another process.
+pub const START_OF_A_LIFE: &str = "--- a host starts ---";
+
+/// How many messages a host of these tests holds at once: the default of `max_in_flight`.
+pub const HELD_AT_ONCE: u64 = 256;
 
 /// A host with its directory, configuration and log.
 pub struct Rig {
@@ -86,7 +93,9 @@ retry = {{ preset = "quick", max_attempts = 100 }}
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "the host runs already");
         self.starts += 1;
-        let log: File = OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
+        let mut log: File = OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
+        // The last host may have died in the middle of a line.
+        writeln!(log, "\n{START_OF_A_LIFE}").unwrap();
         let mut host = Command::new(env!("CARGO_BIN_EXE_tidegate"));
         // What steers the tests is no setting of the host.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TIDEGATE_")) {
