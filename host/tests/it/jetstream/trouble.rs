@@ -130,8 +130,7 @@ async fn a_restart_in_the_middle_of_a_receive_is_bridged() {
             }
         }
     });
-    // A round trip, so that the receive is under way.
-    source.backlog().await.unwrap();
+    eventually("a receive is under way", || async { !source.still_owed().is_zero() }).await;
     server.kill();
     eventually("it is noticed", || async { matches!(broker.status(), Status::Away(_)) }).await;
     server.restart().await;
