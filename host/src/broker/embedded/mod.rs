@@ -70,6 +70,7 @@ mod start;
 mod state;
 mod statements;
 mod table;
+mod tokens;
 mod wake;
 mod wanted;
 mod window;

@@ -6,6 +6,7 @@
 //! - Publishes are refused while the disk still has room for acknowledgements with their outputs, returns and dead letters.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -202,7 +203,7 @@ impl Writer<'_> {
     }
 
     fn is_wanted(&mut self, message: &Aged) -> Result<bool, Failure> {
-        let wanted_by = message.target.map_or_else(|| self.state.wanted_by(&message.subject), |id| vec![id]);
+        let wanted_by = message.target.map_or_else(|| self.state.wanted_by(&message.subject), |id| Arc::from([id]));
         for subscription in self.state.subscriptions.values() {
             let wants = wanted_by.binary_search(&subscription.id).is_ok();
             // One that was handed out or waits for a retry is not settled, even if the filters were changed since.

@@ -39,9 +39,12 @@ pub(super) fn read(
 ) -> Result<Found, rusqlite::Error> {
     let sequence: i64 = row.get(at)?;
     let (subject, target) = address(row, at)?;
-    let id = row.get_ref(at + 3)?;
-    let id = id.as_bytes_or_null().ok().flatten().map(|bytes| std::str::from_utf8(bytes).unwrap_or_default());
+    let id = row.get_ref(at + 3)?.as_bytes_or_null().ok().flatten();
     let headers = row.get_ref(at + 6)?.as_blob().unwrap_or_default();
+    // Added up here: a sum of the store's own functions costs a seventh of reading the row.
+    let texts = row.get_ref(at + 1)?.as_bytes().map_or(0, <[u8]>::len) + id.map_or(0, <[u8]>::len) + headers.len();
+    let bytes = row.get::<_, i64>(at + 8)?.saturating_add(i64::try_from(texts).unwrap_or(i64::MAX));
+    let id = id.map(|bytes| std::str::from_utf8(bytes).unwrap_or_default());
     let body = match row.get_ref(at + 7)?.as_blob_or_null().ok().flatten() {
         Some(body) => Bytes::copy_from_slice(body),
         None => large_body
@@ -59,7 +62,7 @@ pub(super) fn read(
     Ok(Found {
         sequence,
         target,
-        bytes: row.get(at + 8)?,
+        bytes,
         damage: problem.map(|problem| Damage { problem, headers: headers.to_vec() }),
         message: Message {
             id: id.map_or_else(|| own_id(queue, sequence), str::to_owned),

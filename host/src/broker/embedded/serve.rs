@@ -118,7 +118,12 @@ impl Writer<'_> {
         let mut budget = Budget::of(waiter.demand);
         let mut candidates = self.due_rows(id, &mut budget)?;
         self.fresh_rows(id, &mut budget, &mut candidates)?;
+        let mut subject: Arc<str> = Arc::default();
         for candidate in candidates {
+            // Mostly the one of the message before.
+            if *subject != *candidate.found.message.subject {
+                subject = candidate.found.message.subject.as_str().into();
+            }
             let lease = Lease {
                 subscription: id,
                 sequence: candidate.found.sequence,
@@ -126,7 +131,7 @@ impl Writer<'_> {
                 deliveries: candidate.progress.deliveries,
                 has_row: candidate.has_row,
                 targeted: candidate.found.target.is_some(),
-                subject: candidate.found.message.subject.as_str().into(),
+                subject: Arc::clone(&subject),
                 bytes: candidate.found.bytes,
                 handed_us: self.now_us,
             };

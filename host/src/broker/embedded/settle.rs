@@ -151,8 +151,8 @@ impl Writer<'_> {
             return Ok(false);
         }
         let wanted_by = self.state.wanted_by(&lease.subject);
-        for id in wanted_by.into_iter().filter(|id| *id != lease.subscription) {
-            let Some(other) = self.state.subscriptions.get(&id) else { continue };
+        for id in wanted_by.iter().filter(|id| **id != lease.subscription) {
+            let Some(other) = self.state.subscriptions.get(id) else { continue };
             if unsettled(&mut self.st, other, lease.sequence)? {
                 return Ok(true);
             }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::filters::Filters;
 use super::inbox::Waiter;
 pub(super) use super::marks::Marks;
+use super::tokens::Tokens;
 use super::wake::Agenda;
 use super::wanted::Wanted;
 use super::window::Window;
@@ -25,7 +26,9 @@ pub(super) struct State {
     touched: Vec<i64>,
     /// `None`: the filters have changed since it was made.
     wanted: Option<Wanted>,
-    leases: HashMap<u64, Lease>,
+    /// What was looked for last: publishers mostly send many of one subject.
+    last_wanted: Option<(Box<str>, Arc<[i64]>)>,
+    leases: HashMap<u64, Lease, Tokens>,
     ends: BTreeSet<(Instant, u64)>,
     last_token: u64,
     saved_totals: Totals,
@@ -94,7 +97,8 @@ impl State {
             agenda: Agenda::default(),
             touched: Vec::new(),
             wanted: None,
-            leases: HashMap::new(),
+            last_wanted: None,
+            leases: HashMap::default(),
             ends: BTreeSet::new(),
             last_token: 0,
             saved_totals: totals,
@@ -119,9 +123,9 @@ impl State {
     /// A subscription to which something happens: what it is before can be restored, and it is saved, shown and looked at.
     pub(super) fn touch(&mut self, id: i64) -> Option<&mut Subscription> {
         let subscription = self.subscriptions.get_mut(&id)?;
-        self.agenda.tell(id);
         if !subscription.is_touched {
             subscription.is_touched = true;
+            self.agenda.tell(id);
             subscription.saved_marks = subscription.marks;
             self.touched.push(id);
         }
@@ -144,18 +148,26 @@ impl State {
     }
 
     /// The ids of the subscriptions that want a subject.
-    pub(super) fn wanted_by(&mut self, subject: &str) -> Vec<i64> {
+    pub(super) fn wanted_by(&mut self, subject: &str) -> Arc<[i64]> {
+        if let Some((last, by)) = &self.last_wanted
+            && **last == *subject
+        {
+            return Arc::clone(by);
+        }
         let wanted = self.wanted.get_or_insert_with(|| {
             let mut wanted = Wanted::default();
             self.subscriptions.values().for_each(|own| wanted.add(own.id, &own.filters));
             wanted
         });
-        wanted.by(subject)
+        let by: Arc<[i64]> = wanted.by(subject).into();
+        self.last_wanted = Some((subject.into(), Arc::clone(&by)));
+        by
     }
 
     /// The filters of a subscription have changed, or it has come or gone.
     pub(super) fn filters_changed(&mut self) {
         self.wanted = None;
+        self.last_wanted = None;
     }
 
     pub(super) fn rollback(&mut self) {

@@ -39,8 +39,7 @@ const LARGE_BODY: usize = 2048;
 pub(super) fn message_columns() -> String {
     format!(
         "m.seq, m.subject, m.target, m.id, m.published_us, m.checksum, m.headers, \
-         CASE WHEN length(m.body) <= {LARGE_BODY} THEN m.body END, \
-         octet_length(m.subject) + coalesce(octet_length(m.id), 0) + length(m.headers) + length(m.body)"
+         CASE WHEN length(m.body) <= {LARGE_BODY} THEN m.body END, length(m.body)"
     )
 }
 
