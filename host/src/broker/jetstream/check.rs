@@ -159,11 +159,6 @@ fn check_delivery(found: &mut Found<'_>, config: &Map<String, Value>, paused: bo
         let why = "messages would come without their bodies";
         found.editable("headers_only", "true".into(), "false".into(), why, "--no-headers-only");
     }
-    let replay = or(text(config, "replay_policy"), "instant");
-    if replay != "instant" {
-        let why = "messages would come no faster than they were published once";
-        found.fixed("replay_policy", replay, "instant", why);
-    }
     let groups = texts(config, "priority_groups");
     if !groups.is_empty() {
         found.fixed("priority_groups", &groups.join(", "), "empty", "pulls that name no group are refused");

@@ -119,8 +119,8 @@ impl JetStream {
         }))
     }
 
-    fn warn(&self, risks: Vec<String>) {
-        risks.into_iter().for_each(|risk| self.warnings.say(&self.options.name, risk));
+    fn warn(&self, place: &str, risks: Vec<String>) {
+        self.warnings.found(&self.options.name, place, risks);
     }
 
     /// What was counted since the first connection.
@@ -147,12 +147,12 @@ impl Broker for JetStream {
         let session = self.link.wait(WAIT_FOR_SESSION).await.map_err(away)?;
         // First the place for dead letters: without it nothing could be given up.
         match self.dead.prepare(&session).await {
-            Ok(Ok(risks)) => self.warn(risks),
+            Ok(Ok(risks)) => self.warn("dead letters", risks),
             Ok(Err(detail)) => return Err(setup::refused(spec, detail)),
             Err(error) => return Err(setup::failed(spec, &error)),
         }
         let mut bound = setup::bind(&session, &self.options, spec).await?;
-        self.warn(std::mem::take(&mut bound.risks));
+        self.warn(&format!("subscription {}", spec.name), std::mem::take(&mut bound.risks));
         self.warnings.say_of_power(&self.options.name, || risks::of_power(&bound.stream, bound.replicas));
         Ok(Arc::new(JetStreamSource::new(spec.clone(), bound, self)))
     }
@@ -166,7 +166,8 @@ impl Broker for JetStream {
     async fn take_outputs(&self, subscription: &str, subjects: &[String], create: bool) -> Result<(), SubscribeError> {
         let away = |detail| SubscribeError::Away { subscription: subscription.to_owned(), detail };
         let session = self.link.wait(WAIT_FOR_SESSION).await.map_err(away)?;
-        self.warn(setup::take_outputs(&session, &self.options, subscription, subjects, create).await?);
+        let risks = setup::take_outputs(&session, &self.options, subscription, subjects, create).await?;
+        self.warn(&format!("outputs of {subscription}"), risks);
         Ok(())
     }
 

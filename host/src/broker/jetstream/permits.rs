@@ -32,10 +32,15 @@ pub(super) async fn risks(session: &Session, stream: &str, consumer: &str) -> Ve
     let mut risks = Vec::new();
     for Form { subject, permission, used } in forms(session.version(), session.domain(), stream, consumer) {
         if session.may_publish(&subject, acks::in_progress()).await == Some(false) {
+            let exact = if permission.contains('*') {
+                "; a login that names its domain and account there may all the same"
+            } else {
+                ""
+            };
             risks.push(format!(
                 "the login may not publish to `{permission}`, where nats-server takes acknowledgements {used}: what is handled \
                  would never be done then, and come again and again; allow the user to `publish` to `$JS.ACK.>`, or to \
-                 `{permission}`"
+                 `{permission}`{exact}"
             ));
         }
     }

@@ -36,8 +36,10 @@ pub(super) fn of_stream(name: &str, config: &Map<String, Value>) -> Vec<String> 
 pub(super) fn of_outputs(name: &str, config: &Map<String, Value>) -> Vec<String> {
     let mut risks = in_memory(name, config);
     risks.extend(unconfirmed(name, config));
-    let window = nanos(number(config, "duplicate_window"));
-    if window < DEFAULT_WINDOW && text(config, "mirror").is_empty() {
+    let (window, age) = (nanos(number(config, "duplicate_window")), nanos(number(config, "max_age")));
+    // The server takes no window that is longer than messages live.
+    let most = if age.is_zero() { DEFAULT_WINDOW } else { DEFAULT_WINDOW.min(age) };
+    if window < most && text(config, "mirror").is_empty() {
         risks.push(format!(
             "stream `{name}` remembers the ids of messages for {window:?} only: an output that is sent again later than that, after a \
              crash or a lost lease, stands there twice; mend it with `nats stream edit {name} --dupe-window=2m`"
@@ -57,6 +59,12 @@ pub(super) fn of_letters(name: &str, config: &Map<String, Value>) -> Vec<String>
             humantime::format_duration(age)
         ));
     }
+    if flag(config, "deny_delete") {
+        risks.push(format!(
+            "stream `{name}` lets nothing be removed (deny_delete, which cannot be edited): dead letters are kept there, and none can be \
+             sent back or discarded; name another stream for them"
+        ));
+    }
     let size = number(config, "max_msg_size");
     if size > 0 {
         risks.push(format!(
@@ -74,6 +82,13 @@ pub(super) fn of_consumer(stream: &str, name: &str, config: &Map<String, Value>,
         risks.push(format!(
             "consumer `{name}` of stream `{stream}` is kept in memory: when its server starts anew, all of the stream is handed out \
              again; mend it with `nats consumer rm {stream} {name}` and start with `create = true`"
+        ));
+    }
+    if text(config, "replay_policy") == "original" {
+        risks.push(format!(
+            "consumer `{name}` of stream `{stream}` hands out what it is behind with no faster than it was published once \
+             (replay_policy original), and that cannot be edited; a consumer of another name with `--replay=instant` begins with all \
+             of the stream"
         ));
     }
     let own = number(config, "num_replicas");
@@ -192,7 +207,7 @@ mod tests {
     #[test]
     fn each_risk_is_told_with_what_to_do() {
         type Check = fn(&str, &Map<String, Value>) -> Vec<String>;
-        let rows: [(Check, Value, &str); 14] = [
+        let rows: [(Check, Value, &str); 15] = [
             (of_stream, json!({ "max_age": 86_400_000_000_000_u64 }), "max_age is 1day"),
             (of_stream, json!({ "max_msgs": 10, "max_bytes": 20 }), "(max_msgs is 10, max_bytes is 20)"),
             (of_stream, json!({ "max_msgs_per_subject": 1 }), "max_msgs_per_subject is 1"),
@@ -206,6 +221,7 @@ mod tests {
             (of_outputs, json!({ "storage": "memory" }), "--storage=file"),
             (of_letters, json!({ "max_age": 3_600_000_000_000_u64 }), "removes dead letters after 1h"),
             (of_letters, json!({ "max_msg_size": 4096 }), "more than 4096 bytes"),
+            (of_letters, json!({ "deny_delete": true }), "lets nothing be removed"),
             (of_letters, json!({ "storage": "memory" }), "--storage=file"),
         ];
         for (check, changes, expected) in rows {
@@ -214,10 +230,12 @@ mod tests {
         }
         // Nothing is dropped that the stream refuses to take in.
         assert!(of_stream("S", &with(json!({ "discard": "new", "max_msgs": 10 }))).is_empty());
-        let told =
-            of_consumer("S", "c", &config(json!({ "mem_storage": true, "num_replicas": 1, "max_waiting": 1 })), 3);
-        let expected = ["kept in memory", "--replicas=3", "--max-waiting=512"];
-        assert!(told.len() == 3 && told.iter().zip(expected).all(|(risk, part)| risk.contains(part)), "{told:?}");
+        let short = json!({ "duplicate_window": 5_000_000_000_u64, "max_age": 5_000_000_000_u64 });
+        assert!(of_outputs("S", &with(short)).is_empty(), "its messages live no longer");
+        let risky = json!({ "mem_storage": true, "replay_policy": "original", "num_replicas": 1, "max_waiting": 1 });
+        let told = of_consumer("S", "c", &config(risky), 3);
+        let expected = ["kept in memory", "--replay=instant", "--replicas=3", "--max-waiting=512"];
+        assert!(told.len() == 4 && told.iter().zip(expected).all(|(risk, part)| risk.contains(part)), "{told:?}");
     }
 
     #[test]

@@ -88,7 +88,7 @@ pub(super) struct Events {
     pub(super) slow_consumer: AtomicU64,
     /// Errors that the server sent, such as a missing permission.
     pub(super) server_errors: AtomicU64,
-    /// What it said of the last ones, the newest last; small letters, as the client library tells it.
+    /// What it said of the last requests that it did not permit, the newest last.
     refusals: Mutex<VecDeque<String>>,
     /// Another one came.
     refused: Notify,
@@ -96,11 +96,15 @@ pub(super) struct Events {
 
 impl Events {
     fn refused(&self, text: &str) {
+        // Of a subscription that is refused nobody asks here.
+        if !text.to_lowercase().contains("for publish") {
+            return;
+        }
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         if refusals.len() == REFUSALS {
             refusals.pop_front();
         }
-        refusals.push_back(text.to_lowercase());
+        refusals.push_back(text.to_owned());
         drop(refusals);
         self.refused.notify_waiters();
     }
@@ -110,7 +114,7 @@ impl Events {
     fn said_of(&self, subject: &str) -> Option<String> {
         let quoted = format!("\"{}\"", subject.to_lowercase());
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = refusals.iter().rposition(|text| text.contains(&quoted))?;
+        let place = refusals.iter().rposition(|text| text.to_lowercase().contains(&quoted))?;
         refusals.remove(place)
     }
 }

@@ -4,6 +4,7 @@
 //! - What somebody else made is never changed: it is refused with what is wrong and how to mend it.
 //! - What this host made (it carries the stamp in its metadata) is changed only when the subscription says `create`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -228,7 +229,7 @@ pub(super) async fn take_outputs(
         max_in_flight: 0,
         create,
     };
-    let mut risks = Vec::new();
+    let mut there = BTreeSet::new();
     for subject in subjects {
         let names: Result<StreamNames, _> = session.api("STREAM.NAMES", &json!({ "subject": subject })).await;
         let names = names.map_err(|error| failed(&spec, &error))?;
@@ -236,13 +237,10 @@ pub(super) async fn take_outputs(
         if names.is_empty() {
             spec.subjects.push(subject.clone());
         }
-        for name in &names {
-            let found = stream_info(session, name).await.map_err(|error| failed(&spec, &error))?;
-            risks.extend(found.into_iter().flat_map(|info| risks::of_outputs(name, &info.config)));
-        }
+        there.extend(names);
     }
     if spec.subjects.is_empty() {
-        return Ok(risks);
+        return Ok(risks_of(session, &there).await);
     }
     if !create {
         let text = format!(
@@ -254,7 +252,16 @@ pub(super) async fn take_outputs(
         return Err(refused(&spec, text));
     }
     ready_stream(session, options, &spec, &stream).await?;
-    Ok(risks)
+    Ok(risks_of(session, &there).await)
+}
+
+/// What streams for outputs can lose, as far as the login may look: it need not, to send there.
+async fn risks_of(session: &Session, streams: &BTreeSet<String>) -> Vec<String> {
+    let looked = streams.iter().map(|name| async move {
+        let info = stream_info(session, name).await.ok().flatten()?;
+        Some(risks::of_outputs(name, &info.config))
+    });
+    futures_util::future::join_all(looked).await.into_iter().flatten().flatten().collect()
 }
 
 async fn create_stream(

@@ -56,7 +56,6 @@ async fn foreign_settings_are_refused_with_their_mend_and_left_alone() {
         ("policy", json!({ "deliver_policy": "new" }), "nats consumer rm TEST policy"),
         ("acks", json!({ "ack_policy": "all" }), "nats consumer rm TEST acks"),
         ("headers", json!({ "headers_only": true }), "--no-headers-only"),
-        ("replay", json!({ "replay_policy": "original" }), "nats consumer rm TEST replay"),
     ];
     for (name, change, mend) in rows {
         api_ok(&server, &format!("CONSUMER.DURABLE.CREATE.TEST.{name}"), &consumer(name, &change)).await;

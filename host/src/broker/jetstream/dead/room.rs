@@ -26,9 +26,6 @@ pub(super) fn problems(name: &str, info: &StreamInfo) -> Result<(), String> {
     if !flag(config, "allow_direct") {
         wrong.push("allow_direct must be on: dead letters are read by it".to_owned());
     }
-    if flag(config, "deny_delete") {
-        wrong.push("deny_delete must be off: otherwise none can be sent back or discarded".to_owned());
-    }
     if flag(config, "no_ack") {
         wrong.push("it must confirm what it stores (no_ack is on): otherwise no message can be given up".to_owned());
     }
