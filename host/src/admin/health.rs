@@ -75,10 +75,12 @@ pub(crate) async fn show_broker(metrics: &Metrics, name: &str, named: &NamedBrok
         shown.show_commits(&commits);
     }
     let letters = broker.dead_letters();
-    let waiting = async { Some((letters.depth().await.ok()?, letters.oldest().await.ok()?)) };
-    if let Ok(Some((depth, oldest))) = tokio::time::timeout(DEPTH_PATIENCE, waiting).await {
-        shown.set_dead_letters(depth, oldest, SystemTime::now());
-    }
+    let look = tokio::time::timeout(DEPTH_PATIENCE, async {
+        shown.set_dead_letters(letters.depth().await.ok()?);
+        shown.set_oldest_dead_letter(letters.oldest().await.ok()?, SystemTime::now());
+        Some(())
+    });
+    let _known_or_as_before = look.await;
 }
 
 /// How many dead letters wait, when that can be learnt soon.

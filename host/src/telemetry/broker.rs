@@ -53,9 +53,13 @@ impl BrokerMetrics {
         self.reconnects.inner().store(total, Ordering::Relaxed);
     }
 
-    /// How many dead letters wait, and since when the oldest does.
-    pub fn set_dead_letters(&self, depth: u64, oldest: Option<SystemTime>, now: SystemTime) {
+    /// How many dead letters wait.
+    pub fn set_dead_letters(&self, depth: u64) {
         self.dead_letters.set(i64::try_from(depth).unwrap_or(i64::MAX));
+    }
+
+    /// Since when the oldest of them waits.
+    pub fn set_oldest_dead_letter(&self, oldest: Option<SystemTime>, now: SystemTime) {
         let age = oldest.and_then(|oldest| now.duration_since(oldest).ok()).unwrap_or_default();
         self.oldest_dead_letter.set(age.as_secs_f64());
     }

@@ -133,7 +133,7 @@ names! {
     LEASE_REMAINING = "tidegate.lease.remaining_at_settle", Unit::Seconds;
     /// Deliveries of messages that were done already, and acknowledged without a run
     DEDUPE_HITS = "tidegate.dedupe.hits", Unit::Things("message");
-    /// Outputs that their broker had already, from an earlier run of the same message
+    /// Outputs that their broker had already: of an earlier run of the same message, or of the same run, sent again
     OUTPUTS_DEDUPLICATED = "tidegate.outputs.deduplicated", Unit::Things("message");
     /// Fuel that handlers used, failed runs included
     FUEL = "tidegate.wasm.fuel.consumed", Unit::Things("fuel");

@@ -46,7 +46,8 @@ fn busy() -> Metrics {
     let broker = metrics.broker("local", "embedded");
     broker.set_connected(true);
     broker.set_reconnects(2);
-    broker.set_dead_letters(5, oldest, now);
+    broker.set_dead_letters(5);
+    broker.set_oldest_dead_letter(oldest, now);
     broker.set_tallies(&[(names::COMMITS, 4)]);
     broker.set_levels(&[Level::new(names::QUEUE_BYTES, 77), Level::of(names::DEDUPE_RECORDS, "ids", 6)]);
     broker.set_advisories(&[("pause", 1)]);
@@ -191,7 +192,7 @@ fn the_exposition_is_what_prometheus_reads() {
         # HELP tidegate_dedupe_hits Deliveries of messages that were done already, and acknowledged without a run.
         # TYPE tidegate_dedupe_hits counter
         tidegate_dedupe_hits_total{subscription="webhooks",messaging_system="embedded"} 1
-        # HELP tidegate_outputs_deduplicated Outputs that their broker had already, from an earlier run of the same message.
+        # HELP tidegate_outputs_deduplicated Outputs that their broker had already: of an earlier run of the same message, or of the same run, sent again.
         # TYPE tidegate_outputs_deduplicated counter
         tidegate_outputs_deduplicated_total{subscription="webhooks",messaging_system="embedded"} 1
         # HELP tidegate_wasm_fuel_consumed Fuel that handlers used, failed runs included.
