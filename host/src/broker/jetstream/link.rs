@@ -13,8 +13,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::auth;
+use super::events::Events;
 use super::options::{Confirm, Options};
-use super::session::{Events, OpenError, Session};
+use super::session::{OpenError, Session};
 use crate::broker::Status;
 
 /// The first and the longest wait between attempts to connect. Doubling from 50 ms reaches 5 s after seven attempts: a

@@ -37,6 +37,7 @@ mod buckets;
 mod check;
 mod counters;
 mod dead;
+mod events;
 mod exhausted;
 mod extend;
 mod guard;

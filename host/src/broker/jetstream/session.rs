@@ -10,21 +10,18 @@
 //! The client library would reconnect by itself and write its queue to the new connection. It is kept from it by an
 //! authentication callback that refuses every handshake but the first, and a limit of one attempt.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_nats::{
-    AuthError, Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, ServerError, Subject, jetstream,
-};
+use async_nats::{AuthError, Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, Subject, jetstream};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::auth;
+use super::events::{Events, note_event};
 use super::options::{OLDEST_SERVER, Options, parse_version};
 use super::wire::{ApiAnswer, ApiError};
 
@@ -76,47 +73,6 @@ pub(super) enum RequestError {
     /// The server dropped it, and says that the credentials do not permit it.
     #[error("the server does not permit it: {0}")]
     Denied(String),
-}
-
-/// How many refusals of the server are remembered: as many as there may be requests that wait for an answer in vain.
-const REFUSALS: usize = 64;
-
-/// Events of the connection that no request is told of by itself.
-#[derive(Debug, Default)]
-pub(super) struct Events {
-    /// Messages that came faster than they were taken, and were dropped; they come back when their lease ends.
-    pub(super) slow_consumer: AtomicU64,
-    /// Errors that the server sent, such as a missing permission.
-    pub(super) server_errors: AtomicU64,
-    /// What it said of the last requests that it did not permit, the newest last.
-    refusals: Mutex<VecDeque<String>>,
-    /// Another one came.
-    refused: Notify,
-}
-
-impl Events {
-    fn refused(&self, text: &str) {
-        // Of a subscription that is refused nobody asks here.
-        if !text.to_lowercase().contains("for publish") {
-            return;
-        }
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        if refusals.len() == REFUSALS {
-            refusals.pop_front();
-        }
-        refusals.push_back(text.to_owned());
-        drop(refusals);
-        self.refused.notify_waiters();
-    }
-
-    /// What the server said of a request on a subject. It drops one for which a permission is missing, and names its subject in
-    /// an error of the connection; nobody answers the request.
-    fn said_of(&self, subject: &str) -> Option<String> {
-        let quoted = format!("\"{}\"", subject.to_lowercase());
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = refusals.iter().rposition(|text| text.to_lowercase().contains(&quoted))?;
-        refusals.remove(place)
-    }
 }
 
 impl Session {
@@ -202,16 +158,7 @@ impl Session {
 
     /// Waits until the server says that a request on a subject is not permitted.
     pub(super) async fn refused(&self, subject: &str) {
-        let mut another = std::pin::pin!(self.events.refused.notified());
-        loop {
-            // Before the look: what comes behind it is not missed.
-            another.as_mut().enable();
-            if self.events.said_of(subject).is_some() {
-                return;
-            }
-            another.as_mut().await;
-            another.set(self.events.refused.notified());
-        }
+        self.events.until_refused(subject).await;
     }
 
     /// Whether JetStream is that of a domain.
@@ -356,25 +303,6 @@ fn connect_options(
         connect = connect.add_client_certificate(cert.clone(), key.clone());
     }
     connect
-}
-
-fn note_event(event: &Event, events: &Events, ended: &CancellationToken) {
-    match event {
-        Event::Disconnected | Event::Closed => ended.cancel(),
-        Event::SlowConsumer(_) => {
-            events.slow_consumer.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!("messages came faster than they were taken; they come back when their lease ends");
-        }
-        Event::ServerError(error) => {
-            events.server_errors.fetch_add(1, Ordering::Relaxed);
-            if let ServerError::Other(text) = error {
-                events.refused(text);
-            }
-            tracing::warn!(%error, "the NATS server sent an error");
-        }
-        Event::LameDuckMode => tracing::info!("the NATS server is about to shut down; it will send us away"),
-        Event::Connected | Event::Draining | Event::ClientError(_) => {}
-    }
 }
 
 fn open_error(server: &str, error: &async_nats::ConnectError) -> OpenError {
