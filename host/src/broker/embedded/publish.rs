@@ -1,7 +1,5 @@
 //! The writer's part of a publish: de-duplicate, check for room, store.
 
-use std::sync::Arc;
-
 use rusqlite::params;
 
 use super::error::Failure;
@@ -91,8 +89,7 @@ impl Writer<'_> {
         self.state.totals.messages += 1;
         self.state.totals.bytes += message.stored_bytes();
         self.room.written(message.stored_bytes());
-        let wanted_by = target.map_or_else(|| self.state.wanted_by(&message.subject), |id| Arc::from([id]));
-        for &id in &*wanted_by {
+        for &id in &*self.state.audience(&message.subject, target) {
             if let Some(subscription) = self.state.touch(id) {
                 subscription.note_wanted(sequence);
             }

@@ -6,7 +6,6 @@
 //! - Publishes are refused while the disk still has room for acknowledgements with their outputs, returns and dead letters.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -16,13 +15,10 @@ use super::error::Failure;
 use super::filters::Filters;
 use super::publish::Kept;
 use super::settle::unsettled;
+use super::space::{Look, Space};
 use super::writer::Writer;
-use crate::broker::{Left, disk};
+use crate::broker::Left;
 
-/// How often the disk's free space is looked at, while something is written.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// And after so many bytes in between: an eighth of the default reserve.
-const LOOK_AFTER_BYTES: i64 = 8 << 20;
 /// How many messages a sweep looks at in one group: about a millisecond's work.
 const SWEEP_AT_ONCE: i64 = 512;
 /// How long a sweep that found nothing more waits.
@@ -30,10 +26,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// The room on the disk, as it was when it was last looked at.
 pub(super) struct Room {
-    directory: PathBuf,
+    space: Space,
     reserve: u64,
-    looked_at: Option<Instant>,
-    written: i64,
     problem: Option<String>,
     /// Why not even outputs should be stored: they may have half of the reserve, and dead letters the rest.
     problem_for_outputs: Option<String>,
@@ -41,7 +35,7 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn new(directory: PathBuf, reserve: u64) -> Self {
-        Self { directory, reserve, looked_at: None, written: 0, problem: None, problem_for_outputs: None }
+        Self { space: Space::new(directory), reserve, problem: None, problem_for_outputs: None }
     }
 
     /// Why nothing more should be stored.
@@ -53,31 +47,15 @@ impl Room {
     }
 
     pub(super) fn written(&mut self, bytes: i64) {
-        self.written = self.written.saturating_add(bytes);
+        self.space.written(bytes);
     }
 
     /// Looks at the disk again, when it is time to. Between two groups, so that a group sees one answer.
     pub(super) fn look(&mut self, connection: &Connection) {
-        let recent = self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY);
-        if recent && self.written < LOOK_AFTER_BYTES {
-            return;
-        }
-        self.looked_at = Some(Instant::now());
-        self.written = 0;
-        let free = match disk::free(&self.directory) {
-            Ok(free) => free,
-            Err(error) => {
-                tracing::warn!(%error, "the free space of the disk cannot be read");
-                return;
-            }
-        };
-        // Pages that are free inside the file are room too; without them a file that was once full would refuse for
-        // ever. The log needs real space beside them.
-        let inside = free_inside(connection).unwrap_or(0);
-        let below = |reserve: u64| {
-            let is_below = free.saturating_add(inside) < reserve || free < reserve / 2;
-            let (free, reserve) = (free >> 20, self.reserve >> 20);
-            is_below.then(|| format!("the disk has {free} MiB free, and {reserve} MiB are kept in reserve"))
+        let Look::Found(free) = self.space.look(connection) else { return };
+        let below = |kept: u64| {
+            let (left, reserve) = (free.disk >> 20, self.reserve >> 20);
+            free.is_below(kept).then(|| format!("the disk has {left} MiB free, and {reserve} MiB are kept in reserve"))
         };
         let problem = below(self.reserve);
         self.problem_for_outputs = below(self.reserve / 2);
@@ -88,14 +66,6 @@ impl Room {
         }
         self.problem = problem;
     }
-}
-
-/// The bytes of a store's file that it does not use.
-pub(super) fn free_inside(connection: &Connection) -> Option<u64> {
-    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).ok();
-    let pages = pragma("freelist_count")?;
-    let size = pragma("page_size")?;
-    u64::try_from(pages.saturating_mul(size)).ok()
 }
 
 /// A subscription that was forgotten.
@@ -203,7 +173,7 @@ impl Writer<'_> {
     }
 
     fn is_wanted(&mut self, message: &Aged) -> Result<bool, Failure> {
-        let wanted_by = message.target.map_or_else(|| self.state.wanted_by(&message.subject), |id| Arc::from([id]));
+        let wanted_by = self.state.audience(&message.subject, message.target);
         for subscription in self.state.subscriptions.values() {
             let wants = wanted_by.binary_search(&subscription.id).is_ok();
             // One that was handed out or waits for a retry is not settled, even if the filters were changed since.

@@ -10,25 +10,19 @@
 //! - Sequences are never used twice: `totals.next_seq` only grows.
 
 use std::path::Path;
-use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
 use super::error::OpenError;
+use super::file::{self, Mark, Unfit};
 
 /// The file of the store in the queue's directory.
 pub(super) const STORE_FILE: &str = "queue.db";
 /// SQLite's log beside it.
 pub(super) const LOG_FILE: &str = "queue.db-wal";
 
-/// The format of the store that this version writes.
-pub(super) const FORMAT: i64 = 1;
-
-/// "TiGa": says in `PRAGMA application_id` whose file this is.
-const APPLICATION_ID: i64 = 0x5469_4761;
-
-/// How long a connection waits for another program's lock before it gives up.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// "TiGa", and the format that this version writes.
+const MARK: Mark = Mark { application: 0x5469_4761, format: 1 };
 
 /// Dead letters whose indexing takes a moment that somebody notices.
 const TOLD_FROM: i64 = 10_000;
@@ -128,12 +122,9 @@ fn dead_letter_indexes() -> String {
 /// Opens the store for the writer, and makes its tables when it is new.
 pub(super) fn open_writer(directory: &Path) -> Result<Connection, OpenError> {
     let file = directory.join(STORE_FILE);
-    // The connection stays on one thread, so SQLite need not lock it.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let failed = |error: rusqlite::Error| store_error(directory, &error);
-    let mut connection = Connection::open_with_flags(&file, flags).map_err(failed)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-    let fresh = is_fresh(&connection).map_err(failed)?;
+    let mut connection = file::open(&file, file::TO_WRITE).map_err(failed)?;
+    let fresh = file::is_fresh(&connection).map_err(failed)?;
     if !fresh {
         check_format(&connection, directory)?;
     }
@@ -164,10 +155,8 @@ pub(super) fn open_reader(directory: &Path) -> Result<Connection, OpenError> {
         let source = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no queue here");
         return Err(OpenError::Io { path: file, source });
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let failed = |error: rusqlite::Error| store_error(directory, &error);
-    let connection = Connection::open_with_flags(&file, flags).map_err(failed)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    let connection = file::open(&file, file::TO_READ).map_err(failed)?;
     connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -4096;").map_err(failed)?;
     check_format(&connection, directory)?;
     Ok(connection)
@@ -177,21 +166,12 @@ pub(super) fn store_error(directory: &Path, error: &rusqlite::Error) -> OpenErro
     OpenError::Store { path: directory.to_owned(), detail: error.to_string() }
 }
 
-fn is_fresh(connection: &Connection) -> Result<bool, rusqlite::Error> {
-    connection.query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))
-}
-
 fn check_format(connection: &Connection, directory: &Path) -> Result<(), OpenError> {
-    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let failed = |error: rusqlite::Error| store_error(directory, &error);
-    if pragma("application_id").map_err(failed)? != APPLICATION_ID {
-        return Err(OpenError::Foreign { path: directory.join(STORE_FILE) });
-    }
-    let found = pragma("user_version").map_err(failed)?;
-    if found > FORMAT {
-        return Err(OpenError::Newer { path: directory.to_owned(), found, known: FORMAT });
-    }
-    Ok(())
+    MARK.check(connection).map_err(|unfit| match unfit {
+        Unfit::Foreign => OpenError::Foreign { path: directory.join(STORE_FILE) },
+        Unfit::Newer(found) => OpenError::Newer { path: directory.to_owned(), found, known: MARK.format },
+        Unfit::Store(error) => store_error(directory, &error),
+    })
 }
 
 /// Says so before where it takes long: with a million dead letters it is two minutes in which the queue does not open.
@@ -217,7 +197,6 @@ fn create(connection: &mut Connection) -> Result<(), rusqlite::Error> {
         "INSERT INTO totals VALUES (1, ?1, 1, 0, 0, 0, 0, 0)",
         [ulid::Ulid::generate().to_string().to_lowercase()],
     )?;
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", FORMAT)?;
+    MARK.stamp(&transaction)?;
     transaction.commit()
 }

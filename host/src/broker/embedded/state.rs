@@ -147,6 +147,11 @@ impl State {
         self.totals.next_seq - 1
     }
 
+    /// The ids of those that get a message: the only one that it is for, or all that want its subject.
+    pub(super) fn audience(&mut self, subject: &str, target: Option<i64>) -> Arc<[i64]> {
+        target.map_or_else(|| self.wanted_by(subject), |id| Arc::from([id]))
+    }
+
     /// The ids of the subscriptions that want a subject.
     pub(super) fn wanted_by(&mut self, subject: &str) -> Arc<[i64]> {
         if let Some((last, by)) = &self.last_wanted

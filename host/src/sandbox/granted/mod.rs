@@ -89,7 +89,7 @@ impl Granted {
     pub(super) fn with_empty_buckets(&self) -> Self {
         let empty = |granted: &GrantedBucket| GrantedBucket { bucket: Arc::new(EmptyBucket), access: granted.access };
         let buckets = self.buckets.iter().map(|(name, granted)| (name.clone(), empty(granted))).collect();
-        Self { buckets, values: self.values.clone(), hosts: self.hosts.clone(), anything: self.anything }
+        Self { buckets, ..self.clone() }
     }
 
     /// Whether there is a grant of that kind.

@@ -1,17 +1,10 @@
 //! What buckets leave free of the disk.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use crate::broker::disk;
-use crate::broker::embedded::retain::free_inside;
-
-/// How often the disk's free space is looked at, while something is written.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// And after so many bytes in between: an eighth of the default reserve.
-const LOOK_AFTER_BYTES: i64 = 8 << 20;
+use crate::broker::embedded::space::{Free, Look, Space};
 
 /// How a write changes what a bucket takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,45 +18,29 @@ pub(super) enum Growth {
 /// The room on the disk, as it was when it was last looked at.
 #[derive(Debug)]
 pub(super) struct Room {
-    directory: PathBuf,
+    space: Space,
     /// What the queue keeps free for itself.
     reserve: u64,
-    looked_at: Option<Instant>,
-    written: i64,
-    /// On the disk, and in pages of the file that are free: `None` when it cannot be read, and then nothing is refused.
+    /// `None` when it cannot be read, and then nothing is refused.
     free: Option<Free>,
     told: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Free {
-    disk: u64,
-    inside: u64,
-}
-
 impl Room {
     pub(super) const fn new(directory: PathBuf, reserve: u64) -> Self {
-        Self { directory, reserve, looked_at: None, written: 0, free: None, told: false }
+        Self { space: Space::new(directory), reserve, free: None, told: false }
     }
 
     pub(super) fn written(&mut self, bytes: i64) {
-        self.written = self.written.saturating_add(bytes);
+        self.space.written(bytes);
     }
 
     /// Looks at the disk again, when it is time to. Between two groups, so that a group sees one answer.
     pub(super) fn look(&mut self, connection: &Connection) {
-        let recent = self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY);
-        if recent && self.written < LOOK_AFTER_BYTES {
-            return;
-        }
-        self.looked_at = Some(Instant::now());
-        self.written = 0;
-        self.free = match disk::free(&self.directory) {
-            Ok(disk) => Some(Free { disk, inside: free_inside(connection).unwrap_or(0) }),
-            Err(error) => {
-                tracing::warn!(%error, "the free space of the disk cannot be read");
-                None
-            }
+        self.free = match self.space.look(connection) {
+            Look::NotYet => return,
+            Look::Unreadable => None,
+            Look::Found(free) => Some(free),
         };
         let problem = self.problem(Growth::More);
         match (&problem, std::mem::replace(&mut self.told, problem.is_some())) {
@@ -75,16 +52,14 @@ impl Room {
 
     /// Why a write should not be done. What removes needs no room that is worth counting.
     pub(super) fn problem(&self, growth: Growth) -> Option<String> {
-        let Free { disk, inside } = self.free?;
+        let free = self.free?;
         let kept = match growth {
             Growth::More => self.reserve.saturating_mul(2),
             Growth::Same => self.reserve,
         };
-        // Pages that are free inside the file are room too, but the log needs real space beside them.
-        let is_short = disk.saturating_add(inside) < kept || disk < kept / 2;
-        is_short.then(|| {
-            let (free, kept) = (disk >> 20, kept >> 20);
-            format!("the disk has {free} MiB free, and buckets leave {kept} MiB to messages")
+        free.is_below(kept).then(|| {
+            let (left, kept) = (free.disk >> 20, kept >> 20);
+            format!("the disk has {left} MiB free, and buckets leave {kept} MiB to messages")
         })
     }
 }

@@ -6,13 +6,13 @@
 
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Statement, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Statement, params};
 
 use super::change::Stands;
 use crate::broker::bucket::{Held, KeyPage};
+use crate::broker::embedded::file::{self, Mark, Unfit};
 use crate::broker::embedded::options::Durability;
 
 /// The file of the store in the queue's directory.
@@ -22,12 +22,8 @@ pub(super) const LOG_FILE: &str = "buckets.db-wal";
 /// All that belongs to it.
 pub(in crate::broker::embedded) const FILES: [&str; 3] = [STORE_FILE, LOG_FILE, "buckets.db-shm"];
 
-/// The format of the store that this version writes.
-const FORMAT: i64 = 1;
-/// "TiGb": says in `PRAGMA application_id` whose file this is.
-const APPLICATION_ID: i64 = 0x5469_4762;
-/// How long a connection waits for another program's lock before it gives up.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// "TiGb", and the format that this version writes.
+const MARK: Mark = Mark { application: 0x5469_4762, format: 1 };
 /// The longest number in digits, with its sign: what is longer need not be read to know that it is none.
 const LONGEST_NUMBER: i64 = 20;
 
@@ -57,11 +53,9 @@ pub(super) struct Totals {
 
 /// Opens the store to be written, and makes its tables when it is new.
 pub(super) fn open_writer(directory: &Path, durability: Durability) -> Result<Connection, String> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut connection = open(directory, flags)?;
     let text = |error: rusqlite::Error| error.to_string();
-    let sql = "SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)";
-    let is_fresh: bool = connection.query_row(sql, [], |row| row.get(0)).map_err(text)?;
+    let mut connection = file::open(&directory.join(STORE_FILE), file::TO_WRITE).map_err(text)?;
+    let is_fresh = file::is_fresh(&connection).map_err(text)?;
     if !is_fresh {
         check_format(&connection)?;
     }
@@ -82,40 +76,27 @@ pub(super) fn open_writer(directory: &Path, durability: Durability) -> Result<Co
 
 /// Opens the store to be read.
 pub(super) fn open_reader(directory: &Path) -> Result<Connection, String> {
-    let connection = open(directory, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    let pragmas = "PRAGMA query_only = ON; PRAGMA cache_size = -4096;";
-    connection.execute_batch(pragmas).map_err(|error| error.to_string())?;
-    Ok(connection)
-}
-
-fn open(directory: &Path, flags: OpenFlags) -> Result<Connection, String> {
     let text = |error: rusqlite::Error| error.to_string();
-    let connection = Connection::open_with_flags(directory.join(STORE_FILE), flags).map_err(text)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(text)?;
+    let connection = file::open(&directory.join(STORE_FILE), file::TO_READ).map_err(text)?;
+    connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -4096;").map_err(text)?;
     Ok(connection)
 }
 
 fn check_format(connection: &Connection) -> Result<(), String> {
-    let pragma = |name: &str| {
-        connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(|error| error.to_string())
-    };
-    if pragma("application_id")? != APPLICATION_ID {
-        return Err(format!("{STORE_FILE} is a database of something else; move it away"));
-    }
-    let found = pragma("user_version")?;
-    if found > FORMAT {
-        return Err(format!(
-            "{STORE_FILE} has format {found}, and this version reads formats up to {FORMAT}; use a newer version"
-        ));
-    }
-    Ok(())
+    MARK.check(connection).map_err(|unfit| match unfit {
+        Unfit::Foreign => format!("{STORE_FILE} is a database of something else; move it away"),
+        Unfit::Newer(found) => format!(
+            "{STORE_FILE} has format {found}, and this version reads formats up to {}; use a newer version",
+            MARK.format
+        ),
+        Unfit::Store(error) => error.to_string(),
+    })
 }
 
 fn create(connection: &mut Connection) -> Result<(), rusqlite::Error> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(TABLES)?;
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", FORMAT)?;
+    MARK.stamp(&transaction)?;
     transaction.commit()
 }
 
