@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::link::Link;
 use super::options::Confirm;
-use super::session::{RequestError, Session};
+use super::session::{RequestError, Session, Unanswered};
 use crate::broker::SettleError;
 
 /// Acknowledged for good.
@@ -155,7 +155,7 @@ async fn send_plainly<'a>(
             continue;
         }
         let subject = Subject::try_from(word.reply.clone())
-            .map_err(|_| RequestError::NotSent("the reply subject is not UTF-8".to_owned()))?;
+            .map_err(|_| Unanswered::NotSent("the reply subject is not UTF-8".to_owned()))?;
         session.send(subject, word.payload.clone()).await?;
         sent.push(before);
     }
@@ -187,14 +187,7 @@ async fn confirm_one(link: &Link, word: &Word) -> Result<(), SettleError> {
             Err(RequestError::NoResponders(_)) => {
                 return Err(SettleError::Unconfirmed("nobody takes acknowledgements: the consumer is gone".to_owned()));
             }
-            Err(
-                error @ (RequestError::TimedOut(_)
-                | RequestError::Ended
-                | RequestError::NotSent(_)
-                | RequestError::Denied(_)),
-            ) => {
-                trouble = error.to_string();
-            }
+            Err(RequestError::Unanswered(why)) => trouble = why.to_string(),
         }
     }
     Err(SettleError::Unconfirmed(trouble))

@@ -10,7 +10,7 @@
 use async_nats::Subject;
 
 use super::acks;
-use super::session::{RequestError, Session};
+use super::session::{RequestError, Session, Unanswered};
 
 /// The first server that has the longer form of subjects.
 const LONGER_FROM: (u64, u64, u64) = (2, 14, 0);
@@ -74,8 +74,10 @@ impl Session {
             () = self.refused(subject) => Some(false),
             answer = self.request(Subject::from(subject), None, payload, limit) => match answer {
                 Ok(_) | Err(RequestError::NoResponders(_)) => Some(true),
-                Err(RequestError::Denied(_)) => Some(false),
-                Err(RequestError::TimedOut(_) | RequestError::Ended | RequestError::NotSent(_)) => None,
+                Err(RequestError::Unanswered(Unanswered::Denied(_))) => Some(false),
+                Err(RequestError::Unanswered(
+                    Unanswered::TimedOut(_) | Unanswered::Ended | Unanswered::NotSent(_),
+                )) => None,
             },
         }
     }

@@ -76,14 +76,7 @@ impl Publisher {
             Err(RequestError::NoResponders(subject)) => {
                 return Err(unavailable(format!("no stream takes in the subject `{subject}`, or JetStream is away")));
             }
-            Err(
-                error @ (RequestError::TimedOut(_)
-                | RequestError::Ended
-                | RequestError::NotSent(_)
-                | RequestError::Denied(_)),
-            ) => {
-                return Err(unavailable(error.to_string()));
-            }
+            Err(RequestError::Unanswered(why)) => return Err(unavailable(why.to_string())),
         };
         match serde_json::from_slice::<ApiAnswer<PubAck>>(&answer.payload) {
             Ok(ApiAnswer::Given(ack)) => Ok(ack),

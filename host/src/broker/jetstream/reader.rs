@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use super::reply;
-use super::session::{RequestError, Session};
+use super::session::{RequestError, Session, Unanswered};
 use super::wire::{ApiError, ConsumerInfo};
 
 /// Messages that are asked for at once.
@@ -119,9 +119,9 @@ impl<'a> Reader<'a> {
             }
             let patience = self.session.request_timeout() * 2;
             let message = tokio::select! {
-                message = self.subscriber.next() => message.ok_or(RequestError::Ended)?,
-                () = self.session.ended() => return Err(RequestError::Ended.into()),
-                () = tokio::time::sleep(patience) => return Err(RequestError::TimedOut(patience).into()),
+                message = self.subscriber.next() => message.ok_or(RequestError::from(Unanswered::Ended))?,
+                () = self.session.ended() => return Err(RequestError::from(Unanswered::Ended).into()),
+                () = tokio::time::sleep(patience) => return Err(RequestError::from(Unanswered::TimedOut(patience)).into()),
             };
             if message.status.is_some() {
                 // Fewer than were there at first: some were removed meanwhile.

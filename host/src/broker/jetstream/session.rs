@@ -61,6 +61,14 @@ pub(super) enum RequestError {
     /// Nobody listens on the subject.
     #[error("nobody answers on `{0}`")]
     NoResponders(String),
+    /// Whoever listens there has not answered.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
+}
+
+/// Why somebody who is there has not answered a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unanswered {
     /// No answer in time. The request may have been carried out.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
@@ -173,12 +181,12 @@ impl Session {
 
     /// Listens on a subject.
     pub(super) async fn subscribe(&self, subject: String) -> Result<async_nats::Subscriber, RequestError> {
-        self.client.subscribe(subject).await.map_err(|error| RequestError::NotSent(error.to_string()))
+        self.client.subscribe(subject).await.map_err(|error| Unanswered::NotSent(error.to_string()).into())
     }
 
     /// Sends without waiting for an answer. Dropping the future sends nothing or all.
     pub(super) async fn send(&self, subject: Subject, payload: Bytes) -> Result<(), RequestError> {
-        self.client.publish(subject, payload).await.map_err(|error| RequestError::NotSent(error.to_string()))
+        self.client.publish(subject, payload).await.map_err(|error| Unanswered::NotSent(error.to_string()).into())
     }
 
     /// Sends with a subject to answer on.
@@ -191,7 +199,7 @@ impl Session {
         self.client
             .publish_with_reply(subject, reply, payload)
             .await
-            .map_err(|error| RequestError::NotSent(error.to_string()))
+            .map_err(|error| Unanswered::NotSent(error.to_string()).into())
     }
 
     /// Sends and waits for the answer, the end of the time or the end of the connection.
@@ -211,20 +219,20 @@ impl Session {
             // The answer goes before the end: what came in time counts.
             biased;
             answer = self.client.send_request(subject, request) => answer,
-            () = self.ended.cancelled() => return Err(RequestError::Ended),
+            () = self.ended.cancelled() => return Err(Unanswered::Ended.into()),
             () = tokio::time::sleep(limit) => {
                 let said = self.events.said_of(&name);
-                return Err(said.map_or(RequestError::TimedOut(limit), RequestError::Denied));
+                return Err(said.map_or(Unanswered::TimedOut(limit), Unanswered::Denied).into());
             }
         };
         answer.map_err(|error| match error.kind() {
             async_nats::RequestErrorKind::NoResponders => RequestError::NoResponders(name.to_string()),
-            async_nats::RequestErrorKind::TimedOut => RequestError::TimedOut(limit),
+            async_nats::RequestErrorKind::TimedOut => Unanswered::TimedOut(limit).into(),
             async_nats::RequestErrorKind::InvalidSubject | async_nats::RequestErrorKind::MaxPayloadExceeded => {
-                RequestError::NotSent(error.to_string())
+                Unanswered::NotSent(error.to_string()).into()
             }
             // The library's word for a connection task that is gone.
-            async_nats::RequestErrorKind::Other => RequestError::Ended,
+            async_nats::RequestErrorKind::Other => Unanswered::Ended.into(),
         })
     }
 

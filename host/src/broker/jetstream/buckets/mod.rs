@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use super::link::Link;
 use super::raw;
-use super::session::{RequestError, Session};
+use super::session::{RequestError, Session, Unanswered};
 use super::setup::stream_info;
 use super::wire::ApiError;
 
@@ -112,7 +112,9 @@ pub enum SwapError {
 impl From<ApiError> for BucketError {
     fn from(error: ApiError) -> Self {
         match error {
-            ApiError::Away(RequestError::TimedOut(_)) => Self::Away(format!("{error}; {PERMISSION}")),
+            ApiError::Away(RequestError::Unanswered(Unanswered::TimedOut(_))) => {
+                Self::Away(format!("{error}; {PERMISSION}"))
+            }
             ApiError::Away(_) | ApiError::Unreadable(_) => Self::Away(error.to_string()),
             ApiError::Refused(refusal) if refusal.code >= 500 => Self::Away(refusal.description),
             ApiError::Refused(refusal) => {

@@ -106,12 +106,7 @@ impl DeadLetterStore {
                 Ok(Some(_)) => Err(DeadLetterError::Store("the stream does not answer a direct get".to_owned())),
                 Err(error) => Err(store_error(&error)),
             },
-            Err(
-                error @ (RequestError::TimedOut(_)
-                | RequestError::Ended
-                | RequestError::NotSent(_)
-                | RequestError::Denied(_)),
-            ) => Err(DeadLetterError::Store(error.to_string())),
+            Err(RequestError::Unanswered(why)) => Err(DeadLetterError::Store(why.to_string())),
         }
     }
 

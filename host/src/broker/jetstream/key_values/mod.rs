@@ -25,7 +25,7 @@ use super::options::BucketOptions;
 use super::publish::from_refusal;
 use super::raw;
 use super::reader::{Reader, Reads, Start};
-use super::session::{RequestError, Session};
+use super::session::{RequestError, Session, Unanswered};
 use super::setup::stream_info;
 use super::wire::{ApiAnswer, ApiError, PubAck, Refusal, StreamInfo, code};
 use crate::broker::bucket::{Bucket, BucketError, Held, KeyPage, check_key, check_value, sum};
@@ -368,7 +368,7 @@ fn is_removal(headers: Option<&HeaderMap>) -> bool {
 fn failed(error: &ApiError) -> BucketError {
     match error {
         // A server does not answer what it does not permit.
-        ApiError::Away(RequestError::TimedOut(_)) => {
+        ApiError::Away(RequestError::Unanswered(Unanswered::TimedOut(_))) => {
             BucketError::Unavailable(format!("{error}; when NATS is there, look whether the credentials permit it"))
         }
         ApiError::Away(_) | ApiError::Unreadable(_) => BucketError::Unavailable(error.to_string()),
