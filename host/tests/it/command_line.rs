@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tidegate::access::TokenHash;
 
 use crate::chaos::ledger;
+use crate::support::exposition::series;
 use crate::support::guests::{example, guest};
 use crate::support::ports::free_port;
 
@@ -123,10 +124,7 @@ impl Desk {
     /// A metric with these labels, summed over its other ones; 0 when it is not there.
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
         let (_, metrics) = self.get("/metrics");
-        let start = format!("{name}{{");
-        let lines =
-            metrics.lines().filter(|line| line.starts_with(&start) && labels.iter().all(|of| line.contains(of)));
-        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+        series::<u64>(&metrics, name, labels).iter().sum()
     }
 
     /// The counts of the first subscription.

@@ -35,6 +35,12 @@ fn rig(broker: &str) -> Rig {
     rig
 }
 
+/// The same, with a NATS beside the queue.
+fn beside(server: &NatsServer) -> Rig {
+    let nats = on_jetstream(server).replace("streams.IN", "streams.OTHER").replace("in.>", "other.>");
+    rig(&format!("type = \"embedded\"\n[brokers.nats]\n{nats}"))
+}
+
 /// What the message of a number does: it is counted, and leaves a key of its own.
 fn line(number: u64) -> String {
     format!(
@@ -110,8 +116,7 @@ fn killed_in_the_middle_of_writes_it_has_all_that_was_confirmed() {
 fn a_bucket_whose_broker_goes_away_costs_no_message() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut server = runtime.block_on(NatsServer::start());
-    let nats = on_jetstream(&server).replace("streams.IN", "streams.OTHER").replace("in.>", "other.>");
-    let mut rig = rig(&format!("type = \"embedded\"\n[brokers.nats]\n{nats}"));
+    let mut rig = beside(&server);
     rig.edit(|text| text.replace("buckets.counts = { broker = \"queue\" }", "buckets.counts = { broker = \"nats\" }"));
     server.kill();
     rig.start();
@@ -180,8 +185,7 @@ fn what_a_handler_may_do_with_a_bucket_is_changed_while_it_runs() {
 fn golden_messages_are_tried_on_empty_buckets() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut server = runtime.block_on(NatsServer::start());
-    let nats = on_jetstream(&server).replace("streams.IN", "streams.OTHER").replace("in.>", "other.>");
-    let mut rig = rig(&format!("type = \"embedded\"\n[brokers.nats]\n{nats}"));
+    let mut rig = beside(&server);
     let golden = r#"{"subject":"say","body":"add\tcounts\tn\t1\nset\tcounts\tgolden\tx","expect":{"outcome":"completed","outputs":[{"to":"said","body":"1\ndone"}]}}"#;
     std::fs::create_dir(rig.path().join("golden")).unwrap();
     std::fs::write(rig.path().join("golden/first.json"), golden).unwrap();

@@ -10,6 +10,7 @@ use super::books::Books;
 use super::rig::Rig;
 use super::swap::ledger;
 use super::{audit, balance, on_jetstream};
+use crate::support::exposition::series;
 use crate::support::nats::NatsServer;
 use crate::support::until;
 
@@ -36,11 +37,8 @@ fn circuit(rig: &Rig) -> Option<PauseView> {
 
 /// The probes that came to a result.
 fn probes(rig: &Rig, result: &str) -> u64 {
-    let metrics = rig.metrics();
-    let line = metrics.lines().find(|line| {
-        line.starts_with("tidegate_circuit_probes_total{") && line.contains(&format!("result=\"{result}\""))
-    });
-    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect("the metric stands there")
+    let found = series(&rig.metrics(), "tidegate_circuit_probes_total", &[&format!("result=\"{result}\"")]);
+    found.first().copied().expect("the metric stands there")
 }
 
 /// A version comes that fails at everything; three probes later the one of before comes back.

@@ -38,6 +38,7 @@ use books::{Balance, Books};
 use rig::Publisher;
 pub(crate) use rig::{Rig, pause};
 
+use crate::support::exposition::series;
 use crate::support::nats::NatsServer;
 use crate::support::until;
 pub(crate) use swap::ledger;
@@ -71,9 +72,7 @@ fn balance(rig: &mut Rig, published: u64, read: impl FnOnce(&Rig, &mut Books)) -
 
 /// How many leases this life of the host has lost, by its metric.
 fn leases_lost(rig: &Rig) -> u64 {
-    let metrics = rig.metrics();
-    let counts = metrics.lines().filter(|line| line.starts_with("tidegate_lease_lost_total{"));
-    counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    series::<u64>(&rig.metrics(), "tidegate_lease_lost_total", &[]).iter().sum()
 }
 
 /// Publishes without end until it is stopped, group after group, each confirmed.

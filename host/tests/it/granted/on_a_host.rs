@@ -9,6 +9,8 @@ use crate::support::guests::guest;
 
 /// The values and secrets that `read` is granted.
 const GRANTS: &str = "config.region = \"eu\"\nsecrets.token = { file = \"token.txt\" }\n";
+/// A bucket beside them.
+const BUCKET: &str = "buckets.seen = { broker = \"local\" }\n";
 
 /// A handler that reads values, and one that is granted none and waits for a module.
 fn desk() -> Desk {
@@ -190,7 +192,6 @@ fn replayed(desk: &Desk, id: &str, query: &str) -> (u16, String) {
 #[test]
 fn a_replay_reads_what_the_configuration_grants_now_whatever_its_version_was_granted() {
     const OUTPUT: &str = "outputs.more = { broker = \"local\", subject = \"more\" }\n";
-    const BUCKET: &str = "buckets.seen = { broker = \"local\" }\n";
     let desk = desk();
     edit(&desk, GRANTS, &format!("{GRANTS}{OUTPUT}{BUCKET}"));
     let _host = desk.host();
@@ -221,44 +222,45 @@ fn a_replay_reads_what_the_configuration_grants_now_whatever_its_version_was_gra
     assert_eq!(replayed(&desk, id, "?version=4"), (200, "correct horse".to_owned()));
 }
 
-#[test]
-fn a_version_that_is_tried_does_not_outlive_its_grants_over_a_start() {
-    const BUCKET: &str = "buckets.seen = { broker = \"local\" }\n";
-    let desk = desk();
-    let host = desk.host();
-    assert_eq!(read(&desk, "region"), "eu");
-    edit(&desk, GRANTS, &format!("{GRANTS}{BUCKET}"));
+/// A second version has a bucket beside, the first one is active again, and a third with the bucket is a canary.
+fn try_with_a_bucket(desk: &Desk) {
+    assert_eq!(read(desk, "region"), "eu");
+    edit(desk, GRANTS, &format!("{GRANTS}{BUCKET}"));
     desk.expect(&["apply", "--yes"], "", 0);
     desk.expect(&["rollback", "read"], "", 0);
     desk.expect(&["deploy", "values.wasm", "--handler", "read", "--canary", "50%"], "", 0);
-    drop(host);
-    // The active version has what the file grants now, and so stays; what is tried beside it has more.
-    edit(&desk, BUCKET, "");
-    let _host = desk.host();
+}
+
+/// The canary has ended for its bucket, and the first version goes on.
+fn check_aborted(desk: &Desk) {
     let shown = desk.json(&["handlers", "show", "read", "--json"], "", 0);
     assert_eq!((&shown["active"], shown.get("rollout")), (&json!(1), None), "{shown}");
     let ended = &shown["history"][0];
     assert!(ended["event"] == "aborted" && ended["detail"].as_str().unwrap().contains("(bucket seen)"), "{shown}");
 }
 
+#[test]
+fn a_version_that_is_tried_does_not_outlive_its_grants_over_a_start() {
+    let desk = desk();
+    let host = desk.host();
+    try_with_a_bucket(&desk);
+    drop(host);
+    // The active version has what the file grants now, and so stays; what is tried beside it has more.
+    edit(&desk, BUCKET, "");
+    let _host = desk.host();
+    check_aborted(&desk);
+}
+
 /// It went on until the next start with what was withdrawn, and could be promoted with it.
 #[test]
 fn a_version_that_is_tried_ends_with_the_apply_that_withdraws_its_grant() {
-    const BUCKET: &str = "buckets.seen = { broker = \"local\" }\n";
     let desk = desk();
     let _host = desk.host();
-    assert_eq!(read(&desk, "region"), "eu");
-    edit(&desk, GRANTS, &format!("{GRANTS}{BUCKET}"));
-    desk.expect(&["apply", "--yes"], "", 0);
-    desk.expect(&["rollback", "read"], "", 0);
-    desk.expect(&["deploy", "values.wasm", "--handler", "read", "--canary", "50%"], "", 0);
+    try_with_a_bucket(&desk);
     edit(&desk, BUCKET, "");
     let applied = said(&desk.run(&["apply", "--yes"], ""));
     assert!(applied.contains("canary of version 3 of handler read"), "{applied}");
-    let shown = desk.json(&["handlers", "show", "read", "--json"], "", 0);
-    assert_eq!((&shown["active"], shown.get("rollout")), (&json!(1), None), "{shown}");
-    let ended = &shown["history"][0];
-    assert!(ended["event"] == "aborted" && ended["detail"].as_str().unwrap().contains("(bucket seen)"), "{shown}");
+    check_aborted(&desk);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub(crate) mod browser;
+pub(crate) mod exposition;
 pub(crate) mod guests;
 pub(crate) mod measured;
 pub(crate) mod modules;

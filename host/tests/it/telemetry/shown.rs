@@ -4,6 +4,7 @@ use tokio::runtime::Runtime;
 
 use super::{PATIENCE, agent, host, publish};
 use crate::chaos::Rig;
+use crate::support::exposition::series;
 use crate::support::nats::NatsServer;
 use crate::support::until;
 
@@ -26,12 +27,9 @@ handler = "later"
 
 /// The value of the one series whose name this is and whose labels have these words; `None` when none is shown.
 fn value(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {
-    let is_it =
-        |line: &&str| line.split(['{', ' ']).next() == Some(name) && labels.iter().all(|label| line.contains(label));
-    let mut found = metrics.lines().filter(is_it);
-    let value = found.next()?.rsplit(' ').next()?.parse().unwrap();
-    assert_eq!(found.next(), None, "{name} {labels:?} is more than one series");
-    Some(value)
+    let found = series(metrics, name, labels);
+    assert!(found.len() < 2, "{name} {labels:?} is more than one series: {found:?}");
+    found.first().copied()
 }
 
 /// Waits until a series has a value for which something holds.
