@@ -32,7 +32,7 @@ pub(crate) const ENTRY_BYTES: u64 = 64;
 /// The longest name of a bucket in bytes.
 const MAX_NAME_BYTES: usize = 64;
 /// How the names of a cluster's own buckets begin: what hosts run is not for a handler to read or write.
-const RESERVED: &str = "tidegate-";
+pub(crate) const RESERVED: &str = "tidegate-";
 
 /// What a handler may do with a bucket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::session::Session;
-use super::wire::{ApiError, code};
+use super::stored;
+use super::wire::{ApiError, Stored};
 
 /// What a message of a bucket does; without it, it puts.
 pub(super) const OPERATION: &str = "KV-Operation";
@@ -51,21 +52,6 @@ struct SubjectsState {
     subjects: BTreeMap<String, u64>,
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    message: Stored,
-}
-
-#[derive(Deserialize)]
-struct Stored {
-    seq: u64,
-    #[serde(default)]
-    data: String,
-    #[serde(default)]
-    hdrs: String,
-    time: String,
-}
-
 /// The subjects of a stream that a filter names and that have messages: all of them in one answer, or none. (The server
 /// gives up to 100,000, more than there are handlers or modules.)
 pub(super) async fn subjects(session: &Session, stream: &str, filter: &str) -> Result<Vec<String>, ApiError> {
@@ -76,13 +62,8 @@ pub(super) async fn subjects(session: &Session, stream: &str, filter: &str) -> R
 
 /// The last message of a subject; `None`: there is none.
 pub(super) async fn last(session: &Session, stream: &str, subject: &str) -> Result<Option<Raw>, ApiError> {
-    let asked = session.api::<Answer>(&format!("STREAM.MSG.GET.{stream}"), &json!({ "last_by_subj": subject })).await;
-    let stored = match asked {
-        Ok(answer) => answer.message,
-        Err(error) if error.is(code::MESSAGE_NOT_FOUND) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    read(&stored).map(Some).map_err(ApiError::Unreadable)
+    let stored = stored::last(session, stream, subject).await?;
+    stored.map(|stored| read(&stored).map_err(ApiError::Unreadable)).transpose()
 }
 
 fn read(stored: &Stored) -> Result<Raw, String> {
@@ -103,6 +84,7 @@ mod tests {
     #[test]
     fn a_stored_message_is_read_and_a_removal_is_told_from_a_value() {
         let stored = |headers: &str| Stored {
+            subject: "a".to_owned(),
             seq: 7,
             data: STANDARD.encode("x"),
             hdrs: STANDARD.encode(headers),

@@ -22,27 +22,7 @@ const TOKENS: usize = 11;
 
 /// Reads a reply subject; `None` when it is none of a JetStream delivery.
 pub(super) fn parse(reply: &str) -> Option<Position> {
-    // One pass over the bytes: tokens are short, and this is done for every message.
-    let mut tokens: [&[u8]; TOKENS] = [&[]; TOKENS];
-    let mut count = 0;
-    for token in reply.as_bytes().split(|byte| *byte == b'.') {
-        if let Some(place) = tokens.get_mut(count) {
-            *place = token;
-        }
-        count += 1;
-    }
-    let [js, ack, _stream, _consumer, short @ ..] = &tokens;
-    if *js != b"$JS" || *ack != b"ACK" {
-        return None;
-    }
-    // The longer form has domain and account in front of stream and consumer.
-    let [_, _, long @ ..] = short;
-    let numbers: &[&[u8]] = match count {
-        9 => short,
-        11.. => long,
-        0..=8 | 10 => return None,
-    };
-    let [deliveries, sequence, consumer_sequence, nanos, ..] = numbers else { return None };
+    let [deliveries, sequence, consumer_sequence, nanos, _pending] = numbers(reply)?;
     number(consumer_sequence)?;
     Some(Position {
         deliveries: u32::try_from(number(deliveries)?).unwrap_or(u32::MAX),
@@ -53,14 +33,34 @@ pub(super) fn parse(reply: &str) -> Option<Position> {
 
 /// How many messages are left for the consumer, as a reply subject says.
 pub(super) fn pending(reply: &str) -> Option<u64> {
-    let mut tokens = reply.split('.');
-    // The longer form has the number in the same place from its start, with more behind it.
-    let token = match tokens.clone().count() {
-        9 => tokens.nth(8),
-        11.. => tokens.nth(10),
+    let [_, _, _, _, pending] = numbers(reply)?;
+    number(pending)
+}
+
+/// The numbers of a reply subject, in the order in which they stand there.
+fn numbers(reply: &str) -> Option<[&[u8]; 5]> {
+    // One pass over the bytes: tokens are short, and this is done for every message.
+    let mut tokens: [&[u8]; TOKENS] = [&[]; TOKENS];
+    let mut count = 0;
+    for token in reply.as_bytes().split(|byte| *byte == b'.') {
+        if let Some(place) = tokens.get_mut(count) {
+            *place = token;
+        }
+        count += 1;
+    }
+    // The longer form has domain and account in front of stream and consumer.
+    let [js, ack, _, _, third, fourth, numbers @ ..] = tokens;
+    if js != b"$JS" || ack != b"ACK" {
+        return None;
+    }
+    match count {
+        9 => {
+            let [fifth, sixth, seventh, _, _] = numbers;
+            Some([third, fourth, fifth, sixth, seventh])
+        }
+        11.. => Some(numbers),
         0..=8 | 10 => None,
-    };
-    number(token?.as_bytes())
+    }
 }
 
 /// Reads digits; `None` when there are none, anything else among them, or too many.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::check::duration;
 use super::wire::{flag, number, text};
 
 /// How long the server remembers the ids of messages when nothing is said.
@@ -36,7 +37,7 @@ pub(super) fn of_stream(name: &str, config: &Map<String, Value>) -> Vec<String> 
 pub(super) fn of_outputs(name: &str, config: &Map<String, Value>) -> Vec<String> {
     let mut risks = in_memory(name, config);
     risks.extend(unconfirmed(name, config));
-    let (window, age) = (nanos(number(config, "duplicate_window")), nanos(number(config, "max_age")));
+    let (window, age) = (duration(number(config, "duplicate_window")), duration(number(config, "max_age")));
     // The server takes no window that is longer than messages live.
     let most = if age.is_zero() { DEFAULT_WINDOW } else { DEFAULT_WINDOW.min(age) };
     if window < most && text(config, "mirror").is_empty() {
@@ -51,7 +52,7 @@ pub(super) fn of_outputs(name: &str, config: &Map<String, Value>) -> Vec<String>
 /// What the stream of dead letters can lose.
 pub(super) fn of_letters(name: &str, config: &Map<String, Value>) -> Vec<String> {
     let mut risks = in_memory(name, config);
-    let age = nanos(number(config, "max_age"));
+    let age = duration(number(config, "max_age"));
     if !age.is_zero() {
         risks.push(format!(
             "stream `{name}` removes dead letters after {}, whether or not somebody looked at them; mend it with `nats stream edit \
@@ -135,7 +136,7 @@ fn in_memory(name: &str, config: &Map<String, Value>) -> Vec<String> {
 /// By which limits the server drops the oldest messages, handled or not.
 fn dropped(name: &str, config: &Map<String, Value>) -> Option<String> {
     let mut limits = Vec::new();
-    let age = nanos(number(config, "max_age"));
+    let age = duration(number(config, "max_age"));
     if !age.is_zero() {
         limits.push(format!("max_age is {}", humantime::format_duration(age)));
     }
@@ -161,10 +162,6 @@ fn unconfirmed(name: &str, config: &Map<String, Value>) -> Option<String> {
              and again; mend it with `nats stream edit {name} --ack`"
         )
     })
-}
-
-fn nanos(nanos: i64) -> Duration {
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
 }
 
 #[cfg(test)]

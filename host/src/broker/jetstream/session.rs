@@ -169,11 +169,6 @@ impl Session {
         self.events.until_refused(subject).await;
     }
 
-    /// Whether JetStream is that of a domain.
-    pub(super) const fn has_domain(&self) -> bool {
-        self.domain.is_some()
-    }
-
     /// A subject of our own that nobody else listens on.
     pub(super) fn inbox(&self) -> String {
         self.client.new_inbox()

@@ -49,6 +49,11 @@ pub(super) async fn next(session: &Session, stream: &str, from: u64, filter: &st
     ask(session, stream, &json!({ "seq": from, "next_by_subj": filter })).await
 }
 
+/// The last message of a subject; `None`: there is none.
+pub(super) async fn last(session: &Session, stream: &str, subject: &str) -> Result<Option<Stored>, ApiError> {
+    ask(session, stream, &json!({ "last_by_subj": subject })).await
+}
+
 async fn ask(session: &Session, stream: &str, question: &Value) -> Result<Option<Stored>, ApiError> {
     match session.api::<StoredMessage>(&format!("STREAM.MSG.GET.{stream}"), question).await {
         Ok(answer) => Ok(Some(answer.message)),

@@ -18,12 +18,12 @@ impl DeadLetterStore {
         let filter = DeadLetterFilter { include_redriven: false, ..filter.clone() };
         let Some(mut span) = self.span(session, &filter).await? else { return Ok(tally) };
         let filters = filters(&filter);
-        let (whole, most) = (span.clone(), self.options.count_at_most);
+        let most = self.options.count_at_most;
         let (mut looked_at, mut sent) = (0, 0);
         while !span.is_empty() {
             if looked_at >= most {
                 // What the server holds of them, less what it has sent.
-                let all = self.held(session, &filters, whole.start).await?;
+                let all = self.held(session, &filters, span.start).await?;
                 tally.cut(all.saturating_sub(sent));
                 break;
             }

@@ -104,7 +104,7 @@ impl DeadLetterStore {
             Err(RequestError::NoResponders(_)) => match stream_info(session, &self.options.stream).await {
                 Ok(None) => Ok(None),
                 Ok(Some(_)) => Err(DeadLetterError::Store("the stream does not answer a direct get".to_owned())),
-                Err(error) => Err(store_error(&error)),
+                Err(error) => Err(error.into()),
             },
             Err(RequestError::Unanswered(why)) => Err(DeadLetterError::Store(why.to_string())),
         }
@@ -160,7 +160,7 @@ impl DeadLetterStore {
         record: &DeadLetterRecord,
     ) -> Result<Result<(), PublishError>, DeadLetterError> {
         let Some(stream) = &record.stream else { return Ok(Ok(())) };
-        let found = consumer_info(session, stream, &record.subscription).await.map_err(|error| store_error(&error))?;
+        let found = consumer_info(session, stream, &record.subscription).await?;
         Ok(found.map(drop).ok_or_else(|| {
             let name = &record.subscription;
             PublishError::Invalid(format!("there is no subscription `{name}` any more that would receive it"))
@@ -173,7 +173,7 @@ impl DeadLetterStore {
         match session.api::<Value>(&verb, &json!({ "seq": sequence, "no_erase": true })).await {
             Ok(_) => Ok(()),
             Err(error) if error.is(code::MESSAGE_NOT_FOUND) => Ok(()),
-            Err(error) => Err(store_error(&error)),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -333,7 +333,7 @@ impl DeadLetters for DeadLetterStore {
                 room::problems(name, &info).and_then(|()| room::left(name, &info)).map_err(DeadLetterError::Store)
             }
             Ok(None) => Err(DeadLetterError::Store(missing(name))),
-            Err(error) => Err(store_error(&error)),
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -357,12 +357,8 @@ fn is_there_already(description: &str) -> bool {
     description.contains("maximum messages per subject exceeded")
 }
 
-fn store_error(error: &ApiError) -> DeadLetterError {
-    DeadLetterError::Store(error.to_string())
-}
-
 impl From<ApiError> for DeadLetterError {
     fn from(error: ApiError) -> Self {
-        store_error(&error)
+        Self::Store(error.to_string())
     }
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::Message;
 
+use super::DeadLetterStore;
 use super::layout::{self, LETTERS, REDRIVEN};
-use super::{DeadLetterStore, store_error};
 use crate::broker::jetstream::reader::{Reader, Start};
 use crate::broker::jetstream::session::Session;
 use crate::broker::jetstream::setup::stream_info;
@@ -142,7 +142,7 @@ impl DeadLetterStore {
         filter: &DeadLetterFilter,
     ) -> Result<Option<Range<u64>>, DeadLetterError> {
         let stream = &self.options.stream;
-        let Some(info) = stream_info(session, stream).await.map_err(|error| store_error(&error))? else {
+        let Some(info) = stream_info(session, stream).await? else {
             return Ok(None);
         };
         let mut span = info.state.first_seq..info.state.last_seq + 1;
@@ -186,7 +186,7 @@ impl DeadLetterStore {
     /// How many there are that were not sent back.
     pub(super) async fn count(&self, session: &Session) -> Result<u64, DeadLetterError> {
         let stream = &self.options.stream;
-        if stream_info(session, stream).await.map_err(|error| store_error(&error))?.is_none() {
+        if stream_info(session, stream).await?.is_none() {
             return Ok(0);
         }
         self.held(session, &[format!("{LETTERS}.>")], 1).await
@@ -205,7 +205,7 @@ impl DeadLetterStore {
     /// The sequence of an id: first among those that were stored about the time in the id, then among all.
     async fn sequence_of(&self, session: &Session, id: &str) -> Result<Option<u64>, DeadLetterError> {
         let stream = &self.options.stream;
-        if stream_info(session, stream).await.map_err(|error| store_error(&error))?.is_none() {
+        if stream_info(session, stream).await?.is_none() {
             return Ok(None);
         }
         let letters = format!("{LETTERS}.>");

@@ -208,7 +208,7 @@ impl KeyValues {
             return Err(BucketError::TooLarge { size, limit }.into());
         }
         // A domain has the subjects of its buckets below its API.
-        let subject = if session.has_domain() { session.api_subject(subject) } else { subject.to_owned() };
+        let subject = if session.domain().is_some() { session.api_subject(subject) } else { subject.to_owned() };
         let headers = (!headers.is_empty()).then_some(headers);
         let answer = session.request(Subject::from(subject), headers, value, session.request_timeout()).await;
         let answer = self.noted(answer.map_err(|error| BucketError::Unavailable(error.to_string())))?;

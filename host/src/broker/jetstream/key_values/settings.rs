@@ -45,16 +45,16 @@ pub(super) fn made(bucket: &str, options: &BucketOptions) -> Value {
 pub(super) fn problems(bucket: &str, access: Access, config: &Map<String, Value>) -> Vec<Problem> {
     let stream = stream(bucket);
     let mut problems = Vec::new();
-    let mut wrong = |setting, is: String, must_be: &str, why, option: &str| {
+    let wrong = |setting, is: String, must_be: &str, why, option: &str| {
         let mend = format!("nats stream edit {stream} {option}");
-        problems.push(Problem { setting, is, must_be: must_be.to_owned(), why, mend, can_update: true });
+        Problem { setting, is, must_be: must_be.to_owned(), why, mend, can_update: true }
     };
     let subject = format!("{}>", prefix(bucket));
     let subjects = texts(config, "subjects");
     if !subjects.contains(&subject) {
         let is = if config.contains_key("mirror") { "those of another bucket".to_owned() } else { subjects.join(", ") };
         let option = format!("--subjects='{subject}'");
-        wrong("subjects", is, &subject, "what is set is stored nowhere else", &option);
+        problems.push(wrong("subjects", is, &subject, "what is set is stored nowhere else", &option));
     }
     if access == Access::Read {
         return problems;
@@ -65,23 +65,25 @@ pub(super) fn problems(bucket: &str, access: Access, config: &Map<String, Value>
         problems.push(Problem { setting: "sealed", is, must_be, why, mend, can_update: false });
         return problems;
     }
-    let mut wrong = |setting, is: String, must_be: &str, why, option: &str| {
-        let mend = format!("nats stream edit {stream} {option}");
-        problems.push(Problem { setting, is, must_be: must_be.to_owned(), why, mend, can_update: true });
-    };
     let discard = text(config, "discard");
     if discard != "new" {
         let is = if discard.is_empty() { "old" } else { discard };
-        wrong("discard", is.to_owned(), "new", "a full bucket would forget what it holds", "--discard=new");
+        problems.push(wrong(
+            "discard",
+            is.to_owned(),
+            "new",
+            "a full bucket would forget what it holds",
+            "--discard=new",
+        ));
     }
     if number(config, "max_msgs_per_subject") < 1 {
         let (is, why) = ("without end".to_owned(), "each value of a key would be kept for ever");
-        wrong("max_msgs_per_subject", is, "1 to 64", why, "--max-msgs-per-subject=1");
+        problems.push(wrong("max_msgs_per_subject", is, "1 to 64", why, "--max-msgs-per-subject=1"));
     }
     if number(config, "max_bytes") < 1 {
         let (is, why) =
             ("without end".to_owned(), "a handler could fill the server's disk, and messages would be refused");
-        wrong("max_bytes", is, "set", why, "--max-bytes=256MiB");
+        problems.push(wrong("max_bytes", is, "set", why, "--max-bytes=256MiB"));
     }
     problems
 }
