@@ -11,9 +11,8 @@ use super::exit::{Ended, Exit, Failure};
 use super::language::Language;
 use super::{say, table};
 use crate::config::{Config, FILE_NAME};
-use crate::deploy::without_host;
+use crate::deploy::beside_host;
 use crate::handler::Handler as _;
-use crate::registry::Settings;
 use crate::sandbox::granted::Granted;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::{Sandbox, SandboxOptions};
@@ -74,7 +73,7 @@ fn check(project: &Project, module: &Path, took: Duration) -> anyhow::Result<Bui
     let runtime = tokio::runtime::Runtime::new()?;
     let sandbox = Sandbox::new(SandboxOptions { cache_dir, ..SandboxOptions::default() })?;
     let begun = Instant::now();
-    let version = runtime.block_on(sandbox.load_granted(bytes, &shown.to_string(), &limits, granted, |_stage| {}));
+    let version = runtime.block_on(sandbox.load_granted(bytes, &shown.to_string(), &limits, granted));
     let version = version.with_context(|| format!("it was built, and no host would run {shown}"))?;
     Ok(Built {
         language: project.language().name(),
@@ -107,7 +106,7 @@ fn settings(folder: &Path, module: &Path) -> (Limits, Granted, Option<PathBuf>) 
         let configured = handler.module.as_ref().and_then(|path| path.canonicalize().ok());
         configured.is_some() && configured == module
     });
-    let granted = handler.map_or_else(Granted::anything, |of| without_host(&Settings::of(of), &of.secrets));
+    let granted = handler.map_or_else(Granted::anything, beside_host);
     (handler.map_or_else(Limits::default, |handler| handler.limits.clone()), granted, Some(config.host.cache_dir))
 }
 

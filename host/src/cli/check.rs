@@ -6,9 +6,8 @@ use serde::Serialize;
 use super::exit::{Ended, Exit};
 use super::{ConfigArgument, say, table};
 use crate::config::{Config, ConfigError, ProblemListed};
-use crate::deploy::without_host;
+use crate::deploy::beside_host;
 use crate::handler::Handler;
-use crate::registry::Settings;
 use crate::sandbox::{Sandbox, SandboxOptions};
 use crate::signature::{self, Signer};
 
@@ -111,8 +110,8 @@ async fn modules(config: &Config, found: &mut Found) -> anyhow::Result<()> {
             found.other(cannot(error.into()));
             None
         });
-        let granted = without_host(&Settings::of(handler), &handler.secrets);
-        match sandbox.load_granted(bytes, name, &handler.limits, granted, |_stage| {}).await {
+        let granted = beside_host(handler);
+        match sandbox.load_granted(bytes, name, &handler.limits, granted).await {
             Ok(version) => found.handlers.push(CheckedHandler {
                 name: name.clone(),
                 module: path.display().to_string(),

@@ -143,7 +143,7 @@ async fn run(
     let options = SandboxOptions { cache_dir, repeatable: true, frames: FRAMES, ..SandboxOptions::default() };
     let sandbox = Sandbox::new(options).map_err(anyhow::Error::from)?;
     let limits = patient(&subject.limits);
-    let version = sandbox.load_granted(bytes, &subject.name, &limits, subject.granted.clone(), |_stage| {}).await;
+    let version = sandbox.load_granted(bytes, &subject.name, &limits, subject.granted.clone()).await;
     let version = version.with_context(|| format!("loading {}", module.display()))?;
     // No broker waits: the lease lasts as long as any run may.
     let lease = || Lease::until(Instant::now() + limits.max_run + Duration::from_secs(60));

@@ -14,11 +14,10 @@ use super::messages::{MessageArguments, inputs};
 use super::{ConfigArgument, say};
 use crate::broker::lease::Lease;
 use crate::config::{Config, HandlerConfig};
-use crate::deploy::without_host;
+use crate::deploy::beside_host;
 use crate::handler::{Call, Effects, Handler, Run};
 use crate::message::{Message, Publish};
 use crate::outcome::Outcome;
-use crate::registry::Settings;
 use crate::sandbox::granted::Granted;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::{Sandbox, SandboxOptions, Version};
@@ -149,7 +148,7 @@ impl Subject {
             module,
             limits: limits.over(handler.limits.clone()),
             grants: Some(handler.grants()),
-            granted: without_host(&Settings::of(handler), &handler.secrets),
+            granted: beside_host(handler),
             cache_dir: Some(config.host.cache_dir.clone()),
         }
     }
@@ -185,7 +184,7 @@ async fn run(subject: &Subject, publish: Publish, attempt: u32) -> anyhow::Resul
     let options = SandboxOptions { cache_dir: subject.cache_dir.clone(), ..SandboxOptions::default() };
     let sandbox = Sandbox::new(options)?;
     let granted = subject.granted.clone();
-    let version = sandbox.load_granted(bytes, &subject.name, &subject.limits, granted, |_stage| {}).await;
+    let version = sandbox.load_granted(bytes, &subject.name, &subject.limits, granted).await;
     let version = version.with_context(|| format!("loading {}", module.display()))?;
     let message = handed_over(publish, SystemTime::now());
     // No broker waits: the lease lasts as long as any run may.

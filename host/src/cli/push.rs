@@ -52,7 +52,7 @@ pub(super) fn push(arguments: &Arguments) -> Ended {
     let sandbox = Sandbox::new(SandboxOptions::default()).map_err(anyhow::Error::from)?;
     // What no host would run is not worth a name, and what it imports is written beside it: whoever deploys it grants that.
     let (name, limits, granted) = (shown.to_string(), Limits::default(), Granted::anything());
-    let loading = sandbox.load_granted(bytes.clone(), &name, &limits, granted, |_stage| {});
+    let loading = sandbox.load_granted(bytes.clone(), &name, &limits, granted);
     let version = runtime.block_on(loading);
     let version = version.with_context(|| format!("no host would run {shown}"))?;
     let imports: Vec<String> = version.imports().map(str::to_owned).collect();

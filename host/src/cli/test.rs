@@ -121,7 +121,7 @@ async fn run_all(arguments: &Arguments, all: &[Work], count: usize) -> anyhow::R
         let bytes = tokio::fs::read(&what.module).await;
         let bytes = bytes.with_context(|| format!("reading the module {shown} (`tidegate build` makes it)"))?;
         let granted = what.granted.clone();
-        let version = sandbox.load_granted(bytes, &what.name, &what.limits, granted, |_stage| {}).await;
+        let version = sandbox.load_granted(bytes, &what.name, &what.limits, granted).await;
         let version = version.with_context(|| format!("loading {shown}"))?;
         let bench = Bench {
             version: &version,

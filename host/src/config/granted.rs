@@ -7,6 +7,7 @@ use super::problem::Problem;
 use super::raw_handler::RawBucket;
 use super::raw_values::RawSecret;
 use super::secret::SecretSource;
+use crate::broker::bucket::RESERVED;
 use crate::sandbox::granted::{Access, HostPattern};
 
 /// The longest name of a value or a secret. Spin and Kubernetes stop at 63 and 253.
@@ -14,8 +15,6 @@ const LONGEST_VALUE_NAME: usize = 255;
 /// Bytes of all values of a handler with their names: they are part of every version's record, and of the word on it that a
 /// cluster shares, which NATS takes up to 1 MiB of.
 const VALUES_BYTES: usize = 64 << 10;
-/// What the names of the buckets begin with that a cluster keeps on its broker.
-const RESERVED: &str = "tidegate-";
 /// Hosts of one handler: each request is held against all of them.
 const HOSTS: usize = 64;
 

@@ -103,6 +103,12 @@ impl RenewedSecret {
     }
 }
 
+/// What a handler of a configuration is given beside a host.
+#[must_use]
+pub fn beside_host(handler: &HandlerConfig) -> Granted {
+    without_host(&Settings::of(handler), &handler.secrets)
+}
+
 /// The same beside a host, on the command line: a secret that cannot be read is one that the guest cannot read either, and
 /// its buckets begin empty.
 #[must_use]

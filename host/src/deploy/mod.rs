@@ -20,6 +20,7 @@ mod entry;
 mod error;
 mod golden;
 mod granting;
+mod kept;
 mod own;
 mod pipeline;
 mod plan;
@@ -46,16 +47,16 @@ use crate::broker::Directory;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::dispatch::{Slot, Turns};
-use crate::registry::{Digest, Event, HandlerRecord, Kept, Registry, Settings, VersionRecord};
+use crate::registry::{Digest, Event, HandlerRecord, Kept, Registry, Settings};
 use crate::sandbox::Sandbox;
 use crate::signature::Policy;
 use crate::telemetry::Metrics;
 
 pub use change::{Change, Deployed, EndedTrial, Outlook};
-use entry::{Entry, Loaded, Terms};
+use entry::{Entry, Terms};
 pub use error::DeployError;
 pub use golden::check as check_golden;
-pub use granting::{Renewed, lacking, without_host};
+pub use granting::{Renewed, beside_host, lacking, without_host};
 pub use own::{OnRecord, Own, OwnAct};
 pub use replay::{Replay, ReplayError};
 use report::{HandlerSummary, HandlerView, OnAllHosts, RolledBack};
@@ -345,16 +346,6 @@ impl Deployments {
             handler: handler.chars().take(100).collect(),
             known: handlers.keys().cloned().collect::<Vec<_>>().join(", "),
         })
-    }
-
-    /// Loads a version that is kept.
-    async fn load(&self, handler: &str, version: &VersionRecord) -> Result<Loaded, DeployError> {
-        let admitted = self.admit(&version.digest, None).await?;
-        let (settings, number) = (&version.settings, version.number);
-        let granted = self.granted(handler, &self.entry(handler)?.terms(), settings).await?;
-        let loaded = self.sandbox.load_granted(admitted.bytes, handler, &settings.limits, granted, |_stage| {}).await;
-        let loaded = loaded.map_err(|source| DeployError::Unloadable { number, source })?;
-        Ok(Loaded::new(version.number, loaded, &version.settings, &self.metrics))
     }
 }
 

@@ -331,7 +331,7 @@ async fn load(
             Stage::Imports => Step::Imports,
         });
     };
-    let loaded = deployments.sandbox.load_granted(bytes, &entry.name, &settings.limits, granted, tell).await;
+    let loaded = deployments.sandbox.load_in_stages(bytes, &entry.name, &settings.limits, granted, tell).await;
     let step = say.step();
     let version = loaded.map_err(|source| Stopped::at(step, DeployError::Refused(source)))?;
     say.done(format!("{} imports, {}", version.imports().count(), version.contract().export()));

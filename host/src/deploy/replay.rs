@@ -237,11 +237,9 @@ impl Deployments {
         {
             return Ok(loaded.version);
         }
-        let admitted = self.admit(&version.digest, None).await?;
+        let bytes = self.admit(&version.digest, None).await?.bytes;
         let limits = Limits { reuse: NonZeroU32::MIN, ..limits.clone() };
-        let granted = self.granted(&entry.name, &entry.terms(), &version.settings).await?;
-        let loaded = self.sandbox.load_granted(admitted.bytes, &entry.name, &limits, granted, |_stage| {}).await;
-        loaded.map_err(|source| DeployError::Unloadable { number: version.number, source })
+        self.load_of(&entry.name, &entry.terms(), version, bytes, &limits).await
     }
 }
 

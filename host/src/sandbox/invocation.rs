@@ -47,8 +47,6 @@ pub(super) struct Instance {
     served: u32,
     /// How long it took to start, until a run has said so.
     start_took: Option<Duration>,
-    /// What became of what its runs changed elsewhere; `None`: it has only started.
-    effects: Option<Effects>,
     /// Its place among the instances that are kept for reuse, once it has one.
     place: Option<ReusePlace>,
     _permit: OwnedSemaphorePermit,
@@ -188,7 +186,7 @@ impl Instance {
             store.data().check_tick()?;
             Ok(UpdateDeadline::Yield(1))
         });
-        Self { store, handle: None, clock, served: 0, start_took: None, effects: None, place: None, _permit: permit }
+        Self { store, handle: None, clock, served: 0, start_took: None, place: None, _permit: permit }
     }
 
     fn usage(&mut self, fuel_limit: u64, started: Instant) -> Usage {
@@ -242,7 +240,7 @@ impl Instance {
     /// Whether it may run with these effects. What it remembers of a run without effects was never done, and must not be taken
     /// for it: a value that it keeps in its memory would be in no bucket.
     pub(super) fn fits(&self, effects: Effects) -> bool {
-        self.effects.is_none_or(|ran| ran == effects)
+        self.served == 0 || self.store.data().effects == effects
     }
 
     /// Gets a place among the instances that are kept for reuse, when there is one.
@@ -261,7 +259,6 @@ impl Instance {
     }
 
     async fn handle(&mut self, version: &Version, call: &Call<'_>) -> wasmtime::Result<Answer> {
-        self.effects = Some(call.effects);
         let (store, handle) = self.start(version).await?;
         store.data_mut().begin_effects(call.effects);
         handle.call(store, call).await
@@ -276,8 +273,6 @@ impl Instance {
         let handle = match self.handle.take() {
             Some(handle) => handle,
             None => {
-                // What it does at its start belongs to no message, and it may have started ahead of one.
-                store.data_mut().begin_effects(Effects::Suppressed);
                 let began = Instant::now();
                 let instance = version.linked()?.instantiate_async(&mut *store).await?;
                 let handle = version.entry.of(store, instance)?;

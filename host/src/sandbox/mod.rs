@@ -151,16 +151,30 @@ impl Sandbox {
     ///
     /// Each [`LoadError`] says what is wrong with the module and what to do about it.
     pub async fn load(&self, bytes: Vec<u8>, name: &str, limits: &Limits) -> Result<Arc<Version>, LoadError> {
-        self.load_granted(bytes, name, limits, Granted::default(), |_stage| {}).await
+        self.load_granted(bytes, name, limits, Granted::default()).await
     }
 
-    /// As [`Sandbox::load`], with what the version may reach in mid-run. Says when each stage begins, on the thread that
-    /// does the work.
+    /// As [`Sandbox::load`], with what the version may reach in mid-run.
     ///
     /// # Errors
     ///
     /// As [`Sandbox::load`].
     pub async fn load_granted(
+        &self,
+        bytes: Vec<u8>,
+        name: &str,
+        limits: &Limits,
+        granted: Granted,
+    ) -> Result<Arc<Version>, LoadError> {
+        self.load_in_stages(bytes, name, limits, granted, |_stage| {}).await
+    }
+
+    /// As [`Sandbox::load_granted`]. Says when each stage begins, on the thread that does the work.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sandbox::load`].
+    pub async fn load_in_stages(
         &self,
         bytes: Vec<u8>,
         name: &str,

@@ -78,6 +78,7 @@ impl State {
             outbox: None,
             granted,
             client,
+            // What a guest does at its start belongs to no message, and it may start ahead of one.
             effects: Effects::Suppressed,
             host_calls: 0,
             held: 0,

@@ -83,22 +83,22 @@ impl Desk {
 
     /// A host that answers.
     pub(crate) fn host(&self) -> Running {
-        let mut host = Running(self.command(&["run"]).stdin(Stdio::null()).spawn().unwrap());
-        let address = self.address();
-        until("the listener", || {
-            assert!(host.0.try_wait().unwrap().is_none(), "the host ended");
-            std::net::TcpStream::connect(&address).is_ok()
-        });
-        host
+        self.until_listening(self.command(&["run"]).stdin(Stdio::null()).spawn().unwrap(), String::new)
     }
 
     /// A host that answers, whose log is in a file.
     pub(crate) fn host_with_log(&self) -> Running {
         let log = std::fs::File::create(self.path().join("host.log")).unwrap();
-        let mut host = Running(self.command(&["run"]).stdin(Stdio::null()).stderr(log).spawn().unwrap());
+        let child = self.command(&["run"]).stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        self.until_listening(child, || self.log())
+    }
+
+    /// Waits until a host that was started answers; `said`: what it has said, where it ended.
+    pub(crate) fn until_listening(&self, child: Child, said: impl Fn() -> String) -> Running {
+        let (mut host, address) = (Running(child), self.address());
         until("the listener", || {
-            assert!(host.0.try_wait().unwrap().is_none(), "the host ended: {}", self.log());
-            std::net::TcpStream::connect(self.address()).is_ok()
+            assert!(host.0.try_wait().unwrap().is_none(), "the host ended {}", said());
+            std::net::TcpStream::connect(&address).is_ok()
         });
         host
     }

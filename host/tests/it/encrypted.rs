@@ -7,37 +7,22 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{CertificateParams, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+use crate::support::authority::Authority;
 use crate::support::ports::free_port;
 use crate::support::until;
 
-/// An authority, and its certificate in PEM.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { issuer: Issuer::new(params, key), pem }
-    }
-
-    /// Writes a certificate for this machine and its key.
-    fn issue(&self, folder: &Path) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        std::fs::write(folder.join("host.pem"), params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
-        std::fs::write(folder.join("host.key"), key.serialize_pem()).unwrap();
-    }
+/// Writes a certificate for this machine and its key.
+fn issue(authority: &Authority, folder: &Path) {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.join("host.pem"), params.signed_by(&key, &authority.issuer).unwrap().pem()).unwrap();
+    std::fs::write(folder.join("host.key"), key.serialize_pem()).unwrap();
 }
 
 struct Host {
@@ -56,7 +41,7 @@ impl Host {
     /// With more in `[http.tls]`.
     fn with(authority: &Authority, more: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        authority.issue(folder.path());
+        issue(authority, folder.path());
         let port = free_port();
         let text = format!(
             "[http]\nlisten = \"127.0.0.1:{port}\"\ntls = {{ certificate = \"host.pem\", key = \"host.key\"{more} }}\n\
@@ -114,7 +99,7 @@ fn a_certificate_is_replaced_while_the_host_runs() {
     let shown = host.run(&["handlers", "--json"]);
     assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
     assert!(String::from_utf8_lossy(&shown.stdout).contains("\"h\""), "the command line speaks TLS to it");
-    second.issue(host.folder.path());
+    issue(&second, host.folder.path());
     let shown = host.run(&["apply", "--dry-run"]);
     assert!(String::from_utf8_lossy(&shown.stdout).contains("http.tls (sha256 of the files)"), "{shown:?}");
     assert!(host.answers(&first), "what is shown is not applied");
@@ -142,7 +127,7 @@ fn the_command_line_trusts_and_shows_what_it_is_told_to() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).display().to_string();
-    clients.issue(folder.path());
+    issue(&clients, folder.path());
     std::fs::rename(file("host.pem"), file("me.pem")).unwrap();
     std::fs::rename(file("host.key"), file("me.key")).unwrap();
     std::fs::write(file("clients.pem"), &clients.pem).unwrap();

@@ -11,10 +11,9 @@ use super::recent::Kept;
 use super::setting::Setting;
 use crate::broker::lease::Lease;
 use crate::config::HandlerConfig;
-use crate::deploy::without_host;
+use crate::deploy::beside_host;
 use crate::handler::{Call, Effects, Handler as _, Run};
 use crate::outcome::Outcome;
-use crate::registry::Settings;
 use crate::sandbox::granted::Granted;
 use crate::sandbox::limits::Limits;
 use crate::sandbox::{Sandbox, SandboxOptions};
@@ -51,14 +50,14 @@ impl Bench {
             handler: setting.handler.clone(),
             limits: handler.map(|handler| handler.limits.clone()).unwrap_or_default(),
             grants: handler.map(HandlerConfig::grants).unwrap_or_default(),
-            granted: handler.map(|of| without_host(&Settings::of(of), &of.secrets)).unwrap_or_default(),
+            granted: handler.map(beside_host).unwrap_or_default(),
         })
     }
 
     /// Runs messages one after the other.
     pub(super) async fn run(&self, module: Vec<u8>, messages: Vec<Kept>) -> anyhow::Result<Vec<Reran>> {
         let granted = self.granted.clone();
-        let version = self.sandbox.load_granted(module, &self.handler, &self.limits, granted, |_stage| {}).await;
+        let version = self.sandbox.load_granted(module, &self.handler, &self.limits, granted).await;
         let version = version.context("loading the module once more")?;
         let mut all = Vec::with_capacity(messages.len());
         for before in messages {

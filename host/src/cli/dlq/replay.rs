@@ -254,7 +254,7 @@ async fn run(
 ) -> anyhow::Result<Replayed> {
     let Candidate { name, module, terms } = candidate;
     let limits = limits.over(terms.limits);
-    let version = sandbox.load_granted(module, &letter.handler, &limits, terms.granted, |_stage| {}).await;
+    let version = sandbox.load_granted(module, &letter.handler, &limits, terms.granted).await;
     let version = version.with_context(|| format!("loading {name}"))?;
     // No broker waits: the lease lasts as long as any run may.
     let lease = Lease::until(Instant::now() + limits.max_run + Duration::from_secs(60));

@@ -40,9 +40,9 @@ impl Bench {
         let granted = without_host(settings, &BTreeMap::new());
         let [active, candidate] = modules;
         let [active_name, candidate_name] = names;
-        let active = sandbox.load_granted(active, handler, &limits, granted.clone(), |_stage| {}).await;
+        let active = sandbox.load_granted(active, handler, &limits, granted.clone()).await;
         let active = active.with_context(|| format!("loading {active_name}"))?;
-        let candidate = sandbox.load_granted(candidate, handler, &limits, granted, |_stage| {}).await;
+        let candidate = sandbox.load_granted(candidate, handler, &limits, granted).await;
         let candidate = candidate.with_context(|| format!("loading {candidate_name}"))?;
         Ok(Self { active, candidate, grants: settings.grants() })
     }

@@ -4,6 +4,7 @@
 
 use super::{Fate, NamedModule};
 use crate::deploy::entry::{Entry, Loaded, Terms};
+use crate::deploy::signed::Admitted;
 use crate::deploy::{DeployError, Deployments, check_granted_by};
 use crate::registry::{RegistryError, VersionRecord};
 
@@ -32,14 +33,11 @@ impl Deployments {
     ) -> Result<Loaded, DeployError> {
         let (number, settings) = (active.number, &active.settings);
         check_granted_by(terms, handler, number, settings)?;
-        let admitted = match module {
+        let Admitted { bytes, .. } = match module {
             Some(module) => self.admit_again(&module.digest, module.bytes, module.signature.as_ref()).await?,
             None => self.admit(&active.digest, None).await?,
         };
-        let granted = self.granted(handler, terms, settings).await?;
-        let loaded = self.sandbox.load_granted(admitted.bytes, handler, &settings.limits, granted, |_stage| {}).await;
-        // It ran on this host before: a later host refuses what an earlier one took. Another deploy mends that too.
-        let version = loaded.map_err(|source| DeployError::Unloadable { number, source })?;
+        let version = self.load_of(handler, terms, active, bytes, &settings.limits).await?;
         Ok(Loaded::new(number, version, settings, &self.metrics))
     }
 }

@@ -273,11 +273,6 @@ impl Hosts {
         self.0.is_empty()
     }
 
-    /// The grants, in their order.
-    pub fn iter(&self) -> impl Iterator<Item = &HostPattern> {
-        self.0.iter()
-    }
-
     /// Whether all that a grant covers is covered by one of these.
     #[must_use]
     pub fn include(&self, grant: &HostPattern) -> bool {

@@ -36,7 +36,7 @@ fn granted(broker: &dyn Broker) -> Granted {
 }
 
 async fn load(granted: Granted, limits: &Limits) -> Result<Arc<Version>, LoadError> {
-    sandbox().load_granted(guest("key_values"), "key-values", limits, granted, |_stage| {}).await
+    sandbox().load_granted(guest("key_values"), "key-values", limits, granted).await
 }
 
 async fn run(version: &Version, effects: Effects, subject: &str, lines: &[&str]) -> Run {

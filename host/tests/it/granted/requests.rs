@@ -21,7 +21,7 @@ use crate::support::web::Web;
 async fn asker(limits: &Limits, hosts: &[&str]) -> Arc<Version> {
     let hosts = hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect();
     let granted = Granted { hosts, ..Granted::default() };
-    sandbox().load_granted(guest("asker"), "asker", limits, granted, |_stage| {}).await.unwrap()
+    sandbox().load_granted(guest("asker"), "asker", limits, granted).await.unwrap()
 }
 
 fn said(run: &Run) -> String {

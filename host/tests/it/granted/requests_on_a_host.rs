@@ -3,25 +3,22 @@
 use std::process::Stdio;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{CertificateParams, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 
 use crate::command_line::{Desk, Running, until};
+use crate::support::authority::Authority;
 use crate::support::guests::guest;
 use crate::support::web::Web;
 
 /// A server for `localhost`, and the authority behind it in PEM.
 fn server() -> (Web, String) {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let pem = params.self_signed(&key).unwrap().pem();
-    let authority = Issuer::new(params, key);
+    let Authority { issuer, pem } = Authority::new();
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    let certificate = params.signed_by(&key, &authority).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
@@ -34,9 +31,7 @@ fn host(desk: &Desk, trusted: &str) -> Running {
     let mut command = desk.command(&["run"]);
     command.env("SSL_CERT_FILE", desk.path().join(trusted)).env_remove("SSL_CERT_DIR");
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let host = Running(child);
-    until("the listener", || std::net::TcpStream::connect(desk.address()).is_ok());
-    host
+    desk.until_listening(child, String::new)
 }
 
 /// The dead letter of a message to `asker`.

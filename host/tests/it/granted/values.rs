@@ -13,7 +13,7 @@ use crate::support::guests::guest;
 
 async fn load(values: Values, limits: &Limits) -> Result<Arc<Version>, LoadError> {
     let granted = Granted { values, ..Granted::default() };
-    sandbox().load_granted(guest("values"), "values", limits, granted, |_stage| {}).await
+    sandbox().load_granted(guest("values"), "values", limits, granted).await
 }
 
 /// A plain value, a secret, and one that could not be read.
@@ -105,6 +105,6 @@ async fn without_a_value_or_a_secret_the_import_is_refused_and_the_key_is_named(
     );
     // A module alone, beside any configuration, is not held back.
     let granted = Granted::anything();
-    let version = sandbox().load_granted(guest("values"), "values", &Limits::default(), granted, |_stage| {}).await;
+    let version = sandbox().load_granted(guest("values"), "values", &Limits::default(), granted).await;
     assert_eq!(self::told(&version.unwrap(), "get", "region").await, "nothing");
 }

@@ -1,7 +1,7 @@
 //! Every way to prove who we are and to encrypt, on real servers, and the servers that are refused.
 
 use nkeys::{KeyPair, KeyPairType};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer};
+use rcgen::CertificateParams;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tidegate::broker::jetstream::{Auth, ConnectError, JetStream, Options, Tls};
@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 
 use super::{ack_all, connect, options, place_on, record};
 use crate::broker_contract::{LONG_LEASE, receive};
+use crate::support::authority::Authority;
 use crate::support::nats::NatsServer;
 
 /// A message goes through: published, received, acknowledged.
@@ -134,14 +135,13 @@ fn base64url(bytes: &[u8]) -> String {
 async fn tls_is_agreed_on_with_both_sides_certificates() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);
-    let (ca, ca_pem) = authority();
-    let (_, stranger_pem) = authority();
-    std::fs::write(file("ca.pem"), &ca_pem).unwrap();
-    std::fs::write(file("stranger.pem"), stranger_pem).unwrap();
+    let ca = Authority::new();
+    std::fs::write(file("ca.pem"), &ca.pem).unwrap();
+    std::fs::write(file("stranger.pem"), Authority::new().pem).unwrap();
     for name in ["server", "client"] {
         let key = rcgen::KeyPair::generate().unwrap();
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &ca).unwrap();
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &ca.issuer).unwrap();
         std::fs::write(file(&format!("{name}.pem")), certificate.pem()).unwrap();
         std::fs::write(file(&format!("{name}.key")), key.serialize_pem()).unwrap();
     }
@@ -164,15 +164,6 @@ async fn tls_is_agreed_on_with_both_sides_certificates() {
         let error = refused(with_tls(wrong.clone())).await;
         assert!(matches!(error, ConnectError::Tls { .. }), "{wrong:?}: {error:?}");
     }
-}
-
-fn authority() -> (Issuer<'static, rcgen::KeyPair>, String) {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let certificate = params.self_signed(&key).unwrap();
-    let pem = certificate.pem();
-    (Issuer::new(params, key), pem)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -46,14 +46,8 @@ impl Ground {
     fn stored(&self) -> (u64, u64) {
         self.runtime.block_on(async {
             let letters = self.admin.get_stream(STREAM).await.map(|stream| stream.cached_info().state.messages);
-            let mut streams = self.admin.stream_names();
-            let mut open = 0;
-            while let Some(name) = futures_util::TryStreamExt::try_next(&mut streams).await.unwrap() {
-                if name != STREAM {
-                    let info = self.admin.get_stream(&name).await.unwrap().consumer_info("all").await.unwrap();
-                    open += info.num_pending + info.num_ack_pending as u64;
-                }
-            }
+            let info = self.admin.get_stream("all").await.unwrap().consumer_info("all").await.unwrap();
+            let open = info.num_pending + info.num_ack_pending as u64;
             (letters.unwrap_or_default(), open)
         })
     }

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod authority;
 pub(crate) mod browser;
 pub(crate) mod exposition;
 pub(crate) mod guests;
