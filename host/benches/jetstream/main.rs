@@ -7,6 +7,8 @@
 //! The candidates: a native consumer with plain acknowledgements, a native one with single confirmations, and
 //! ours with both ways of confirming, with instances reused and with a fresh one a message. All have as many messages
 //! delivered and not acknowledged at most, and as many single confirmations under way. Rounds alternate.
+//! Beside them a native consumer that has the parse done by the same handler in bare wasmtime: what is left between it and
+//! ours is what delivery costs, what is between it and the native parse is the sandbox.
 //! Words behind `--` choose candidates: those whose name has one of them. `TIDEGATE_BENCH_MESSAGES` says how many
 //! messages a round has, `TIDEGATE_BENCH_ROUNDS` how many rounds there are.
 
@@ -19,6 +21,8 @@
     reason = "a benchmark prints, and stops at an error"
 )]
 
+#[path = "../shared/bare_wasmtime.rs"]
+mod bare_wasmtime;
 #[path = "../../tests/it/support/guests.rs"]
 #[allow(dead_code, unreachable_pub, clippy::panic, reason = "shared with the tests, which use more of it")]
 mod guests;
@@ -36,8 +40,10 @@ mod ports;
 use std::time::{Duration, Instant};
 
 use tidegate::broker::jetstream::Confirm;
+use tidegate::sandbox::limits::Limits;
 use tokio::runtime::Runtime;
 
+use bare_wasmtime::Bare;
 use nats::NatsServer;
 
 /// What one round of a candidate came to.
@@ -86,13 +92,16 @@ fn cpu_times(server: i32) -> [Duration; 2] {
 enum Candidate {
     NativePlain,
     NativeEach,
+    Sandboxed { reuse: bool },
     Ours { confirm: Confirm, reuse: u32 },
 }
 
 impl Candidate {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::NativePlain,
         Self::NativeEach,
+        Self::Sandboxed { reuse: true },
+        Self::Sandboxed { reuse: false },
         Self::Ours { confirm: Confirm::Groups, reuse: u32::MAX },
         Self::Ours { confirm: Confirm::Groups, reuse: 1 },
         Self::Ours { confirm: Confirm::Each, reuse: u32::MAX },
@@ -103,6 +112,8 @@ impl Candidate {
         match self {
             Self::NativePlain => "native, plain acks",
             Self::NativeEach => "native, 256 confirmations at once",
+            Self::Sandboxed { reuse: true } => "bare wasmtime, plain acks, reused",
+            Self::Sandboxed { reuse: false } => "bare wasmtime, plain acks, fresh",
             Self::Ours { confirm: Confirm::Groups, reuse: 1 } => "ours, groups, fresh instances",
             Self::Ours { confirm: Confirm::Groups, .. } => "ours, groups, instances reused",
             Self::Ours { confirm: Confirm::Each, reuse: 1 } => "ours, single, fresh instances",
@@ -110,21 +121,26 @@ impl Candidate {
         }
     }
 
-    /// What it is held against, with the goal.
-    const fn goal(self) -> Option<(Self, f64)> {
+    /// What it is held against, with the goal where there is one.
+    fn against(self) -> Vec<(Self, Option<f64>)> {
         match self {
-            Self::NativePlain | Self::NativeEach => None,
-            Self::Ours { confirm: Confirm::Groups, reuse: 1 } => Some((Self::NativePlain, 0.4)),
-            Self::Ours { confirm: Confirm::Groups, .. } => Some((Self::NativePlain, 0.9)),
-            Self::Ours { confirm: Confirm::Each, reuse: 1 } => Some((Self::NativeEach, 0.75)),
-            Self::Ours { confirm: Confirm::Each, .. } => Some((Self::NativeEach, 0.95)),
+            Self::NativePlain | Self::NativeEach => Vec::new(),
+            Self::Sandboxed { .. } => vec![(Self::NativePlain, None)],
+            Self::Ours { confirm: Confirm::Groups, reuse } => {
+                let goal = if reuse == 1 { 0.4 } else { 0.9 };
+                vec![(Self::NativePlain, Some(goal)), (Self::Sandboxed { reuse: reuse > 1 }, None)]
+            }
+            Self::Ours { confirm: Confirm::Each, reuse } => {
+                vec![(Self::NativeEach, Some(if reuse == 1 { 0.75 } else { 0.95 }))]
+            }
         }
     }
 
-    async fn round(self, server: &NatsServer, messages: usize) -> Round {
+    async fn round(self, server: &NatsServer, messages: usize, bare: &Bare) -> Round {
         match self {
             Self::NativePlain => native::plain(server, messages).await,
             Self::NativeEach => native::confirmed(server, messages).await,
+            Self::Sandboxed { reuse } => native::sandboxed(server, messages, bare, reuse).await,
             Self::Ours { confirm, reuse } => ours::settled(server, messages, confirm, reuse).await,
         }
     }
@@ -147,6 +163,7 @@ fn main() {
         |candidate: &Candidate| words.is_empty() || words.iter().any(|word| candidate.name().contains(word.as_str()));
     let candidates: Vec<Candidate> = Candidate::ALL.into_iter().filter(chosen).collect();
     let runtime = Runtime::new().unwrap();
+    let bare = Bare::new(&guests::guest("order"), &Limits::default());
     runtime.block_on(async {
         let server = NatsServer::start().await;
         for size in [256, 1024] {
@@ -155,7 +172,7 @@ fn main() {
                 candidates.iter().map(|candidate| (*candidate, Vec::new())).collect();
             for _ in 0..rounds {
                 for (candidate, results) in &mut results {
-                    results.push(candidate.round(&server, messages).await);
+                    results.push(candidate.round(&server, messages, &bare).await);
                 }
             }
             println!("{size} B, {messages} messages, {rounds} rounds, medians:");
@@ -164,16 +181,19 @@ fn main() {
             for (candidate, round) in &medians {
                 let of =
                     |base: Candidate| medians.iter().find(|(other, _)| *other == base).map(|(_, round)| round.rate);
-                let against = candidate.goal().and_then(|(base, goal)| {
-                    Some(format!("  {:.2}x of {} (goal: {goal})", round.rate / of(base)?, base.name()))
-                });
+                let against: String = (candidate.against().into_iter())
+                    .filter_map(|(base, goal)| {
+                        let goal = goal.map_or(String::new(), |goal| format!(" (goal: {goal})"));
+                        Some(format!("  {:.2}x of {}{goal}", round.rate / of(base)?, base.name()))
+                    })
+                    .collect();
                 println!(
                     "  {:<34} {:>8.0}/s {:>6.2} us CPU, server {:>6.2} us{}",
                     candidate.name(),
                     round.rate,
                     round.ours_micros,
                     round.server_micros,
-                    against.unwrap_or_default()
+                    against
                 );
             }
         }

@@ -4,6 +4,9 @@ use async_nats::jetstream::consumer::{AckPolicy, Consumer, pull};
 use async_nats::jetstream::{self, stream};
 use futures_util::StreamExt as _;
 
+use tidegate::message::{Headers, Message};
+
+use crate::bare_wasmtime::Bare;
 use crate::nats::NatsServer;
 use crate::order::parse;
 use crate::{Round, Stopwatch};
@@ -72,5 +75,33 @@ pub async fn confirmed(server: &NatsServer, messages: usize) -> Round {
         .buffer_unordered(CONFIRMATIONS)
         .for_each(|()| async {})
         .await;
+    watch.stop(messages)
+}
+
+/// Plain acknowledgements, and the parse done by the handler in bare wasmtime: what the sandbox costs such a consumer. With
+/// one instance for all messages, or a fresh one for each.
+pub async fn sandboxed(server: &NatsServer, messages: usize, bare: &Bare, reuse: bool) -> Round {
+    let consumer = consumer(server, "sandboxed").await;
+    let mut stream = consumer.stream().max_messages_per_batch(500).messages().await.unwrap();
+    let mut started = bare.start().await;
+    let watch = Stopwatch::start(server);
+    for _ in 0..messages {
+        let message = stream.next().await.unwrap().unwrap();
+        let info = message.info().unwrap();
+        let sent = Message {
+            id: format!("BENCH:{}", info.stream_sequence),
+            subject: message.subject.to_string(),
+            headers: Headers::default(),
+            body: message.payload.clone(),
+            sequence: info.stream_sequence,
+            published_at: info.published.into(),
+        };
+        if reuse {
+            bare.reused(&mut started, &sent).await
+        } else {
+            bare.fresh(&sent).await
+        }
+        message.ack().await.unwrap();
+    }
     watch.stop(messages)
 }

@@ -24,7 +24,10 @@ use tidegate::sandbox::limits::Limits;
 use tidegate::sandbox::{Sandbox, SandboxOptions, Version};
 use tokio::runtime::Runtime;
 
-mod bare;
+use bare_wasmtime::Bare;
+
+#[path = "../shared/bare_wasmtime.rs"]
+mod bare_wasmtime;
 #[path = "../../tests/it/support/guests.rs"]
 #[allow(dead_code, unreachable_pub, clippy::panic, reason = "shared with the tests, which use more of it")]
 mod guests;
@@ -72,6 +75,19 @@ async fn ours(version: &Version, message: &Message) {
     }
 }
 
+async fn bare_fresh(bare: &Bare, message: &Message) {
+    for _ in 0..MESSAGES {
+        bare.fresh(message).await;
+    }
+}
+
+async fn bare_reused(bare: &Bare, message: &Message) {
+    let mut started = bare.start().await;
+    for _ in 0..MESSAGES {
+        bare.reused(&mut started, message).await;
+    }
+}
+
 fn main() {
     let body = order::body(SIZE);
     let bytes = guests::guest("order");
@@ -82,7 +98,7 @@ fn main() {
         runtime.block_on(sandbox.load(bytes.clone(), "order", &limits)).unwrap()
     };
     let (fresh, reused) = (load(1), load(u32::MAX));
-    let bare = bare::Bare::new(&bytes, &Limits::default());
+    let bare = Bare::new(&bytes, &Limits::default());
     let message = Message {
         id: "order-17".to_owned(),
         subject: "orders.new".to_owned(),
@@ -93,29 +109,29 @@ fn main() {
     };
     let candidate = |name| Candidate { name, times: Vec::new() };
     let mut parse = candidate("native parse");
-    let mut bare_fresh = candidate("bare wasmtime, fresh");
+    let mut fresh_bare = candidate("bare wasmtime, fresh");
     let mut our_fresh = candidate("tidegate, fresh");
-    let mut bare_reused = candidate("bare wasmtime, reused");
+    let mut reused_bare = candidate("bare wasmtime, reused");
     let mut our_reused = candidate("tidegate, reused");
     // The first round warms up and is not counted.
     for round in 0..=ROUNDS {
         parse.round(|| (0..MESSAGES).for_each(|_| assert!(order::parse(black_box(body.as_bytes())))));
-        bare_fresh.round(|| runtime.block_on(bare.fresh(&message, MESSAGES)));
+        fresh_bare.round(|| runtime.block_on(bare_fresh(&bare, &message)));
         our_fresh.round(|| runtime.block_on(ours(&fresh, &message)));
-        bare_reused.round(|| runtime.block_on(bare.reused(&message, MESSAGES)));
+        reused_bare.round(|| runtime.block_on(bare_reused(&bare, &message)));
         our_reused.round(|| runtime.block_on(ours(&reused, &message)));
         if round == 0 {
-            for each in [&mut parse, &mut bare_fresh, &mut our_fresh, &mut bare_reused, &mut our_reused] {
+            for each in [&mut parse, &mut fresh_bare, &mut our_fresh, &mut reused_bare, &mut our_reused] {
                 each.times.clear();
             }
         }
     }
     println!("microseconds a message, {SIZE} bytes of JSON, {ROUNDS} rounds of {MESSAGES}");
     println!("{:24} {:>8} {:>8}", "", "median", "best");
-    for each in [&parse, &bare_fresh, &our_fresh, &bare_reused, &our_reused] {
+    for each in [&parse, &fresh_bare, &our_fresh, &reused_bare, &our_reused] {
         println!("{:24} {:8.2} {:8.2}", each.name, each.median(), each.best());
     }
-    for (name, ours, bare) in [("fresh", &our_fresh, &bare_fresh), ("reused", &our_reused, &bare_reused)] {
+    for (name, ours, bare) in [("fresh", &our_fresh, &fresh_bare), ("reused", &our_reused, &reused_bare)] {
         let (median, best) = (ours.median() / bare.median(), ours.best() / bare.best());
         println!("{name}: {median:.2}x of bare wasmtime by the medians, {best:.2}x by the best (goal: 1.10x)");
     }

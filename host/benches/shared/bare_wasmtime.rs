@@ -29,12 +29,18 @@ use bindings::tidegate::events::{delivery, log, metrics, types};
 use bindings::{MessageHandler, MessageHandlerPre};
 
 /// One engine and one linked component.
-pub(crate) struct Bare {
+pub struct Bare {
     engine: Engine,
     pre: MessageHandlerPre<Host>,
     fuel: u64,
     memory: usize,
     stop: Arc<AtomicBool>,
+}
+
+/// A store with its instance.
+pub struct Started {
+    store: Store<Host>,
+    guest: MessageHandler,
 }
 
 struct Host {
@@ -43,7 +49,7 @@ struct Host {
 }
 
 impl Bare {
-    pub(crate) fn new(bytes: &[u8], limits: &Limits) -> Self {
+    pub fn new(bytes: &[u8], limits: &Limits) -> Self {
         let mut pool = PoolingAllocationConfig::new();
         pool.linear_memory_keep_resident(64 << 10).table_keep_resident(8 << 10).pagemap_scan(Enabled::Auto);
         let mut config = Config::new();
@@ -78,7 +84,34 @@ impl Bare {
         store
     }
 
-    async fn call(&self, store: &mut Store<Host>, guest: &MessageHandler, sent: &Sent) {
+    /// A store and an instance for one message.
+    pub async fn fresh(&self, sent: &Sent) {
+        self.start().await.call(sent).await;
+    }
+
+    /// A store and an instance for as many messages as one likes.
+    pub async fn start(&self) -> Started {
+        let mut store = self.store();
+        self.refill(&mut store);
+        let guest = self.pre.instantiate_async(&mut store).await.unwrap();
+        Started { store, guest }
+    }
+
+    /// What a call may use, anew.
+    fn refill(&self, store: &mut Store<Host>) {
+        store.set_fuel(self.fuel).unwrap();
+        store.set_epoch_deadline(1);
+    }
+
+    /// Hands a message to an instance that may have had others.
+    pub async fn reused(&self, started: &mut Started, sent: &Sent) {
+        self.refill(&mut started.store);
+        started.call(sent).await;
+    }
+}
+
+impl Started {
+    async fn call(&mut self, sent: &Sent) {
         let age = sent.published_at.duration_since(UNIX_EPOCH).unwrap();
         let message = Message {
             id: &sent.id,
@@ -95,32 +128,9 @@ impl Bare {
             redriven: false,
             traceparent: None,
         };
-        let outputs = guest.tidegate_events_handler().call_handle(store, message).await.unwrap().unwrap();
+        let outputs =
+            self.guest.tidegate_events_handler().call_handle(&mut self.store, message).await.unwrap().unwrap();
         assert!(outputs.is_empty());
-    }
-
-    /// A store and an instance for each message.
-    pub(crate) async fn fresh(&self, sent: &Sent, messages: u32) {
-        for _ in 0..messages {
-            let mut store = self.store();
-            store.set_fuel(self.fuel).unwrap();
-            store.set_epoch_deadline(1);
-            let guest = self.pre.instantiate_async(&mut store).await.unwrap();
-            self.call(&mut store, &guest, sent).await;
-        }
-    }
-
-    /// One for all messages.
-    pub(crate) async fn reused(&self, sent: &Sent, messages: u32) {
-        let mut store = self.store();
-        store.set_fuel(self.fuel).unwrap();
-        store.set_epoch_deadline(1);
-        let guest = self.pre.instantiate_async(&mut store).await.unwrap();
-        for _ in 0..messages {
-            store.set_fuel(self.fuel).unwrap();
-            store.set_epoch_deadline(1);
-            self.call(&mut store, &guest, sent).await;
-        }
     }
 }
 
