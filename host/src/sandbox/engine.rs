@@ -49,10 +49,12 @@ const RUN_STACK: usize = 1 << 20;
 const MEMORY_KEEP_RESIDENT: usize = 64 << 10;
 /// The same for tables: a small handler's table is a few dozen elements.
 const TABLE_KEEP_RESIDENT: usize = 8 << 10;
-/// Freed slots that stay mapped for the same module. Each holds at most the two figures above: 100 KiB of a handler that ran,
-/// 100 MiB of a thousand of them. With 64 of them, messages to 100 handlers in turn found their slot mapped for another one
-/// each time, and mapping it anew cost several runs.
-const WARM_SLOTS: u32 = 1024;
+/// Freed slots that stay mapped for the same module. Each holds at most the two figures above: 100 KiB of a handler that
+/// ran. The pool deals them out evenly to as many parts of it as there are cores (16 at most), a thread takes from its own
+/// part first, and a part that has too few lets the oldest go. A module runs now on one core and now on the other, so it
+/// wants a slot in each part: with 1,024 in all, 512 a part, messages to 1,000 handlers in turn found their slot mapped for
+/// another module each time, and mapping it anew cost several runs. This is a thousand a part on four cores.
+const WARM_SLOTS: u32 = 4096;
 
 /// One engine, with its linker and its permits.
 pub(super) struct Station {
