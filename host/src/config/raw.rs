@@ -291,7 +291,8 @@ pub(super) struct RawSubscription {
     /// After how long without an end of any message it counts as stalled, while as many are held as are handled at once. Default:
     /// a minute, or twice the handler's `timeout` where that is longer.
     pub(super) stalled_after: Option<DurationText>,
-    /// Create what is missing on the broker (stream, consumer). Default: false.
+    /// Create what is missing on the broker (stream, consumer). What the host needs for itself (the streams of dead letters and of
+    /// notes on messages that come back) is created in any case. Default: false.
     pub(super) create: Option<bool>,
     /// How failed messages are tried again.
     pub(super) retry: RawRetry,

@@ -1,11 +1,16 @@
 //! Outputs for other brokers than the message's own: published and confirmed before the message is settled.
+//!
+//! Invariant: when a lease of a batch ends, no more of the batch is sent. What of it was on its way then may be stored; its ids
+//! make that harmless.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-use crate::broker::{PublishError, SettleError};
+use crate::broker::lease::Lease;
+use crate::broker::{PublishError, Published, SettleError};
 use crate::dispatch::decided::Decided;
 use crate::dispatch::shared::Shared;
 use crate::message::Publish;
@@ -38,14 +43,11 @@ pub(crate) async fn publish_elsewhere(
             messages.push(routed.publish.clone());
         }
     }
+    let held = &group;
     let published = batches.into_iter().map(|(name, (owners, messages))| async move {
-        let results = match shared.brokers.get(&name) {
-            Some(named) => named.broker.publish(messages).await,
-            None => {
-                let missing = || PublishError::Invalid(format!("there is no broker `{name}` in the configuration"));
-                owners.iter().map(|_| Err(missing())).collect()
-            }
-        };
+        let distinct: BTreeSet<usize> = owners.iter().copied().collect();
+        let leases = distinct.iter().filter_map(|index| held.get(*index)).map(|decided| &decided.entry.lease).collect();
+        let results = publish_to(shared, &name, messages, leases).await;
         owners.into_iter().zip(results).collect::<Vec<_>>()
     });
     let (mut sent, mut duplicates) = (0, 0);
@@ -58,7 +60,9 @@ pub(crate) async fn publish_elsewhere(
                 duplicates += u64::from(published.duplicate);
             }
             Err(error) => {
-                failed.entry(index).or_insert(SettleError::Output(error));
+                let is_over = group.get(index).is_some_and(|decided| decided.entry.lease.is_over(Instant::now()));
+                let error = if is_over { SettleError::LeaseLost } else { SettleError::Output(error) };
+                failed.entry(index).or_insert(error);
             }
         }
     }
@@ -74,4 +78,65 @@ pub(crate) async fn publish_elsewhere(
         }
     }
     confirmed
+}
+
+/// Publishes one broker's messages while these leases hold. One result a message.
+async fn publish_to(
+    shared: &Shared,
+    name: &str,
+    messages: Vec<Publish>,
+    leases: Vec<&Lease>,
+) -> Vec<Result<Published, PublishError>> {
+    let count = messages.len();
+    let all = |error: &dyn Fn() -> PublishError| (0..count).map(|_| Err(error())).collect();
+    let Some(named) = shared.brokers.get(name) else {
+        return all(&|| PublishError::Invalid(format!("there is no broker `{name}` in the configuration")));
+    };
+    let late = || {
+        let text = format!("broker `{name}` did not confirm before the lease of one of the messages ended");
+        PublishError::Unavailable(text)
+    };
+    while_held(&leases, named.broker.publish(messages)).await.unwrap_or_else(|| all(&late))
+}
+
+/// Does something as long as all of these leases hold, extended ones to their new end. `None`: one ended first.
+async fn while_held<T>(leases: &[&Lease], work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    loop {
+        let first_end = leases.iter().map(|lease| lease.ends_at()).min()?;
+        match timeout_at(first_end, work.as_mut()).await {
+            Ok(done) => return Some(done),
+            Err(_elapsed) if leases.iter().any(|lease| lease.is_over(Instant::now())) => return None,
+            // It was extended meanwhile.
+            Err(_elapsed) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_goes_on_while_every_lease_holds_and_ends_with_the_first() {
+        let now = Instant::now();
+        let seconds = Duration::from_secs;
+        let (short, long) = (Lease::until(now + seconds(2)), Lease::until(now + seconds(9)));
+        let work = |takes| async move {
+            tokio::time::sleep(takes).await;
+            7
+        };
+        assert_eq!(while_held(&[&long, &short], work(seconds(1))).await, Some(7));
+        assert_eq!(while_held(&[&long, &short], work(seconds(5))).await, None);
+        assert_eq!(Instant::now(), now + seconds(2));
+        let extended = Lease::until(now + seconds(3));
+        let (done, ()) = futures_util::future::join(while_held(&[&extended], work(seconds(4))), async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            extended.extend_to(now + seconds(8));
+        })
+        .await;
+        assert_eq!(done, Some(7));
+    }
 }

@@ -26,7 +26,8 @@ pub(super) struct Blocks {
 
 #[derive(Debug)]
 struct Block {
-    bits: Bits,
+    /// Boxed: the map has room for twice as many as there are, and is copied when it grows.
+    bits: Box<Bits>,
     touched: u64,
 }
 
@@ -34,14 +35,15 @@ impl Blocks {
     /// The blocks that were in the file.
     pub(super) fn new(limit: usize, read: Vec<(BlockKey, Bits)>) -> Self {
         // Of what was read the higher numbers are the later ones.
-        let blocks: HashMap<_, _> = read.into_iter().map(|(key, bits)| (key, Block { bits, touched: key.1 })).collect();
+        let block = |(key, bits): (BlockKey, Bits)| (key, Block { bits: Box::new(bits), touched: key.1 });
+        let blocks: HashMap<_, _> = read.into_iter().map(block).collect();
         let clock = blocks.values().map(|block| block.touched).max().unwrap_or(0);
         Self { limit: limit.max(1), blocks, dirty: HashSet::new(), clock }
     }
 
     /// The bits of a block, when there is one.
     pub(super) fn block(&self, source: SourceId, number: u64) -> Option<&Bits> {
-        self.blocks.get(&(source, number)).map(|block| &block.bits)
+        self.blocks.get(&(source, number)).map(|block| &*block.bits)
     }
 
     /// Puts sequences in. The caller evicts when it is done inserting.
@@ -51,7 +53,7 @@ impl Blocks {
             let Some(first) = run.first() else { continue };
             let key = (source, first / SEQUENCES);
             self.clock += 1;
-            let block = self.blocks.entry(key).or_insert(Block { bits: [0; WORDS], touched: 0 });
+            let block = self.blocks.entry(key).or_insert_with(|| Block { bits: Box::new([0; WORDS]), touched: 0 });
             block.touched = self.clock;
             let mut changed = false;
             for sequence in run {
@@ -86,7 +88,7 @@ impl Blocks {
     /// Takes what the file does not have yet: the bits of a block, or `None` for one that is gone.
     pub(super) fn take_dirty(&mut self) -> Vec<(BlockKey, Option<Bits>)> {
         let blocks = &self.blocks;
-        self.dirty.drain().map(|key| (key, blocks.get(&key).map(|block| block.bits))).collect()
+        self.dirty.drain().map(|key| (key, blocks.get(&key).map(|block| *block.bits))).collect()
     }
 
     /// Puts keys back that could not be written.

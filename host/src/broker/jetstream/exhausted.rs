@@ -17,13 +17,13 @@ use futures_util::StreamExt as _;
 use serde::Deserialize;
 
 use super::advisories::Advisory as Told;
-use super::arrival;
 use super::pump::Inboxes;
 use super::reply::{self, Position};
 use super::session::Session;
 use super::source::JetStreamSource;
 use super::stored::{self, Read};
 use super::wire::ApiError;
+use super::{arrival, notes};
 use crate::broker::{Delivery, Receipt, ReceiveError, Standing};
 
 /// What was heard of all consumers of a broker: by stream and consumer the sequence and how often it was handed out.
@@ -141,10 +141,12 @@ impl JetStreamSource {
         let lease_ends_at = self.hold_from_now(sequence);
         let known = self.record.look_up(self.source, std::iter::once(sequence)).into_iter().next();
         let (already_done, note) = known.unwrap_or_default();
+        // It may have failed on other hosts too.
+        let told = self.notes.read(session, &self.place, vec![sequence]).await.remove(&sequence);
         let token = reply::of_unseen(stream, &self.spec.name, &position);
         Ok(Some(Delivery {
             message,
-            progress: arrival::progress(note, deliveries, SystemTime::now()),
+            progress: arrival::progress(notes::newer(note, told), deliveries, SystemTime::now()),
             receipt: Receipt { sequence, token: token.into() },
             lease_ends_at,
             standing: if already_done { Standing::Done } else { Standing::Exhausted },

@@ -19,7 +19,7 @@ pub(super) async fn leftover(source: &JetStreamSource) -> Vec<Delivery> {
             pulls.give_up_silent(Instant::now());
             (pulls.hand_out(Demand { messages: usize::MAX, bytes: usize::MAX }), pulls.next_deadline())
         };
-        let deliveries = source.deliveries(arrived);
+        let deliveries = source.hand_out(inboxes, arrived).await;
         if !deliveries.is_empty() {
             return deliveries;
         }

@@ -41,10 +41,12 @@ mod events;
 mod exhausted;
 mod extend;
 mod guard;
+mod hand_out;
 mod headers;
 mod key_values;
 mod leftover;
 mod link;
+mod notes;
 mod options;
 mod past;
 mod permits;
@@ -77,6 +79,7 @@ use dead::DeadLetterStore;
 use exhausted::Exhausted;
 use key_values::KeyValues;
 use link::Link;
+use notes::Notes;
 use publish::Publisher;
 use source::JetStreamSource;
 use warnings::Warnings;
@@ -92,6 +95,7 @@ pub struct JetStream {
     record: Arc<DoneRecord>,
     publisher: Arc<Publisher>,
     dead: Arc<DeadLetterStore>,
+    notes: Arc<Notes>,
     counters: Arc<Counters>,
     exhausted: Arc<Exhausted>,
     warnings: Warnings,
@@ -108,12 +112,14 @@ impl JetStream {
         let link = Arc::new(Link::connect(Arc::clone(&options)).await?);
         let publisher = Arc::new(Publisher::new(Arc::clone(&link), options.max_publishes));
         let dead = DeadLetterStore::new(Arc::clone(&link), Arc::clone(&publisher), options.dead_letters.clone());
+        let notes = Notes::new(Arc::clone(&publisher), options.dead_letters.replicas);
         Ok(Arc::new(Self {
             options,
             link,
             record,
             publisher,
             dead: Arc::new(dead),
+            notes: Arc::new(notes),
             counters: Arc::default(),
             exhausted: Arc::default(),
             warnings: Warnings::default(),
@@ -147,13 +153,17 @@ impl Broker for JetStream {
         let away = |detail| SubscribeError::Away { subscription: spec.name.clone(), detail };
         let session = self.link.wait(WAIT_FOR_SESSION).await.map_err(away)?;
         // First the place for dead letters: without it nothing could be given up.
-        match self.dead.prepare(&session).await {
-            Ok(Ok(risks)) => self.warn("dead letters", risks),
+        let letters = match self.dead.prepare(&session).await {
+            Ok(Ok(letters)) => letters,
             Ok(Err(detail)) => return Err(setup::refused(spec, detail)),
             Err(error) => return Err(setup::failed(spec, &error)),
-        }
+        };
+        self.warn("dead letters", letters.risks);
+        self.warn("notes", self.notes.prepare(&session).await);
         let mut bound = setup::bind(&session, &self.options, spec).await?;
-        self.warn(&format!("subscription {}", spec.name), std::mem::take(&mut bound.risks));
+        let mut risks = std::mem::take(&mut bound.risks);
+        risks.extend(risks::of_copies(self.dead.stream(), letters.replicas, &bound.stream, bound.replicas));
+        self.warn(&format!("subscription {}", spec.name), risks);
         self.warnings.say_of_power(&self.options.name, || risks::of_power(&bound.stream, bound.replicas));
         Ok(Arc::new(JetStreamSource::new(spec.clone(), bound, self)))
     }

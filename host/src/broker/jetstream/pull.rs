@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_nats::{Message, StatusCode};
 use tokio::time::Instant;
 
+use super::reply::{self, Position};
 use crate::broker::{Demand, ReceiveError};
 
 /// Pulls that may be outstanding: while one runs out, the next is on its way.
@@ -51,6 +52,8 @@ pub(super) struct Request {
 #[derive(Debug)]
 pub(super) struct Arrived {
     pub(super) message: Message,
+    /// Where it stands, by its reply subject; `None`: that is none of a delivery.
+    pub(super) position: Option<Position>,
     /// The lease is counted from here.
     pub(super) at: Instant,
 }
@@ -137,8 +140,9 @@ impl Pulls {
                 self.end(slot);
             }
         }
+        let position = message.reply.as_ref().and_then(|reply| reply::parse(reply));
         self.waiting_bytes += bytes;
-        self.waiting.push_back(Arrived { message, at });
+        self.waiting.push_back(Arrived { message, position, at });
     }
 
     fn take_status(&mut self, slot: usize, status: StatusCode, message: &Message, at: Instant) {
@@ -222,6 +226,14 @@ impl Pulls {
             out.extend(self.waiting.pop_front());
         }
         out
+    }
+
+    /// Puts back what was handed out last, in its order.
+    pub(super) fn put_back(&mut self, arrived: Vec<Arrived>) {
+        for arrived in arrived.into_iter().rev() {
+            self.waiting_bytes += size(&arrived.message);
+            self.waiting.push_front(arrived);
+        }
     }
 
     /// What to ask for next, if anything: when what is outstanding and waiting is less than half of the demand.

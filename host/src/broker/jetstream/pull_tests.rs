@@ -49,6 +49,23 @@ fn never_more_is_asked_for_than_can_be_taken() {
 }
 
 #[test]
+fn what_is_put_back_comes_again_first_and_in_its_order() {
+    let now = Instant::now();
+    let mut pulls = Pulls::new(PullLimits::default());
+    let request = pulls.next_request(demand(100, 1 << 20), now).unwrap();
+    for length in [1, 2, 3, 4] {
+        pulls.take_in(request.slot, message(length), now);
+    }
+    let lengths = |out: &[Arrived]| out.iter().map(|arrived| arrived.message.length).collect::<Vec<_>>();
+    let out = pulls.hand_out(demand(3, 1 << 20));
+    assert_eq!((lengths(&out), out[0].position.map(|position| position.sequence)), (vec![1, 2, 3], Some(1)));
+    pulls.put_back(out);
+    assert_eq!(pulls.waiting_bytes, 10);
+    assert_eq!(lengths(&pulls.hand_out(demand(9, 1 << 20))), [1, 2, 3, 4]);
+    assert_eq!(pulls.waiting_bytes, 0);
+}
+
+#[test]
 fn limits_of_the_consumer_are_kept() {
     let limits = PullLimits { max_batch: 10, max_bytes: 1000, max_expires: Duration::from_secs(2) };
     let mut pulls = Pulls::new(limits);

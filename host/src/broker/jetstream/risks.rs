@@ -133,6 +133,15 @@ fn in_memory(name: &str, config: &Map<String, Value>) -> Vec<String> {
     Vec::from_iter((text(config, "storage") == "memory").then(risk))
 }
 
+/// That dead letters have fewer copies than the messages that they come from.
+pub(super) fn of_copies(letters: &str, own: i64, stream: &str, copies: i64) -> Option<String> {
+    (own < copies).then(|| {
+        format!(
+            "stream `{letters}` keeps dead letters in {own} replica(s), and stream `{stream}` its messages in {copies}: with the server              that has them dead letters are lost; mend it with `nats stream edit {letters} --replicas={copies}`"
+        )
+    })
+}
+
 /// By which limits the server drops the oldest messages, handled or not.
 fn dropped(name: &str, config: &Map<String, Value>) -> Option<String> {
     let mut limits = Vec::new();
@@ -199,6 +208,14 @@ mod tests {
         }
         assert!(of_consumer("S", "c", &config(json!({ "max_waiting": 512 })), 3).is_empty());
         assert!(of_consumer("S", "c", &config(json!({ "num_replicas": 3 })), 3).is_empty());
+    }
+
+    #[test]
+    fn dead_letters_are_to_have_as_many_copies_as_messages() {
+        assert_eq!(of_copies("DLQ", 3, "S", 3), None);
+        assert_eq!(of_copies("DLQ", 3, "S", 1), None);
+        let told = of_copies("DLQ", 1, "S", 3);
+        assert!(told.is_some_and(|told| told.contains("`nats stream edit DLQ --replicas=3`")));
     }
 
     #[test]

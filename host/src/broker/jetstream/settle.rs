@@ -145,10 +145,13 @@ async fn write_record(source: &JetStreamSource, going: &[Going], notes: Vec<(u64
     {
         tracing::debug!(%error, "settled without the record");
     }
-    if !notes.is_empty()
-        && let Err(error) = source.record.note(source.source, notes).await
-    {
-        tracing::debug!(%error, "returned without the note");
+    if !notes.is_empty() {
+        // For this host and for the others: whoever gets the message next finds it.
+        let (told, noted) =
+            (source.notes.write(&source.place, notes.clone()), source.record.note(source.source, notes));
+        if let ((), Err(error)) = futures_util::future::join(told, noted).await {
+            tracing::debug!(%error, "returned without the note");
+        }
     }
 }
 

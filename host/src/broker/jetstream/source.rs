@@ -3,15 +3,13 @@
 //! Invariants:
 //! - A message is handed out at most once at a time by this host: one that comes again while its lease here holds is
 //!   held back, and its settlement settles both.
-//! - A message whose lease was over before it could be handed out is not handed out; the server hands it out anew.
 //! - Nothing more is asked for on a consumer that somebody changed so that messages would be lost.
 //! - What comes while nobody receives is kept for the next `receive`, its lease counted from its arrival.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,26 +17,24 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::JetStream;
-use super::arrival;
 use super::counters::Counters;
 use super::dead::DeadLetterStore;
 use super::exhausted::Exhausted;
 use super::link::Link;
+use super::notes::{Notes, Place};
 use super::options::lease_margin;
 use super::past;
 use super::publish::Publisher;
 use super::pull::{Arrived, Pulls, Request, Trouble};
 use super::pump::Inboxes;
-use super::reply;
 use super::session::Session;
 use super::setup::Bound;
 use super::unreadable::Breaks;
 use crate::broker::done::{DoneRecord, SourceId, SourceIdentity};
 use crate::broker::{
     Backlog, Delivery, Demand, PastError, PastPage, PastQuery, Receipt, ReceiveError, Settle, SettleError, Source,
-    Standing, SubscriptionSpec,
+    SubscriptionSpec,
 };
-use crate::message::{Message, REDRIVE_FOR_HEADER};
 
 /// How long `receive` waits for a connection before it says that there is none.
 const WAIT_FOR_SESSION: Duration = Duration::from_secs(1);
@@ -55,6 +51,9 @@ pub(super) struct JetStreamSource {
     pub(super) link: Arc<Link>,
     pub(super) record: Arc<DoneRecord>,
     pub(super) source: SourceId,
+    /// What the hosts of the subscription tell each other.
+    pub(super) notes: Arc<Notes>,
+    pub(super) place: Place,
     pub(super) publisher: Arc<Publisher>,
     pub(super) dead: Arc<DeadLetterStore>,
     pub(super) counters: Arc<Counters>,
@@ -86,17 +85,20 @@ enum Step {
 
 impl JetStreamSource {
     pub(super) fn new(spec: SubscriptionSpec, bound: Bound, broker: &JetStream) -> Self {
-        let source = broker.record.source(&SourceIdentity {
+        let identity = SourceIdentity {
             stream: bound.stream.clone(),
             stream_created: bound.stream_created.clone(),
             consumer: spec.name.clone(),
             consumer_created: bound.consumer_created.clone(),
-        });
+        };
+        let source = broker.record.source(&identity);
         Self {
             spec,
             link: Arc::clone(&broker.link),
             record: Arc::clone(&broker.record),
             source,
+            notes: Arc::clone(&broker.notes),
+            place: Place::of(&identity),
             publisher: Arc::clone(&broker.publisher),
             dead: Arc::clone(&broker.dead),
             counters: Arc::clone(&broker.counters),
@@ -190,65 +192,6 @@ impl JetStreamSource {
         result.map_err(|error| ReceiveError::Away(error.to_string()))
     }
 
-    /// Turns what came into deliveries: those whose lease is over and those that are held already are left out.
-    pub(super) fn deliveries(&self, arrived: Vec<Arrived>) -> Vec<Delivery> {
-        let lease = self.lease_duration();
-        let now = Instant::now();
-        let mut fresh = Vec::with_capacity(arrived.len());
-        {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            if held.len() > self.spec.max_in_flight.saturating_mul(4) + 1024 {
-                held.retain(|_, ends_at| *ends_at > now);
-            }
-            for arrived in arrived {
-                let Some(position) = arrived.message.reply.as_ref().and_then(|reply| reply::parse(reply)) else {
-                    continue;
-                };
-                let lease_ends_at = arrived.at + lease;
-                if lease_ends_at <= now {
-                    self.counters.stale.fetch_add(1, Ordering::Relaxed);
-                    continue;
-                }
-                match held.entry(position.sequence) {
-                    Entry::Occupied(entry) if *entry.get() > now => {
-                        self.counters.held_back.fetch_add(1, Ordering::Relaxed);
-                        continue;
-                    }
-                    Entry::Occupied(mut entry) => *entry.get_mut() = lease_ends_at,
-                    Entry::Vacant(entry) => {
-                        entry.insert(lease_ends_at);
-                    }
-                }
-                fresh.push((arrived.message, position, lease_ends_at));
-            }
-        }
-        let known = self.record.look_up(self.source, fresh.iter().map(|(_, position, _)| position.sequence));
-        let wall = SystemTime::now();
-        fresh
-            .into_iter()
-            .zip(known)
-            .map(|((message, position, lease_ends_at), (already_done, note))| {
-                let progress = arrival::progress(note, position.deliveries, wall);
-                let token = message.reply.as_ref().map(|reply| Bytes::copy_from_slice(reply.as_bytes()));
-                let receipt = Receipt { sequence: position.sequence, token: token.unwrap_or_default() };
-                let message = arrival::message(&self.bound.stream, message, &position);
-                let standing = self.standing(&message, already_done);
-                Delivery { message, progress, receipt, lease_ends_at, standing }
-            })
-            .collect()
-    }
-
-    fn standing(&self, message: &Message, already_done: bool) -> Standing {
-        if already_done {
-            self.counters.already_done.fetch_add(1, Ordering::Relaxed);
-            return Standing::Done;
-        }
-        match message.headers.text(REDRIVE_FOR_HEADER) {
-            Some(name) if name != self.spec.name => Standing::ForAnother,
-            Some(_) | None => Standing::Due,
-        }
-    }
-
     pub(super) fn breaks(&self) -> MutexGuard<'_, Breaks> {
         self.breaks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -303,7 +246,7 @@ impl Source for JetStreamSource {
         loop {
             let wake_at = match self.next_step(inboxes, demand) {
                 Step::HandOut(arrived) => {
-                    let deliveries = self.deliveries(arrived);
+                    let deliveries = self.hand_out(inboxes, arrived).await;
                     if !deliveries.is_empty() {
                         return Ok(deliveries);
                     }

@@ -13,17 +13,17 @@ use bytes::Bytes;
 use tidegate::broker::{Access, Broker, Bucket};
 
 /// A bucket that may be written.
-fn bucket(broker: &dyn Broker, name: &str) -> Arc<dyn Bucket> {
+pub(crate) fn bucket(broker: &dyn Broker, name: &str) -> Arc<dyn Bucket> {
     broker.bucket(name, Access::ReadWrite).unwrap()
 }
 
 /// What stands under a key, as text.
-async fn text(bucket: &dyn Bucket, key: &str) -> Option<String> {
+pub(crate) async fn text(bucket: &dyn Bucket, key: &str) -> Option<String> {
     bucket.find(key).await.unwrap().value.map(|value| String::from_utf8(value.to_vec()).unwrap())
 }
 
 /// Every key, in pages of so many.
-async fn keys(bucket: &dyn Bucket, limit: u32) -> Vec<String> {
+pub(crate) async fn keys(bucket: &dyn Bucket, limit: u32) -> Vec<String> {
     let (limit, mut all) = (NonZeroU32::new(limit).unwrap(), Vec::<String>::new());
     loop {
         let page = bucket.keys(all.last().map(String::as_str), limit).await.unwrap();

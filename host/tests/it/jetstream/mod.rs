@@ -14,6 +14,7 @@ mod buckets;
 mod edited;
 mod letters;
 mod login;
+mod notes;
 mod setup;
 mod trouble;
 mod unreadable;

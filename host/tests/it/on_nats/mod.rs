@@ -1,7 +1,9 @@
 //! A whole host on a real nats-server that fails it: the process that a user runs, what it tells and what becomes of messages.
 
 mod away;
+mod permitted;
 mod refused;
+mod shared;
 
 use crate::command_line::Desk;
 use crate::support::guests::guest;

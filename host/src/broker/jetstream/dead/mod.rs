@@ -25,7 +25,7 @@ use super::publish::{Publisher, StoreError, from_refusal};
 use super::risks;
 use super::session::{RequestError, Session};
 use super::setup::{consumer_info, stream_info};
-use super::wire::{ApiError, code};
+use super::wire::{ApiError, code, number};
 use crate::broker::{
     DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, MAX_REDRIVES, PublishError,
     Published, Tally,
@@ -57,17 +57,32 @@ struct Found {
     sequence: u64,
 }
 
+/// The stream, as it stands.
+pub(super) struct Prepared {
+    /// What may become of dead letters there, for a person.
+    pub(super) risks: Vec<String>,
+    /// Its copies.
+    pub(super) replicas: i64,
+}
+
 impl DeadLetterStore {
+    /// The stream's name.
+    pub(super) fn stream(&self) -> &str {
+        &self.options.stream
+    }
+
     pub(super) fn new(link: Arc<Link>, publisher: Arc<Publisher>, options: DeadLetterOptions) -> Self {
         Self { link, publisher, options }
     }
 
-    /// Makes the stream when it is missing, else looks whether it can hold dead letters; gives back what may become of them
-    /// there. The error says what is wrong.
-    pub(super) async fn prepare(&self, session: &Session) -> Result<Result<Vec<String>, String>, ApiError> {
+    /// Makes the stream when it is missing, else looks whether it can hold dead letters. The error says what is wrong.
+    pub(super) async fn prepare(&self, session: &Session) -> Result<Result<Prepared, String>, ApiError> {
         let name = &self.options.stream;
         match stream_info(session, name).await? {
-            Some(info) => Ok(room::problems(name, &info).map(|()| risks::of_letters(name, &info.config))),
+            Some(info) => Ok(room::problems(name, &info).map(|()| Prepared {
+                risks: risks::of_letters(name, &info.config),
+                replicas: number(&info.config, "num_replicas"),
+            })),
             None if self.options.create => {
                 let config = json!({
                     "name": name,
@@ -84,7 +99,8 @@ impl DeadLetterStore {
                 });
                 tracing::info!(stream = name, "the stream of dead letters is created");
                 let _: Value = session.api(&format!("STREAM.CREATE.{name}"), &config).await?;
-                Ok(Ok(Vec::new()))
+                let replicas = i64::try_from(self.options.replicas).unwrap_or(i64::MAX);
+                Ok(Ok(Prepared { risks: Vec::new(), replicas }))
             }
             None => Ok(Err(missing(name))),
         }

@@ -1,0 +1,128 @@
+//! From what came on the wire to deliveries: each under its lease, with what is known of the message.
+//!
+//! Invariants:
+//! - A message whose lease was over before it could be handed out is not handed out; the server hands it out anew.
+//! - One that comes again while its lease here holds is held back.
+//! - What was taken out and is not handed out, as nobody waits for it any more, waits again.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::pull::Arrived;
+use super::pump::Inboxes;
+use super::session::Session;
+use super::source::JetStreamSource;
+use super::{arrival, notes};
+use crate::broker::{Delivery, Receipt, Source as _, Standing};
+use crate::message::{Message, REDRIVE_FOR_HEADER};
+use crate::settle::progress::Progress;
+
+/// What was taken out of the inboxes. Dropped, it waits there again.
+struct Taken<'a> {
+    inboxes: &'a Inboxes,
+    arrived: Vec<Arrived>,
+}
+
+impl Taken<'_> {
+    fn take(mut self) -> Vec<Arrived> {
+        std::mem::take(&mut self.arrived)
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if !self.arrived.is_empty() {
+            self.inboxes.pulls().put_back(std::mem::take(&mut self.arrived));
+        }
+    }
+}
+
+impl JetStreamSource {
+    /// Turns what came into deliveries: those whose lease is over and those that are held already are left out.
+    pub(super) async fn hand_out(&self, inboxes: &Inboxes, arrived: Vec<Arrived>) -> Vec<Delivery> {
+        let taken = Taken { inboxes, arrived };
+        let told = self.told_of(&inboxes.session, &taken.arrived).await;
+        self.deliveries(taken.take(), told)
+    }
+
+    /// What other hosts noted of messages. Looked for where the count of deliveries does not follow from what is noted here:
+    /// somebody else had the message in between.
+    async fn told_of(&self, session: &Session, arrived: &[Arrived]) -> HashMap<u64, Progress> {
+        let again = arrived.iter().filter_map(|arrived| arrived.position).filter(|position| position.deliveries > 1);
+        let again: Vec<_> = again.collect();
+        // Nearly always there is none.
+        if again.is_empty() {
+            return HashMap::new();
+        }
+        let known = self.record.look_up(self.source, again.iter().map(|position| position.sequence));
+        let follows = |note: &Progress, deliveries: u32| note.deliveries.saturating_add(1) == deliveries;
+        let doubtful = again.iter().zip(known).filter(|(position, (already_done, note))| {
+            !already_done && !note.as_ref().is_some_and(|note| follows(note, position.deliveries))
+        });
+        let doubtful = doubtful.map(|(position, _)| position.sequence).collect();
+        self.notes.read(session, &self.place, doubtful).await
+    }
+
+    fn deliveries(&self, arrived: Vec<Arrived>, mut told: HashMap<u64, Progress>) -> Vec<Delivery> {
+        let lease = self.lease_duration();
+        let now = Instant::now();
+        let mut fresh = Vec::with_capacity(arrived.len());
+        {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.len() > self.spec.max_in_flight.saturating_mul(4) + 1024 {
+                held.retain(|_, ends_at| *ends_at > now);
+            }
+            for Arrived { message, position, at } in arrived {
+                let Some(position) = position else { continue };
+                let lease_ends_at = at + lease;
+                if lease_ends_at <= now {
+                    self.counters.stale.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                match held.entry(position.sequence) {
+                    Entry::Occupied(entry) if *entry.get() > now => {
+                        self.counters.held_back.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                    Entry::Occupied(mut entry) => *entry.get_mut() = lease_ends_at,
+                    Entry::Vacant(entry) => {
+                        entry.insert(lease_ends_at);
+                    }
+                }
+                fresh.push((message, position, lease_ends_at));
+            }
+        }
+        let known = self.record.look_up(self.source, fresh.iter().map(|(_, position, _)| position.sequence));
+        let wall = SystemTime::now();
+        fresh
+            .into_iter()
+            .zip(known)
+            .map(|((message, position, lease_ends_at), (already_done, note))| {
+                let told = if told.is_empty() { None } else { told.remove(&position.sequence) };
+                let progress = arrival::progress(notes::newer(note, told), position.deliveries, wall);
+                let token = message.reply.as_ref().map(|reply| Bytes::copy_from_slice(reply.as_bytes()));
+                let receipt = Receipt { sequence: position.sequence, token: token.unwrap_or_default() };
+                let message = arrival::message(&self.bound.stream, message, &position);
+                let standing = self.standing(&message, already_done);
+                Delivery { message, progress, receipt, lease_ends_at, standing }
+            })
+            .collect()
+    }
+
+    fn standing(&self, message: &Message, already_done: bool) -> Standing {
+        if already_done {
+            self.counters.already_done.fetch_add(1, Ordering::Relaxed);
+            return Standing::Done;
+        }
+        match message.headers.text(REDRIVE_FOR_HEADER) {
+            Some(name) if name != self.spec.name => Standing::ForAnother,
+            Some(_) | None => Standing::Due,
+        }
+    }
+}
