@@ -7,9 +7,10 @@ use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::http::Address;
-use crate::run::{command, root, target_dir};
+use crate::run::{root, target_dir};
 
 /// A start with nothing compiled takes a second or so; a slow and busy machine gets this long.
 const START: Duration = Duration::from_secs(60);
@@ -82,9 +83,7 @@ impl Host {
 
     /// Asks it to end, as an operator would, and waits until it has.
     pub(crate) fn stop(mut self) -> Result<()> {
-        let process = self.process.id().to_string();
-        let asked = command("kill", &["-TERM", &process]).status().context("asking the host to end")?;
-        ensure!(asked.success(), "the host could not be asked to end");
+        kill_process(Pid::from_child(&self.process), Signal::TERM).context("asking the host to end")?;
         let began = Instant::now();
         while began.elapsed() < STOP {
             if let Some(status) = self.process.try_wait().context("waiting for the host")? {

@@ -230,9 +230,13 @@ impl SubscriptionMetrics {
         self.backlog_pending.set(i64::try_from(backlog.pending).unwrap_or(i64::MAX));
         let age = backlog.oldest.and_then(|oldest| now.duration_since(oldest).ok()).unwrap_or_default();
         self.oldest_age.set(age.as_secs_f64());
-        if let Some(limit) = backlog.limit {
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            self.families.ack_pending_limit.get_or_create_owned(&self.labels).set(limit);
+        match backlog.limit {
+            Some(limit) => {
+                let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+                self.families.ack_pending_limit.get_or_create_owned(&self.labels).set(limit);
+            }
+            // None was shown, or somebody took it away from the consumer.
+            None => drop(self.families.ack_pending_limit.remove(&self.labels)),
         }
         if let Some(Retries { next_due }) = backlog.retries {
             // What is pending is held here, or waits: this host alone receives.

@@ -121,7 +121,7 @@ pub(super) fn summary(counts: &Counts, took: Duration) -> String {
     let rows = [
         ("completed", counts.completed, format!("{} messages went out", counts.outputs)),
         ("skipped", counts.skipped, "nobody waits for them".to_owned()),
-        ("dead-lettered", counts.dead_lettered, "`tidegate dlq ls` shows them".to_owned()),
+        ("dead-lettered", counts.dead_lettered, "kept with reason, attempts, log and body".to_owned()),
     ];
     for (name, count, note) in rows {
         // Writing to a string does not fail.
@@ -169,7 +169,7 @@ mod tests {
         let expected = [
             "       152 completed      154 messages went out",
             "         6 skipped        nobody waits for them",
-            "        19 dead-lettered  `tidegate dlq ls` shows them",
+            "        19 dead-lettered  kept with reason, attempts, log and body",
             "       177 in all; 191 runs, 14 of them asked for a retry",
             "              152 completed",
             "               19 handler-rejected",

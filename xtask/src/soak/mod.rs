@@ -39,6 +39,8 @@ const BACKLOG: u64 = 20_000;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often the process is looked at.
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
+/// A block of the record in memory: 512 bytes of bits, and its place in a map that has some room.
+const BLOCK_BYTES: u64 = 600;
 /// How long what is left may take at the end.
 const END: Duration = Duration::from_secs(300);
 
@@ -139,9 +141,17 @@ fn sample(host: &Host, data: &Path, at: Duration, counts: &Counts) -> Result<Sam
         resident: memory.resident,
         anonymous: memory.anonymous,
         files: process::open_files(host.id())?,
+        record: blocks(&host.get("/metrics")?) * BLOCK_BYTES,
         disk: size(data)?,
         settled: counts.settled(),
     })
+}
+
+/// How many blocks the record of what is done has; the embedded queue has none.
+fn blocks(metrics: &str) -> u64 {
+    let of_blocks = |line: &&str| line.starts_with("tidegate_dedupe_records{") && line.contains("kind=\"blocks\"");
+    let counts = metrics.lines().filter(of_blocks).filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+    counts.sum()
 }
 
 /// The bytes of all files under a directory.
@@ -166,5 +176,17 @@ fn settle(host: &Host, published: u64) -> Result<Counts> {
         }
         ensure!(began.elapsed() < END, "not everything has its end after {END:?}: {published} published, {counts:?}");
         std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::blocks;
+
+    #[test]
+    fn the_blocks_of_the_record_are_read_from_the_metrics() {
+        let metrics = "tidegate_dedupe_records{broker=\"queue\",messaging_system=\"nats\",kind=\"notes\"} 9\n\
+                       tidegate_dedupe_records{broker=\"queue\",messaging_system=\"nats\",kind=\"blocks\"} 7\n";
+        assert_eq!((blocks(metrics), blocks("")), (7, 0));
     }
 }

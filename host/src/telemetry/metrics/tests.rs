@@ -290,6 +290,15 @@ fn the_same_name_gives_the_same_handle() {
     assert_eq!(metrics.subscriptions()["s"].counts().consumed, 2);
 }
 
+#[test]
+fn a_limit_that_somebody_took_away_is_shown_no_more() {
+    let metrics = busy();
+    let series = "tidegate_ack_pending_limit{";
+    assert!(metrics.render().contains(series));
+    metrics.subscription("webhooks", "embedded").set_backlog(&Backlog::default(), SystemTime::UNIX_EPOCH);
+    assert!(!metrics.render().contains(series));
+}
+
 fn count(name: &str, label: &str) -> Measurement {
     let labels = vec![("kind".to_owned(), label.to_owned())];
     Measurement { name: name.to_owned(), labels, value: MeasuredValue::Count(1) }
