@@ -142,7 +142,7 @@ impl JetStreamSource {
         let known = self.record.look_up(self.source, std::iter::once(sequence)).into_iter().next();
         let (already_done, note) = known.unwrap_or_default();
         // It may have failed on other hosts too.
-        let told = self.notes.read(session, &self.place, vec![sequence]).await.remove(&sequence);
+        let told = self.notes.read(session, &self.place, vec![position]).await.remove(&sequence);
         let token = reply::of_unseen(stream, &self.spec.name, &position);
         Ok(Some(Delivery {
             message,

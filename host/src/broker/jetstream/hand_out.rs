@@ -65,7 +65,7 @@ impl JetStreamSource {
         let doubtful = again.iter().zip(known).filter(|(position, (already_done, note))| {
             !already_done && !note.as_ref().is_some_and(|note| follows(note, position.deliveries))
         });
-        let doubtful = doubtful.map(|(position, _)| position.sequence).collect();
+        let doubtful = doubtful.map(|(position, _)| *position).collect();
         self.notes.read(session, &self.place, doubtful).await
     }
 

@@ -112,7 +112,7 @@ impl JetStream {
         let link = Arc::new(Link::connect(Arc::clone(&options)).await?);
         let publisher = Arc::new(Publisher::new(Arc::clone(&link), options.max_publishes));
         let dead = DeadLetterStore::new(Arc::clone(&link), Arc::clone(&publisher), options.dead_letters.clone());
-        let notes = Notes::new(Arc::clone(&publisher), options.dead_letters.replicas);
+        let notes = Notes::new(Arc::clone(&link), options.dead_letters.replicas);
         Ok(Arc::new(Self {
             options,
             link,

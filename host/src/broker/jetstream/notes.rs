@@ -6,26 +6,32 @@
 //! follow from what the own record has: a host by itself asks for those alone of which it left no word.
 //!
 //! Invariants:
-//! - A note that is lost or late costs an over-counted attempt and no message: nothing is kept back for it.
-//! - A stream that does not answer is left alone for a while: it holds up no more than one group in that time.
+//! - A note that is lost or late costs an over-counted attempt and no message: nothing is kept back for it longer than a moment, and
+//!   what has come by then counts.
+//! - A stream that answers nothing is left alone for a while, then looked at anew, and made where it is gone.
+//! - A note that is older than the message at its place is of an earlier life of the stream, and is none.
+//!
+//! A server that was put back to an earlier state counts deliveries anew: of a message that it hands out as for the first time nobody
+//! is asked.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Subject};
+use async_nats::Subject;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::{StreamExt as _, TryStreamExt as _};
-use serde_json::{Value, json};
-use tokio::time::{Instant, timeout};
+use futures_util::{Stream, StreamExt as _};
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::check::STAMP;
-use super::publish::{Publisher, StoreError, from_refusal};
-use super::session::Session;
+use super::link::Link;
+use super::reply::Position;
+use super::session::{RequestError, Session, Unanswered};
 use super::setup::stream_info;
 use super::stored;
-use super::wire::{ApiError, Stored, code, texts};
+use super::wire::{ApiAnswer, ApiError, PubAck, Stored, code, flag, number, texts};
 use crate::broker::done::SourceIdentity;
 use crate::settle::progress::Progress;
 
@@ -35,54 +41,53 @@ const STREAM: &str = "NOTES_tidegate";
 const NOTES: &str = "tidegate-note";
 /// A note that nobody renewed for so long is of no message that still waits: the longest delays are of days.
 const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Notes that are kept, the newest; four times what one host keeps, some 60 MiB where each has a long history.
-const MOST: u32 = 65_536;
-/// Questions, or writes, that are under way at once.
-const AT_ONCE: usize = 64;
-/// How long a group waits for its notes.
+/// Notes that are kept, the newest; twice what one host keeps, some 80 MiB where each has a long history.
+const MOST: u32 = 32_768;
+/// Questions, or writes, of one group that are under way at once.
+const AT_ONCE: usize = 256;
+/// How long a group waits for its notes at the most, and as a part of the lease on it.
 const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE_PART: u32 = 8;
 /// How long a stream that failed is left alone.
 const LEFT_ALONE: Duration = Duration::from_secs(30);
 
 /// The notes of all subscriptions of a broker.
 #[derive(Debug)]
 pub(super) struct Notes {
-    publisher: Arc<Publisher>,
+    link: Arc<Link>,
     replicas: usize,
     /// Nothing is asked or written before this.
     left_alone_until: Mutex<Option<Instant>>,
 }
 
-/// Where the notes of one subscription stand.
+/// Where the notes of one subscription stand, and how long one waits for them.
 #[derive(Debug)]
-pub(super) struct Place(String);
+pub(super) struct Place {
+    prefix: String,
+    patience: Duration,
+}
 
 impl Place {
     /// By stream and consumer, and by when the consumer was created: one that is made anew counts from the start.
-    pub(super) fn of(source: &SourceIdentity) -> Self {
+    pub(super) fn of(source: &SourceIdentity, lease: Duration) -> Self {
         let created: String = source.consumer_created.chars().filter(char::is_ascii_digit).collect();
-        Self(format!("{NOTES}.{}.{}.{created}", source.stream, source.consumer))
+        let prefix = format!("{NOTES}.{}.{}.{created}", source.stream, source.consumer);
+        Self { prefix, patience: PATIENCE.min(lease / PATIENCE_PART) }
     }
 
     fn subject(&self, sequence: u64) -> String {
-        format!("{}.{sequence}", self.0)
+        format!("{}.{sequence}", self.prefix)
     }
 }
 
 impl Notes {
-    pub(super) fn new(publisher: Arc<Publisher>, replicas: usize) -> Self {
-        Self { publisher, replicas, left_alone_until: Mutex::default() }
+    pub(super) fn new(link: Arc<Link>, replicas: usize) -> Self {
+        Self { link, replicas, left_alone_until: Mutex::default() }
     }
 
     /// Makes the stream when it is missing. Gives back why it is of no use, for a person; nothing where it is.
     pub(super) async fn prepare(&self, session: &Session) -> Vec<String> {
-        let trouble = match stream_info(session, STREAM).await {
-            Ok(Some(info)) if texts(&info.config, "subjects").contains(&format!("{NOTES}.>")) => None,
-            Ok(Some(_)) => Some(format!("it does not take in `{NOTES}.>`")),
-            Ok(None) => self.make(session).await.err().map(|error| error.to_string()),
-            Err(error) => Some(error.to_string()),
-        };
-        *self.left_alone_until() = trouble.as_ref().map(|_| Instant::now() + LEFT_ALONE);
+        let trouble = self.look(session).await;
         let text = trouble.map(|trouble| {
             format!(
                 "stream `{STREAM}`, by which the hosts of a subscription tell each other of messages that come back, is of no use: \
@@ -91,6 +96,17 @@ impl Notes {
             )
         });
         text.into_iter().collect()
+    }
+
+    /// Looks at the stream, and makes it when it is missing. What is wrong with it; then it is left alone.
+    async fn look(&self, session: &Session) -> Option<String> {
+        let trouble = match stream_info(session, STREAM).await {
+            Ok(Some(info)) => problem(&info.config),
+            Ok(None) => self.make(session).await.err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        *self.left_alone_until() = trouble.as_ref().map(|_| Instant::now() + LEFT_ALONE);
+        trouble
     }
 
     async fn make(&self, session: &Session) -> Result<(), ApiError> {
@@ -116,68 +132,86 @@ impl Notes {
         Ok(())
     }
 
-    /// Puts notes on messages, each in the place of the one that is there; returns when all are stored, or one could not be.
+    /// Puts notes on messages, each in the place of the one that is there. Returns when all are stored, or when there is no more
+    /// time for it.
     pub(super) async fn write(&self, place: &Place, notes: Vec<(u64, Progress)>) {
-        if self.is_left_alone() {
+        let Ok(session) = self.link.session() else { return };
+        if notes.is_empty() || !self.is_of_use(&session).await {
             return;
         }
+        let session = &session;
         let storing = futures_util::stream::iter(notes)
-            .map(|(sequence, progress)| self.put(place.subject(sequence), progress))
-            .buffer_unordered(AT_ONCE)
-            .try_collect::<()>();
-        let done = match timeout(PATIENCE, storing).await {
-            Ok(done) => done,
-            Err(_elapsed) => Err(format!("not stored within {PATIENCE:?}")),
-        };
-        self.look_at(done);
+            .map(|(sequence, progress)| put(session, place.subject(sequence), progress))
+            .buffer_unordered(AT_ONCE);
+        self.answers(storing, place.patience).await;
     }
 
-    async fn put(&self, subject: String, progress: Progress) -> Result<(), String> {
-        let body = serde_json::to_vec(&progress).map_err(|error| error.to_string())?;
-        let stored = self.publisher.store(Subject::from(subject), HeaderMap::new(), body.into()).await;
-        stored.map(drop).map_err(|error| match error {
-            StoreError::Publish(error) => error.to_string(),
-            StoreError::Refused(refusal) => from_refusal(&refusal).to_string(),
-        })
-    }
-
-    /// The notes on messages, by their sequences; those of which nothing is noted are left out.
-    pub(super) async fn read(&self, session: &Session, place: &Place, sequences: Vec<u64>) -> HashMap<u64, Progress> {
-        if sequences.is_empty() || self.is_left_alone() {
+    /// The notes on messages, by their sequences; those of which nothing is noted, or known in time, are left out.
+    pub(super) async fn read(
+        &self,
+        session: &Session,
+        place: &Place,
+        positions: Vec<Position>,
+    ) -> HashMap<u64, Progress> {
+        if positions.is_empty() || !self.is_of_use(session).await {
             return HashMap::new();
         }
-        let asking = futures_util::stream::iter(sequences)
-            .map(|sequence| async move {
-                let found = stored::last(session, STREAM, &place.subject(sequence)).await?;
-                Ok::<_, ApiError>(found.and_then(|stored| Some((sequence, note(&stored)?))))
+        let asking = futures_util::stream::iter(positions)
+            .map(|position| async move {
+                let found = stored::last(session, STREAM, &place.subject(position.sequence)).await?;
+                Ok(found.and_then(|stored| Some((position.sequence, note(&stored, &position)?))))
             })
-            .buffer_unordered(AT_ONCE)
-            .try_collect::<Vec<_>>();
-        let found = match timeout(PATIENCE, asking).await {
-            Ok(found) => found.map(|found| found.into_iter().flatten().collect()).map_err(|error| error.to_string()),
-            Err(_elapsed) => Err(format!("no answer within {PATIENCE:?}")),
-        };
-        self.look_at(found).unwrap_or_default()
+            .buffer_unordered(AT_ONCE);
+        self.answers(asking, place.patience).await.into_iter().flatten().collect()
     }
 
-    /// What came of a use of the stream; one that failed is left alone for a while.
-    fn look_at<T>(&self, done: Result<T, String>) -> Option<T> {
-        match done {
-            Ok(done) => Some(done),
-            Err(error) => {
-                *self.left_alone_until() = Some(Instant::now() + LEFT_ALONE);
-                tracing::warn!(
-                    stream = STREAM,
-                    error,
-                    "hosts do not hear from each other of messages that come back; tried again after {LEFT_ALONE:?}"
-                );
-                None
+    /// The answers that come in time. A stream of which none comes, though the connection lasts, is left alone for a while.
+    async fn answers<T>(&self, asking: impl Stream<Item = Result<T, ApiError>>, patience: Duration) -> Vec<T> {
+        let mut asking = std::pin::pin!(asking);
+        let (until, mut came, mut trouble) = (Instant::now() + patience, Vec::new(), None);
+        loop {
+            match timeout_at(until, asking.next()).await {
+                Ok(Some(Ok(answer))) => came.push(answer),
+                Ok(Some(Err(ApiError::Away(RequestError::Unanswered(Unanswered::Ended | Unanswered::NotSent(_)))))) => {
+                    return came;
+                }
+                Ok(Some(Err(error))) => {
+                    trouble = Some(error.to_string());
+                    // The others are not different.
+                    if came.is_empty() {
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(_elapsed) => {
+                    trouble.get_or_insert_with(|| format!("no answer within {patience:?}"));
+                    break;
+                }
             }
         }
+        if let Some(error) = trouble.filter(|_| came.is_empty()) {
+            *self.left_alone_until() = Some(Instant::now() + LEFT_ALONE);
+            tracing::warn!(
+                stream = STREAM,
+                error,
+                "hosts do not hear from each other of messages that come back; tried again after {LEFT_ALONE:?}"
+            );
+        }
+        came
     }
 
-    fn is_left_alone(&self) -> bool {
-        self.left_alone_until().is_some_and(|until| Instant::now() < until)
+    /// Whether the stream may be used. When one that failed was left alone for long enough, it is looked at.
+    async fn is_of_use(&self, session: &Session) -> bool {
+        {
+            let mut until = self.left_alone_until();
+            match *until {
+                None => return true,
+                Some(at) if Instant::now() < at => return false,
+                // By one alone; the others leave it alone meanwhile.
+                Some(_) => *until = Some(Instant::now() + LEFT_ALONE),
+            }
+        }
+        matches!(timeout(PATIENCE, self.look(session)).await, Ok(None))
     }
 
     fn left_alone_until(&self) -> MutexGuard<'_, Option<Instant>> {
@@ -185,8 +219,36 @@ impl Notes {
     }
 }
 
-/// Reads a note. One that cannot be read, of another version say, is none.
-fn note(stored: &Stored) -> Option<Progress> {
+/// Why a stream cannot keep notes.
+fn problem(config: &Map<String, Value>) -> Option<String> {
+    let all = format!("{NOTES}.>");
+    if !texts(config, "subjects").contains(&all) {
+        return Some(format!("it does not take in `{all}`"));
+    }
+    if flag(config, "sealed") || flag(config, "no_ack") {
+        return Some("it takes nothing, or confirms nothing".to_owned());
+    }
+    (number(config, "max_msgs_per_subject") != 1).then(|| {
+        format!("it keeps more than the last note on a message; `nats stream edit {STREAM} --max-msgs-per-subject=1`")
+    })
+}
+
+async fn put(session: &Session, subject: String, progress: Progress) -> Result<(), ApiError> {
+    let body = serde_json::to_vec(&progress).map_err(|error| ApiError::Unreadable(error.to_string()))?;
+    let answer = session.request(Subject::from(subject), None, body.into(), session.request_timeout()).await?;
+    match serde_json::from_slice::<ApiAnswer<PubAck>>(&answer.payload) {
+        Ok(ApiAnswer::Given(_stored)) => Ok(()),
+        Ok(ApiAnswer::Refused { error }) => Err(ApiError::Refused(error)),
+        Err(error) => Err(ApiError::Unreadable(error.to_string())),
+    }
+}
+
+/// Reads a note on the message at a position. One that cannot be read, of another version say, is none; nor is one that was stored
+/// before the message.
+fn note(stored: &Stored, position: &Position) -> Option<Progress> {
+    if stored.position().stored_at < position.stored_at {
+        return None;
+    }
     serde_json::from_slice(&STANDARD.decode(&stored.data).ok()?).ok()
 }
 
@@ -206,13 +268,48 @@ mod tests {
 
     #[test]
     fn a_place_is_one_token_for_each_part() {
-        let place = Place::of(&SourceIdentity {
+        let source = SourceIdentity {
             stream: "ORDERS".to_owned(),
             stream_created: String::new(),
             consumer: "billing".to_owned(),
             consumer_created: "2026-11-29T22:58:12.123456789Z".to_owned(),
-        });
+        };
+        let place = Place::of(&source, Duration::from_secs(4));
+        assert_eq!(place.patience, Duration::from_millis(500));
         assert_eq!(place.subject(17), "tidegate-note.ORDERS.billing.20261129225812123456789.17");
+    }
+
+    #[test]
+    fn a_note_from_before_the_message_is_none() {
+        let progress = Progress { uncounted: 1, ..Progress::first(SystemTime::UNIX_EPOCH) };
+        let stored = Stored {
+            subject: String::new(),
+            seq: 1,
+            hdrs: String::new(),
+            data: STANDARD.encode(serde_json::to_vec(&progress).unwrap_or_default()),
+            time: "2026-11-29T23:00:00.5Z".to_owned(),
+        };
+        let at = |time: &str| {
+            let stored_at = humantime::parse_rfc3339(time).unwrap_or(SystemTime::UNIX_EPOCH);
+            note(&stored, &Position { deliveries: 2, sequence: 7, stored_at })
+        };
+        assert_eq!(at("2026-11-29T23:00:00Z"), Some(progress));
+        assert_eq!(at("2026-11-29T23:00:01Z"), None);
+    }
+
+    #[test]
+    fn a_stream_that_cannot_keep_notes_is_told_from_one_that_can() {
+        let config = |change: Value| {
+            let mut config = json!({ "subjects": ["tidegate-note.>"], "max_msgs_per_subject": 1 });
+            if let (Some(config), Some(change)) = (config.as_object_mut(), change.as_object()) {
+                config.extend(change.clone());
+            }
+            config.as_object().cloned().unwrap_or_default()
+        };
+        assert_eq!(problem(&config(json!({}))), None);
+        for bad in [json!({ "subjects": ["a"] }), json!({ "sealed": true }), json!({ "max_msgs_per_subject": -1 })] {
+            assert!(problem(&config(bad.clone())).is_some(), "{bad}");
+        }
     }
 
     #[test]

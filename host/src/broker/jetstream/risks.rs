@@ -137,7 +137,8 @@ fn in_memory(name: &str, config: &Map<String, Value>) -> Vec<String> {
 pub(super) fn of_copies(letters: &str, own: i64, stream: &str, copies: i64) -> Option<String> {
     (own < copies).then(|| {
         format!(
-            "stream `{letters}` keeps dead letters in {own} replica(s), and stream `{stream}` its messages in {copies}: with the server              that has them dead letters are lost; mend it with `nats stream edit {letters} --replicas={copies}`"
+            "stream `{letters}` keeps dead letters in {own} replica(s), and stream `{stream}` its messages in {copies}: with the server \
+             that has them dead letters are lost; mend it with `nats stream edit {letters} --replicas={copies}`"
         )
     })
 }

@@ -92,13 +92,14 @@ impl JetStreamSource {
             consumer_created: bound.consumer_created.clone(),
         };
         let source = broker.record.source(&identity);
+        let place = Place::of(&identity, lease_duration(&spec));
         Self {
             spec,
             link: Arc::clone(&broker.link),
             record: Arc::clone(&broker.record),
             source,
             notes: Arc::clone(&broker.notes),
-            place: Place::of(&identity),
+            place,
             publisher: Arc::clone(&broker.publisher),
             dead: Arc::clone(&broker.dead),
             counters: Arc::clone(&broker.counters),
@@ -203,6 +204,11 @@ impl JetStreamSource {
             held.remove(&sequence);
         }
     }
+}
+
+/// How long a lease lasts on our clock.
+fn lease_duration(spec: &SubscriptionSpec) -> Duration {
+    spec.ack_wait.saturating_sub(lease_margin(spec.ack_wait))
 }
 
 /// A request that is being sent.
@@ -317,6 +323,6 @@ impl Source for JetStreamSource {
     }
 
     fn lease_duration(&self) -> Duration {
-        self.spec.ack_wait.saturating_sub(lease_margin(self.spec.ack_wait))
+        lease_duration(&self.spec)
     }
 }

@@ -87,6 +87,15 @@ fn what_the_page_lists_is_enough_for_all_that_a_host_does() {
         broker.close().await;
     });
 
+    // A host by itself does not look for what others noted, but may.
+    runtime.block_on(async {
+        let login = async_nats::ConnectOptions::with_user_and_password("tidegate".to_owned(), PASSWORD.to_owned());
+        let client = login.connect(server.url()).await.unwrap();
+        let question = r#"{"last_by_subj":"tidegate-note.>"}"#.into();
+        let answer = client.request("$JS.API.STREAM.MSG.GET.NOTES_tidegate", question).await.unwrap();
+        assert!(String::from_utf8_lossy(&answer.payload).contains("tidegate-note.ORDERS.billing."), "{answer:?}");
+    });
+
     assert_eq!(refusals(&server), Vec::<String>::new());
     assert!(!desk.log().contains("Violation"), "{}", desk.log());
     let (status, said) = desk.ready();
