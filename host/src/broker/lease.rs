@@ -1,10 +1,11 @@
 //! The host's own clock on a delivery. A broker does not stop a late settle (JetStream applies it to whoever holds the
 //! message now), so the host does.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// How long a delivery is ours. Shared between the run, the keeper that extends it and the settle stage.
 #[derive(Debug)]
@@ -48,6 +49,20 @@ impl Lease {
     }
 }
 
+/// Does something as long as all of these leases hold, extended ones to their new end. `None`: one ended first.
+pub(crate) async fn while_held<T>(leases: &[&Lease], work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    loop {
+        let first_end = leases.iter().map(|lease| lease.ends_at()).min()?;
+        match timeout_at(first_end, work.as_mut()).await {
+            Ok(done) => return Some(done),
+            Err(_elapsed) if leases.iter().any(|lease| lease.is_over(Instant::now())) => return None,
+            // It was extended meanwhile.
+            Err(_elapsed) => {}
+        }
+    }
+}
+
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
@@ -66,5 +81,26 @@ mod tests {
         lease.extend_to(now + Duration::from_secs(20));
         assert!(!lease.is_over(now + Duration::from_secs(19)));
         assert!(lease.is_over(now + Duration::from_secs(20)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_goes_on_while_every_lease_holds_and_ends_with_the_first() {
+        let now = Instant::now();
+        let seconds = Duration::from_secs;
+        let (short, long) = (Lease::until(now + seconds(2)), Lease::until(now + seconds(9)));
+        let work = |takes| async move {
+            tokio::time::sleep(takes).await;
+            7
+        };
+        assert_eq!(while_held(&[&long, &short], work(seconds(1))).await, Some(7));
+        assert_eq!(while_held(&[&long, &short], work(seconds(5))).await, None);
+        assert_eq!(Instant::now(), now + seconds(2));
+        let extended = Lease::until(now + seconds(3));
+        let (done, ()) = futures_util::future::join(while_held(&[&extended], work(seconds(4))), async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            extended.extend_to(now + seconds(8));
+        })
+        .await;
+        assert_eq!(done, Some(7));
     }
 }

@@ -3,13 +3,12 @@
 //! Invariant: when a lease of a batch ends, no more of the batch is sent. What of it was on its way then may be stored; its ids
 //! make that harmless.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::pin::pin;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use crate::broker::lease::Lease;
+use crate::broker::lease::{Lease, while_held};
 use crate::broker::{PublishError, Published, SettleError};
 use crate::dispatch::decided::Decided;
 use crate::dispatch::shared::Shared;
@@ -45,7 +44,9 @@ pub(crate) async fn publish_elsewhere(
     }
     let held = &group;
     let published = batches.into_iter().map(|(name, (owners, messages))| async move {
-        let distinct: BTreeSet<usize> = owners.iter().copied().collect();
+        // The messages of one owner stand beside each other.
+        let mut distinct = owners.clone();
+        distinct.dedup();
         let leases = distinct.iter().filter_map(|index| held.get(*index)).map(|decided| &decided.entry.lease).collect();
         let results = publish_to(shared, &name, messages, leases).await;
         owners.into_iter().zip(results).collect::<Vec<_>>()
@@ -97,46 +98,4 @@ async fn publish_to(
         PublishError::Unavailable(text)
     };
     while_held(&leases, named.broker.publish(messages)).await.unwrap_or_else(|| all(&late))
-}
-
-/// Does something as long as all of these leases hold, extended ones to their new end. `None`: one ended first.
-async fn while_held<T>(leases: &[&Lease], work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    loop {
-        let first_end = leases.iter().map(|lease| lease.ends_at()).min()?;
-        match timeout_at(first_end, work.as_mut()).await {
-            Ok(done) => return Some(done),
-            Err(_elapsed) if leases.iter().any(|lease| lease.is_over(Instant::now())) => return None,
-            // It was extended meanwhile.
-            Err(_elapsed) => {}
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn work_goes_on_while_every_lease_holds_and_ends_with_the_first() {
-        let now = Instant::now();
-        let seconds = Duration::from_secs;
-        let (short, long) = (Lease::until(now + seconds(2)), Lease::until(now + seconds(9)));
-        let work = |takes| async move {
-            tokio::time::sleep(takes).await;
-            7
-        };
-        assert_eq!(while_held(&[&long, &short], work(seconds(1))).await, Some(7));
-        assert_eq!(while_held(&[&long, &short], work(seconds(5))).await, None);
-        assert_eq!(Instant::now(), now + seconds(2));
-        let extended = Lease::until(now + seconds(3));
-        let (done, ()) = futures_util::future::join(while_held(&[&extended], work(seconds(4))), async {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            extended.extend_to(now + seconds(8));
-        })
-        .await;
-        assert_eq!(done, Some(7));
-    }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::time::{Instant, Sleep, sleep_until};
 use wasmtime::{Store, UpdateDeadline};
 
@@ -24,7 +24,7 @@ use super::limits::Limits;
 use super::sample::Sampler;
 use super::state::State;
 use super::version::{ReusePlace, Version};
-use crate::broker::lease::Lease;
+use crate::broker::lease::{Lease, while_held};
 use crate::handler::{Call, Effects, Handler as _, Run};
 use crate::outcome::{Fault, Outcome, Usage};
 
@@ -160,16 +160,9 @@ async fn permit(version: &Version, lease: &Lease) -> Result<OwnedSemaphorePermit
     if let Ok(permit) = Arc::clone(permits).try_acquire_many_owned(version.permits) {
         return Ok(permit);
     }
-    let mut wait = pin!(Arc::clone(permits).acquire_many_owned(version.permits));
-    loop {
-        let ends_at = lease.ends_at();
-        match tokio::time::timeout_at(ends_at, wait.as_mut()).await {
-            Ok(Ok(permit)) => return Ok(permit),
-            Ok(Err(_closed)) => return Err(Stop::LeaseOver),
-            Err(_elapsed) if lease.is_over(Instant::now()) => return Err(Stop::LeaseOver),
-            // It was extended meanwhile.
-            Err(_elapsed) => {}
-        }
+    match while_held(&[lease], Arc::clone(permits).acquire_many_owned(version.permits)).await {
+        Some(Ok(permit)) => Ok(permit),
+        Some(Err(AcquireError { .. })) | None => Err(Stop::LeaseOver),
     }
 }
 

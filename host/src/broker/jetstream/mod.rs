@@ -162,7 +162,12 @@ impl Broker for JetStream {
         self.warn("notes", self.notes.prepare(&session).await);
         let mut bound = setup::bind(&session, &self.options, spec).await?;
         let mut risks = std::mem::take(&mut bound.risks);
-        risks.extend(risks::of_copies(self.dead.stream(), letters.replicas, &bound.stream, bound.replicas));
+        risks.extend(risks::of_copies(
+            &self.options.dead_letters.stream,
+            letters.replicas,
+            &bound.stream,
+            bound.replicas,
+        ));
         self.warn(&format!("subscription {}", spec.name), risks);
         self.warnings.say_of_power(&self.options.name, || risks::of_power(&bound.stream, bound.replicas));
         Ok(Arc::new(JetStreamSource::new(spec.clone(), bound, self)))

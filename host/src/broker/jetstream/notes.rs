@@ -31,7 +31,7 @@ use super::reply::Position;
 use super::session::{RequestError, Session, Unanswered};
 use super::setup::stream_info;
 use super::stored;
-use super::wire::{ApiAnswer, ApiError, PubAck, Stored, code, flag, number, texts};
+use super::wire::{ApiError, PubAck, Stored, code, flag, number, texts};
 use crate::broker::done::SourceIdentity;
 use crate::settle::progress::Progress;
 
@@ -234,13 +234,7 @@ fn problem(config: &Map<String, Value>) -> Option<String> {
 }
 
 async fn put(session: &Session, subject: String, progress: Progress) -> Result<(), ApiError> {
-    let body = serde_json::to_vec(&progress).map_err(|error| ApiError::Unreadable(error.to_string()))?;
-    let answer = session.request(Subject::from(subject), None, body.into(), session.request_timeout()).await?;
-    match serde_json::from_slice::<ApiAnswer<PubAck>>(&answer.payload) {
-        Ok(ApiAnswer::Given(_stored)) => Ok(()),
-        Ok(ApiAnswer::Refused { error }) => Err(ApiError::Refused(error)),
-        Err(error) => Err(ApiError::Unreadable(error.to_string())),
-    }
+    session.ask::<PubAck>(Subject::from(subject), &progress).await.map(drop)
 }
 
 /// Reads a note on the message at a position. One that cannot be read, of another version say, is none; nor is one that was stored

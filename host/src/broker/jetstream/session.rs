@@ -244,8 +244,16 @@ impl Session {
 
     /// Asks JetStream something.
     pub(super) async fn api<T: DeserializeOwned>(&self, verb: &str, question: &impl Serialize) -> Result<T, ApiError> {
-        let payload = serde_json::to_vec(question).map_err(|error| ApiError::Unreadable(error.to_string()))?;
-        let subject = Subject::from(self.api_subject(verb));
+        self.ask(Subject::from(self.api_subject(verb)), question).await
+    }
+
+    /// Sends JSON to JetStream under any subject: a question, or a message for a stream.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        subject: Subject,
+        json: &impl Serialize,
+    ) -> Result<T, ApiError> {
+        let payload = serde_json::to_vec(json).map_err(|error| ApiError::Unreadable(error.to_string()))?;
         let answer = self.request(subject, None, payload.into(), self.request_timeout).await?;
         match serde_json::from_slice::<ApiAnswer<T>>(&answer.payload) {
             Ok(ApiAnswer::Refused { error }) => Err(ApiError::Refused(error)),

@@ -66,11 +66,6 @@ pub(super) struct Prepared {
 }
 
 impl DeadLetterStore {
-    /// The stream's name.
-    pub(super) fn stream(&self) -> &str {
-        &self.options.stream
-    }
-
     pub(super) fn new(link: Arc<Link>, publisher: Arc<Publisher>, options: DeadLetterOptions) -> Self {
         Self { link, publisher, options }
     }
