@@ -3,10 +3,13 @@
 //! Invariants:
 //! - A message stands here from before it can run until its settlement is confirmed or its lease is over.
 //! - The same message is never run twice at once: a second delivery of it is held beside the first.
+//! - Two messages are never taken for one: a broker that lost its newest messages gives their sequences to new ones, and
+//!   when they were published tells them apart.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 use tracing::field::{DisplayValue, display};
@@ -15,6 +18,7 @@ use crate::broker::lease::Lease;
 use crate::broker::{Delivery, Receipt};
 use crate::dispatch::budget::Budget;
 use crate::dispatch::trial::Pick;
+use crate::message::Message;
 use crate::telemetry::trace::{Trace, TraceId};
 
 /// One delivery that is held.
@@ -46,6 +50,11 @@ impl InFlight {
 
     pub(crate) const fn sequence(&self) -> u64 {
         self.delivery.message.sequence
+    }
+
+    /// Which message it is.
+    const fn key(&self) -> Key {
+        key(&self.delivery.message)
     }
 
     pub(crate) const fn receipt(&self) -> &Receipt {
@@ -116,7 +125,14 @@ pub(crate) enum Successor {
 #[derive(Debug)]
 pub(crate) struct Table {
     budget: Budget,
-    entries: Mutex<BTreeMap<u64, Slot>>,
+    entries: Mutex<BTreeMap<Key, Slot>>,
+}
+
+/// What tells a message from all others of a subscription: its sequence, and when it was published.
+type Key = (u64, SystemTime);
+
+const fn key(message: &Message) -> Key {
+    (message.sequence, message.published_at)
 }
 
 #[derive(Debug)]
@@ -150,13 +166,13 @@ impl Table {
         {
             let mut entries = self.lock();
             for delivery in deliveries {
-                if let Some(slot) = entries.get_mut(&delivery.message.sequence) {
+                if let Some(slot) = entries.get_mut(&key(&delivery.message)) {
                     slot.held = Some(Box::new(Held { delivery, came_at: now }));
                     continue;
                 }
                 let entry = Arc::new(InFlight::new(delivery, now));
                 bytes += entry.size;
-                entries.insert(entry.sequence(), Slot { running: Arc::clone(&entry), held: None });
+                entries.insert(entry.key(), Slot { running: Arc::clone(&entry), held: None });
                 admitted.push(entry);
             }
         }
@@ -172,7 +188,7 @@ impl Table {
         {
             let mut entries = self.lock();
             for (entry, ending) in ended {
-                let Some(slot) = entries.remove(&entry.sequence()) else { continue };
+                let Some(slot) = entries.remove(&entry.key()) else { continue };
                 messages += 1;
                 bytes += entry.size;
                 let Some(held) = slot.held else { continue };
@@ -185,7 +201,7 @@ impl Table {
                     Fate::Returned { .. } => continue,
                 };
                 self.budget.take(1, next.size);
-                entries.insert(next.sequence(), Slot { running: next, held: None });
+                entries.insert(next.key(), Slot { running: next, held: None });
                 successors.push(successor);
             }
         }
@@ -198,7 +214,7 @@ impl Table {
         self.lock().values().map(|slot| Arc::clone(&slot.running)).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Slot>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Slot>> {
         // Nothing that is done under the lock can panic half-way: the map is whole even if a holder died.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -208,12 +224,12 @@ impl Table {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests say what went wrong by failing")]
 
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
 
     use bytes::Bytes;
 
     use super::*;
-    use crate::message::{Headers, Message};
+    use crate::message::Headers;
     use crate::settle::progress::Progress;
 
     fn table() -> Table {
@@ -235,6 +251,21 @@ mod tests {
             lease_ends_at: Instant::now() + Duration::from_secs(30),
             standing: crate::broker::Standing::Due,
         }
+    }
+
+    #[tokio::test]
+    async fn another_message_at_the_same_sequence_runs_by_itself() {
+        // The story: a server came back from an earlier copy while a message ran, and gave its sequence to a new one. The
+        // end of the first was taken for that of the second.
+        let now = Instant::now();
+        let table = table();
+        let mut later = delivery(1, "two");
+        later.message.published_at += Duration::from_secs(1);
+        let both = table.admit(vec![delivery(1, "one"), later], now);
+        assert_eq!(both.len(), 2);
+        assert!(table.finish(&[(Arc::clone(&both[0]), Fate::Done)], now).is_empty());
+        let left = table.snapshot();
+        assert!(left.len() == 1 && left[0].receipt().token == "two", "{left:?}");
     }
 
     #[tokio::test]

@@ -1,18 +1,20 @@
-//! Bitmaps of sequences, 4096 to a block, bounded in number.
+//! What is done, 256 sequences to a block, bounded in number.
 
 use std::collections::{HashMap, HashSet};
 
-use super::SourceId;
+use super::{MessageIdentity, SourceId};
 
-/// Sequences in a block: 512 bytes, one row in the file.
-pub(super) const SEQUENCES: u64 = 4096;
-/// 64-bit words in a block.
-pub(super) const WORDS: usize = 64;
+/// Sequences in a block: 1 KiB, one row in the file. As many as a group of settlements mostly has, so that the file gets
+/// little more than what is new.
+pub(super) const SEQUENCES: u64 = 256;
 
 /// Which block: its source and its number in it.
 pub(super) type BlockKey = (SourceId, u64);
-/// The bits of a block.
-pub(super) type Bits = [u64; WORDS];
+/// For each sequence of a block the tag of the message that is done; 0: none is.
+pub(super) type Tags = [u32; 256];
+
+/// A block in which nothing is done.
+pub(super) const NONE: Tags = [0; 256];
 
 /// All blocks, and which of them the file does not have yet.
 #[derive(Debug)]
@@ -27,40 +29,39 @@ pub(super) struct Blocks {
 #[derive(Debug)]
 struct Block {
     /// Boxed: the map has room for twice as many as there are, and is copied when it grows.
-    bits: Box<Bits>,
+    tags: Box<Tags>,
     touched: u64,
 }
 
 impl Blocks {
     /// The blocks that were in the file.
-    pub(super) fn new(limit: usize, read: Vec<(BlockKey, Bits)>) -> Self {
+    pub(super) fn new(limit: usize, read: Vec<(BlockKey, Tags)>) -> Self {
         // Of what was read the higher numbers are the later ones.
-        let block = |(key, bits): (BlockKey, Bits)| (key, Block { bits: Box::new(bits), touched: key.1 });
+        let block = |(key, tags): (BlockKey, Tags)| (key, Block { tags: Box::new(tags), touched: key.1 });
         let blocks: HashMap<_, _> = read.into_iter().map(block).collect();
         let clock = blocks.values().map(|block| block.touched).max().unwrap_or(0);
         Self { limit: limit.max(1), blocks, dirty: HashSet::new(), clock }
     }
 
-    /// The bits of a block, when there is one.
-    pub(super) fn block(&self, source: SourceId, number: u64) -> Option<&Bits> {
-        self.blocks.get(&(source, number)).map(|block| &*block.bits)
+    /// The tags of a block, when there is one.
+    pub(super) fn block(&self, source: SourceId, number: u64) -> Option<&Tags> {
+        self.blocks.get(&(source, number)).map(|block| &*block.tags)
     }
 
-    /// Puts sequences in. The caller evicts when it is done inserting.
-    pub(super) fn insert_all(&mut self, source: SourceId, sequences: &[u64]) {
+    /// Puts messages in. The caller evicts when it is done inserting.
+    pub(super) fn insert_all(&mut self, source: SourceId, messages: &[MessageIdentity]) {
         // Neighbours mostly: one look for the block of each run.
-        for run in sequences.chunk_by(|one, next| one / SEQUENCES == next / SEQUENCES) {
+        for run in messages.chunk_by(|one, next| one.sequence / SEQUENCES == next.sequence / SEQUENCES) {
             let Some(first) = run.first() else { continue };
-            let key = (source, first / SEQUENCES);
+            let key = (source, first.sequence / SEQUENCES);
             self.clock += 1;
-            let block = self.blocks.entry(key).or_insert_with(|| Block { bits: Box::new([0; WORDS]), touched: 0 });
+            let block = self.blocks.entry(key).or_insert_with(|| Block { tags: Box::new(NONE), touched: 0 });
             block.touched = self.clock;
             let mut changed = false;
-            for sequence in run {
-                let (word, mask) = place(*sequence);
-                if let Some(bits) = block.bits.get_mut(word) {
-                    changed |= *bits & mask == 0;
-                    *bits |= mask;
+            for message in run {
+                if let Some(tag) = block.tags.get_mut(place(message.sequence)) {
+                    // Of two messages with one sequence the later one counts: the server has the earlier no more.
+                    changed |= std::mem::replace(tag, message.tag()) != message.tag();
                 }
             }
             if changed {
@@ -85,10 +86,10 @@ impl Blocks {
         excess as u64
     }
 
-    /// Takes what the file does not have yet: the bits of a block, or `None` for one that is gone.
-    pub(super) fn take_dirty(&mut self) -> Vec<(BlockKey, Option<Bits>)> {
+    /// Takes what the file does not have yet: the tags of a block, or `None` for one that is gone.
+    pub(super) fn take_dirty(&mut self) -> Vec<(BlockKey, Option<Box<Tags>>)> {
         let blocks = &self.blocks;
-        self.dirty.drain().map(|key| (key, blocks.get(&key).map(|block| *block.bits))).collect()
+        self.dirty.drain().map(|key| (key, blocks.get(&key).map(|block| block.tags.clone()))).collect()
     }
 
     /// Puts keys back that could not be written.
@@ -102,15 +103,13 @@ impl Blocks {
     }
 }
 
-/// Whether a sequence is in the block that it belongs to.
-pub(super) fn is_in(bits: &Bits, sequence: u64) -> bool {
-    let (word, mask) = place(sequence);
-    bits.get(word).is_some_and(|bits| bits & mask != 0)
+/// Whether a message is in the block that it belongs to.
+pub(super) fn is_in(tags: &Tags, message: &MessageIdentity) -> bool {
+    tags.get(place(message.sequence)) == Some(&message.tag())
 }
 
-/// The word and the bit of a sequence within its block.
-fn place(sequence: u64) -> (usize, u64) {
-    let within = sequence % SEQUENCES;
-    // Below 64: fits any usize.
-    (usize::try_from(within / 64).unwrap_or(0), 1 << (within % 64))
+/// The place of a sequence within its block.
+fn place(sequence: u64) -> usize {
+    // Below 256: fits any usize.
+    usize::try_from(sequence % SEQUENCES).unwrap_or(0)
 }

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, params};
 
-use super::blocks::{Bits, BlockKey, WORDS};
-use super::notes::NoteKey;
+use super::blocks::{BlockKey, NONE, Tags};
+use super::notes::{Note, NoteKey};
 use super::{DoneError, SourceId, SourceIdentity};
-use crate::settle::progress::Progress;
 
 /// The layout of the file; another number is another layout.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 
 /// The open file.
 #[derive(Debug)]
@@ -27,16 +26,16 @@ pub(super) struct File {
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub(super) sources: HashMap<SourceIdentity, SourceId>,
-    pub(super) blocks: Vec<(BlockKey, Bits)>,
-    pub(super) notes: Vec<(NoteKey, Progress)>,
+    pub(super) blocks: Vec<(BlockKey, Tags)>,
+    pub(super) notes: Vec<(NoteKey, Note)>,
 }
 
 /// What is to be written in one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) sources: Vec<(SourceId, SourceIdentity)>,
-    pub(super) blocks: Vec<(BlockKey, Option<Bits>)>,
-    pub(super) notes: Vec<(NoteKey, Option<Progress>)>,
+    pub(super) blocks: Vec<(BlockKey, Option<Box<Tags>>)>,
+    pub(super) notes: Vec<(NoteKey, Option<Note>)>,
 }
 
 impl Changes {
@@ -92,10 +91,10 @@ impl File {
                  id INTEGER PRIMARY KEY, stream TEXT NOT NULL, stream_created TEXT NOT NULL,
                  consumer TEXT NOT NULL, consumer_created TEXT NOT NULL);
              CREATE TABLE IF NOT EXISTS done (
-                 source INTEGER NOT NULL, block INTEGER NOT NULL, bits BLOB NOT NULL,
+                 source INTEGER NOT NULL, block INTEGER NOT NULL, tags BLOB NOT NULL,
                  PRIMARY KEY (source, block)) WITHOUT ROWID;
              CREATE TABLE IF NOT EXISTS note (
-                 source INTEGER NOT NULL, sequence INTEGER NOT NULL, progress TEXT NOT NULL,
+                 source INTEGER NOT NULL, sequence INTEGER NOT NULL, tag INTEGER NOT NULL, progress TEXT NOT NULL,
                  PRIMARY KEY (source, sequence)) WITHOUT ROWID;",
         )?;
         connection.pragma_update(None, "user_version", LAYOUT)?;
@@ -131,31 +130,31 @@ fn write_sources(connection: &Connection, sources: &[(SourceId, SourceIdentity)]
     Ok(())
 }
 
-fn write_blocks(connection: &Connection, blocks: &[(BlockKey, Option<Bits>)]) -> rusqlite::Result<()> {
+fn write_blocks(connection: &Connection, blocks: &[(BlockKey, Option<Box<Tags>>)]) -> rusqlite::Result<()> {
     if blocks.is_empty() {
         return Ok(());
     }
     let mut insert = connection.prepare("INSERT OR REPLACE INTO done VALUES (?1, ?2, ?3)")?;
     let mut delete = connection.prepare("DELETE FROM done WHERE source = ?1 AND block = ?2")?;
-    for ((source, block), bits) in blocks {
-        match bits {
-            Some(bits) => insert.execute(params![source.0, block.cast_signed(), to_bytes(bits)])?,
+    for ((source, block), tags) in blocks {
+        match tags {
+            Some(tags) => insert.execute(params![source.0, block.cast_signed(), to_bytes(tags)])?,
             None => delete.execute(params![source.0, block.cast_signed()])?,
         };
     }
     Ok(())
 }
 
-fn write_notes(connection: &Connection, notes: &[(NoteKey, Option<Progress>)]) -> rusqlite::Result<()> {
+fn write_notes(connection: &Connection, notes: &[(NoteKey, Option<Note>)]) -> rusqlite::Result<()> {
     if notes.is_empty() {
         return Ok(());
     }
-    let mut insert = connection.prepare("INSERT OR REPLACE INTO note VALUES (?1, ?2, ?3)")?;
+    let mut insert = connection.prepare("INSERT OR REPLACE INTO note VALUES (?1, ?2, ?3, ?4)")?;
     let mut delete = connection.prepare("DELETE FROM note WHERE source = ?1 AND sequence = ?2")?;
-    for ((source, sequence), progress) in notes {
+    for ((source, sequence), note) in notes {
         // Plain data of ours always has a JSON form; if it had not, the note would be dropped, not the write.
-        match progress.as_ref().and_then(|progress| serde_json::to_string(progress).ok()) {
-            Some(text) => insert.execute(params![source.0, sequence.cast_signed(), text])?,
+        match note.as_ref().and_then(|note| Some((note.tag, serde_json::to_string(&note.progress).ok()?))) {
+            Some((tag, text)) => insert.execute(params![source.0, sequence.cast_signed(), tag, text])?,
             None => delete.execute(params![source.0, sequence.cast_signed()])?,
         };
     }
@@ -176,36 +175,38 @@ fn read(connection: &Connection) -> rusqlite::Result<Content> {
         };
         content.sources.insert(identity, SourceId(row.get(0)?));
     }
-    let mut statement = connection.prepare("SELECT source, block, bits FROM done")?;
+    let mut statement = connection.prepare("SELECT source, block, tags FROM done")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let block: i64 = row.get(1)?;
         let bytes: Vec<u8> = row.get(2)?;
         content.blocks.push(((SourceId(row.get(0)?), block.cast_unsigned()), from_bytes(&bytes)));
     }
-    let mut statement = connection.prepare("SELECT source, sequence, progress FROM note")?;
+    let mut statement = connection.prepare("SELECT source, sequence, tag, progress FROM note")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let sequence: i64 = row.get(1)?;
-        let text: String = row.get(2)?;
+        let text: String = row.get(3)?;
         // A note of a form that is not known any more is as good as lost.
         if let Ok(progress) = serde_json::from_str(&text) {
-            content.notes.push(((SourceId(row.get(0)?), sequence.cast_unsigned()), progress));
+            content
+                .notes
+                .push(((SourceId(row.get(0)?), sequence.cast_unsigned()), Note { tag: row.get(2)?, progress }));
         }
     }
     Ok(content)
 }
 
-fn to_bytes(bits: &Bits) -> Vec<u8> {
-    bits.iter().flat_map(|word| word.to_le_bytes()).collect()
+fn to_bytes(tags: &Tags) -> Vec<u8> {
+    tags.iter().flat_map(|tag| tag.to_le_bytes()).collect()
 }
 
-fn from_bytes(bytes: &[u8]) -> Bits {
-    let mut bits = [0; WORDS];
-    for (word, chunk) in bits.iter_mut().zip(bytes.as_chunks::<8>().0) {
-        *word = u64::from_le_bytes(*chunk);
+fn from_bytes(bytes: &[u8]) -> Tags {
+    let mut tags = NONE;
+    for (tag, chunk) in tags.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        *tag = u32::from_le_bytes(*chunk);
     }
-    bits
+    tags
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

@@ -8,15 +8,19 @@
 //! - What is marked is in the file (handed to the operating system) when [`DoneRecord::mark`] returns `Ok`: it survives
 //!   the end of the process by any signal. A power cut may take the last marks away, and a run of the handler is then
 //!   repeated; no message is lost by it.
-//! - It is bounded: at most so many blocks of 4096 sequences and so many notes; what is evicted is counted.
+//! - It is bounded: at most so many blocks of 256 sequences and so many notes; what is evicted is counted.
 //! - A lost mark costs a second run, a lost note an over-counted attempt. Neither loses a message.
 //! - A sequence counts only within its source: a stream and a consumer with the times of their creation, so that a
 //!   stream or consumer that is deleted and made anew starts empty.
+//! - What is known of a message counts for no other one at the same sequence. A server that lost its newest messages with
+//!   the power, or was put back to an earlier copy, gives their sequences to new ones; when a message was stored tells
+//!   them apart.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -28,9 +32,9 @@ mod file;
 mod notes;
 mod writer;
 
-use blocks::{Bits, Blocks, SEQUENCES, is_in};
+use blocks::{Blocks, SEQUENCES, Tags, is_in};
 use file::File;
-use notes::Notes;
+use notes::{Note, Notes};
 
 /// How many writers may wait for the file at once. A writer is a group of settlements; each waits for its answer, so
 /// this bounds what is under way: 1,024 groups of a few hundred messages.
@@ -41,7 +45,7 @@ const WAITING: usize = 1024;
 pub struct Options {
     /// The file. Its folder must exist.
     pub path: PathBuf,
-    /// Blocks of 4096 sequences that are kept, over all sources.
+    /// Blocks of 256 sequences that are kept, over all sources.
     pub max_blocks: usize,
     /// Notes that are kept, over all sources.
     pub max_notes: usize,
@@ -53,9 +57,9 @@ impl Options {
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
-            // 16,384 blocks of 512 bytes are 8 MiB and remember 67 million messages: at 100,000 a second eleven
-            // minutes, five times what a NATS server writes behind (it syncs every two).
-            max_blocks: 16_384,
+            // 32,768 blocks of 1 KiB are 32 MiB and remember 8 million messages: at 10,000 a second fourteen minutes,
+            // seven times what a NATS server writes behind (it syncs every two).
+            max_blocks: 32_768,
             // Notes stand only for messages that wait for a retry: as many as 16 consumers with 1,000 unsettled each.
             // At about 1 KiB each (ten failures) 16 MiB at the most.
             max_notes: 16_384,
@@ -76,9 +80,28 @@ pub struct SourceIdentity {
     pub consumer_created: String,
 }
 
+/// A message of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MessageIdentity {
+    /// Its position in the stream.
+    pub sequence: u64,
+    /// When the stream took it in, by the server's clock. The record keeps the millisecond: no server stores a message,
+    /// loses it and gives its sequence to another one within the same.
+    pub stored_at: SystemTime,
+}
+
 /// A source in the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(i64);
+
+impl MessageIdentity {
+    /// What the record keeps of the time: its milliseconds, which come round every 49 days, and never 0.
+    fn tag(&self) -> u32 {
+        let since = self.stored_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let [.., a, b, c, d] = since.as_millis().to_be_bytes();
+        u32::from_be_bytes([a, b, c, d]).max(1)
+    }
+}
 
 /// Why the record could not be opened or written.
 #[derive(Debug, thiserror::Error)]
@@ -203,19 +226,23 @@ impl DoneRecord {
 
     /// What is known of several messages, in their order: whether each is done, and the note on it.
     #[must_use]
-    pub fn look_up(&self, source: SourceId, sequences: impl Iterator<Item = u64>) -> Vec<(bool, Option<Progress>)> {
+    pub fn look_up(
+        &self,
+        source: SourceId,
+        messages: impl Iterator<Item = MessageIdentity>,
+    ) -> Vec<(bool, Option<Progress>)> {
         let state = self.shared.lock();
         // Neighbours mostly: the block of the one before is kept.
-        let mut last: Option<(u64, Option<&Bits>)> = None;
-        sequences
-            .map(|sequence| {
-                let number = sequence / SEQUENCES;
-                let bits = match last {
-                    Some((same, bits)) if same == number => bits,
+        let mut last: Option<(u64, Option<&Tags>)> = None;
+        messages
+            .map(|message| {
+                let number = message.sequence / SEQUENCES;
+                let tags = match last {
+                    Some((same, tags)) if same == number => tags,
                     Some(_) | None => state.blocks.block(source, number),
                 };
-                last = Some((number, bits));
-                (bits.is_some_and(|bits| is_in(bits, sequence)), state.notes.get(source, sequence).cloned())
+                last = Some((number, tags));
+                (tags.is_some_and(|tags| is_in(tags, &message)), state.notes.get(source, &message).cloned())
             })
             .collect()
     }
@@ -224,12 +251,12 @@ impl DoneRecord {
     ///
     /// # Errors
     /// When the file was not written. The marks then stand in memory and are tried again with the next write.
-    pub async fn mark(&self, source: SourceId, sequences: &[u64]) -> Result<(), DoneError> {
+    pub async fn mark(&self, source: SourceId, messages: &[MessageIdentity]) -> Result<(), DoneError> {
         {
             let mut state = self.shared.lock();
-            state.blocks.insert_all(source, sequences);
-            for sequence in sequences {
-                state.notes.remove(source, *sequence);
+            state.blocks.insert_all(source, messages);
+            for message in messages {
+                state.notes.remove(source, message.sequence);
             }
             self.shared.evicted_blocks.fetch_add(state.blocks.evict(), Ordering::Relaxed);
         }
@@ -240,11 +267,11 @@ impl DoneRecord {
     ///
     /// # Errors
     /// When the file was not written. The notes then stand in memory and are tried again with the next write.
-    pub async fn note(&self, source: SourceId, notes: Vec<(u64, Progress)>) -> Result<(), DoneError> {
+    pub async fn note(&self, source: SourceId, notes: Vec<(MessageIdentity, Progress)>) -> Result<(), DoneError> {
         {
             let mut state = self.shared.lock();
-            for (sequence, progress) in notes {
-                state.notes.insert(source, sequence, progress);
+            for (message, progress) in notes {
+                state.notes.insert(source, message.sequence, Note { tag: message.tag(), progress });
             }
             self.shared.evicted_notes.fetch_add(state.notes.evict(), Ordering::Relaxed);
         }

@@ -2,17 +2,25 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::SourceId;
+use super::{MessageIdentity, SourceId};
 use crate::settle::progress::Progress;
 
 /// Which message: its source and its sequence.
 pub(super) type NoteKey = (SourceId, u64);
 
+/// What is remembered of a message.
+#[derive(Debug, Clone)]
+pub(super) struct Note {
+    /// Of the message that it is on: another one may come to have its sequence.
+    pub(super) tag: u32,
+    pub(super) progress: Progress,
+}
+
 /// All notes, and which of them the file does not have yet.
 #[derive(Debug)]
 pub(super) struct Notes {
     limit: usize,
-    notes: HashMap<NoteKey, (u64, Progress)>,
+    notes: HashMap<NoteKey, (u64, Note)>,
     /// The same keys in the order in which they were written, to evict the oldest.
     by_age: BTreeSet<(u64, NoteKey)>,
     dirty: HashSet<NoteKey>,
@@ -21,7 +29,7 @@ pub(super) struct Notes {
 
 impl Notes {
     /// The notes that were in the file.
-    pub(super) fn new(limit: usize, mut read: Vec<(NoteKey, Progress)>) -> Self {
+    pub(super) fn new(limit: usize, mut read: Vec<(NoteKey, Note)>) -> Self {
         read.sort_by_key(|(key, _)| *key);
         let mut notes = Self {
             limit: limit.max(1),
@@ -30,27 +38,28 @@ impl Notes {
             dirty: HashSet::new(),
             clock: 0,
         };
-        for ((source, sequence), progress) in read {
-            notes.insert(source, sequence, progress);
+        for ((source, sequence), note) in read {
+            notes.insert(source, sequence, note);
         }
         notes.dirty.clear();
         notes
     }
 
     /// The note on a message.
-    pub(super) fn get(&self, source: SourceId, sequence: u64) -> Option<&Progress> {
+    pub(super) fn get(&self, source: SourceId, message: &MessageIdentity) -> Option<&Progress> {
         // Nearly always there are none at all.
         if self.notes.is_empty() {
             return None;
         }
-        self.notes.get(&(source, sequence)).map(|(_, progress)| progress)
+        let (_, note) = self.notes.get(&(source, message.sequence))?;
+        (note.tag == message.tag()).then_some(&note.progress)
     }
 
     /// Puts a note on a message, in the place of the one that is there.
-    pub(super) fn insert(&mut self, source: SourceId, sequence: u64, progress: Progress) {
+    pub(super) fn insert(&mut self, source: SourceId, sequence: u64, note: Note) {
         let key = (source, sequence);
         self.clock += 1;
-        if let Some((age, _)) = self.notes.insert(key, (self.clock, progress)) {
+        if let Some((age, _)) = self.notes.insert(key, (self.clock, note)) {
             self.by_age.remove(&(age, key));
         }
         self.by_age.insert((self.clock, key));
@@ -82,9 +91,9 @@ impl Notes {
     }
 
     /// Takes what the file does not have yet: a note, or `None` for one that is gone.
-    pub(super) fn take_dirty(&mut self) -> Vec<(NoteKey, Option<Progress>)> {
+    pub(super) fn take_dirty(&mut self) -> Vec<(NoteKey, Option<Note>)> {
         let notes = &self.notes;
-        self.dirty.drain().map(|key| (key, notes.get(&key).map(|(_, progress)| progress.clone()))).collect()
+        self.dirty.drain().map(|key| (key, notes.get(&key).map(|(_, note)| note.clone()))).collect()
     }
 
     /// Puts keys back that could not be written.

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::file::Changes;
 use super::*;
@@ -14,12 +14,26 @@ fn identity(created: &str) -> SourceIdentity {
     }
 }
 
+/// The message at a sequence that was stored in the first second after the epoch.
+fn at(sequence: u64) -> MessageIdentity {
+    MessageIdentity { sequence, stored_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1) }
+}
+
+/// The one that has the sequence after the server came back without the first.
+fn later(sequence: u64) -> MessageIdentity {
+    MessageIdentity { sequence, stored_at: SystemTime::UNIX_EPOCH + Duration::from_secs(2) }
+}
+
+fn known(record: &DoneRecord, source: SourceId, message: MessageIdentity) -> (bool, Option<Progress>) {
+    record.look_up(source, std::iter::once(message)).remove(0)
+}
+
 fn done(record: &DoneRecord, source: SourceId, sequence: u64) -> bool {
-    record.look_up(source, std::iter::once(sequence))[0].0
+    known(record, source, at(sequence)).0
 }
 
 fn note(record: &DoneRecord, source: SourceId, sequence: u64) -> Option<Progress> {
-    record.look_up(source, std::iter::once(sequence)).remove(0).1
+    known(record, source, at(sequence)).1
 }
 
 #[tokio::test]
@@ -28,9 +42,9 @@ async fn what_is_marked_is_there_after_a_new_start() {
     let options = Options::at(folder.path().join("done.db"));
     let record = DoneRecord::open(&options).unwrap();
     let source = record.source(&identity("a"));
-    record.mark(source, &[1, 63, 64, 4095, 4096, u64::MAX]).await.unwrap();
+    record.mark(source, &[1, 63, 64, 4095, 4096, u64::MAX].map(at)).await.unwrap();
     record.close().await;
-    assert!(record.mark(source, &[2]).await.is_err(), "a closed record took a mark");
+    assert!(record.mark(source, &[at(2)]).await.is_err(), "a closed record took a mark");
     drop(record);
 
     let record = DoneRecord::open(&options).unwrap();
@@ -55,8 +69,8 @@ async fn a_note_lives_until_its_message_is_done() {
     let source = record.source(&identity("a"));
     let mut progress = Progress::first(SystemTime::UNIX_EPOCH);
     progress.uncounted = 3;
-    record.note(source, vec![(7, progress.clone()), (8, progress.clone())]).await.unwrap();
-    record.mark(source, &[8]).await.unwrap();
+    record.note(source, vec![(at(7), progress.clone()), (at(8), progress.clone())]).await.unwrap();
+    record.mark(source, &[at(8)]).await.unwrap();
     record.close().await;
     drop(record);
 
@@ -68,16 +82,39 @@ async fn a_note_lives_until_its_message_is_done() {
 }
 
 #[tokio::test]
+async fn another_message_at_the_same_sequence_is_not_known() {
+    // The story: the power failed, the server came back without its newest messages, and gave their sequences to new
+    // ones. The host acknowledged a new one without running it, as the one before it was done.
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::at(folder.path().join("done.db"));
+    let record = DoneRecord::open(&options).unwrap();
+    let source = record.source(&identity("a"));
+    record.mark(source, &[7, 8].map(at)).await.unwrap();
+    record.note(source, vec![(at(9), Progress::first(SystemTime::UNIX_EPOCH))]).await.unwrap();
+    // Another host had the new 7; this one only what is behind both.
+    record.mark(source, &[8, 10].map(later)).await.unwrap();
+    record.close().await;
+    drop(record);
+
+    let record = DoneRecord::open(&options).unwrap();
+    assert!(done(&record, source, 7) && !known(&record, source, later(7)).0);
+    assert!(known(&record, source, later(8)).0 && !done(&record, source, 8), "the later one is the one that there is");
+    assert!(note(&record, source, 9).is_some() && known(&record, source, later(9)).1.is_none());
+    assert!(known(&record, source, later(10)).0);
+    record.close().await;
+}
+
+#[tokio::test]
 async fn it_is_bounded_and_what_goes_is_counted() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { path: folder.path().join("done.db"), max_blocks: 4, max_notes: 2 };
     let record = DoneRecord::open(&options).unwrap();
     let source = record.source(&identity("a"));
     for block in 0..10 {
-        record.mark(source, &[block * blocks::SEQUENCES]).await.unwrap();
+        record.mark(source, &[at(block * blocks::SEQUENCES)]).await.unwrap();
     }
     for sequence in 0..5 {
-        record.note(source, vec![(sequence, Progress::first(SystemTime::UNIX_EPOCH))]).await.unwrap();
+        record.note(source, vec![(at(sequence), Progress::first(SystemTime::UNIX_EPOCH))]).await.unwrap();
     }
     let counters = record.counters();
     assert_eq!((counters.blocks, counters.evicted_blocks), (4, 6));
@@ -98,7 +135,7 @@ async fn a_damaged_file_is_put_aside_and_one_in_use_is_refused() {
     let record = DoneRecord::open(&options).unwrap();
     assert!(folder.path().join("done.db.damaged").exists());
     let source = record.source(&identity("a"));
-    record.mark(source, &[1]).await.unwrap();
+    record.mark(source, &[at(1)]).await.unwrap();
     let second = DoneRecord::open(&options);
     assert!(matches!(second, Err(DoneError::Locked(_))), "two processes shared it: {second:?}");
     record.close().await;
@@ -111,13 +148,13 @@ async fn a_write_that_fails_is_told_and_made_up_for() {
     let path = folder.path().join("done.db");
     let (mut file, _) = File::open(&path).unwrap();
     let full = Changes {
-        blocks: (0..100).map(|block| ((SourceId(1), block), Some([u64::MAX; blocks::WORDS]))).collect(),
+        blocks: (0..100).map(|block| ((SourceId(1), block), Some(Box::new([u32::MAX; 256])))).collect(),
         ..Changes::default()
     };
     file.limit_pages_for_test(1);
     assert!(file.write(&full).is_err(), "a full disk took a write");
     let mut kept = Blocks::new(8, Vec::new());
-    kept.insert_all(SourceId(1), &[5000]);
+    kept.insert_all(SourceId(1), &[at(5000)]);
     let taken = kept.take_dirty();
     assert!(kept.take_dirty().is_empty());
     kept.put_back(taken.into_iter().map(|(key, _)| key));

@@ -5,6 +5,8 @@
 //!   to the same consumer: a server works a consumer's acknowledgements off in the order of their arrival.
 //! - Nothing is sent for a delivery whose lease is over; that is looked at right before each one is sent.
 //! - A group whose confirmation did not come is confirmed one by one.
+//! - Over another connection than the message came on, nothing is said before it is seen that the stream still has this
+//!   message: a server that lost its newest ones may have given its sequence to another (see `survived`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +16,12 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::link::Link;
+use super::held::Origin;
 use super::options::Confirm;
 use super::session::{RequestError, Session, Unanswered};
+use super::source::JetStreamSource;
 use crate::broker::SettleError;
+use crate::broker::done::MessageIdentity;
 
 /// Acknowledged for good.
 const ACK: Bytes = Bytes::from_static(b"+ACK");
@@ -29,6 +33,10 @@ const SINGLE_AT_ONCE: usize = 64;
 /// What to tell the server about one delivery.
 #[derive(Debug, Clone)]
 pub(super) struct Word {
+    /// Which message it is about.
+    pub(super) message: MessageIdentity,
+    /// Where that came from, when it is known.
+    pub(super) origin: Option<Origin>,
     /// The delivery's reply subject.
     pub(super) reply: Bytes,
     /// What to say.
@@ -65,7 +73,8 @@ pub(super) fn in_progress() -> Bytes {
 /// Sends words and has them confirmed. One result a word, in order.
 ///
 /// Dropping the future leaves it unknown which were worked off; what was not comes back when its lease ends.
-pub(super) async fn confirm(link: &Link, words: &[Word]) -> Vec<Result<(), SettleError>> {
+pub(super) async fn confirm(source: &JetStreamSource, words: &[Word]) -> Vec<Result<(), SettleError>> {
+    let link = &source.link;
     let mut results: Vec<Option<Result<(), SettleError>>> = words.iter().map(|_| None).collect();
     let mut order: Vec<usize> = Vec::with_capacity(words.len());
     // Acknowledgements stand last: on a replicated consumer the answer to one comes when the copies have it, and with it
@@ -76,13 +85,15 @@ pub(super) async fn confirm(link: &Link, words: &[Word]) -> Vec<Result<(), Settl
         && order.len() > 1
         && let Ok(session) = link.session()
     {
-        confirm_group(&session, words, &order, &mut results).await;
+        let as_it_came = |index: &usize| words.get(*index).is_some_and(|word| source.is_as_it_came(&session, word));
+        let sure: Vec<usize> = order.iter().copied().filter(as_it_came).collect();
+        confirm_group(&session, words, &sure, &mut results).await;
     }
     let open: Vec<usize> = order.into_iter().filter(|index| results.get(*index).is_some_and(Option::is_none)).collect();
     let mut single = futures_util::stream::iter(open)
         .map(|index| async move {
             match words.get(index) {
-                Some(word) => (index, confirm_one(link, word).await),
+                Some(word) => (index, confirm_one(source, word).await),
                 None => (index, Err(SettleError::LeaseLost)),
             }
         })
@@ -163,19 +174,29 @@ async fn send_plainly<'a>(
 }
 
 /// Has one word confirmed, with some tries, over whichever session there is while the lease lasts.
-async fn confirm_one(link: &Link, word: &Word) -> Result<(), SettleError> {
+async fn confirm_one(source: &JetStreamSource, word: &Word) -> Result<(), SettleError> {
     let mut trouble = "it was not sent".to_owned();
     for _ in 0..TRIES {
         let Some(left) = time_left(word, Duration::MAX) else {
             return Err(SettleError::LeaseLost);
         };
-        let session = match link.wait(left.min(Duration::from_secs(5))).await {
+        let session = match source.link.wait(left.min(Duration::from_secs(5))).await {
             Ok(session) => session,
             Err(detail) => {
                 trouble = detail;
                 continue;
             }
         };
+        if !source.is_as_it_came(&session, word) {
+            match source.survived(&session, word).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(detail) => {
+                    trouble = detail;
+                    continue;
+                }
+            }
+        }
         let Some(limit) = time_left(word, session.request_timeout()) else {
             return Err(SettleError::LeaseLost);
         };

@@ -19,17 +19,19 @@ pub(super) fn message(stream: &str, message: async_nats::Message, position: &Pos
 /// The message of these parts.
 pub(super) fn assembled(stream: &str, subject: String, headers: Headers, body: Bytes, position: &Position) -> Message {
     let given = headers.text(KEPT_ID).or_else(|| headers.text(MESSAGE_ID));
-    let id = given.map_or_else(|| position_id(stream, position.sequence), str::to_owned);
+    let id = given.map_or_else(|| position_id(stream, position), str::to_owned);
     Message { id, subject, headers, body, sequence: position.sequence, published_at: position.stored_at }
 }
 
-/// The id of a message that came without one: where it stands.
-fn position_id(stream: &str, sequence: u64) -> String {
-    // A sequence has at most 20 digits: the text is allocated once.
-    let mut id = String::with_capacity(stream.len() + 21);
+/// The id of a message that came without one: where it stands, and the millisecond in which it was stored. Its outputs have
+/// their ids from it, and after a server lost its newest messages another one may stand there.
+pub(super) fn position_id(stream: &str, position: &Position) -> String {
+    let since = position.stored_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // A sequence has at most 20 digits, the milliseconds have 13 for the next two hundred years: allocated once.
+    let mut id = String::with_capacity(stream.len() + 35);
     id.push_str(stream);
     // Writing to a string cannot fail.
-    let _ = write!(id, ":{sequence}");
+    let _ = write!(id, ":{}:{}", position.sequence, since.as_millis());
     id
 }
 

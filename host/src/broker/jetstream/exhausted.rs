@@ -129,7 +129,7 @@ impl JetStreamSource {
         let position = Position { deliveries, ..stored.position() };
         let message = match stored.read(stream).map_err(away)? {
             Read::Message(message) => message,
-            Read::Unreadable(unreadable) => return Ok(Some(self.give_up(unreadable))),
+            Read::Unreadable(unreadable) => return Ok(Some(self.give_up(session, unreadable))),
         };
         tracing::error!(
             subscription = self.spec.name,
@@ -138,11 +138,11 @@ impl JetStreamSource {
             deliveries,
             "the server hands a message out no more, as somebody set `max_deliver`; it goes to the dead-letter queue"
         );
-        let lease_ends_at = self.hold_from_now(sequence);
-        let known = self.record.look_up(self.source, std::iter::once(sequence)).into_iter().next();
+        let lease_ends_at = self.hold_from_now(session, &position);
+        let known = self.record.look_up(self.source, std::iter::once(position.message())).into_iter().next();
         let (already_done, note) = known.unwrap_or_default();
         // It may have failed on other hosts too.
-        let told = self.notes.read(session, &self.place, vec![position]).await.remove(&sequence);
+        let told = self.notes.read(session, &self.place, vec![position.message()]).await.remove(&position.message());
         let token = reply::of_unseen(stream, &self.spec.name, &position);
         Ok(Some(Delivery {
             message,

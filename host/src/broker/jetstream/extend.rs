@@ -1,14 +1,12 @@
 //! Asks the server for another lease on what is held.
 
-use std::sync::PoisonError;
-
 use async_nats::Subject;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::acks;
 use super::session::Session;
 use super::source::JetStreamSource;
+use super::{acks, reply};
 use crate::broker::{Receipt, Source as _};
 
 /// Extensions that are under way at once.
@@ -33,10 +31,7 @@ impl JetStreamSource {
         let subject = Subject::try_from(receipt.token.clone()).ok()?;
         session.request(subject, None, acks::in_progress(), session.request_timeout()).await.ok()?;
         let ends_at = sent_at + self.lease_duration();
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held_until) = held.get_mut(&receipt.sequence) {
-            *held_until = ends_at.max(*held_until);
-        }
+        self.held.extend(reply::message(receipt), ends_at);
         Some(ends_at)
     }
 }

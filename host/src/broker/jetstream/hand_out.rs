@@ -6,19 +6,20 @@
 //! - What was taken out and is not handed out, as nobody waits for it any more, waits again.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::held::Origin;
 use super::pull::Arrived;
 use super::pump::Inboxes;
+use super::reply::Position;
 use super::session::Session;
 use super::source::JetStreamSource;
 use super::{arrival, notes};
+use crate::broker::done::MessageIdentity;
 use crate::broker::{Delivery, Receipt, Source as _, Standing};
 use crate::message::{Message, REDRIVE_FOR_HEADER};
 use crate::settle::progress::Progress;
@@ -48,36 +49,38 @@ impl JetStreamSource {
     pub(super) async fn hand_out(&self, inboxes: &Inboxes, arrived: Vec<Arrived>) -> Vec<Delivery> {
         let taken = Taken { inboxes, arrived };
         let told = self.told_of(&inboxes.session, &taken.arrived).await;
-        self.deliveries(taken.take(), told)
+        self.deliveries(inboxes.session.number, taken.take(), told)
     }
 
     /// What other hosts noted of messages. Looked for where the count of deliveries does not follow from what is noted here:
     /// somebody else had the message in between.
-    async fn told_of(&self, session: &Session, arrived: &[Arrived]) -> HashMap<u64, Progress> {
+    async fn told_of(&self, session: &Session, arrived: &[Arrived]) -> HashMap<MessageIdentity, Progress> {
         let again = arrived.iter().filter_map(|arrived| arrived.position).filter(|position| position.deliveries > 1);
         let again: Vec<_> = again.collect();
         // Nearly always there is none.
         if again.is_empty() {
             return HashMap::new();
         }
-        let known = self.record.look_up(self.source, again.iter().map(|position| position.sequence));
+        let known = self.record.look_up(self.source, again.iter().map(Position::message));
         let follows = |note: &Progress, deliveries: u32| note.deliveries.saturating_add(1) == deliveries;
         let doubtful = again.iter().zip(known).filter(|(position, (already_done, note))| {
             !already_done && !note.as_ref().is_some_and(|note| follows(note, position.deliveries))
         });
-        let doubtful = doubtful.map(|(position, _)| *position).collect();
+        let doubtful = doubtful.map(|(position, _)| position.message()).collect();
         self.notes.read(session, &self.place, doubtful).await
     }
 
-    fn deliveries(&self, arrived: Vec<Arrived>, mut told: HashMap<u64, Progress>) -> Vec<Delivery> {
+    fn deliveries(
+        &self,
+        session: u64,
+        arrived: Vec<Arrived>,
+        mut told: HashMap<MessageIdentity, Progress>,
+    ) -> Vec<Delivery> {
         let lease = self.lease_duration();
         let now = Instant::now();
         let mut fresh = Vec::with_capacity(arrived.len());
         {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-            if held.len() > self.spec.max_in_flight.saturating_mul(4) + 1024 {
-                held.retain(|_, ends_at| *ends_at > now);
-            }
+            let mut held = self.held.begin(now, self.spec.max_in_flight.saturating_mul(4) + 1024);
             for Arrived { message, position, at } in arrived {
                 let Some(position) = position else { continue };
                 let lease_ends_at = at + lease;
@@ -85,26 +88,20 @@ impl JetStreamSource {
                     self.counters.stale.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }
-                match held.entry(position.sequence) {
-                    Entry::Occupied(entry) if *entry.get() > now => {
-                        self.counters.held_back.fetch_add(1, Ordering::Relaxed);
-                        continue;
-                    }
-                    Entry::Occupied(mut entry) => *entry.get_mut() = lease_ends_at,
-                    Entry::Vacant(entry) => {
-                        entry.insert(lease_ends_at);
-                    }
+                if !held.hold(position.message(), Origin { session, at }, lease_ends_at, now) {
+                    self.counters.held_back.fetch_add(1, Ordering::Relaxed);
+                    continue;
                 }
                 fresh.push((message, position, lease_ends_at));
             }
         }
-        let known = self.record.look_up(self.source, fresh.iter().map(|(_, position, _)| position.sequence));
+        let known = self.record.look_up(self.source, fresh.iter().map(|(_, position, _)| position.message()));
         let wall = SystemTime::now();
         fresh
             .into_iter()
             .zip(known)
             .map(|((message, position, lease_ends_at), (already_done, note))| {
-                let told = if told.is_empty() { None } else { told.remove(&position.sequence) };
+                let told = if told.is_empty() { None } else { told.remove(&position.message()) };
                 let progress = arrival::progress(notes::newer(note, told), position.deliveries, wall);
                 let token = message.reply.as_ref().map(|reply| Bytes::copy_from_slice(reply.as_bytes()));
                 let receipt = Receipt { sequence: position.sequence, token: token.unwrap_or_default() };

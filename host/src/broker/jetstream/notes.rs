@@ -9,14 +9,14 @@
 //! - A note that is lost or late costs an over-counted attempt and no message: nothing is kept back for it longer than a moment, and
 //!   what has come by then counts.
 //! - A stream that answers nothing is left alone for a while, then looked at anew, and made where it is gone.
-//! - A note that is older than the message at its place is of an earlier life of the stream, and is none.
+//! - A note is on one message, and on no other one at its sequence: when that was stored is in the subject, too.
 //!
 //! A server that was put back to an earlier state counts deliveries anew: of a message that it hands out as for the first time nobody
 //! is asked.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_nats::Subject;
 use base64::Engine as _;
@@ -27,12 +27,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::check::STAMP;
 use super::link::Link;
-use super::reply::Position;
 use super::session::{RequestError, Session, Unanswered};
 use super::setup::stream_info;
 use super::stored;
 use super::wire::{ApiError, PubAck, Stored, code, flag, number, texts};
-use crate::broker::done::SourceIdentity;
+use crate::broker::done::{MessageIdentity, SourceIdentity};
 use crate::settle::progress::Progress;
 
 /// The stream.
@@ -75,8 +74,9 @@ impl Place {
         Self { prefix, patience: PATIENCE.min(lease / PATIENCE_PART) }
     }
 
-    fn subject(&self, sequence: u64) -> String {
-        format!("{}.{sequence}", self.prefix)
+    fn subject(&self, message: &MessageIdentity) -> String {
+        let since = message.stored_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        format!("{}.{}.{}", self.prefix, message.sequence, since.as_nanos())
     }
 }
 
@@ -134,32 +134,32 @@ impl Notes {
 
     /// Puts notes on messages, each in the place of the one that is there. Returns when all are stored, or when there is no more
     /// time for it.
-    pub(super) async fn write(&self, place: &Place, notes: Vec<(u64, Progress)>) {
+    pub(super) async fn write(&self, place: &Place, notes: Vec<(MessageIdentity, Progress)>) {
         let Ok(session) = self.link.session() else { return };
         if notes.is_empty() || !self.is_of_use(&session).await {
             return;
         }
         let session = &session;
         let storing = futures_util::stream::iter(notes)
-            .map(|(sequence, progress)| put(session, place.subject(sequence), progress))
+            .map(|(message, progress)| put(session, place.subject(&message), progress))
             .buffer_unordered(AT_ONCE);
         self.answers(storing, place.patience).await;
     }
 
-    /// The notes on messages, by their sequences; those of which nothing is noted, or known in time, are left out.
+    /// The notes on messages; those of which nothing is noted, or known in time, are left out.
     pub(super) async fn read(
         &self,
         session: &Session,
         place: &Place,
-        positions: Vec<Position>,
-    ) -> HashMap<u64, Progress> {
-        if positions.is_empty() || !self.is_of_use(session).await {
+        messages: Vec<MessageIdentity>,
+    ) -> HashMap<MessageIdentity, Progress> {
+        if messages.is_empty() || !self.is_of_use(session).await {
             return HashMap::new();
         }
-        let asking = futures_util::stream::iter(positions)
-            .map(|position| async move {
-                let found = stored::last(session, STREAM, &place.subject(position.sequence)).await?;
-                Ok(found.and_then(|stored| Some((position.sequence, note(&stored, &position)?))))
+        let asking = futures_util::stream::iter(messages)
+            .map(|message| async move {
+                let found = stored::last(session, STREAM, &place.subject(&message)).await?;
+                Ok(found.and_then(|stored| Some((message, note(&stored)?))))
             })
             .buffer_unordered(AT_ONCE);
         self.answers(asking, place.patience).await.into_iter().flatten().collect()
@@ -237,12 +237,8 @@ async fn put(session: &Session, subject: String, progress: Progress) -> Result<(
     session.ask::<PubAck>(Subject::from(subject), &progress).await.map(drop)
 }
 
-/// Reads a note on the message at a position. One that cannot be read, of another version say, is none; nor is one that was stored
-/// before the message.
-fn note(stored: &Stored, position: &Position) -> Option<Progress> {
-    if stored.position().stored_at < position.stored_at {
-        return None;
-    }
+/// Reads a note. One that cannot be read, of another version say, is none.
+fn note(stored: &Stored) -> Option<Progress> {
     serde_json::from_slice(&STANDARD.decode(&stored.data).ok()?).ok()
 }
 
@@ -256,8 +252,6 @@ pub(super) fn newer(own: Option<Progress>, told: Option<Progress>) -> Option<Pro
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
 
     #[test]
@@ -270,25 +264,11 @@ mod tests {
         };
         let place = Place::of(&source, Duration::from_secs(4));
         assert_eq!(place.patience, Duration::from_millis(500));
-        assert_eq!(place.subject(17), "tidegate-note.ORDERS.billing.20261129225812123456789.17");
-    }
-
-    #[test]
-    fn a_note_from_before_the_message_is_none() {
-        let progress = Progress { uncounted: 1, ..Progress::first(SystemTime::UNIX_EPOCH) };
-        let stored = Stored {
-            subject: String::new(),
-            seq: 1,
-            hdrs: String::new(),
-            data: STANDARD.encode(serde_json::to_vec(&progress).unwrap_or_default()),
-            time: "2026-11-29T23:00:00.5Z".to_owned(),
-        };
-        let at = |time: &str| {
-            let stored_at = humantime::parse_rfc3339(time).unwrap_or(SystemTime::UNIX_EPOCH);
-            note(&stored, &Position { deliveries: 2, sequence: 7, stored_at })
-        };
-        assert_eq!(at("2026-11-29T23:00:00Z"), Some(progress));
-        assert_eq!(at("2026-11-29T23:00:01Z"), None);
+        let stored_at = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_700_000_000_000_000_001);
+        assert_eq!(
+            place.subject(&MessageIdentity { sequence: 17, stored_at }),
+            "tidegate-note.ORDERS.billing.20261129225812123456789.17.1700000000000000001"
+        );
     }
 
     #[test]

@@ -6,6 +6,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::broker::Receipt;
+use crate::broker::done::MessageIdentity;
+
 /// What a reply subject says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
@@ -15,6 +18,21 @@ pub(super) struct Position {
     pub(super) sequence: u64,
     /// When the stream took the message in.
     pub(super) stored_at: SystemTime,
+}
+
+impl Position {
+    /// Which message it is.
+    pub(super) const fn message(&self) -> MessageIdentity {
+        MessageIdentity { sequence: self.sequence, stored_at: self.stored_at }
+    }
+}
+
+/// Which message a receipt is of.
+pub(super) fn message(receipt: &Receipt) -> MessageIdentity {
+    let position = std::str::from_utf8(&receipt.token).ok().and_then(parse);
+    // All receipts of ours have a reply subject for their token.
+    let stored_at = position.map_or(SystemTime::UNIX_EPOCH, |position| position.stored_at);
+    MessageIdentity { sequence: receipt.sequence, stored_at }
 }
 
 /// Tokens that are looked at: those of the longer form. What is behind them is only counted.

@@ -12,7 +12,9 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::acks::{self, Word};
+use super::reply;
 use super::source::JetStreamSource;
+use crate::broker::done::MessageIdentity;
 use crate::broker::{Settle, SettleError, Settlement};
 use crate::message::Publish;
 use crate::settle::dead_letter::DeadLetter;
@@ -30,7 +32,6 @@ enum First {
 /// A settlement on its way.
 struct Going {
     index: usize,
-    sequence: u64,
     word: Word,
     /// Whether the message is settled for good by it.
     done: bool,
@@ -39,7 +40,7 @@ struct Going {
 /// A settlement whose word is out.
 struct Settled {
     index: usize,
-    sequence: u64,
+    message: MessageIdentity,
     done: bool,
 }
 
@@ -49,34 +50,36 @@ struct Settled {
 pub(super) async fn settle(source: &JetStreamSource, group: Vec<Settle>) -> Vec<Result<(), SettleError>> {
     let mut results: Vec<Option<Result<(), SettleError>>> = group.iter().map(|_| None).collect();
     // What is returned may come again at once, and must not be held back then.
-    source.let_go(group.iter().filter(|settle| is_return(&settle.settlement)).map(|settle| settle.receipt.sequence));
+    let messages: Vec<_> = group.iter().map(|settle| reply::message(&settle.receipt)).collect();
+    let origins = source.held.origins(messages.iter().copied());
+    let returned = group.iter().zip(&messages).filter(|(settle, _)| is_return(&settle.settlement));
+    source.held.let_go(returned.map(|(_, message)| *message));
     let mut going: Vec<Going> = Vec::with_capacity(group.len());
     let mut to_store: Vec<(Going, First)> = Vec::new();
-    let mut notes: Vec<(u64, Progress)> = Vec::new();
+    let mut notes: Vec<(MessageIdentity, Progress)> = Vec::new();
     let now = Instant::now();
-    for (index, settle) in group.into_iter().enumerate() {
+    for ((index, settle), (message, origin)) in group.into_iter().enumerate().zip(messages.into_iter().zip(origins)) {
         if settle.lease_ends_at <= now {
             put(&mut results, index, Err(SettleError::LeaseLost));
             continue;
         }
-        let sequence = settle.receipt.sequence;
-        let word =
-            |payload: Bytes| Word { reply: settle.receipt.token.clone(), payload, lease_ends_at: settle.lease_ends_at };
+        let (reply, lease_ends_at) = (settle.receipt.token, settle.lease_ends_at);
+        let word = |payload: Bytes| Word { message, origin, reply, payload, lease_ends_at };
         match settle.settlement {
             Settlement::Ack { outputs } if outputs.is_empty() => {
-                going.push(Going { index, sequence, word: word(acks::ack()), done: true });
+                going.push(Going { index, word: word(acks::ack()), done: true });
             }
             Settlement::Ack { outputs } => {
-                let ack = Going { index, sequence, word: word(acks::ack()), done: true };
+                let ack = Going { index, word: word(acks::ack()), done: true };
                 to_store.push((ack, First::Outputs(outputs)));
             }
             Settlement::Return { delay, progress } => {
-                notes.push((sequence, *progress));
-                going.push(Going { index, sequence, word: word(acks::nak(delay)), done: false });
+                notes.push((message, *progress));
+                going.push(Going { index, word: word(acks::nak(delay)), done: false });
             }
             Settlement::DeadLetter(mut letter) => {
                 letter.record.stream.get_or_insert_with(|| source.stream().to_owned());
-                let term = Going { index, sequence, word: word(acks::term(&letter.record.reason)), done: true };
+                let term = Going { index, word: word(acks::term(&letter.record.reason)), done: true };
                 to_store.push((term, First::DeadLetter(letter)));
             }
         }
@@ -99,13 +102,13 @@ pub(super) async fn settle(source: &JetStreamSource, group: Vec<Settle>) -> Vec<
     crate::failpoint::reached("done-recorded");
     let mut words: Vec<Word> = Vec::with_capacity(going.len());
     let mut settled: Vec<Settled> = Vec::with_capacity(going.len());
-    for Going { index, sequence, word, done } in going {
+    for Going { index, word, done } in going {
+        settled.push(Settled { index, message: word.message, done });
         words.push(word);
-        settled.push(Settled { index, sequence, done });
     }
-    let confirmed = acks::confirm(&source.link, &words).await;
+    let confirmed = acks::confirm(source, &words).await;
     let for_good = settled.iter().zip(&confirmed).filter(|(settled, result)| settled.done && result.is_ok());
-    source.let_go(for_good.map(|(settled, _)| settled.sequence));
+    source.held.let_go(for_good.map(|(settled, _)| settled.message));
     for (settled, result) in settled.iter().zip(confirmed) {
         put(&mut results, settled.index, result);
     }
@@ -137,9 +140,9 @@ async fn store(source: &JetStreamSource, first: First) -> Result<(), SettleError
 
 /// Writes down what is done and what is to be remembered. A record that cannot be written stops nothing: it saves
 /// second runs, and to keep back acknowledgements would only make more of them. The record logs and counts it.
-async fn write_record(source: &JetStreamSource, going: &[Going], notes: Vec<(u64, Progress)>) {
-    let done: Vec<u64> =
-        going.iter().filter(|settlement| settlement.done).map(|settlement| settlement.sequence).collect();
+async fn write_record(source: &JetStreamSource, going: &[Going], notes: Vec<(MessageIdentity, Progress)>) {
+    let done: Vec<_> =
+        going.iter().filter(|settlement| settlement.done).map(|settlement| settlement.word.message).collect();
     if !done.is_empty()
         && let Err(error) = source.record.mark(source.source, &done).await
     {

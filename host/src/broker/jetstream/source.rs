@@ -6,7 +6,6 @@
 //! - Nothing more is asked for on a consumer that somebody changed so that messages would be lost.
 //! - What comes while nobody receives is kept for the next `receive`, its lease counted from its arrival.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -20,6 +19,7 @@ use super::JetStream;
 use super::counters::Counters;
 use super::dead::DeadLetterStore;
 use super::exhausted::Exhausted;
+use super::held::Held;
 use super::link::Link;
 use super::notes::{Notes, Place};
 use super::options::lease_margin;
@@ -64,8 +64,10 @@ pub(super) struct JetStreamSource {
     pub(super) inboxes: tokio::sync::Mutex<Option<Inboxes>>,
     /// Their pulls, for whoever has no turn.
     latest: Mutex<Weak<Mutex<Pulls>>>,
-    /// What is handed out: until when each sequence is held here.
-    pub(super) held: Mutex<HashMap<u64, Instant>>,
+    /// What is handed out.
+    pub(super) held: Held,
+    /// When the server was last found to have been away, the connection to it aside.
+    pub(super) upset_at: Mutex<Option<Instant>>,
     /// Whether connections end over what comes on them.
     breaks: Mutex<Breaks>,
     /// Outputs that were stored already, until somebody asks.
@@ -107,7 +109,8 @@ impl JetStreamSource {
             bound,
             inboxes: tokio::sync::Mutex::new(None),
             latest: Mutex::default(),
-            held: Mutex::new(HashMap::new()),
+            held: Held::default(),
+            upset_at: Mutex::default(),
             breaks: Mutex::default(),
             duplicates: AtomicU64::new(0),
             endangered: Mutex::default(),
@@ -136,6 +139,7 @@ impl JetStreamSource {
         let mut pulls = inboxes.pulls();
         let silent = pulls.give_up_silent(now);
         if silent > 0 {
+            self.note_upset(now);
             self.counters.silent_pulls.fetch_add(silent, Ordering::Relaxed);
             tracing::warn!(subscription = self.spec.name, "no sign of life from the server on a pull; asking anew");
         }
@@ -144,6 +148,7 @@ impl JetStreamSource {
             return Step::HandOut(out);
         }
         if let Some(trouble) = pulls.take_trouble() {
+            self.note_upset(now);
             return Step::Trouble(trouble);
         }
         if std::mem::take(&mut pulls.ended_empty) {
@@ -193,16 +198,12 @@ impl JetStreamSource {
         result.map_err(|error| ReceiveError::Away(error.to_string()))
     }
 
-    pub(super) fn breaks(&self) -> MutexGuard<'_, Breaks> {
-        self.breaks.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn upset_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.upset_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what is handed out, as it is about to be settled.
-    pub(super) fn let_go(&self, sequences: impl Iterator<Item = u64>) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        for sequence in sequences {
-            held.remove(&sequence);
-        }
+    pub(super) fn breaks(&self) -> MutexGuard<'_, Breaks> {
+        self.breaks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

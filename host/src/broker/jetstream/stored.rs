@@ -1,6 +1,5 @@
 //! Messages as a stream keeps them: asked for by their place, and read as if they had come.
 
-use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use base64::Engine as _;
@@ -9,6 +8,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::held::Origin;
 use super::reply::Position;
 use super::session::Session;
 use super::source::JetStreamSource;
@@ -85,9 +85,10 @@ impl Stored {
 
 impl JetStreamSource {
     /// Holds a message that was fetched by its place. Its lease is counted from now, and ends then.
-    pub(super) fn hold_from_now(&self, sequence: u64) -> Instant {
-        let ends_at = Instant::now() + self.lease_duration();
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(sequence, ends_at);
+    pub(super) fn hold_from_now(&self, session: &Session, position: &Position) -> Instant {
+        let now = Instant::now();
+        let ends_at = now + self.lease_duration();
+        self.held.renew(position.message(), Origin { session: session.number, at: now }, ends_at);
         ends_at
     }
 }
@@ -117,7 +118,7 @@ mod tests {
             headers.push(name, value);
         }
         assert_eq!(found, Some(("m-7".to_owned(), "body".into(), headers, 7)));
-        assert_eq!(read(stored(b"")).map(|message| message.id).as_deref(), Some("S:7"));
+        assert_eq!(read(stored(b"")).map(|message| message.id).as_deref(), Some("S:7:1767323045123"));
         assert!(read(stored(b"NATS/1.0\r\nno colon\r\n\r\n")).is_none());
     }
 }

@@ -12,7 +12,6 @@
 //! - Looking changes nothing on the server.
 
 use std::str::FromStr;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
@@ -24,7 +23,7 @@ use tokio::time::Instant;
 use super::session::Session;
 use super::source::JetStreamSource;
 use super::stored::{self, Read, Unreadable};
-use super::wire::ApiError;
+use super::wire::{ApiError, Stored};
 use super::{arrival, reply, setup};
 use crate::broker::subject::matches;
 use crate::broker::{Delivery, Receipt, ReceiveError, Standing};
@@ -78,27 +77,40 @@ impl JetStreamSource {
             "connections end one after the other; looking for messages that cannot be read"
         );
         let range = info.ack_floor.stream_seq.saturating_add(1)..=info.delivered.stream_seq;
-        let candidates = range.filter(|sequence| info.num_ack_pending > 0 && self.may_be_unsettled(*sequence));
-        let found = find(session, &self.bound.stream, &self.spec.subjects, candidates, most.max(1)).await?;
+        let candidates = range.filter(|_| info.num_ack_pending > 0);
+        let candidates = candidates.filter(|sequence| !self.held.holds(*sequence, Instant::now()));
+        let found: Vec<Unreadable> = futures_util::stream::iter(candidates)
+            .map(|sequence| self.look_at_stored(session, sequence))
+            .buffered(AT_ONCE)
+            .try_filter_map(|found| std::future::ready(Ok(found)))
+            .take(most.max(1))
+            .try_collect()
+            .await?;
         if found.is_empty() {
             self.breaks().looked();
         }
-        Ok(found.into_iter().map(|unreadable| self.give_up(unreadable)).collect())
+        Ok(found.into_iter().map(|unreadable| self.give_up(session, unreadable)).collect())
     }
 
-    fn may_be_unsettled(&self, sequence: u64) -> bool {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.get(&sequence).is_some_and(|ends_at| *ends_at > Instant::now()) {
-            return false;
-        }
-        drop(held);
-        let known = self.record.look_up(self.source, std::iter::once(sequence));
-        !known.iter().any(|(done, _)| *done)
+    /// The message at a place, when it is one of the subscription's that cannot be read and is not done.
+    async fn look_at_stored(&self, session: &Session, sequence: u64) -> Result<Option<Unreadable>, ReceiveError> {
+        let away = |error: ApiError| ReceiveError::Away(error.to_string());
+        let stream = &self.bound.stream;
+        let stored = stored::at(session, stream, sequence).await.map_err(away)?;
+        let is_due = |stored: &Stored| {
+            let known = self.record.look_up(self.source, std::iter::once(stored.position().message()));
+            self.spec.subjects.iter().any(|filter| matches(filter, &stored.subject))
+                && !known.iter().any(|(done, _)| *done)
+        };
+        Ok(match stored.filter(is_due).map(|stored| stored.read(stream)).transpose().map_err(away)? {
+            Some(Read::Unreadable(unreadable)) => Some(unreadable),
+            Some(Read::Message(_)) | None => None,
+        })
     }
 
     /// A message that cannot be read, as a delivery that is to be given up. Its lease is counted from now: whoever else
     /// was handed it cannot read it either.
-    pub(super) fn give_up(&self, found: Unreadable) -> Delivery {
+    pub(super) fn give_up(&self, session: &Session, found: Unreadable) -> Delivery {
         let sequence = found.position.sequence;
         tracing::error!(
             subscription = self.spec.name,
@@ -108,14 +120,14 @@ impl JetStreamSource {
             "a message cannot be read; it goes to the dead-letter queue"
         );
         self.counters.unreadable.fetch_add(1, Ordering::Relaxed);
-        let lease_ends_at = self.hold_from_now(sequence);
+        let lease_ends_at = self.hold_from_now(session, &found.position);
         let token = reply::of_unseen(&self.bound.stream, &self.spec.name, &found.position);
         let mut headers = Headers::default();
         if !found.headers.is_empty() {
             headers.push(UNREADABLE_HEADERS, found.headers);
         }
         let message = Message {
-            id: format!("{}:{sequence}", self.bound.stream),
+            id: arrival::position_id(&self.bound.stream, &found.position),
             subject: found.subject,
             headers,
             body: found.body,
@@ -130,39 +142,6 @@ impl JetStreamSource {
             standing: Standing::Unreadable(found.problem),
         }
     }
-}
-
-/// Looks through messages of a stream for those that cannot be read, at most so many. Dropping the future changes
-/// nothing.
-async fn find(
-    session: &Session,
-    stream: &str,
-    filters: &[String],
-    sequences: impl Iterator<Item = u64>,
-    most: usize,
-) -> Result<Vec<Unreadable>, ReceiveError> {
-    futures_util::stream::iter(sequences)
-        .map(|sequence| look_at(session, stream, filters, sequence))
-        .buffered(AT_ONCE)
-        .try_filter_map(|found| std::future::ready(Ok(found)))
-        .take(most)
-        .try_collect()
-        .await
-}
-
-async fn look_at(
-    session: &Session,
-    stream: &str,
-    filters: &[String],
-    sequence: u64,
-) -> Result<Option<Unreadable>, ReceiveError> {
-    let away = |error: ApiError| ReceiveError::Away(error.to_string());
-    let stored = stored::at(session, stream, sequence).await.map_err(away)?;
-    let wanted = stored.filter(|stored| filters.iter().any(|filter| matches(filter, &stored.subject)));
-    Ok(match wanted.map(|stored| stored.read(stream)).transpose().map_err(away)? {
-        Some(Read::Unreadable(unreadable)) => Some(unreadable),
-        Some(Read::Message(_)) | None => None,
-    })
 }
 
 /// What keeps the library from reading a message; `None` when it reads it. Follows the library's own reading, and asks

@@ -11,6 +11,7 @@ use crate::broker_contract::{Place, ack, broker_contract};
 use crate::support::nats::NatsServer;
 
 mod buckets;
+mod earlier;
 mod edited;
 mod letters;
 mod login;

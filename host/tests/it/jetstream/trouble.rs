@@ -1,7 +1,6 @@
 //! What the server may do to us: be away, die, forget, hang, lose the consumer.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -24,15 +23,9 @@ async fn what_a_crashed_server_forgot_is_known_to_be_done() {
     place.publish("a", (0..500).map(|n| n.to_string())).await;
     let came = receive(&*source, 500).await;
     // What the server has on disk now is what a crash leaves: the acknowledgements are still to come.
-    let kept = tempfile::tempdir().unwrap();
-    server.freeze();
-    copy_folder(&server.folder().join("store"), kept.path());
-    server.thaw();
+    let kept = server.copy();
     ack_all(&*source, &came).await;
-    server.kill();
-    std::fs::remove_dir_all(server.folder().join("store")).unwrap();
-    copy_folder(kept.path(), &server.folder().join("store"));
-    server.restart().await;
+    server.put_back(&kept).await;
 
     let mut back = BTreeSet::new();
     let until = Instant::now() + PATIENCE;
@@ -67,16 +60,10 @@ async fn what_is_being_worked_on_is_not_handed_out_again_by_a_crash() {
     let place = place_on(broker.clone(), ());
     let source = place.subscribe("held", &[">"], LONG_LEASE).await;
     place.publish("a", (0..20).map(|n| n.to_string())).await;
-    let kept = tempfile::tempdir().unwrap();
-    server.freeze();
-    copy_folder(&server.folder().join("store"), kept.path());
-    server.thaw();
+    let kept = server.copy();
     let held = receive(&*source, 20).await;
     // The server forgets that it handed them out, and hands them out again.
-    server.kill();
-    std::fs::remove_dir_all(server.folder().join("store")).unwrap();
-    copy_folder(kept.path(), &server.folder().join("store"));
-    server.restart().await;
+    server.put_back(&kept).await;
     let until = Instant::now() + PATIENCE;
     while broker.counts().held_back < 20 {
         assert!(Instant::now() < until, "only {} were held back", broker.counts().held_back);
@@ -265,19 +252,6 @@ async fn acknowledgements_are_confirmed_in_groups_or_each_by_itself() {
 pub(super) async fn js_info(server: &NatsServer, consumer: &str) -> async_nats::jetstream::consumer::Info {
     let js = async_nats::jetstream::new(server.client().await);
     js.get_stream("TEST").await.unwrap().consumer_info(consumer).await.unwrap()
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

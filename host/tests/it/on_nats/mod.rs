@@ -1,6 +1,7 @@
 //! A whole host on a real nats-server that fails it: the process that a user runs, what it tells and what becomes of messages.
 
 mod away;
+mod earlier;
 mod permitted;
 mod refused;
 mod shared;

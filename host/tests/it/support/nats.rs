@@ -83,7 +83,7 @@ impl NatsServer {
         let text = format!(
             "listen: \"127.0.0.1:{}\"\nserver_name: test\njetstream {{ store_dir: \"{}\" }}\n{}\n",
             self.port,
-            folder.join("store").display(),
+            self.store().display(),
             self.extra.replace("$DIR", &folder.display().to_string())
         );
         std::fs::write(&config, text).unwrap();
@@ -116,6 +116,27 @@ impl NatsServer {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// A copy of its store as it is on disk now, as a crash leaves it or somebody keeps it.
+    pub(crate) fn copy(&self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().expect("a folder for the copy");
+        self.freeze();
+        copy_folder(&self.store(), copy.path());
+        self.thaw();
+        copy
+    }
+
+    /// Kills it and starts it anew on a copy of its store: what came after the copy was made never happened.
+    pub(crate) async fn put_back(&mut self, copy: &tempfile::TempDir) {
+        self.kill();
+        std::fs::remove_dir_all(self.store()).unwrap();
+        copy_folder(copy.path(), &self.store());
+        self.restart().await;
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
     }
 
     /// Stops it in order (SIGTERM), as an upgrade does, and starts it again.
@@ -178,4 +199,17 @@ fn binary() -> &'static PathBuf {
         }
         path
     })
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
 }

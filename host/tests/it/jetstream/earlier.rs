@@ -1,0 +1,134 @@
+//! A server that comes back from an earlier state: it lost its newest messages, and gives their sequences to new ones.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tidegate::broker::{Broker as _, Delivery, Source, Standing, Status};
+use tokio::time::Instant;
+
+use super::{ack_all, connect, options, place_on};
+use crate::broker_contract::{
+    LONG_LEASE, PATIENCE, Place, ack, demand, eventually, give_back, receive, settle_one, text,
+};
+use crate::support::nats::NatsServer;
+
+/// Publishes when the server is there again.
+async fn publish(place: &Place, body: &str) {
+    eventually("it is published", || async {
+        place.broker.publish(vec![place.message("a", None, body)]).await[0].is_ok()
+    })
+    .await;
+}
+
+/// The messages with these sequences, received over whatever trouble a new start of the server makes. What it hands out anew
+/// as it forgot that it was acknowledged is acknowledged again.
+async fn until_received(source: &dyn Source, sequences: std::ops::RangeInclusive<u64>) -> Vec<Delivery> {
+    let mut wanted: BTreeSet<u64> = sequences.collect();
+    let mut came = Vec::new();
+    let until = Instant::now() + PATIENCE;
+    while !wanted.is_empty() {
+        assert!(Instant::now() < until, "{wanted:?} did not come");
+        let Ok(received) = source.receive(demand(wanted.len())).await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        for delivery in received {
+            if wanted.remove(&delivery.message.sequence) {
+                came.push(delivery);
+            } else {
+                assert!(delivery.standing == Standing::Done, "{delivery:?}");
+                settle_one(source, ack(&delivery)).await.unwrap();
+            }
+        }
+    }
+    came
+}
+
+async fn nothing_is_left(source: &dyn Source) {
+    eventually("the server holds nothing more", || async {
+        source.backlog().await.is_ok_and(|backlog| (backlog.ready, backlog.pending) == (0, 0))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_messages_in_the_place_of_lost_ones_run_and_count_from_the_start() {
+    // The story: the power failed, nats-server came back without its last two minutes, and the host acknowledged new
+    // messages without running them, as others had been done at their sequences.
+    let mut server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let place = place_on(broker.clone(), ());
+    let source = place.subscribe("earlier", &[">"], LONG_LEASE).await;
+    place.publish("a", (1..=10).map(|n| n.to_string())).await;
+    ack_all(&*source, &receive(&*source, 10).await).await;
+    nothing_is_left(&*source).await;
+    let kept = server.copy();
+    place.publish("a", (11..=30).map(|n| n.to_string())).await;
+    let lost = receive(&*source, 20).await;
+    // Two of them came back several times before they were done: what is noted of them is of them alone.
+    for delivery in &lost[..2] {
+        let progress = delivery.progress.returned(true, None);
+        settle_one(&*source, give_back(delivery, Duration::ZERO, progress)).await.unwrap();
+    }
+    let again = receive(&*source, 2).await;
+    assert!(again.iter().all(|delivery| delivery.progress.attempt() == 2));
+    ack_all(&*source, &lost[2..]).await;
+
+    server.put_back(&kept).await;
+    for number in 11..=30 {
+        publish(&place, &format!("new {number}")).await;
+    }
+    let came = until_received(&*source, 11..=30).await;
+    for delivery in &came {
+        let Delivery { message, progress, standing, .. } = delivery;
+        assert!(*standing == Standing::Due, "message {} would be taken for one that is done", message.sequence);
+        assert_eq!(text(message), format!("new {}", message.sequence));
+        assert_eq!((progress.attempt(), progress.failures), (1, 0), "it has the history of another");
+        assert!(lost.iter().all(|lost| lost.message.id != message.id), "outputs of the two would have the same id");
+    }
+    ack_all(&*source, &came).await;
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_lost_message_is_no_word_on_the_one_in_its_place() {
+    // The story: a run had begun before the server came back from an earlier state. Its acknowledgement was taken for one
+    // of the new message that stood at its sequence.
+    let mut server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let (other, _other_folder) = connect(options(&server)).await;
+    let (place, elsewhere) = (place_on(broker.clone(), ()), place_on(other.clone(), ()));
+    let source = place.subscribe("earlier", &[">"], LONG_LEASE).await;
+    let kept = server.copy();
+    place.publish("a", (1..=3).map(|n| n.to_string())).await;
+    let lost = receive(&*source, 3).await;
+
+    server.put_back(&kept).await;
+    for number in 1..=3 {
+        publish(&place, &format!("new {number}")).await;
+    }
+    // Another host has the new ones: this one does not even know of them.
+    let theirs = elsewhere.subscribe("earlier", &[">"], LONG_LEASE).await;
+    let came = until_received(&*theirs, 1..=3).await;
+    eventually("it is connected again", || async { broker.status() == Status::Connected }).await;
+    let group = lost.iter().map(ack).collect();
+    assert!(source.settle(group).await.iter().all(Result::is_ok), "what was done with them is done");
+    let backlog = source.backlog().await.unwrap();
+    assert_eq!(backlog.pending, 3, "they were acknowledged for others");
+    // And with a message of its own in the place, which came while the lost one still ran.
+    for delivery in &came {
+        let progress = delivery.progress.returned(false, None);
+        settle_one(&*theirs, give_back(delivery, Duration::ZERO, progress)).await.unwrap();
+    }
+    other.close().await;
+    let ours = until_received(&*source, 1..=3).await;
+    assert!(
+        ours.iter().all(|delivery| delivery.standing == Standing::Due && text(&delivery.message).starts_with("new"))
+    );
+    let group = lost.iter().map(ack).collect();
+    assert!(source.settle(group).await.iter().all(Result::is_ok));
+    assert_eq!(source.backlog().await.unwrap().pending, 3, "they were acknowledged for others");
+    ack_all(&*source, &ours).await;
+    nothing_is_left(&*source).await;
+    broker.close().await;
+}
