@@ -19,8 +19,9 @@ export async function overview(view, { signal }) {
   const measure = rates();
   poll(LOOK, signal, async () => {
     const [status, ready] = await Promise.all([get("/v1/status", {}, signal), readiness(signal)]);
-    // What is stalled is ready all the same, and no reason to say that all is well.
-    put(trouble, ready.ready && (ready.stalled ?? []).length > 0 ? stalls(status) : [state(ready, status), stalls(status)]);
+    // A host that is stalled, or does not follow its cluster, is ready all the same; but all is not well.
+    const isWell = !(ready.stalled ?? []).length && !ready.cluster;
+    put(trouble, [(!ready.ready || isWell) && state(ready, status), stalls(status), ready.cluster && cluster(ready.cluster)]);
     put(tiles, tilesOf(status, measure(status)));
     put(brokers, brokersOf(status));
   }, (error) => error && put(trouble, h("p", { class: "note bad", role: "alert" }, error.message)));
@@ -34,6 +35,11 @@ function state(ready, status) {
   return h("div", { class: "note bad", role: "alert" }, h("p", {}, h("strong", {}, "Not everything runs.")),
     h("ul", {}, (ready.troubles ?? []).slice(0, 12).map(({ what, why }) => h("li", {}, h("strong", {}, what), `: ${why}`)),
       (ready.troubles ?? []).length > 12 && h("li", {}, `and ${ready.troubles.length - 12} more`)));
+}
+
+/** Why what is deployed elsewhere does not come here. */
+function cluster(why) {
+  return h("div", { class: "note bad", role: "alert" }, h("p", {}, h("strong", {}, "This host does not follow its cluster"), `, and goes on with what it runs: ${why}`));
 }
 
 /** What gets nowhere. */

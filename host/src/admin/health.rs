@@ -53,7 +53,8 @@ async fn readiness(state: &HostState) -> Readiness {
             troubles.push(Trouble { what: format!("subscription {}", subscription.name), why });
         }
     }
-    Readiness { ready: troubles.is_empty(), troubles, paused, stalled }
+    let cluster = state.deployments.as_ref().and_then(|deployments| deployments.cluster_view()?.trouble);
+    Readiness { ready: troubles.is_empty(), troubles, paused, stalled, cluster }
 }
 
 pub(super) async fn metrics(State(state): State<Arc<HostState>>) -> Response {

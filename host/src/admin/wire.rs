@@ -166,6 +166,9 @@ pub struct Readiness {
     /// the same: what is published to it is taken, and its other subscriptions go on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stalled: Vec<String>,
+    /// Why this host does not follow its cluster. It is ready all the same: it goes on with what it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
 }
 
 /// What a [`Trouble`] with the store of dead letters begins with.

@@ -182,7 +182,7 @@ pub trait Source: Send + Sync {
     }
 
     /// Carries settlements out, as one group where the broker can. One result a settlement, in order; `Ok` means
-    /// confirmed.
+    /// confirmed, or that the broker has lost the message and there is nothing left to confirm.
     async fn settle(&self, group: Vec<Settle>) -> Vec<Result<(), SettleError>>;
 
     /// How many outputs of what was settled here were stored already, since it was asked last.

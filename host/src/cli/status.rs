@@ -47,10 +47,13 @@ pub(super) fn status(arguments: &Arguments) -> Ended {
 
 /// What was found, and the same a moment later for the rates.
 fn shown(before: &Whole, now: &Status, apart: Duration) -> String {
-    let Readiness { ready, troubles, paused: _, stalled: _ } = &before.ready;
+    let Readiness { ready, troubles, cluster, paused: _, stalled: _ } = &before.ready;
     let mut text = format!("host {}: {}\n", now.host, if *ready { "ready" } else { "not ready" });
     for trouble in troubles {
         text += &format!("  {}: {}\n", trouble.what, table::harmless(&trouble.why));
+    }
+    if let Some(why) = cluster {
+        text += &format!("  cluster: {}\n", table::harmless(why));
     }
     for (name, stall) in now.subscriptions.iter().filter_map(|one| Some((&one.name, one.stall.as_ref()?))) {
         text += &format!("  subscription {name} is stalled: {}\n", table::harmless(&stall.why));
@@ -214,6 +217,7 @@ mod tests {
             troubles: vec![trouble],
             paused: vec!["orders".to_owned()],
             stalled: vec!["stuck".to_owned()],
+            cluster: Some("the server does not permit it".to_owned()),
         };
         let before = Whole { ready, status: status(vec![view("fast", 100), view("orders", 5), view("slow", 1)]) };
         let now = status(vec![view("fast", 350), away, paused, open, for_good, probes, view("slow", 4), stalled]);
@@ -221,6 +225,7 @@ mod tests {
         expect_test::expect![[r#"
             host web-1: not ready
               subscription mail: the broker is away
+              cluster: the server does not permit it
               subscription stuck is stalled: 3 messages held, as many as are handled at once, and none has come to its end for 1m
 
             SUBSCRIPTION  HANDLER  STATE         BY                              UNTIL                     IN FLIGHT  READY  PENDING  DEAD-LETTERED  RATE

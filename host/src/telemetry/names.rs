@@ -197,7 +197,7 @@ names! {
     SLOW_CONSUMER = "tidegate.broker.slow_consumer", Unit::Things("time");
     /// Errors that the server sent, such as a missing permission
     SERVER_ERRORS = "tidegate.broker.server_errors", Unit::Things("error");
-    /// Blocks of 256 messages that made room for newer ones in the record of what is done; those may run again, should a
+    /// Blocks of 128 messages that made room for newer ones in the record of what is done; those may run again, should a
     /// server that crashed hand out again what was done so long ago
     DEDUPE_BLOCKS_EVICTED = "tidegate.dedupe.blocks.evicted", Unit::Things("block");
     /// Notes on messages that wait for a retry that the record had no room for; their attempts are over-counted
@@ -224,7 +224,7 @@ names! {
     /// Bytes of the messages that the embedded queue keeps: subject, id, headers and body
     QUEUE_BYTES = "tidegate.queue.bytes", Unit::Bytes;
     /// What is remembered so that nothing is done twice, by `kind`: `ids` of messages that were published (embedded queue);
-    /// `blocks` of 256 messages of which some are done, and `notes` on messages that come again (JetStream)
+    /// `blocks` of 128 messages of which some are done, and `notes` on messages that come again (JetStream)
     DEDUPE_RECORDS = "tidegate.dedupe.records", Unit::Things("record");
     /// What is free on the disk on which this host keeps the broker's data
     DISK_FREE = "tidegate.disk.free", Unit::Bytes;

@@ -39,8 +39,8 @@ const BACKLOG: u64 = 20_000;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often the process is looked at.
 const SAMPLE_EVERY: Duration = Duration::from_secs(10);
-/// A block of the record in memory: 1 KiB, and its place in a map that has some room.
-const BLOCK_BYTES: u64 = 1100;
+/// A block of the record in memory: 512 bytes, and its place in a map that has some room.
+const BLOCK_BYTES: u64 = 600;
 /// How long what is left may take at the end.
 const END: Duration = Duration::from_secs(300);
 

@@ -1,20 +1,19 @@
-//! What is done, 256 sequences to a block, bounded in number.
+//! What is done, 128 sequences to a block, bounded in number.
 
 use std::collections::{HashMap, HashSet};
 
 use super::{MessageIdentity, SourceId};
 
-/// Sequences in a block: 1 KiB, one row in the file. As many as a group of settlements mostly has, so that the file gets
-/// little more than what is new.
-pub(super) const SEQUENCES: u64 = 256;
+/// Sequences in a block: 512 bytes, a row in the file. A row of more than 1,002 bytes takes a page of 4 KiB for what is over.
+pub(super) const SEQUENCES: u64 = 128;
 
 /// Which block: its source and its number in it.
 pub(super) type BlockKey = (SourceId, u64);
 /// For each sequence of a block the tag of the message that is done; 0: none is.
-pub(super) type Tags = [u32; 256];
+pub(super) type Tags = [u32; 128];
 
 /// A block in which nothing is done.
-pub(super) const NONE: Tags = [0; 256];
+pub(super) const NONE: Tags = [0; 128];
 
 /// All blocks, and which of them the file does not have yet.
 #[derive(Debug)]
@@ -59,9 +58,11 @@ impl Blocks {
             block.touched = self.clock;
             let mut changed = false;
             for message in run {
-                if let Some(tag) = block.tags.get_mut(place(message.sequence)) {
-                    // Of two messages with one sequence the later one counts: the server has the earlier no more.
-                    changed |= std::mem::replace(tag, message.tag()) != message.tag();
+                if let Some(tag) = block.tags.get_mut(place(message.sequence))
+                    && is_later(message.tag(), *tag)
+                {
+                    *tag = message.tag();
+                    changed = true;
                 }
             }
             if changed {
@@ -103,6 +104,13 @@ impl Blocks {
     }
 }
 
+/// Whether a tag is of a later message than another: of two at one sequence the later one counts, as the server has the
+/// earlier no more, and the end of that may come after the end of the other. Tags come round; what is closer than half of the
+/// way (24 days) is ahead.
+pub(super) const fn is_later(tag: u32, than: u32) -> bool {
+    than == 0 || (tag != than && tag.wrapping_sub(than) < 1 << 31)
+}
+
 /// Whether a message is in the block that it belongs to.
 pub(super) fn is_in(tags: &Tags, message: &MessageIdentity) -> bool {
     tags.get(place(message.sequence)) == Some(&message.tag())
@@ -110,6 +118,6 @@ pub(super) fn is_in(tags: &Tags, message: &MessageIdentity) -> bool {
 
 /// The place of a sequence within its block.
 fn place(sequence: u64) -> usize {
-    // Below 256: fits any usize.
+    // Below 128: fits any usize.
     usize::try_from(sequence % SEQUENCES).unwrap_or(0)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::blocks::is_later;
 use super::{MessageIdentity, SourceId};
 use crate::settle::progress::Progress;
 
@@ -58,6 +59,10 @@ impl Notes {
     /// Puts a note on a message, in the place of the one that is there.
     pub(super) fn insert(&mut self, source: SourceId, sequence: u64, note: Note) {
         let key = (source, sequence);
+        if self.notes.get(&key).is_some_and(|(_, there)| there.tag != note.tag && !is_later(note.tag, there.tag)) {
+            // Of one that the server lost, and that was still under way here.
+            return;
+        }
         self.clock += 1;
         if let Some((age, _)) = self.notes.insert(key, (self.clock, note)) {
             self.by_age.remove(&(age, key));
@@ -67,11 +72,11 @@ impl Notes {
     }
 
     /// Takes the note on a message away.
-    pub(super) fn remove(&mut self, source: SourceId, sequence: u64) {
-        if self.notes.is_empty() {
+    pub(super) fn remove(&mut self, source: SourceId, message: &MessageIdentity) {
+        if self.get(source, message).is_none() {
             return;
         }
-        let key = (source, sequence);
+        let key = (source, message.sequence);
         if let Some((age, _)) = self.notes.remove(&key) {
             self.by_age.remove(&(age, key));
             self.dirty.insert(key);

@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - `Ok` means that the server answered for this acknowledgement, or for a later one that went over the same connection
-//!   to the same consumer: a server works a consumer's acknowledgements off in the order of their arrival.
+//!   to the same consumer: a server works a consumer's acknowledgements off in the order of their arrival. Or that the message
+//!   is not in the stream any more, so that there is nothing to acknowledge.
 //! - Nothing is sent for a delivery whose lease is over; that is looked at right before each one is sent.
 //! - A group whose confirmation did not come is confirmed one by one.
 //! - Over another connection than the message came on, nothing is said before it is seen that the stream still has this
@@ -20,6 +21,7 @@ use super::held::Origin;
 use super::options::Confirm;
 use super::session::{RequestError, Session, Unanswered};
 use super::source::JetStreamSource;
+use super::survived::is_as_it_came;
 use crate::broker::SettleError;
 use crate::broker::done::MessageIdentity;
 
@@ -85,8 +87,7 @@ pub(super) async fn confirm(source: &JetStreamSource, words: &[Word]) -> Vec<Res
         && order.len() > 1
         && let Ok(session) = link.session()
     {
-        let as_it_came = |index: &usize| words.get(*index).is_some_and(|word| source.is_as_it_came(&session, word));
-        let sure: Vec<usize> = order.iter().copied().filter(as_it_came).collect();
+        let sure = sure_of(source, &session, words, &order).await;
         confirm_group(&session, words, &sure, &mut results).await;
     }
     let open: Vec<usize> = order.into_iter().filter(|index| results.get(*index).is_some_and(Option::is_none)).collect();
@@ -108,6 +109,21 @@ pub(super) async fn confirm(source: &JetStreamSource, words: &[Word]) -> Vec<Res
         .into_iter()
         .map(|result| result.unwrap_or_else(|| Err(SettleError::Unconfirmed("it was not sent".to_owned()))))
         .collect()
+}
+
+/// Those of which the server may be told on a session as it is.
+async fn sure_of(source: &JetStreamSource, session: &Session, words: &[Word], order: &[usize]) -> Vec<usize> {
+    let upset_at = source.last_upset();
+    let word = |index: &usize| words.get(*index);
+    let (mut sure, unsure): (Vec<usize>, Vec<usize>) =
+        order.iter().partition(|index| word(index).is_some_and(|word| is_as_it_came(session, upset_at, word.origin)));
+    // The last of them speaks for all; where it does not, each is asked for by itself.
+    let Some(last) = unsure.iter().filter_map(word).max_by_key(|word| word.message.sequence) else { return sure };
+    if source.survived(session, last.message, last.lease_ends_at).await == Ok(true) {
+        // In their order still.
+        sure = order.to_vec();
+    }
+    sure
 }
 
 /// Sends all but the last plainly and the last as a request, on one session. Fills in what is known afterwards.
@@ -187,8 +203,8 @@ async fn confirm_one(source: &JetStreamSource, word: &Word) -> Result<(), Settle
                 continue;
             }
         };
-        if !source.is_as_it_came(&session, word) {
-            match source.survived(&session, word).await {
+        if !is_as_it_came(&session, source.last_upset(), word.origin) {
+            match source.survived(&session, word.message, word.lease_ends_at).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 Err(detail) => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::StreamExt as _;
+use tokio::time::Instant;
 
 use super::counters::Counters;
 use super::pump::Inboxes;
@@ -91,10 +92,14 @@ impl JetStreamSource {
         }
         let mut told = futures_util::stream::select_all(told);
         let (counters, stopped): (Arc<Counters>, _) = (Arc::clone(&self.counters), inboxes.stopped().clone());
+        let upsets = Arc::clone(&self.upsets);
         // Not joined: it holds nothing that must be finished, and ends with the inboxes or the session.
         tokio::spawn(async move {
             while let Some(Some(advisory)) = stopped.run_until_cancelled(told.next()).await {
                 counters.told.note(advisory);
+                if !matches!(advisory, Advisory::Pause) {
+                    upsets.note(Instant::now());
+                }
                 match advisory {
                     Advisory::QuorumLost | Advisory::Deleted => {
                         tracing::warn!(

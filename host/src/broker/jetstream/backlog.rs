@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 use super::session::Session;
 use super::source::JetStreamSource;
 use super::{setup, stored, wire};
@@ -11,7 +13,10 @@ pub(super) async fn count(source: &JetStreamSource) -> Result<Backlog, ReceiveEr
     let session = source.link.session().map_err(ReceiveError::Away)?;
     let info = match setup::consumer_info(&session, &source.bound.stream, &source.spec.name).await {
         Ok(Some(info)) => info,
-        Ok(None) => return Err(ReceiveError::Gone("the consumer is not there any more".to_owned())),
+        Ok(None) => {
+            source.upsets.note(Instant::now());
+            return Err(ReceiveError::Gone("the consumer is not there any more".to_owned()));
+        }
         Err(error) => return Err(ReceiveError::Away(error.to_string())),
     };
     source.look_at(&info)?;

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::session::Session;
 use super::source::JetStreamSource;
+use super::survived::is_as_it_came;
 use super::{acks, reply};
 use crate::broker::{Receipt, Source as _};
 
@@ -28,10 +29,16 @@ impl JetStreamSource {
 
     async fn extend_one(&self, session: &Session, receipt: &Receipt) -> Option<Instant> {
         let sent_at = Instant::now();
+        let ends_at = sent_at + self.lease_duration();
+        let message = reply::message(receipt);
+        let origin = self.held.origins(std::iter::once(message)).pop().flatten();
+        if !is_as_it_came(session, self.last_upset(), origin) && !self.survived(session, message, ends_at).await.ok()? {
+            // The server lost it: nobody else has it, and the lease on what stands in its place is not this one's.
+            return Some(ends_at);
+        }
         let subject = Subject::try_from(receipt.token.clone()).ok()?;
         session.request(subject, None, acks::in_progress(), session.request_timeout()).await.ok()?;
-        let ends_at = sent_at + self.lease_duration();
-        self.held.extend(reply::message(receipt), ends_at);
+        self.held.extend(message, ends_at);
         Some(ends_at)
     }
 }

@@ -4,6 +4,8 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
+use tokio::time::Instant;
+
 use super::session::Session;
 use super::source::JetStreamSource;
 use super::wire::ConsumerInfo;
@@ -15,6 +17,7 @@ impl JetStreamSource {
     /// is put right: by the setting up anew that the error asks for, or by a person.
     pub(super) fn look_at(&self, info: &ConsumerInfo) -> Result<(), ReceiveError> {
         let (stream, consumer) = (&self.bound.stream, &self.spec.name);
+        self.upsets.handed_out(info.delivered.consumer_seq, Instant::now());
         let problems = if info.created == self.bound.consumer_created {
             let problems = check::consumer_problems(stream, &info.config, info.paused, &self.spec);
             let problems = problems.iter().filter(|problem| problem.endangers()).map(ToString::to_string);
@@ -48,7 +51,10 @@ impl JetStreamSource {
         let (stream, consumer) = (&self.bound.stream, &self.spec.name);
         match setup::consumer_info(session, stream, consumer).await {
             Ok(Some(info)) => self.look_at(&info),
-            Ok(None) => Err(ReceiveError::Gone(format!("stream `{stream}` has no consumer `{consumer}` any more"))),
+            Ok(None) => {
+                self.upsets.note(Instant::now());
+                Err(ReceiveError::Gone(format!("stream `{stream}` has no consumer `{consumer}` any more")))
+            }
             Err(error) => Err(ReceiveError::Away(error.to_string())),
         }
     }

@@ -18,7 +18,7 @@ pub(super) async fn leftover(source: &JetStreamSource) -> Vec<Delivery> {
             let mut pulls = inboxes.pulls();
             let now = Instant::now();
             if pulls.give_up_silent(now) > 0 {
-                source.note_upset(now);
+                source.upsets.note(now);
             }
             (pulls.hand_out(Demand { messages: usize::MAX, bytes: usize::MAX }), pulls.next_deadline())
         };

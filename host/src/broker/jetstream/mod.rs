@@ -65,6 +65,7 @@ mod source;
 mod stored;
 mod survived;
 mod unreadable;
+mod upsets;
 mod warnings;
 mod wire;
 

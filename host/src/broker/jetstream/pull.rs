@@ -195,6 +195,12 @@ impl Pulls {
         self.slots.iter().any(Option::is_some)
     }
 
+    /// Whether something shows that the server was away: a trouble that nobody has taken yet, or a pull without a sign of
+    /// life.
+    pub(super) fn is_upset(&self, now: Instant) -> bool {
+        self.trouble.is_some() || self.slots.iter().flatten().any(|pull| now >= pull.deadline())
+    }
+
     /// When `give_up_silent` has something to do next.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.slots.iter().flatten().map(Outstanding::deadline).min()

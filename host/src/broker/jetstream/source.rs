@@ -30,6 +30,7 @@ use super::pump::Inboxes;
 use super::session::Session;
 use super::setup::Bound;
 use super::unreadable::Breaks;
+use super::upsets::Upsets;
 use crate::broker::done::{DoneRecord, SourceId, SourceIdentity};
 use crate::broker::{
     Backlog, Delivery, Demand, PastError, PastPage, PastQuery, Receipt, ReceiveError, Settle, SettleError, Source,
@@ -66,8 +67,8 @@ pub(super) struct JetStreamSource {
     latest: Mutex<Weak<Mutex<Pulls>>>,
     /// What is handed out.
     pub(super) held: Held,
-    /// When the server was last found to have been away, the connection to it aside.
-    pub(super) upset_at: Mutex<Option<Instant>>,
+    /// When the server was away, the connection to it aside.
+    pub(super) upsets: Arc<Upsets>,
     /// Whether connections end over what comes on them.
     breaks: Mutex<Breaks>,
     /// Outputs that were stored already, until somebody asks.
@@ -110,7 +111,7 @@ impl JetStreamSource {
             inboxes: tokio::sync::Mutex::new(None),
             latest: Mutex::default(),
             held: Held::default(),
-            upset_at: Mutex::default(),
+            upsets: Arc::default(),
             breaks: Mutex::default(),
             duplicates: AtomicU64::new(0),
             endangered: Mutex::default(),
@@ -139,7 +140,7 @@ impl JetStreamSource {
         let mut pulls = inboxes.pulls();
         let silent = pulls.give_up_silent(now);
         if silent > 0 {
-            self.note_upset(now);
+            self.upsets.note(now);
             self.counters.silent_pulls.fetch_add(silent, Ordering::Relaxed);
             tracing::warn!(subscription = self.spec.name, "no sign of life from the server on a pull; asking anew");
         }
@@ -148,7 +149,7 @@ impl JetStreamSource {
             return Step::HandOut(out);
         }
         if let Some(trouble) = pulls.take_trouble() {
-            self.note_upset(now);
+            self.upsets.note(now);
             return Step::Trouble(trouble);
         }
         if std::mem::take(&mut pulls.ended_empty) {
@@ -198,8 +199,14 @@ impl JetStreamSource {
         result.map_err(|error| ReceiveError::Away(error.to_string()))
     }
 
-    pub(super) fn upset_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.upset_at.lock().unwrap_or_else(PoisonError::into_inner)
+    /// When the last upset was noticed, one among them that shows only now.
+    pub(super) fn last_upset(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let pulls = self.latest.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        if pulls.is_some_and(|pulls| pulls.lock().unwrap_or_else(PoisonError::into_inner).is_upset(now)) {
+            self.upsets.note(now);
+        }
+        self.upsets.last()
     }
 
     pub(super) fn breaks(&self) -> MutexGuard<'_, Breaks> {

@@ -5,44 +5,50 @@
 //! lost would take a new one away that nobody has run.
 //!
 //! Invariants:
-//! - What came over this connection, with no sign since that the server was away, is told as it is: no question asked.
+//! - What came over this connection, with no sign since that the server was away (see `upsets`), is told as it is: no question
+//!   asked.
 //! - All else is looked at in the stream first. Of a message that is not there the server is told nothing: what is to be
 //!   done about it is done, and the record knows it should it come again.
+//! - A stream loses its end and no more: a message that is still there speaks for all before it.
 
 use tokio::time::{Instant, timeout_at};
 
-use super::acks::Word;
+use super::held::Origin;
 use super::session::Session;
 use super::source::JetStreamSource;
 use super::stored;
+use crate::broker::done::MessageIdentity;
+
+/// Whether a message came over a session, and after the last upset.
+pub(super) fn is_as_it_came(session: &Session, upset_at: Option<Instant>, origin: Option<Origin>) -> bool {
+    origin
+        .is_some_and(|origin| origin.session == session.number && upset_at.is_none_or(|upset_at| origin.at > upset_at))
+}
 
 impl JetStreamSource {
-    /// Notes that the server was away, or another one took its place, without an end of the connection: in a cluster it may
-    /// be another server that has the stream.
-    pub(super) fn note_upset(&self, now: Instant) {
-        *self.upset_at() = Some(now);
-    }
-
-    /// Whether the message of a word came over this session, and nothing happened since.
-    pub(super) fn is_as_it_came(&self, session: &Session, word: &Word) -> bool {
-        let upset_at = *self.upset_at();
-        word.origin.is_some_and(|origin| {
-            origin.session == session.number && upset_at.is_none_or(|upset_at| origin.at > upset_at)
-        })
-    }
-
-    /// Whether the stream still has the message of a word; the error says why that is not known.
-    pub(super) async fn survived(&self, session: &Session, word: &Word) -> Result<bool, String> {
-        let (stream, message) = (&self.bound.stream, word.message);
-        let looking = timeout_at(word.lease_ends_at, stored::at(session, stream, message.sequence)).await;
-        let stored = looking.map_err(|_| "its lease ended first".to_owned())?.map_err(|error| error.to_string())?;
-        let survived = stored.is_some_and(|stored| stored.position().message() == message);
+    /// Whether the stream still has a message, looked at until a time; the error says why that is not known.
+    pub(super) async fn survived(
+        &self,
+        session: &Session,
+        message: MessageIdentity,
+        until: Instant,
+    ) -> Result<bool, String> {
+        let stream = &self.bound.stream;
+        let looking = timeout_at(until, stored::at(session, stream, message.sequence)).await;
+        let stored =
+            looking.map_err(|_| "the lease on it ended first".to_owned())?.map_err(|error| error.to_string())?;
+        let Some(stored) = stored else {
+            // As often as not it was acknowledged just before the connection ended, and a work queue keeps it no longer.
+            tracing::debug!(subscription = self.spec.name, stream, sequence = message.sequence, "a message is gone");
+            return Ok(false);
+        };
+        let survived = stored.position().message() == message;
         if !survived {
             tracing::warn!(
                 subscription = self.spec.name,
                 stream,
                 sequence = message.sequence,
-                "the server does not have a message any more that it handed out before it was away; it is told nothing of it"
+                "the server lost a message that it had handed out, and has another one in its place; that one stays as it is"
             );
         }
         Ok(survived)

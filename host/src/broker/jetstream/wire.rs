@@ -150,6 +150,9 @@ pub(super) struct ConsumerInfo {
 /// A position of a consumer.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 pub(super) struct SequencePair {
+    /// Deliveries so far, by the consumer's own count.
+    #[serde(default)]
+    pub(super) consumer_seq: u64,
     /// In the stream.
     #[serde(default)]
     pub(super) stream_seq: u64,

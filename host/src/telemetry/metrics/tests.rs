@@ -220,7 +220,7 @@ fn the_exposition_is_what_prometheus_reads() {
         # HELP tidegate_queue_bytes Bytes of the messages that the embedded queue keeps: subject, id, headers and body.
         # TYPE tidegate_queue_bytes gauge
         tidegate_queue_bytes{broker="local",messaging_system="embedded"} 77
-        # HELP tidegate_dedupe_records What is remembered so that nothing is done twice, by `kind`: `ids` of messages that were published (embedded queue); `blocks` of 256 messages of which some are done, and `notes` on messages that come again (JetStream).
+        # HELP tidegate_dedupe_records What is remembered so that nothing is done twice, by `kind`: `ids` of messages that were published (embedded queue); `blocks` of 128 messages of which some are done, and `notes` on messages that come again (JetStream).
         # TYPE tidegate_dedupe_records gauge
         tidegate_dedupe_records{broker="local",messaging_system="embedded",kind="ids"} 6
         # HELP tidegate_queue_commits Transactions that were committed, each with one fsync.

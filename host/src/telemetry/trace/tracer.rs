@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use prometheus_client::metrics::counter::Counter;
-use sha2::{Digest as _, Sha256};
 
 use super::context::{Given, SpanContext, SpanId, TraceId};
 use super::record::Record;
@@ -30,6 +29,8 @@ pub struct Tracer {
     place: Arc<Place>,
     /// Tells the spans of this subscription from those of others in the same trace.
     seed: u64,
+    /// The same of traces: its destination's.
+    origin: u64,
     malformed: Counter,
 }
 
@@ -85,7 +86,8 @@ impl Traces {
         Tracer {
             sampler: Arc::clone(&self.sampler),
             sink: self.sink.clone(),
-            seed: first(&Sha256::digest(identity.subscription.as_bytes())),
+            seed: mixed(FIRST, words(&identity.subscription)),
+            origin: mixed(FIRST, words(&place.destination)),
             place: Arc::new(place),
             malformed: metrics.malformed_traces(&identity.subscription),
         }
@@ -138,24 +140,18 @@ impl Tracer {
     }
 
     /// The trace of a message whose publisher began none: the same at each attempt and on each host, and no other
-    /// message's, not even of another queue that counts from one as this one does.
+    /// message's, not even of another queue that counts from one as this one does. It need not withstand who wants two
+    /// messages in one trace: a publisher has that for a header.
     fn derived(&self, message: &Message) -> TraceId {
-        let mut hash = Sha256::new();
-        for part in [self.place.destination.as_bytes(), message.id.as_bytes()] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        hash.update(message.sequence.to_be_bytes());
-        hash.update(nanos(message).to_be_bytes());
-        let hash = hash.finalize();
-        TraceId::of((u128::from(first(&hash)) << 64) | u128::from(first(hash.get(8..).unwrap_or_default())))
+        let parts = || [self.origin, message.sequence, nanos(message)].into_iter().chain(words(&message.id));
+        TraceId::of((u128::from(mixed(FIRST, parts())) << 64) | u128::from(mixed(SECOND, parts())))
     }
 
     /// The span of one delivery of a message: known from the delivery's number, so that one can be linked to the one before.
     fn span(&self, trace: TraceId, message: &Message, deliveries: u32) -> SpanId {
         let (first, last) = trace.halves();
         let parts = [self.seed, first, last, message.sequence, nanos(message), u64::from(deliveries)];
-        SpanId::of(mixed(&parts))
+        SpanId::of(mixed(FIRST, parts))
     }
 }
 
@@ -163,13 +159,13 @@ impl Trace {
     /// The span that an output is sent in, by its place among those of the run.
     #[must_use]
     pub fn output(&self, index: usize) -> SpanId {
-        SpanId::of(mixed(&[self.own.span.bits(), index as u64]))
+        SpanId::of(mixed(FIRST, [self.own.span.bits(), index as u64]))
     }
 
     /// The span of the settlement.
     #[must_use]
     pub fn settlement(&self) -> SpanId {
-        SpanId::of(mixed(&[self.own.span.bits(), u64::MAX]))
+        SpanId::of(mixed(FIRST, [self.own.span.bits(), u64::MAX]))
     }
 
     /// Puts the context of a span into the headers of an output. What its handler copied from the message gives way; a trace
@@ -194,13 +190,19 @@ fn nanos(message: &Message) -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn first(bytes: &[u8]) -> u64 {
-    bytes.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+/// A text as numbers: its length, and its bytes by eights.
+fn words(text: &str) -> impl Iterator<Item = u64> {
+    let word = |bytes: &[u8]| bytes.iter().fold(0, |word, byte| (word << 8) | u64::from(*byte));
+    std::iter::once(text.len() as u64).chain(text.as_bytes().chunks(8).map(word))
 }
 
+/// Where mixing begins: two that have nothing to do with each other, the digits of the golden ratio and of pi.
+const FIRST: u64 = 0x9e37_79b9_7f4a_7c15;
+const SECOND: u64 = 0x243f_6a88_85a3_08d3;
+
 /// Numbers made one, in which every bit of each counts. The steps are the last ones of MurmurHash3.
-fn mixed(parts: &[u64]) -> u64 {
-    parts.iter().fold(0x9e37_79b9_7f4a_7c15, |sum: u64, part| {
+fn mixed(start: u64, parts: impl IntoIterator<Item = u64>) -> u64 {
+    parts.into_iter().fold(start, |sum: u64, part| {
         let mut bits = sum.rotate_left(5) ^ part;
         for factor in [0xff51_afd7_ed55_8ccd_u64, 0xc4ce_b9fe_1a85_ec53] {
             bits = (bits ^ (bits >> 33)).wrapping_mul(factor);

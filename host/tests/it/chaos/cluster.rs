@@ -210,8 +210,11 @@ fn while_nats_is_away_nothing_is_deployed_and_what_runs_goes_on() {
     }
     assert_eq!((runs(&a).unwrap().0, runs(&b).unwrap().0), (1, 1));
     until("a says that it sees nobody", PATIENCE, || a.handlers().cluster.unwrap().trouble.is_some());
+    let ready = || serde_json::from_str::<serde_json::Value>(&a.get("/ready").unwrap()).unwrap();
+    assert!(ready()["cluster"].is_string(), "{}", ready());
     ground.runtime.block_on(ground.server.restart());
     until("NATS is back", PATIENCE, || a.handlers().cluster.unwrap().trouble.is_none());
+    assert!(ready()["cluster"].is_null(), "{}", ready());
     assert_eq!(deploy(&a, 2), 2);
     until_all_run(&[&a, &b], 2, 2);
     assert_eq!(numbers(&a), [2, 1]);

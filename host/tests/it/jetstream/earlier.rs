@@ -111,6 +111,10 @@ async fn the_end_of_a_lost_message_is_no_word_on_the_one_in_its_place() {
     let theirs = elsewhere.subscribe("earlier", &[">"], LONG_LEASE).await;
     let came = until_received(&*theirs, 1..=3).await;
     eventually("it is connected again", || async { broker.status() == Status::Connected }).await;
+    // They run on, as they are nobody else's: longer than the server would have left them.
+    let receipts: Vec<_> = lost.iter().map(|delivery| delivery.receipt.clone()).collect();
+    let extended = source.extend(&receipts).await;
+    assert!(extended.iter().zip(&lost).all(|(until, lost)| until.is_some_and(|until| until > lost.lease_ends_at)));
     let group = lost.iter().map(ack).collect();
     assert!(source.settle(group).await.iter().all(Result::is_ok), "what was done with them is done");
     let backlog = source.backlog().await.unwrap();
