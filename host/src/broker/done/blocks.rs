@@ -71,6 +71,11 @@ impl Blocks {
         }
     }
 
+    /// Takes all of them out.
+    pub(super) fn clear(&mut self) {
+        self.dirty.extend(self.blocks.drain().map(|(key, _)| key));
+    }
+
     /// Makes room when there are too many: those that were touched longest ago go, a 64th of the limit more than needed
     /// so that the search through all of them is rare. Gives back how many went.
     pub(super) fn evict(&mut self) -> u64 {

@@ -28,6 +28,7 @@ pub(super) struct Content {
     pub(super) sources: HashMap<SourceIdentity, SourceId>,
     pub(super) blocks: Vec<(BlockKey, Tags)>,
     pub(super) notes: Vec<(NoteKey, Note)>,
+    pub(super) outputs: Vec<(String, u64)>,
 }
 
 /// What is to be written in one transaction.
@@ -36,12 +37,13 @@ pub(super) struct Changes {
     pub(super) sources: Vec<(SourceId, SourceIdentity)>,
     pub(super) blocks: Vec<(BlockKey, Option<Box<Tags>>)>,
     pub(super) notes: Vec<(NoteKey, Option<Note>)>,
+    pub(super) outputs: Vec<(String, u64)>,
 }
 
 impl Changes {
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
-        self.sources.is_empty() && self.blocks.is_empty() && self.notes.is_empty()
+        self.sources.is_empty() && self.blocks.is_empty() && self.notes.is_empty() && self.outputs.is_empty()
     }
 }
 
@@ -95,7 +97,9 @@ impl File {
                  PRIMARY KEY (source, block)) WITHOUT ROWID;
              CREATE TABLE IF NOT EXISTS note (
                  source INTEGER NOT NULL, sequence INTEGER NOT NULL, tag INTEGER NOT NULL, progress TEXT NOT NULL,
-                 PRIMARY KEY (source, sequence)) WITHOUT ROWID;",
+                 PRIMARY KEY (source, sequence)) WITHOUT ROWID;
+             CREATE TABLE IF NOT EXISTS output (
+                 stream TEXT PRIMARY KEY, furthest INTEGER NOT NULL) WITHOUT ROWID;",
         )?;
         connection.pragma_update(None, "user_version", LAYOUT)?;
         let content = read(&connection)?;
@@ -108,6 +112,10 @@ impl File {
         write_sources(&transaction, &changes.sources)?;
         write_blocks(&transaction, &changes.blocks)?;
         write_notes(&transaction, &changes.notes)?;
+        for (stream, furthest) in &changes.outputs {
+            let row = params![stream, furthest.cast_signed()];
+            transaction.execute("INSERT OR REPLACE INTO output VALUES (?1, ?2)", row)?;
+        }
         transaction.commit()
     }
 
@@ -193,6 +201,11 @@ fn read(connection: &Connection) -> rusqlite::Result<Content> {
                 .notes
                 .push(((SourceId(row.get(0)?), sequence.cast_unsigned()), Note { tag: row.get(2)?, progress }));
         }
+    }
+    let mut statement = connection.prepare("SELECT stream, furthest FROM output")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        content.outputs.push((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned()));
     }
     Ok(content)
 }

@@ -9,6 +9,8 @@
 //!   the end of the process by any signal. A power cut may take the last marks away, and a run of the handler is then
 //!   repeated; no message is lost by it.
 //! - It is bounded: at most so many blocks of 128 sequences and so many notes; what is evicted is counted.
+//! - What is done is as good as its outputs and dead letters: when a stream is found to have lost some of them, all that is done is
+//!   forgotten, and what comes back runs again.
 //! - A lost mark costs a second run, a lost note an over-counted attempt. Neither loses a message.
 //! - A sequence counts only within its source: a stream and a consumer with the times of their creation, so that a
 //!   stream or consumer that is deleted and made anew starts empty.
@@ -30,11 +32,13 @@ use crate::settle::progress::Progress;
 mod blocks;
 mod file;
 mod notes;
+mod outputs;
 mod writer;
 
 use blocks::{Blocks, SEQUENCES, Tags, is_in};
 use file::File;
 use notes::{Note, Notes};
+use outputs::Outputs;
 
 /// How many writers may wait for the file at once. A writer is a group of settlements; each waits for its answer, so
 /// this bounds what is under way: 1,024 groups of a few hundred messages.
@@ -169,6 +173,7 @@ struct State {
     next_source: i64,
     blocks: Blocks,
     notes: Notes,
+    outputs: Outputs,
 }
 
 impl Shared {
@@ -195,6 +200,7 @@ impl DoneRecord {
                 next_source,
                 blocks: Blocks::new(options.max_blocks, content.blocks),
                 notes: Notes::new(options.max_notes, content.notes),
+                outputs: Outputs::new(content.outputs),
             }),
             evicted_blocks: AtomicU64::new(0),
             evicted_notes: AtomicU64::new(0),
@@ -277,6 +283,26 @@ impl DoneRecord {
             self.shared.evicted_notes.fetch_add(state.notes.evict(), Ordering::Relaxed);
         }
         self.flush().await
+    }
+
+    /// Notes that a stream took an output or a dead letter in, at a sequence. It is in the file with the next mark, and so not
+    /// after the message is done.
+    pub fn reached(&self, stream: &str, sequence: u64) {
+        self.shared.lock().outputs.reached(stream, sequence);
+    }
+
+    /// By stream the furthest sequence of an output or a dead letter.
+    #[must_use]
+    pub fn furthest(&self) -> Vec<(String, u64)> {
+        self.shared.lock().outputs.all()
+    }
+
+    /// Forgets all that is done, of all sources: a stream is no further than a sequence, and has lost outputs or dead letters of
+    /// some of it. In the file with the next mark or note; until then a new start finds the same out.
+    pub fn forget_done(&self, stream: &str, sequence: u64) {
+        let mut state = self.shared.lock();
+        state.outputs.fell_back(stream, sequence);
+        state.blocks.clear();
     }
 
     /// The bytes that are free on the disk of its file; `None`: the disk does not say.

@@ -114,6 +114,35 @@ fn of_two_messages_at_a_sequence_the_later_counts_also_where_tags_come_round() {
 }
 
 #[tokio::test]
+async fn what_is_done_is_forgotten_when_outputs_of_it_are_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::at(folder.path().join("done.db"));
+    let record = DoneRecord::open(&options).unwrap();
+    let source = record.source(&identity("a"));
+    record.reached("OUT", 7);
+    record.reached("OUT", 5);
+    record.reached("DLQ", 1);
+    record.mark(source, &[1, 2].map(at)).await.unwrap();
+    record.close().await;
+    drop(record);
+
+    let record = DoneRecord::open(&options).unwrap();
+    let mut furthest = record.furthest();
+    furthest.sort();
+    assert_eq!(furthest, [("DLQ".to_owned(), 1), ("OUT".to_owned(), 7)]);
+    record.forget_done("OUT", 3);
+    assert!(!done(&record, source, 1));
+    record.mark(source, &[at(3)]).await.unwrap();
+    record.close().await;
+    drop(record);
+
+    let record = DoneRecord::open(&options).unwrap();
+    assert!(record.furthest().contains(&("OUT".to_owned(), 3)));
+    assert!(!done(&record, source, 1) && !done(&record, source, 2) && done(&record, source, 3));
+    record.close().await;
+}
+
+#[tokio::test]
 async fn it_is_bounded_and_what_goes_is_counted() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { path: folder.path().join("done.db"), max_blocks: 4, max_notes: 2 };

@@ -30,6 +30,7 @@ fn write_changes(shared: &Shared, file: &mut File) -> Result<(), String> {
             sources: std::mem::take(&mut state.new_sources),
             blocks: state.blocks.take_dirty(),
             notes: state.notes.take_dirty(),
+            outputs: state.outputs.take_dirty(),
         }
     };
     if changes.is_empty() {
@@ -47,6 +48,7 @@ fn write_changes(shared: &Shared, file: &mut File) -> Result<(), String> {
             state.new_sources.extend(changes.sources);
             state.blocks.put_back(changes.blocks.into_iter().map(|(key, _)| key));
             state.notes.put_back(changes.notes.into_iter().map(|(key, _)| key));
+            state.outputs.put_back(changes.outputs.into_iter().map(|(stream, _)| stream));
             drop(state);
             shared.failed_writes.fetch_add(1, Ordering::Relaxed);
             if !shared.failing.swap(true, Ordering::Relaxed) {

@@ -47,6 +47,7 @@ mod held;
 mod key_values;
 mod leftover;
 mod link;
+mod losses;
 mod notes;
 mod options;
 mod past;

@@ -42,17 +42,24 @@ impl Publisher {
     ///
     /// Dropping the future leaves it unknown which of those under way are stored; their ids make a second try harmless.
     pub(super) async fn publish_all(&self, messages: Vec<Publish>) -> Vec<Result<Published, PublishError>> {
+        let published = |ack: PubAck| Published { sequence: ack.seq, duplicate: ack.duplicate };
+        let all: Vec<_> = self.publish_each(messages).await;
+        all.into_iter().map(|stored| stored.map(published)).collect()
+    }
+
+    /// The same, with which stream took each.
+    pub(super) async fn publish_each(&self, messages: Vec<Publish>) -> Vec<Result<PubAck, PublishError>> {
         futures_util::stream::iter(messages).map(|message| self.publish(message)).buffered(self.most).collect().await
     }
 
-    async fn publish(&self, message: Publish) -> Result<Published, PublishError> {
+    async fn publish(&self, message: Publish) -> Result<PubAck, PublishError> {
         check_subject(&message.subject).map_err(|error| PublishError::Invalid(error.to_string()))?;
         if message.subject.starts_with('$') {
             return Err(PublishError::Invalid(format!("subject `{}` belongs to the server", message.subject)));
         }
         let map = headers::to_nats(&message.headers, message.id.as_deref())?;
         match self.store(Subject::from(message.subject), map, message.body).await {
-            Ok(ack) => Ok(Published { sequence: ack.seq, duplicate: ack.duplicate }),
+            Ok(ack) => Ok(ack),
             Err(StoreError::Publish(error)) => Err(error),
             Err(StoreError::Refused(refusal)) => Err(from_refusal(&refusal)),
         }

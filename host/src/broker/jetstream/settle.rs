@@ -128,13 +128,20 @@ fn is_return(settlement: &Settlement) -> bool {
 async fn store(source: &JetStreamSource, first: First) -> Result<(), SettleError> {
     match first {
         First::Outputs(outputs) => {
-            for published in source.publisher.publish_all(outputs).await {
-                let published = published.map_err(SettleError::Output)?;
-                source.duplicates.fetch_add(u64::from(published.duplicate), Ordering::Relaxed);
+            for stored in source.publisher.publish_each(outputs).await {
+                let stored = stored.map_err(SettleError::Output)?;
+                source.duplicates.fetch_add(u64::from(stored.duplicate), Ordering::Relaxed);
+                source.record.reached(&stored.stream, stored.seq);
             }
             Ok(())
         }
-        First::DeadLetter(letter) => source.dead.store(*letter).await.map_err(SettleError::DeadLetter),
+        First::DeadLetter(letter) => {
+            let stored = source.dead.store(*letter).await.map_err(SettleError::DeadLetter)?;
+            if let Some(stored) = stored {
+                source.record.reached(&stored.stream, stored.seq);
+            }
+            Ok(())
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tidegate::broker::{Broker as _, Delivery, Source, Standing, Status};
+use tidegate::broker::{Broker as _, Delivery, Settlement, Source, Standing, Status};
 use tokio::time::Instant;
 
 use super::{ack_all, connect, options, place_on};
 use crate::broker_contract::{
-    LONG_LEASE, PATIENCE, Place, ack, demand, eventually, give_back, receive, settle_one, text,
+    LONG_LEASE, PATIENCE, Place, ack, dead_letter, demand, eventually, give_back, receive, settle, settle_one, text,
 };
 use crate::support::nats::NatsServer;
 
@@ -133,6 +133,29 @@ async fn the_end_of_a_lost_message_is_no_word_on_the_one_in_its_place() {
     assert!(source.settle(group).await.iter().all(Result::is_ok));
     assert_eq!(source.backlog().await.unwrap().pending, 3, "they were acknowledged for others");
     ack_all(&*source, &ours).await;
+    nothing_is_left(&*source).await;
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_whose_output_or_dead_letter_was_lost_with_its_acknowledgement_runs_again() {
+    // The story: the power failed a moment after a dead letter was stored and its message given up. The server had the
+    // message on the disk, and neither of the others; the host acknowledged the message as done.
+    let mut server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let place = place_on(broker.clone(), ());
+    let source = place.subscribe("earlier", &["a"], Duration::from_secs(3)).await;
+    place.publish("a", ["completed", "given up"]).await;
+    let came = receive(&*source, 2).await;
+    let kept = server.copy();
+    let output = place.message("out", Some("of-the-first"), "output");
+    settle_one(&*source, settle(&came[0], Settlement::Ack { outputs: vec![output] })).await.unwrap();
+    settle_one(&*source, dead_letter(&came[1], "earlier", 0)).await.unwrap();
+
+    server.put_back(&kept).await;
+    let again = until_received(&*source, 1..=2).await;
+    assert!(again.iter().all(|delivery| delivery.standing == Standing::Due), "nothing is left of one: {again:?}");
+    ack_all(&*source, &again).await;
     nothing_is_left(&*source).await;
     broker.close().await;
 }

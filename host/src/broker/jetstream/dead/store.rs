@@ -24,35 +24,35 @@ const SPARE: usize = 1024;
 const MAX_HEADERS: usize = u16::MAX as usize;
 
 impl DeadLetterStore {
-    /// Stores a dead letter. The error is a sentence for a person.
-    pub(in crate::broker::jetstream) async fn store(&self, letter: DeadLetter) -> Result<(), String> {
-        self.store_once(&letter).await.map(drop)
+    /// Stores a dead letter. Where it is now; `None`: it was there already. The error is a sentence for a person.
+    pub(in crate::broker::jetstream) async fn store(&self, letter: DeadLetter) -> Result<Option<PubAck>, String> {
+        self.store_once(&letter).await
     }
 
-    /// The same, and whether it was not there.
-    pub(super) async fn store_once(&self, letter: &DeadLetter) -> Result<bool, String> {
+    /// The same, of one that is kept.
+    pub(super) async fn store_once(&self, letter: &DeadLetter) -> Result<Option<PubAck>, String> {
         match self.try_store(letter, &layout::tail(&letter.record)).await {
             Err(StoreError::Refused(refusal)) if is_there_already(&refusal.description) => {
                 self.store_beside(letter).await
             }
             Err(StoreError::Refused(refusal)) => Err(from_refusal(&refusal).to_string()),
             Err(StoreError::Publish(error)) => Err(error.to_string()),
-            Ok(_) => Ok(true),
+            Ok(stored) => Ok(Some(stored)),
         }
     }
 
     /// Its place is taken: by itself, from a try whose confirmation was lost, or by a message of a stream that is no
     /// more.
-    async fn store_beside(&self, letter: &DeadLetter) -> Result<bool, String> {
+    async fn store_beside(&self, letter: &DeadLetter) -> Result<Option<PubAck>, String> {
         let tail = layout::tail(&letter.record);
         let other = layout::other_tail(&letter.record);
         if self.is_same(&tail, letter).await? {
-            return Ok(false);
+            return Ok(None);
         }
         match self.try_store(letter, &other).await {
-            Ok(_) => Ok(true),
+            Ok(stored) => Ok(Some(stored)),
             Err(StoreError::Refused(refusal)) if is_there_already(&refusal.description) => {
-                if self.is_same(&other, letter).await? { Ok(false) } else { Err("its place is taken twice".to_owned()) }
+                if self.is_same(&other, letter).await? { Ok(None) } else { Err("its place is taken twice".to_owned()) }
             }
             Err(StoreError::Refused(refusal)) => Err(from_refusal(&refusal).to_string()),
             Err(StoreError::Publish(error)) => Err(error.to_string()),
