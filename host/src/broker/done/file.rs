@@ -14,7 +14,7 @@ use super::notes::{Note, NoteKey};
 use super::{DoneError, SourceId, SourceIdentity};
 
 /// The layout of the file; another number is another layout.
-const LAYOUT: i64 = 2;
+const LAYOUT: i64 = 3;
 
 /// The open file.
 #[derive(Debug)]
@@ -85,8 +85,10 @@ impl File {
         let layout: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if layout != 0 && layout != LAYOUT {
             // A record of another layout is worth no more than none: the same second runs, and no loss.
-            connection
-                .execute_batch("DROP TABLE IF EXISTS source; DROP TABLE IF EXISTS done; DROP TABLE IF EXISTS note;")?;
+            connection.execute_batch(
+                "DROP TABLE IF EXISTS source; DROP TABLE IF EXISTS done; DROP TABLE IF EXISTS note;
+                 DROP TABLE IF EXISTS output;",
+            )?;
         }
         connection.execute_batch(
             "CREATE TABLE IF NOT EXISTS source (

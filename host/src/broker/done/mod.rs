@@ -298,11 +298,17 @@ impl DoneRecord {
     }
 
     /// Forgets all that is done, of all sources: a stream is no further than a sequence, and has lost outputs or dead letters of
-    /// some of it. In the file with the next mark or note; until then a new start finds the same out.
-    pub fn forget_done(&self, stream: &str, sequence: u64) {
-        let mut state = self.shared.lock();
-        state.outputs.fell_back(stream, sequence);
-        state.blocks.clear();
+    /// some of it. Waits until that is in the file.
+    ///
+    /// # Errors
+    /// When the file was not written. It is forgotten in memory then, and tried again with the next write.
+    pub async fn forget_done(&self, stream: &str, sequence: u64) -> Result<(), DoneError> {
+        {
+            let mut state = self.shared.lock();
+            state.outputs.fell_back(stream, sequence);
+            state.blocks.clear();
+        }
+        self.flush().await
     }
 
     /// The bytes that are free on the disk of its file; `None`: the disk does not say.

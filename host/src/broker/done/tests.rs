@@ -130,7 +130,7 @@ async fn what_is_done_is_forgotten_when_outputs_of_it_are_lost() {
     let mut furthest = record.furthest();
     furthest.sort();
     assert_eq!(furthest, [("DLQ".to_owned(), 1), ("OUT".to_owned(), 7)]);
-    record.forget_done("OUT", 3);
+    record.forget_done("OUT", 3).await.unwrap();
     assert!(!done(&record, source, 1));
     record.mark(source, &[at(3)]).await.unwrap();
     record.close().await;

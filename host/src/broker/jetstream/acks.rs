@@ -87,7 +87,12 @@ pub(super) async fn confirm(source: &JetStreamSource, words: &[Word]) -> Vec<Res
         && order.len() > 1
         && let Ok(session) = link.session()
     {
-        let sure = sure_of(source, &session, words, &order).await;
+        // What else there is goes one by one, and is asked for: a later message that is there says nothing of an earlier one,
+        // as it may have been stored after the loss.
+        let upset_at = source.last_upset();
+        let as_it_came =
+            |index: &usize| words.get(*index).is_some_and(|word| is_as_it_came(&session, upset_at, word.origin));
+        let sure: Vec<usize> = order.iter().copied().filter(as_it_came).collect();
         confirm_group(&session, words, &sure, &mut results).await;
     }
     let open: Vec<usize> = order.into_iter().filter(|index| results.get(*index).is_some_and(Option::is_none)).collect();
@@ -109,21 +114,6 @@ pub(super) async fn confirm(source: &JetStreamSource, words: &[Word]) -> Vec<Res
         .into_iter()
         .map(|result| result.unwrap_or_else(|| Err(SettleError::Unconfirmed("it was not sent".to_owned()))))
         .collect()
-}
-
-/// Those of which the server may be told on a session as it is.
-async fn sure_of(source: &JetStreamSource, session: &Session, words: &[Word], order: &[usize]) -> Vec<usize> {
-    let upset_at = source.last_upset();
-    let word = |index: &usize| words.get(*index);
-    let (mut sure, unsure): (Vec<usize>, Vec<usize>) =
-        order.iter().partition(|index| word(index).is_some_and(|word| is_as_it_came(session, upset_at, word.origin)));
-    // The last of them speaks for all; where it does not, each is asked for by itself.
-    let Some(last) = unsure.iter().filter_map(word).max_by_key(|word| word.message.sequence) else { return sure };
-    if source.survived(session, last.message, last.lease_ends_at).await == Ok(true) {
-        // In their order still.
-        sure = order.to_vec();
-    }
-    sure
 }
 
 /// Sends all but the last plainly and the last as a request, on one session. Fills in what is known afterwards.
@@ -204,6 +194,10 @@ async fn confirm_one(source: &JetStreamSource, word: &Word) -> Result<(), Settle
             }
         };
         if !is_as_it_came(&session, source.last_upset(), word.origin) {
+            if source.losses.found_on() > word.origin.map_or(0, |origin| origin.session) {
+                // Settled anew, it has its outputs stored anew before this.
+                return Err(SettleError::Unconfirmed("the server has lost outputs or dead letters since".to_owned()));
+            }
             match source.survived(&session, word.message, word.lease_ends_at).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),

@@ -34,6 +34,7 @@ impl JetStreamSource {
         let origin = self.held.origins(std::iter::once(message)).pop().flatten();
         if !is_as_it_came(session, self.last_upset(), origin) && !self.survived(session, message, ends_at).await.ok()? {
             // The server lost it: nobody else has it, and the lease on what stands in its place is not this one's.
+            self.held.extend(message, ends_at);
             return Some(ends_at);
         }
         let subject = Subject::try_from(receipt.token.clone()).ok()?;

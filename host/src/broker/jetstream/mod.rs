@@ -83,6 +83,7 @@ use dead::DeadLetterStore;
 use exhausted::Exhausted;
 use key_values::KeyValues;
 use link::Link;
+use losses::Losses;
 use notes::Notes;
 use publish::Publisher;
 use source::JetStreamSource;
@@ -99,6 +100,7 @@ pub struct JetStream {
     record: Arc<DoneRecord>,
     publisher: Arc<Publisher>,
     dead: Arc<DeadLetterStore>,
+    losses: Arc<Losses>,
     notes: Arc<Notes>,
     counters: Arc<Counters>,
     exhausted: Arc<Exhausted>,
@@ -114,7 +116,9 @@ impl JetStream {
     pub async fn connect(options: Options, record: Arc<DoneRecord>) -> Result<Arc<Self>, ConnectError> {
         let options = Arc::new(options);
         let link = Arc::new(Link::connect(Arc::clone(&options)).await?);
-        let publisher = Arc::new(Publisher::new(Arc::clone(&link), options.max_publishes));
+        let losses = Arc::new(Losses::new(Arc::clone(&record)));
+        let publisher = Publisher::new(Arc::clone(&link), Arc::clone(&losses), options.max_publishes);
+        let publisher = Arc::new(publisher);
         let dead = DeadLetterStore::new(Arc::clone(&link), Arc::clone(&publisher), options.dead_letters.clone());
         let notes = Notes::new(Arc::clone(&link), options.dead_letters.replicas);
         Ok(Arc::new(Self {
@@ -123,6 +127,7 @@ impl JetStream {
             record,
             publisher,
             dead: Arc::new(dead),
+            losses,
             notes: Arc::new(notes),
             counters: Arc::default(),
             exhausted: Arc::default(),

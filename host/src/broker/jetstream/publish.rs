@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::headers;
 use super::link::Link;
+use super::losses::Losses;
 use super::session::RequestError;
 use super::wire::{ApiAnswer, PubAck, Refusal, code};
 use crate::broker::subject::check_subject;
@@ -19,6 +20,7 @@ use crate::message::Publish;
 #[derive(Debug)]
 pub(super) struct Publisher {
     link: Arc<Link>,
+    losses: Arc<Losses>,
     permits: Semaphore,
     most: usize,
 }
@@ -33,9 +35,9 @@ pub(super) enum StoreError {
 }
 
 impl Publisher {
-    pub(super) fn new(link: Arc<Link>, most: usize) -> Self {
+    pub(super) fn new(link: Arc<Link>, losses: Arc<Losses>, most: usize) -> Self {
         let most = most.max(1);
-        Self { link, permits: Semaphore::new(most), most }
+        Self { link, losses, permits: Semaphore::new(most), most }
     }
 
     /// Publishes messages that nobody vouches for: reserved headers are refused. One result a message, in order.
@@ -72,6 +74,8 @@ impl Publisher {
             return Err(unavailable("the broker is closed".to_owned()));
         };
         let session = self.link.session().map_err(unavailable)?;
+        // What is stored hides how far a stream was before.
+        self.losses.look(&session).await;
         let size = headers::wire_size(&map) + body.len();
         let limit = session.max_payload();
         if size > limit {

@@ -21,6 +21,7 @@ use super::dead::DeadLetterStore;
 use super::exhausted::Exhausted;
 use super::held::Held;
 use super::link::Link;
+use super::losses::Losses;
 use super::notes::{Notes, Place};
 use super::options::lease_margin;
 use super::past;
@@ -57,6 +58,7 @@ pub(super) struct JetStreamSource {
     pub(super) place: Place,
     pub(super) publisher: Arc<Publisher>,
     pub(super) dead: Arc<DeadLetterStore>,
+    pub(super) losses: Arc<Losses>,
     pub(super) counters: Arc<Counters>,
     /// What the server gave up.
     pub(super) exhausted: Arc<Exhausted>,
@@ -105,6 +107,7 @@ impl JetStreamSource {
             place,
             publisher: Arc::clone(&broker.publisher),
             dead: Arc::clone(&broker.dead),
+            losses: Arc::clone(&broker.losses),
             counters: Arc::clone(&broker.counters),
             exhausted: Arc::clone(&broker.exhausted),
             bound,
@@ -126,7 +129,7 @@ impl JetStreamSource {
     /// Opens inboxes on a session, when the consumer is still the one that was subscribed to.
     async fn open_inboxes(&self, session: Arc<Session>) -> Result<Inboxes, ReceiveError> {
         self.look_at_consumer(&session).await?;
-        self.look_for_losses(&session).await;
+        self.losses.look(&session).await;
         let standstill = lease_margin(self.spec.ack_wait) / 2;
         let opened = Inboxes::open(session, self.bound.limits, standstill).await;
         let inboxes = opened.map_err(|error| ReceiveError::Away(error.to_string()))?;

@@ -9,7 +9,6 @@
 //!   asked.
 //! - All else is looked at in the stream first. Of a message that is not there the server is told nothing: what is to be
 //!   done about it is done, and the record knows it should it come again.
-//! - A stream loses its end and no more: a message that is still there speaks for all before it.
 
 use tokio::time::{Instant, timeout_at};
 

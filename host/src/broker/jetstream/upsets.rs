@@ -13,7 +13,7 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(super) struct Upsets {
     last: Mutex<Option<Instant>>,
-    /// The most that it had handed out, by its own count.
+    /// How much it had handed out when it was last looked at, by its own count.
     handed_out: AtomicU64,
 }
 
