@@ -89,24 +89,22 @@ fn print(what: &str, candidates: &[Candidate]) {
     let ratio = |costs: &[Cost], value: fn(&Cost, &Cost) -> f64| {
         median(costs.iter().zip(first).map(|(cost, off)| value(cost, off)))
     };
+    let within = |value: fn(&Cost, &Cost) -> f64| {
+        of(&|one| {
+            let (least, most) = median_within(one.costs.iter().zip(first).map(|(cost, off)| value(cost, off)));
+            format!("{least:.3}x to {most:.3}x")
+        })
+    };
     println!();
     row_of(what, &names, "goal");
     row_of("messages a second", &of(&|one| format!("{:.0}", 1e6 / one.median(|cost| cost.wall))), "");
     let rates = of(&|one| format!("{:.3}x", ratio(&one.costs, |cost, off| off.wall / cost.wall)));
     row_of("  to traces off", &rates, "over 0.95x at 1 %");
-    let spread = of(&|one| {
-        let (least, most) = median_within(one.costs.iter().zip(first).map(|(cost, off)| off.wall / cost.wall));
-        format!("{least:.3}x to {most:.3}x")
-    });
-    row_of("  sure to 95 %", &spread, "");
+    row_of("  sure to 95 %", &within(|cost, off| off.wall / cost.wall), "");
     row_of("CPU a message, us", &of(&|one| format!("{:.2}", one.median(|cost| cost.cpu))), "");
     let cpu = of(&|one| format!("{:.3}x", ratio(&one.costs, |cost, off| cost.cpu / off.cpu)));
     row_of("  to traces off", &cpu, "");
-    let spread = of(&|one| {
-        let (least, most) = median_within(one.costs.iter().zip(first).map(|(cost, off)| cost.cpu / off.cpu));
-        format!("{least:.3}x to {most:.3}x")
-    });
-    row_of("  sure to 95 %", &spread, "");
+    row_of("  sure to 95 %", &within(|cost, off| cost.cpu / off.cpu), "");
     row_of("spans the collector took", &of(&|one| one.counted("exported_total{signal=\"traces\"}")), "");
     let full = "dropped_total{signal=\"traces\",reason=\"queue-full\"}";
     row_of("spans there was no room for", &of(&|one| one.counted(full)), "");
@@ -201,16 +199,20 @@ async fn fill(broker: &dyn Broker) {
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let values = sorted(values);
+    values[values.len() / 2]
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    values
 }
 
 /// Between which of the values the median of all that could be measured lies, to 95 %: by their ranks, whatever their
 /// distribution is.
 fn median_within(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
+    let values = sorted(values);
     let (middle, reach) = (values.len() as f64 / 2.0, 0.98 * (values.len() as f64).sqrt());
     (values[(middle - reach).floor() as usize], values[((middle + reach).ceil() as usize).min(values.len() - 1)])
 }

@@ -29,8 +29,8 @@ pub(super) struct Sample {
     pub(super) anonymous: u64,
     /// Open files, sockets among them.
     pub(super) files: u64,
-    /// Bytes of memory that the record of what is done takes, which fills up to its bound with 8 million messages: long after
-    /// the rule begins to look.
+    /// Bytes of memory that the record of what is done takes, which fills up to its bound with 8 million messages: on a slow
+    /// machine after the rule begins to look.
     pub(super) record: u64,
     /// Bytes of its data directory.
     pub(super) disk: u64,

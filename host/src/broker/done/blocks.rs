@@ -5,15 +5,16 @@ use std::collections::{HashMap, HashSet};
 use super::{MessageIdentity, SourceId};
 
 /// Sequences in a block: 512 bytes, a row in the file. A row of more than 1,002 bytes takes a page of 4 KiB for what is over.
-pub(super) const SEQUENCES: u64 = 128;
+pub(super) const SEQUENCES: u64 = LENGTH as u64;
+const LENGTH: usize = 128;
 
 /// Which block: its source and its number in it.
 pub(super) type BlockKey = (SourceId, u64);
 /// For each sequence of a block the tag of the message that is done; 0: none is.
-pub(super) type Tags = [u32; 128];
+pub(super) type Tags = [u32; LENGTH];
 
 /// A block in which nothing is done.
-pub(super) const NONE: Tags = [0; 128];
+pub(super) const NONE: Tags = [0; LENGTH];
 
 /// All blocks, and which of them the file does not have yet.
 #[derive(Debug)]
@@ -123,6 +124,6 @@ pub(super) fn is_in(tags: &Tags, message: &MessageIdentity) -> bool {
 
 /// The place of a sequence within its block.
 fn place(sequence: u64) -> usize {
-    // Below 128: fits any usize.
+    // Below `LENGTH`: fits.
     usize::try_from(sequence % SEQUENCES).unwrap_or(0)
 }

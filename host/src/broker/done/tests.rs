@@ -14,6 +14,13 @@ fn identity(created: &str) -> SourceIdentity {
     }
 }
 
+/// The record after the host was started anew.
+async fn opened_anew(record: Arc<DoneRecord>, options: &Options) -> Arc<DoneRecord> {
+    record.close().await;
+    drop(record);
+    DoneRecord::open(options).unwrap()
+}
+
 /// The message at a sequence that was stored in the first second after the epoch.
 fn at(sequence: u64) -> MessageIdentity {
     MessageIdentity { sequence, stored_at: SystemTime::UNIX_EPOCH + Duration::from_secs(1) }
@@ -71,10 +78,7 @@ async fn a_note_lives_until_its_message_is_done() {
     progress.uncounted = 3;
     record.note(source, vec![(at(7), progress.clone()), (at(8), progress.clone())]).await.unwrap();
     record.mark(source, &[at(8)]).await.unwrap();
-    record.close().await;
-    drop(record);
-
-    let record = DoneRecord::open(&options).unwrap();
+    let record = opened_anew(record, &options).await;
     assert_eq!(note(&record, source, 7), Some(progress));
     assert_eq!(note(&record, source, 8), None);
     assert!(done(&record, source, 8) && !done(&record, source, 7));
@@ -95,10 +99,7 @@ async fn another_message_at_the_same_sequence_is_not_known() {
     record.mark(source, &[8, 10].map(later)).await.unwrap();
     // A run of one that the server lost ended late.
     record.mark(source, &[at(10)]).await.unwrap();
-    record.close().await;
-    drop(record);
-
-    let record = DoneRecord::open(&options).unwrap();
+    let record = opened_anew(record, &options).await;
     assert!(done(&record, source, 7) && !known(&record, source, later(7)).0);
     assert!(known(&record, source, later(8)).0 && !done(&record, source, 8), "the later one is the one that there is");
     assert!(note(&record, source, 9).is_some() && known(&record, source, later(9)).1.is_none());
@@ -123,20 +124,14 @@ async fn what_is_done_is_forgotten_when_outputs_of_it_are_lost() {
     record.reached("OUT", 5);
     record.reached("DLQ", 1);
     record.mark(source, &[1, 2].map(at)).await.unwrap();
-    record.close().await;
-    drop(record);
-
-    let record = DoneRecord::open(&options).unwrap();
+    let record = opened_anew(record, &options).await;
     let mut furthest = record.furthest();
     furthest.sort();
     assert_eq!(furthest, [("DLQ".to_owned(), 1), ("OUT".to_owned(), 7)]);
     record.forget_done("OUT", 3).await.unwrap();
     assert!(!done(&record, source, 1));
     record.mark(source, &[at(3)]).await.unwrap();
-    record.close().await;
-    drop(record);
-
-    let record = DoneRecord::open(&options).unwrap();
+    let record = opened_anew(record, &options).await;
     assert!(record.furthest().contains(&("OUT".to_owned(), 3)));
     assert!(!done(&record, source, 1) && !done(&record, source, 2) && done(&record, source, 3));
     record.close().await;
@@ -158,9 +153,7 @@ async fn it_is_bounded_and_what_goes_is_counted() {
     assert_eq!((counters.blocks, counters.evicted_blocks), (4, 6));
     assert_eq!((counters.notes, counters.evicted_notes), (2, 3));
     assert!(!done(&record, source, 5 * blocks::SEQUENCES) && done(&record, source, 9 * blocks::SEQUENCES));
-    record.close().await;
-    drop(record);
-    let record = DoneRecord::open(&options).unwrap();
+    let record = opened_anew(record, &options).await;
     assert_eq!((record.counters().blocks, record.counters().notes), (4, 2), "the file keeps what memory dropped");
     record.close().await;
 }

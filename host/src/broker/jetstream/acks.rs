@@ -193,18 +193,16 @@ async fn confirm_one(source: &JetStreamSource, word: &Word) -> Result<(), Settle
                 continue;
             }
         };
-        if !is_as_it_came(&session, source.last_upset(), word.origin) {
-            if source.losses.found_on() > word.origin.map_or(0, |origin| origin.session) {
-                // Settled anew, it has its outputs stored anew before this.
-                return Err(SettleError::Unconfirmed("the server has lost outputs or dead letters since".to_owned()));
-            }
-            match source.survived(&session, word.message, word.lease_ends_at).await {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(detail) => {
-                    trouble = detail;
-                    continue;
-                }
+        if source.losses.found_on() > word.origin.map_or(0, |origin| origin.session) {
+            // Settled anew, it has its outputs stored anew before this.
+            return Err(SettleError::Unconfirmed("the server has lost outputs or dead letters since".to_owned()));
+        }
+        match source.survived(&session, word.message, word.origin, word.lease_ends_at).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(detail) => {
+                trouble = detail;
+                continue;
             }
         }
         let Some(limit) = time_left(word, session.request_timeout()) else {

@@ -2,24 +2,14 @@
 
 use std::time::SystemTime;
 
-use tokio::time::Instant;
-
 use super::session::Session;
 use super::source::JetStreamSource;
-use super::{setup, stored, wire};
+use super::{stored, wire};
 use crate::broker::{Backlog, ReceiveError};
 
 pub(super) async fn count(source: &JetStreamSource) -> Result<Backlog, ReceiveError> {
     let session = source.link.session().map_err(ReceiveError::Away)?;
-    let info = match setup::consumer_info(&session, &source.bound.stream, &source.spec.name).await {
-        Ok(Some(info)) => info,
-        Ok(None) => {
-            source.upsets.note(Instant::now());
-            return Err(ReceiveError::Gone("the consumer is not there any more".to_owned()));
-        }
-        Err(error) => return Err(ReceiveError::Away(error.to_string())),
-    };
-    source.look_at(&info)?;
+    let info = source.look_at_consumer(&session).await?;
     let (ready, pending) = (info.num_pending, info.num_ack_pending);
     let oldest = if ready + pending == 0 { None } else { oldest(source, &session, info.ack_floor.stream_seq).await? };
     // Zero and less: as many as it likes.

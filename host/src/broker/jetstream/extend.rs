@@ -6,7 +6,6 @@ use tokio::time::Instant;
 
 use super::session::Session;
 use super::source::JetStreamSource;
-use super::survived::is_as_it_came;
 use super::{acks, reply};
 use crate::broker::{Receipt, Source as _};
 
@@ -32,7 +31,7 @@ impl JetStreamSource {
         let ends_at = sent_at + self.lease_duration();
         let message = reply::message(receipt);
         let origin = self.held.origins(std::iter::once(message)).pop().flatten();
-        if !is_as_it_came(session, self.last_upset(), origin) && !self.survived(session, message, ends_at).await.ok()? {
+        if !self.survived(session, message, origin, ends_at).await.ok()? {
             // The server lost it: nobody else has it, and the lease on what stands in its place is not this one's.
             self.held.extend(message, ends_at);
             return Some(ends_at);

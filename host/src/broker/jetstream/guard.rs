@@ -15,7 +15,7 @@ use crate::broker::ReceiveError;
 impl JetStreamSource {
     /// Looks at what somebody may have made of the consumer while the host runs. From then on nothing is received until it
     /// is put right: by the setting up anew that the error asks for, or by a person.
-    pub(super) fn look_at(&self, info: &ConsumerInfo) -> Result<(), ReceiveError> {
+    fn look_at(&self, info: &ConsumerInfo) -> Result<(), ReceiveError> {
         let (stream, consumer) = (&self.bound.stream, &self.spec.name);
         self.upsets.handed_out(info.delivered.consumer_seq, Instant::now());
         let problems = if info.created == self.bound.consumer_created {
@@ -46,11 +46,11 @@ impl JetStreamSource {
         self.endangered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the consumer is there, the same, and right.
-    pub(super) async fn look_at_consumer(&self, session: &Session) -> Result<(), ReceiveError> {
+    /// The consumer, when it is there, the same, and right.
+    pub(super) async fn look_at_consumer(&self, session: &Session) -> Result<ConsumerInfo, ReceiveError> {
         let (stream, consumer) = (&self.bound.stream, &self.spec.name);
         match setup::consumer_info(session, stream, consumer).await {
-            Ok(Some(info)) => self.look_at(&info),
+            Ok(Some(info)) => self.look_at(&info).map(|()| info),
             Ok(None) => {
                 self.upsets.note(Instant::now());
                 Err(ReceiveError::Gone(format!("stream `{stream}` has no consumer `{consumer}` any more")))

@@ -101,12 +101,8 @@ impl Holding<'_> {
         let hold = Hold { message, origin, until };
         match self.by_sequence.entry(message.sequence) {
             Entry::Occupied(entry) if entry.get().message == message && entry.get().until > now => false,
-            Entry::Occupied(mut entry) => {
-                entry.insert(hold);
-                true
-            }
-            Entry::Vacant(entry) => {
-                entry.insert(hold);
+            entry => {
+                entry.insert_entry(hold);
                 true
             }
         }

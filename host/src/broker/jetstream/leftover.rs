@@ -16,10 +16,7 @@ pub(super) async fn leftover(source: &JetStreamSource) -> Vec<Delivery> {
     loop {
         let (arrived, deadline) = {
             let mut pulls = inboxes.pulls();
-            let now = Instant::now();
-            if pulls.give_up_silent(now) > 0 {
-                source.upsets.note(now);
-            }
+            pulls.give_up_silent(Instant::now());
             (pulls.hand_out(Demand { messages: usize::MAX, bytes: usize::MAX }), pulls.next_deadline())
         };
         let deliveries = source.hand_out(inboxes, arrived).await;

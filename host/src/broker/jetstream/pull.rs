@@ -70,6 +70,8 @@ pub(super) struct Pulls {
     oversize: bool,
     /// What went wrong, for the next `receive`.
     trouble: Option<Trouble>,
+    /// When the last trouble came, or a pull was given up.
+    upset_at: Option<Instant>,
     /// A pull ended without a message: `receive` may answer with nothing.
     pub(super) ended_empty: bool,
 }
@@ -117,6 +119,7 @@ impl Pulls {
             waiting_bytes: 0,
             oversize: false,
             trouble: None,
+            upset_at: None,
             ended_empty: false,
         }
     }
@@ -166,6 +169,7 @@ impl Pulls {
             Meaning::Trouble(trouble) => {
                 self.end(slot);
                 self.trouble = Some(trouble);
+                self.upset_at = Some(at);
             }
         }
     }
@@ -185,6 +189,7 @@ impl Pulls {
             if silent {
                 *place = None;
                 given_up += 1;
+                self.upset_at = Some(now);
             }
         }
         given_up
@@ -195,10 +200,11 @@ impl Pulls {
         self.slots.iter().any(Option::is_some)
     }
 
-    /// Whether something shows that the server was away: a trouble that nobody has taken yet, or a pull without a sign of
-    /// life.
-    pub(super) fn is_upset(&self, now: Instant) -> bool {
-        self.trouble.is_some() || self.slots.iter().flatten().any(|pull| now >= pull.deadline())
+    /// When something showed last that the server was away: a trouble, or a pull without a sign of life, one that has none now
+    /// among them.
+    pub(super) fn last_upset(&self, now: Instant) -> Option<Instant> {
+        let is_silent = self.slots.iter().flatten().any(|pull| now >= pull.deadline());
+        if is_silent { Some(now) } else { self.upset_at }
     }
 
     /// When `give_up_silent` has something to do next.

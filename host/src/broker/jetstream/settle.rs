@@ -136,7 +136,7 @@ async fn store(source: &JetStreamSource, first: First) -> Result<(), SettleError
             Ok(())
         }
         First::DeadLetter(letter) => {
-            let stored = source.dead.store(*letter).await.map_err(SettleError::DeadLetter)?;
+            let stored = source.dead.store(&letter).await.map_err(SettleError::DeadLetter)?;
             if let Some(stored) = stored {
                 source.record.reached(&stored.stream, stored.seq);
             }

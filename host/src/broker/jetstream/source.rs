@@ -69,7 +69,7 @@ pub(super) struct JetStreamSource {
     latest: Mutex<Weak<Mutex<Pulls>>>,
     /// What is handed out.
     pub(super) held: Held,
-    /// When the server was away, the connection to it aside.
+    /// When the server was away, beside what the connection and its pulls show.
     pub(super) upsets: Arc<Upsets>,
     /// Whether connections end over what comes on them.
     breaks: Mutex<Breaks>,
@@ -144,7 +144,6 @@ impl JetStreamSource {
         let mut pulls = inboxes.pulls();
         let silent = pulls.give_up_silent(now);
         if silent > 0 {
-            self.upsets.note(now);
             self.counters.silent_pulls.fetch_add(silent, Ordering::Relaxed);
             tracing::warn!(subscription = self.spec.name, "no sign of life from the server on a pull; asking anew");
         }
@@ -153,7 +152,6 @@ impl JetStreamSource {
             return Step::HandOut(out);
         }
         if let Some(trouble) = pulls.take_trouble() {
-            self.upsets.note(now);
             return Step::Trouble(trouble);
         }
         if std::mem::take(&mut pulls.ended_empty) {
@@ -205,12 +203,10 @@ impl JetStreamSource {
 
     /// When the last upset was noticed, one among them that shows only now.
     pub(super) fn last_upset(&self) -> Option<Instant> {
-        let now = Instant::now();
         let pulls = self.latest.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
-        if pulls.is_some_and(|pulls| pulls.lock().unwrap_or_else(PoisonError::into_inner).is_upset(now)) {
-            self.upsets.note(now);
-        }
-        self.upsets.last()
+        let of_pulls =
+            pulls.and_then(|pulls| pulls.lock().unwrap_or_else(PoisonError::into_inner).last_upset(Instant::now()));
+        self.upsets.last().max(of_pulls)
     }
 
     pub(super) fn breaks(&self) -> MutexGuard<'_, Breaks> {

@@ -25,13 +25,17 @@ pub(super) fn is_as_it_came(session: &Session, upset_at: Option<Instant>, origin
 }
 
 impl JetStreamSource {
-    /// Whether the stream still has a message, looked at until a time; the error says why that is not known.
+    /// Whether the stream still has a message: for sure, or looked at until a time; the error says why that is not known.
     pub(super) async fn survived(
         &self,
         session: &Session,
         message: MessageIdentity,
+        origin: Option<Origin>,
         until: Instant,
     ) -> Result<bool, String> {
+        if is_as_it_came(session, self.last_upset(), origin) {
+            return Ok(true);
+        }
         let stream = &self.bound.stream;
         let looking = timeout_at(until, stored::at(session, stream, message.sequence)).await;
         let stored =

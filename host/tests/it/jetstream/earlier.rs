@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidegate::broker::{Broker as _, Delivery, Settlement, Source, Standing, Status};
 use tokio::time::Instant;
 
-use super::{ack_all, connect, options, place_on};
+use super::{ack_all, connect, nothing_is_left, options, place_on};
 use crate::broker_contract::{
     LONG_LEASE, PATIENCE, Place, ack, dead_letter, demand, eventually, give_back, receive, settle, settle_one, text,
 };
@@ -42,13 +42,6 @@ async fn until_received(source: &dyn Source, sequences: std::ops::RangeInclusive
         }
     }
     came
-}
-
-async fn nothing_is_left(source: &dyn Source) {
-    eventually("the server holds nothing more", || async {
-        source.backlog().await.is_ok_and(|backlog| (backlog.ready, backlog.pending) == (0, 0))
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use tidegate::broker::done::{DoneRecord, Options as RecordOptions};
 use tidegate::broker::jetstream::{JetStream, Options, StreamSettings};
 use tidegate::broker::{Settle, Source};
 
-use crate::broker_contract::{Place, ack, broker_contract};
+use crate::broker_contract::{Place, ack, broker_contract, eventually};
 use crate::support::nats::NatsServer;
 
 mod buckets;
@@ -65,4 +65,12 @@ async fn ack_all(source: &dyn Source, deliveries: &[tidegate::broker::Delivery])
     for result in source.settle(group).await {
         result.unwrap();
     }
+}
+
+/// Waits until all is settled and the server knows it.
+async fn nothing_is_left(source: &dyn Source) {
+    eventually("the server holds nothing more", || async {
+        source.backlog().await.is_ok_and(|backlog| (backlog.ready, backlog.pending) == (0, 0))
+    })
+    .await;
 }

@@ -8,7 +8,7 @@ use tidegate::broker::jetstream::{Confirm, Options};
 use tidegate::broker::{Broker as _, ReceiveError, SettleError, Standing, Status, SubscribeError};
 use tokio::time::{Instant, timeout};
 
-use super::{ack_all, connect, options, place_on};
+use super::{ack_all, connect, nothing_is_left, options, place_on};
 use crate::broker_contract::{LONG_LEASE, PATIENCE, ack, demand, eventually, receive, receive_one, settle_one, text};
 use crate::support::nats::NatsServer;
 
@@ -42,10 +42,8 @@ async fn what_a_crashed_server_forgot_is_known_to_be_done() {
         }
         ack_all(&*source, &came).await;
     }
-    eventually("the server knows too", || async {
-        source.backlog().await.is_ok_and(|backlog| (backlog.ready, backlog.pending) == (0, 0))
-    })
-    .await;
+    // The server knows too.
+    nothing_is_left(&*source).await;
     place.publish("a", ["fresh"]).await;
     let fresh = receive_one(&*source).await;
     assert!(fresh.standing == Standing::Due && text(&fresh.message) == "fresh");
@@ -72,10 +70,8 @@ async fn what_is_being_worked_on_is_not_handed_out_again_by_a_crash() {
         }
     }
     ack_all(&*source, &held).await;
-    eventually("one settlement settles both", || async {
-        source.backlog().await.is_ok_and(|backlog| (backlog.ready, backlog.pending) == (0, 0))
-    })
-    .await;
+    // One settlement settles both.
+    nothing_is_left(&*source).await;
     broker.close().await;
 }
 

@@ -321,7 +321,7 @@ impl DeadLetters for DeadLetterStore {
 
     async fn restore(&self, letter: DeadLetter) -> Result<bool, DeadLetterError> {
         self.session().await?;
-        self.store_once(&letter).await.map(|stored| stored.is_some()).map_err(DeadLetterError::Store)
+        self.store(&letter).await.map(|stored| stored.is_some()).map_err(DeadLetterError::Store)
     }
 
     async fn depth(&self) -> Result<u64, DeadLetterError> {

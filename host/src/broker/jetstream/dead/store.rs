@@ -25,12 +25,7 @@ const MAX_HEADERS: usize = u16::MAX as usize;
 
 impl DeadLetterStore {
     /// Stores a dead letter. Where it is now; `None`: it was there already. The error is a sentence for a person.
-    pub(in crate::broker::jetstream) async fn store(&self, letter: DeadLetter) -> Result<Option<PubAck>, String> {
-        self.store_once(&letter).await
-    }
-
-    /// The same, of one that is kept.
-    pub(super) async fn store_once(&self, letter: &DeadLetter) -> Result<Option<PubAck>, String> {
+    pub(in crate::broker::jetstream) async fn store(&self, letter: &DeadLetter) -> Result<Option<PubAck>, String> {
         match self.try_store(letter, &layout::tail(&letter.record)).await {
             Err(StoreError::Refused(refusal)) if is_there_already(&refusal.description) => {
                 self.store_beside(letter).await
