@@ -20,6 +20,7 @@ mod circuit;
 mod cluster;
 mod diff;
 mod dump;
+mod elsewhere;
 mod environment;
 mod files;
 mod granted;

@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
 
+use super::elsewhere::elsewhere;
 use super::problem::{Problem, nearest};
 use super::tree::{Node, Origin, Path, Value};
 
@@ -130,7 +131,15 @@ impl<'a> Reader<'a> {
             true => format!("unknown section `{name}`"),
             false => format!("unknown key `{name}` in [{}]", self.path.join(".")),
         };
-        self.unknown.borrow_mut().push(Problem::of_key(path, message).nearest(name, fields.iter().copied()));
+        let problem = Problem::of_key(path, message);
+        let is_near = nearest(name, fields.iter().copied()).is_some();
+        let problem = match elsewhere(&self.path, name) {
+            Some((key, table)) if !is_near && !self.path.is_empty() => {
+                problem.help(format!("did you mean `{key}` in [{table}]?"))
+            }
+            Some(_) | None => problem.nearest(name, fields.iter().copied()),
+        };
+        self.unknown.borrow_mut().push(problem);
     }
 
     fn scalar<'v, V: Visitor<'v>>(&self, visitor: V) -> Result<V::Value, Misfit> {
