@@ -3,6 +3,8 @@
 //! Invariants:
 //! - Never more is asked for than the caller can take: what is outstanding and what waits here are subtracted first.
 //! - At most [`SLOTS`] pulls are outstanding; each has its own inbox, so that what it still owes is known exactly.
+//! - A pull that the server ended is outstanding until all that was sent on it is here: a replicated consumer sends a message
+//!   when its copies have noted it, and the word that the pull is over may overtake it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,6 +26,10 @@ const MOST_BYTES: usize = 1 << 40;
 const EXPIRES: Duration = Duration::from_secs(30);
 /// How often the server gives a sign of life on a pull that has nothing to deliver.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// What of a pull the server has not sent, in the word that ends it.
+const PENDING_MESSAGES: &str = "Nats-Pending-Messages";
+const PENDING_BYTES: &str = "Nats-Pending-Bytes";
 
 /// How much later than on our clock a pull may end on the server's: as long as the question was under way.
 const LATE: Duration = Duration::from_secs(1);
@@ -158,13 +164,17 @@ impl Pulls {
         match meaning(status, message.description.as_deref().unwrap_or("")) {
             Meaning::Alive => pull.last_sign = at,
             Meaning::Ended => {
-                self.ended_empty |= !pull.delivered;
-                self.end(slot);
+                if !pull.awaits_the_rest(message, at) {
+                    self.ended_empty |= !pull.delivered;
+                    self.end(slot);
+                }
             }
             Meaning::Oversize => {
-                // After others it only means that the bytes are used up.
-                self.oversize |= !pull.delivered;
-                self.end(slot);
+                if !pull.awaits_the_rest(message, at) {
+                    // After others it only means that the bytes are used up.
+                    self.oversize |= !pull.delivered;
+                    self.end(slot);
+                }
             }
             Meaning::Trouble(trouble) => {
                 self.end(slot);
@@ -310,6 +320,20 @@ impl Pulls {
 }
 
 impl Outstanding {
+    /// Whether messages are still on their way when the server ends the pull: fewer came than it says it has sent. It is
+    /// outstanding for those alone from then on.
+    fn awaits_the_rest(&mut self, ended: &Message, at: Instant) -> bool {
+        let number = |name: &str| ended.headers.as_ref()?.get(name)?.as_str().parse::<usize>().ok();
+        let rest = number(PENDING_MESSAGES).map_or(0, |unsent| self.messages.saturating_sub(unsent));
+        if rest > 0 {
+            self.messages = rest;
+            self.bytes = self.bytes.saturating_sub(number(PENDING_BYTES).unwrap_or(0));
+            self.delivered = true;
+            (self.last_sign, self.ends_at) = (at, at);
+        }
+        rest > 0
+    }
+
     fn deadline(&self) -> Instant {
         (self.last_sign + self.heartbeat * 2).min(self.ends_at + self.heartbeat)
     }

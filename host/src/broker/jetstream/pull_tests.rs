@@ -168,3 +168,41 @@ fn what_is_owed_ends_with_the_last_pull_that_is_outstanding() {
     pulls.take_in(1, status(&first, 408, "Request Timeout"), now);
     assert_eq!(pulls.owed_for(now + HEARTBEAT), EXPIRES + LATE, "a status of another pull ends none");
 }
+
+#[test]
+fn a_word_that_a_pull_is_over_does_not_end_it_before_what_it_overtook() {
+    // The story: a consumer with three copies told that a batch was complete before its first message was here, and the
+    // host asked for as much again, beyond what it could take.
+    let now = Instant::now();
+    let over = |request: &Request, description: &str, unsent: &str| {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Pending-Messages", unsent);
+        headers.insert("Nats-Pending-Bytes", "50");
+        Message { headers: Some(headers), ..status(request, 409, description) }
+    };
+    for (description, unsent, rest) in [("Batch Completed", "0", 10), ("Message Size Exceeds MaxBytes", "7", 3)] {
+        let mut pulls = Pulls::new(PullLimits::default());
+        let request = pulls.next_request(demand(10, 200), now).unwrap();
+        pulls.take_in(0, over(&request, description, unsent), now);
+        assert!(pulls.are_outstanding() && !pulls.ended_empty, "{description}");
+        assert_eq!(
+            pulls.next_request(demand(rest, 200), now),
+            None,
+            "{description}: as much as can be taken is on its way"
+        );
+        (0..rest).for_each(|_| pulls.take_in(0, message(5), now));
+        assert!(!pulls.are_outstanding(), "{description}: all of it is here");
+        assert_eq!(pulls.hand_out(demand(10, 200)).len(), rest);
+        let next = pulls.next_request(demand(10, 200), now).unwrap();
+        assert_eq!(next.batch, 10, "{description}: the message behind it fits, or is asked for anew");
+    }
+    // One whose rest never comes is given up.
+    let mut pulls = Pulls::new(PullLimits::default());
+    let request = pulls.next_request(demand(10, 200), now).unwrap();
+    pulls.take_in(0, over(&request, "Batch Completed", "0"), now);
+    assert_eq!((pulls.give_up_silent(now), pulls.give_up_silent(now + HEARTBEAT)), (0, 1));
+    // And one that was sent nothing is over at once.
+    let request = pulls.next_request(demand(10, 200), now).unwrap();
+    pulls.take_in(0, over(&request, "Message Size Exceeds MaxBytes", "10"), now);
+    assert_eq!(pulls.next_request(demand(10, 200), now).unwrap().batch, 1, "a large one is asked for alone");
+}
