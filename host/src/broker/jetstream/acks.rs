@@ -89,9 +89,13 @@ pub(super) async fn confirm(source: &JetStreamSource, words: &[Word]) -> Vec<Res
     {
         // What else there is goes one by one, and is asked for: a later message that is there says nothing of an earlier one,
         // as it may have been stored after the loss.
-        let upset_at = source.last_upset();
-        let as_it_came =
-            |index: &usize| words.get(*index).is_some_and(|word| is_as_it_came(&session, upset_at, word.origin));
+        let (upset_at, losses) = (source.last_upset(), source.losses.found());
+        let as_it_came = |index: &usize| {
+            words.get(*index).is_some_and(|word| {
+                is_as_it_came(&session, upset_at, word.origin)
+                    && word.origin.is_some_and(|origin| origin.losses == losses)
+            })
+        };
         let sure: Vec<usize> = order.iter().copied().filter(as_it_came).collect();
         confirm_group(&session, words, &sure, &mut results).await;
     }
@@ -193,7 +197,7 @@ async fn confirm_one(source: &JetStreamSource, word: &Word) -> Result<(), Settle
                 continue;
             }
         };
-        if source.losses.found_on() > word.origin.map_or(0, |origin| origin.session) {
+        if source.losses.found() > word.origin.map_or(0, |origin| origin.losses) {
             // Settled anew, it has its outputs stored anew before this.
             return Err(SettleError::Unconfirmed("the server has lost outputs or dead letters since".to_owned()));
         }

@@ -149,7 +149,8 @@ impl JetStreamSource {
             progress: arrival::progress(notes::newer(note, told), deliveries, SystemTime::now()),
             receipt: Receipt { sequence, token: token.into() },
             lease_ends_at,
-            standing: if already_done { Standing::Done } else { Standing::Exhausted },
+            // The server does not hand it out again: it cannot wait until it is known whether what it came to is still there.
+            standing: if already_done && !self.losses.is_untold() { Standing::Done } else { Standing::Exhausted },
         }))
     }
 }

@@ -3,6 +3,7 @@
 //! Invariants:
 //! - A message whose lease was over before it could be handed out is not handed out; the server hands it out anew.
 //! - One that comes again while its lease here holds is held back.
+//! - One that is done is not handed out while it is not known whether what it came to is still there; it comes again.
 //! - What was taken out and is not handed out, as nobody waits for it any more, waits again.
 
 use std::collections::HashMap;
@@ -48,6 +49,10 @@ impl JetStreamSource {
     /// Turns what came into deliveries: those whose lease is over and those that are held already are left out.
     pub(super) async fn hand_out(&self, inboxes: &Inboxes, arrived: Vec<Arrived>) -> Vec<Delivery> {
         let taken = Taken { inboxes, arrived };
+        if taken.arrived.is_empty() {
+            return Vec::new();
+        }
+        self.losses.look(&inboxes.session, self.last_upset()).await;
         let told = self.told_of(&inboxes.session, &taken.arrived).await;
         self.deliveries(inboxes.session.number, taken.take(), told)
     }
@@ -77,7 +82,7 @@ impl JetStreamSource {
         mut told: HashMap<MessageIdentity, Progress>,
     ) -> Vec<Delivery> {
         let lease = self.lease_duration();
-        let now = Instant::now();
+        let (now, losses) = (Instant::now(), self.losses.found());
         let mut fresh = Vec::with_capacity(arrived.len());
         {
             let mut held = self.held.begin(now, self.spec.max_in_flight.saturating_mul(4) + 1024);
@@ -88,7 +93,7 @@ impl JetStreamSource {
                     self.counters.stale.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }
-                if !held.hold(position.message(), Origin { session, at }, lease_ends_at, now) {
+                if !held.hold(position.message(), Origin { session, at, losses }, lease_ends_at, now) {
                     self.counters.held_back.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }
@@ -97,17 +102,22 @@ impl JetStreamSource {
         }
         let known = self.record.look_up(self.source, fresh.iter().map(|(_, position, _)| position.message()));
         let wall = SystemTime::now();
+        let is_untold = self.losses.is_untold();
         fresh
             .into_iter()
             .zip(known)
-            .map(|((message, position, lease_ends_at), (already_done, note))| {
+            .filter_map(|((message, position, lease_ends_at), (already_done, note))| {
+                if already_done && is_untold {
+                    self.held.let_go(std::iter::once(position.message()));
+                    return None;
+                }
                 let told = if told.is_empty() { None } else { told.remove(&position.message()) };
                 let progress = arrival::progress(notes::newer(note, told), position.deliveries, wall);
                 let token = message.reply.as_ref().map(|reply| Bytes::copy_from_slice(reply.as_bytes()));
                 let receipt = Receipt { sequence: position.sequence, token: token.unwrap_or_default() };
                 let message = arrival::message(&self.bound.stream, message, &position);
                 let standing = self.standing(&message, already_done);
-                Delivery { message, progress, receipt, lease_ends_at, standing }
+                Some(Delivery { message, progress, receipt, lease_ends_at, standing })
             })
             .collect()
     }

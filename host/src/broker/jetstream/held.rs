@@ -20,6 +20,8 @@ pub(super) struct Origin {
     pub(super) session: u64,
     /// When it came at the latest.
     pub(super) at: Instant,
+    /// How many losses of outputs or dead letters were found by then.
+    pub(super) losses: u64,
 }
 
 /// All that is handed out.
@@ -122,7 +124,7 @@ mod tests {
     #[test]
     fn a_message_is_held_once_and_another_in_its_place_is_another() {
         let now = Instant::now();
-        let (lease, origin) = (now + Duration::from_secs(10), |session| Origin { session, at: now });
+        let (lease, origin) = (now + Duration::from_secs(10), |session| Origin { session, at: now, losses: 0 });
         let held = Held::default();
         assert!(held.begin(now, 10).hold(at(1), origin(1), lease, now));
         assert!(!held.begin(now, 10).hold(at(1), origin(2), lease, now), "it was handed out twice");
@@ -143,7 +145,7 @@ mod tests {
     fn what_is_over_is_held_no_more_and_makes_room() {
         let now = Instant::now();
         let lease = now + Duration::from_secs(10);
-        let origin = Origin { session: 1, at: now };
+        let origin = Origin { session: 1, at: now, losses: 0 };
         let held = Held::default();
         assert!(held.begin(now, 10).hold(at(1), origin, lease, now));
         assert!(

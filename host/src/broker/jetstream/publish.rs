@@ -1,11 +1,13 @@
 //! Publishes to streams and waits until each message is stored, with a bound on how many are under way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::{HeaderMap, Subject};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::headers;
 use super::link::Link;
@@ -15,6 +17,9 @@ use super::wire::{ApiAnswer, PubAck, Refusal, code};
 use crate::broker::subject::check_subject;
 use crate::broker::{PublishError, Published};
 use crate::message::Publish;
+
+/// Between two questions about a message whose id a stream is about to store: a stream with copies does that in some milliseconds.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Publishes for the whole broker.
 #[derive(Debug)]
@@ -75,24 +80,36 @@ impl Publisher {
         };
         let session = self.link.session().map_err(unavailable)?;
         // What is stored hides how far a stream was before.
-        self.losses.look(&session).await;
+        self.losses.look(&session, None).await;
         let size = headers::wire_size(&map) + body.len();
         let limit = session.max_payload();
         if size > limit {
             return Err(StoreError::Publish(PublishError::TooLarge { size, limit }));
         }
         let map = (!map.is_empty()).then_some(map);
-        let answer = match session.request(subject, map, body, session.request_timeout()).await {
-            Ok(answer) => answer,
-            Err(RequestError::NoResponders(subject)) => {
-                return Err(unavailable(format!("no stream takes in the subject `{subject}`, or JetStream is away")));
+        let until = Instant::now() + session.request_timeout();
+        loop {
+            let answer =
+                match session.request(subject.clone(), map.clone(), body.clone(), session.request_timeout()).await {
+                    Ok(answer) => answer,
+                    Err(RequestError::NoResponders(subject)) => {
+                        return Err(unavailable(format!(
+                            "no stream takes in the subject `{subject}`, or JetStream is away"
+                        )));
+                    }
+                    Err(RequestError::Unanswered(why)) => return Err(unavailable(why.to_string())),
+                };
+            match serde_json::from_slice::<ApiAnswer<PubAck>>(&answer.payload) {
+                Ok(ApiAnswer::Given(ack)) => return Ok(ack),
+                // As good as stored mostly, and only a second question tells.
+                Ok(ApiAnswer::Refused { error })
+                    if error.err_code == code::DUPLICATE_IN_PROCESS && Instant::now() < until =>
+                {
+                    tokio::time::sleep(ASK_AGAIN_AFTER).await;
+                }
+                Ok(ApiAnswer::Refused { error }) => return Err(StoreError::Refused(error)),
+                Err(error) => return Err(unavailable(format!("the answer is none of a stream: {error}"))),
             }
-            Err(RequestError::Unanswered(why)) => return Err(unavailable(why.to_string())),
-        };
-        match serde_json::from_slice::<ApiAnswer<PubAck>>(&answer.payload) {
-            Ok(ApiAnswer::Given(ack)) => Ok(ack),
-            Ok(ApiAnswer::Refused { error }) => Err(StoreError::Refused(error)),
-            Err(error) => Err(unavailable(format!("the answer is none of a stream: {error}"))),
         }
     }
 }
@@ -107,8 +124,9 @@ pub(super) fn from_refusal(refusal: &Refusal) -> PublishError {
         | code::ACCOUNT_RESOURCES_EXCEEDED => PublishError::Full(text),
         code::STORE_FAILED if refusal.description.contains("exceeded") => PublishError::Full(text),
         code::MESSAGE_TOO_LARGE => PublishError::Invalid(text),
-        // What passes by itself (no leader, too many requests) and what is not known: to be tried again, as it may have
+        // What passes by itself (no leader, too many requests, the same id under way) and what is not known: to be tried again, as it may have
         // been stored.
+        code::DUPLICATE_IN_PROCESS => PublishError::Unavailable(text),
         _ if refusal.code >= 500 || refusal.code == 429 => PublishError::Unavailable(text),
         _ => PublishError::Invalid(text),
     }

@@ -129,7 +129,7 @@ impl JetStreamSource {
     /// Opens inboxes on a session, when the consumer is still the one that was subscribed to.
     async fn open_inboxes(&self, session: Arc<Session>) -> Result<Inboxes, ReceiveError> {
         self.look_at_consumer(&session).await?;
-        self.losses.look(&session).await;
+        self.losses.look(&session, None).await;
         let standstill = lease_margin(self.spec.ack_wait) / 2;
         let opened = Inboxes::open(session, self.bound.limits, standstill).await;
         let inboxes = opened.map_err(|error| ReceiveError::Away(error.to_string()))?;

@@ -88,7 +88,11 @@ impl JetStreamSource {
     pub(super) fn hold_from_now(&self, session: &Session, position: &Position) -> Instant {
         let now = Instant::now();
         let ends_at = now + self.lease_duration();
-        self.held.renew(position.message(), Origin { session: session.number, at: now }, ends_at);
+        self.held.renew(
+            position.message(),
+            Origin { session: session.number, at: now, losses: self.losses.found() },
+            ends_at,
+        );
         ends_at
     }
 }

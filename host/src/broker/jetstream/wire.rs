@@ -44,6 +44,8 @@ pub(super) mod code {
     pub(crate) const CONSUMER_NOT_FOUND: u32 = 10014;
     pub(crate) const STREAM_NOT_FOUND: u32 = 10059;
     pub(crate) const MESSAGE_NOT_FOUND: u32 = 10037;
+    /// A stream with copies is about to store a message of the same id: whether it will is not known yet.
+    pub(crate) const DUPLICATE_IN_PROCESS: u32 = 10158;
     /// A message was not stored; the description says why (a limit of the stream, mostly).
     pub(crate) const STORE_FAILED: u32 = 10077;
     pub(crate) const MESSAGE_TOO_LARGE: u32 = 10054;
