@@ -1,19 +1,27 @@
 //! A consumer on a stream that lives only for reading. Only headers are sent.
+//!
+//! Of a stream with copies it may read any of them, and that one may lag behind. So it is at its end only when it has seen the
+//! last message that the leader has told of, or that one is gone.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_nats::{Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::reply;
 use super::session::{RequestError, Session, Unanswered};
+use super::stored;
 use super::wire::{ApiError, ConsumerInfo};
 
 /// Messages that are asked for at once.
 const BATCH: u64 = 512;
+
+/// Between two looks at a copy that lags behind: it is some milliseconds late when all is well.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Tells readers of one process apart.
 static READERS: AtomicU64 = AtomicU64::new(0);
@@ -47,6 +55,13 @@ pub(super) struct Reader<'a> {
     /// Asked for at once.
     batch: u64,
     reads: Reads,
+    filters: Vec<String>,
+    start: Start,
+    /// The last message that the leader has told of, and the last that was read; 0: none.
+    last: u64,
+    seen: u64,
+    /// Since when nothing more has come than was read.
+    waits_since: Option<Instant>,
 }
 
 impl<'a> Reader<'a> {
@@ -83,13 +98,30 @@ impl<'a> Reader<'a> {
             fields.insert("deliver_policy".to_owned(), json!(policy));
             fields.insert(field.to_owned(), value);
         }
+        let last = last(session, stream, filters, start).await?;
         let inbox = session.inbox();
         let subscriber = session.subscribe(inbox.clone()).await?;
         let question = json!({ "stream_name": stream, "config": config });
         let verb = format!("CONSUMER.CREATE.{stream}.{name}");
         let info: ConsumerInfo = session.api(&verb, &question).await?;
-        let (left, reads) = (info.num_pending, Reads::WhatWasThere);
-        Ok(Self { session, stream, name, inbox, subscriber, left, asked: 0, batch: BATCH, reads })
+        let (left, reads, filters) = (info.num_pending, Reads::WhatWasThere, filters.to_vec());
+        let (asked, batch, seen, waits_since) = (0, BATCH, 0, None);
+        Ok(Self {
+            session,
+            stream,
+            name,
+            inbox,
+            subscriber,
+            left,
+            asked,
+            batch,
+            reads,
+            filters,
+            start,
+            last,
+            seen,
+            waits_since,
+        })
     }
 
     /// The same reader with another end.
@@ -106,7 +138,7 @@ impl<'a> Reader<'a> {
     /// The next message with its sequence and the time when it was stored; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<(Message, reply::Position)>, ApiError> {
         loop {
-            if self.left == 0 {
+            if self.left == 0 && !self.is_behind().await? {
                 return Ok(None);
             }
             if self.asked == 0 {
@@ -125,7 +157,8 @@ impl<'a> Reader<'a> {
             };
             if message.status.is_some() {
                 // Fewer than were there at first: some were removed meanwhile.
-                return Ok(None);
+                (self.left, self.asked) = (0, 0);
+                continue;
             }
             self.asked -= 1;
             self.left -= 1;
@@ -134,9 +167,30 @@ impl<'a> Reader<'a> {
             }
             let position = message.reply.as_ref().and_then(|reply| reply::parse(reply));
             if let Some(position) = position {
+                (self.seen, self.waits_since) = (position.sequence, None);
                 return Ok(Some((message, position)));
             }
         }
+    }
+
+    /// Whether there is more to read after all: the copy that is read does not have what the leader told of. Waits a moment then,
+    /// and asks for more.
+    async fn is_behind(&mut self) -> Result<bool, ApiError> {
+        if self.seen >= self.last {
+            return Ok(false);
+        }
+        // It may be gone by now.
+        self.last = last(self.session, self.stream, &self.filters, self.start).await?;
+        if self.seen >= self.last {
+            return Ok(false);
+        }
+        let patience = self.session.request_timeout();
+        if self.waits_since.get_or_insert_with(Instant::now).elapsed() >= patience {
+            return Err(RequestError::from(Unanswered::TimedOut(patience)).into());
+        }
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        self.left = self.batch;
+        Ok(true)
     }
 
     pub(super) async fn close(self) {
@@ -144,4 +198,18 @@ impl<'a> Reader<'a> {
         // If this fails, the server removes it by itself a few seconds later.
         let _ = self.session.api::<Value>(&verb, &json!({})).await;
     }
+}
+
+/// The last message that the leader of a stream has of what is to be read; 0: there is none.
+async fn last(session: &Session, stream: &str, filters: &[String], start: Start) -> Result<u64, ApiError> {
+    let mut last = 0;
+    for filter in filters {
+        let Some(found) = stored::last(session, stream, filter).await? else { continue };
+        let is_meant = match start {
+            Start::Sequence(first) => found.seq >= first,
+            Start::Time(first) => found.position().stored_at >= first,
+        };
+        last = last.max(if is_meant { found.seq } else { 0 });
+    }
+    Ok(last)
 }

@@ -42,6 +42,13 @@ mod in_a_domain {
     );
 }
 
+/// With three copies, a write is there when most of them have it.
+mod on_a_cluster {
+    use super::*;
+
+    bucket_contract!(crate::jetstream::cluster::place);
+}
+
 async fn store(server: &NatsServer, bucket: &str) -> Store {
     async_nats::jetstream::new(server.client().await).get_key_value(bucket).await.unwrap()
 }

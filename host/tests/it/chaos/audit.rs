@@ -20,8 +20,13 @@ pub async fn read_embedded(rig: &Rig, books: &mut Books) {
 
 /// Reads the server that a host worked on, with a record of its own.
 pub async fn read_jetstream(rig: &Rig, server: &NatsServer, books: &mut Books) {
+    read_servers(rig, vec![server.url()], books).await;
+}
+
+/// The same of servers that are one cluster.
+pub async fn read_servers(rig: &Rig, urls: Vec<String>, books: &mut Books) {
     let record = DoneRecord::open(&done::Options::at(rig.path().join("audit.sqlite"))).unwrap();
-    let mut options = jetstream::Options::new("queue", vec![server.url()]);
+    let mut options = jetstream::Options::new("queue", urls);
     options.streams.by_name.entry("OUT".into()).or_default().subjects = vec!["out.>".into()];
     let broker = JetStream::connect(options, record).await.unwrap();
     read(broker.as_ref(), Some("OUT"), books).await;
@@ -44,7 +49,11 @@ pub async fn read(broker: &dyn Broker, stream: Option<&str>, books: &mut Books) 
     loop {
         let deliveries = source.receive(Demand { messages: 500, bytes: 64 << 20 }).await.unwrap();
         if deliveries.is_empty() {
-            break;
+            // Copies may still be on their way to a server that has come back.
+            let backlog = source.backlog().await.unwrap();
+            if (backlog.ready, backlog.pending) == (0, 0) {
+                break;
+            }
         }
         let mut group = Vec::new();
         for delivery in deliveries {

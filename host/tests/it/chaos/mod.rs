@@ -25,6 +25,7 @@ mod pauses;
 mod redrives;
 mod rig;
 mod rollouts;
+mod servers;
 mod shadows;
 mod swap;
 mod witness;
@@ -50,10 +51,14 @@ fn kills() -> u32 {
 
 /// The broker's entry of a host on this server, with streams for what comes in and what goes out.
 pub(crate) fn on_jetstream(server: &NatsServer) -> String {
+    on_servers(&[server.url()])
+}
+
+/// The same on servers that are one cluster.
+fn on_servers(urls: &[String]) -> String {
     format!(
-        "type = \"jetstream\"\nservers = [\"{}\"]\nstreams.IN = {{ subjects = [\"in.>\"] }}\n\
-         streams.OUT = {{ subjects = [\"out.>\"] }}",
-        server.url()
+        "type = \"jetstream\"\nservers = {urls:?}\nstreams.IN = {{ subjects = [\"in.>\"] }}\n\
+         streams.OUT = {{ subjects = [\"out.>\"] }}"
     )
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod guests;
 pub(crate) mod measured;
 pub(crate) mod modules;
 pub(crate) mod nats;
+pub(crate) mod nats_cluster;
 pub(crate) mod openapi;
 pub(crate) mod ports;
 pub(crate) mod receiver;

@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct NatsServer {
     child: Option<Child>,
     port: u16,
+    name: String,
     folder: tempfile::TempDir,
     extra: String,
 }
@@ -30,16 +31,20 @@ impl NatsServer {
 
     /// Starts a server with further lines of configuration. `$DIR` stands for the server's folder.
     pub(crate) async fn start_with(extra: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder for the server");
-        let mut server = Self { child: None, port: free_port(), folder, extra: extra.to_owned() };
+        let mut server = Self::named("test", extra);
         server.restart().await;
         server
     }
 
+    /// A server of a name that does not run yet, with further lines of configuration.
+    pub(super) fn named(name: &str, extra: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the server");
+        Self { child: None, port: free_port(), name: name.to_owned(), folder, extra: extra.to_owned() }
+    }
+
     /// A server that does not run yet: its address is known, nobody listens on it.
     pub(crate) fn not_started() -> Self {
-        let folder = tempfile::tempdir().expect("a folder for the server");
-        Self { child: None, port: free_port(), folder, extra: String::new() }
+        Self::named("test", "")
     }
 
     /// The address.
@@ -81,8 +86,9 @@ impl NatsServer {
         let folder = self.folder.path();
         let config = folder.join("server.conf");
         let text = format!(
-            "listen: \"127.0.0.1:{}\"\nserver_name: test\njetstream {{ store_dir: \"{}\" }}\n{}\n",
+            "listen: \"127.0.0.1:{}\"\nserver_name: {}\njetstream {{ store_dir: \"{}\" }}\n{}\n",
             self.port,
+            self.name,
             self.store().display(),
             self.extra.replace("$DIR", &folder.display().to_string())
         );
