@@ -174,6 +174,8 @@ struct State {
     blocks: Blocks,
     notes: Notes,
     outputs: Outputs,
+    /// How often what is done was forgotten.
+    forgotten: u64,
 }
 
 impl Shared {
@@ -201,6 +203,7 @@ impl DoneRecord {
                 blocks: Blocks::new(options.max_blocks, content.blocks),
                 notes: Notes::new(options.max_notes, content.notes),
                 outputs: Outputs::new(content.outputs),
+                forgotten: 0,
             }),
             evicted_blocks: AtomicU64::new(0),
             evicted_notes: AtomicU64::new(0),
@@ -254,13 +257,17 @@ impl DoneRecord {
             .collect()
     }
 
-    /// Marks messages as done, drops the notes on them, and waits until that is in the file.
+    /// Marks messages as done, drops the notes on them, and waits until that is in the file. Where what is done was forgotten more
+    /// often than is given, what they came to may be lost with the rest, and nothing is marked.
     ///
     /// # Errors
     /// When the file was not written. The marks then stand in memory and are tried again with the next write.
-    pub async fn mark(&self, source: SourceId, messages: &[MessageIdentity]) -> Result<(), DoneError> {
+    pub async fn mark(&self, source: SourceId, messages: &[MessageIdentity], forgotten: u64) -> Result<(), DoneError> {
         {
             let mut state = self.shared.lock();
+            if state.forgotten > forgotten {
+                return Ok(());
+            }
             state.blocks.insert_all(source, messages);
             for message in messages {
                 state.notes.remove(source, message);
@@ -293,21 +300,35 @@ impl DoneRecord {
 
     /// By stream the furthest sequence of an output or a dead letter.
     #[must_use]
-    pub fn furthest(&self) -> Vec<(String, u64)> {
+    pub fn furthest(&self) -> Vec<(Arc<str>, u64)> {
         self.shared.lock().outputs.all()
     }
 
-    /// Forgets all that is done, of all sources: a stream is no further than a sequence, and has lost outputs or dead letters of
-    /// some of it. Waits until that is in the file.
+    /// How often what is done was forgotten since the record was opened.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.shared.lock().forgotten
+    }
+
+    /// Forgets all that is done, of all sources: a stream that was so far (`furthest`) is no further than `last`, and has lost
+    /// outputs or dead letters of some of it. In memory at once; in the file with the next write, see [`DoneRecord::write`]. False:
+    /// that was known already, and nothing is forgotten.
+    #[must_use]
+    pub fn forget_done(&self, stream: &str, furthest: u64, last: u64) -> bool {
+        let mut state = self.shared.lock();
+        let is_new = state.outputs.fell_back(stream, furthest, last);
+        if is_new {
+            state.blocks.clear();
+            state.forgotten += 1;
+        }
+        is_new
+    }
+
+    /// Waits until all that is known now is in the file.
     ///
     /// # Errors
-    /// When the file was not written. It is forgotten in memory then, and tried again with the next write.
-    pub async fn forget_done(&self, stream: &str, sequence: u64) -> Result<(), DoneError> {
-        {
-            let mut state = self.shared.lock();
-            state.outputs.fell_back(stream, sequence);
-            state.blocks.clear();
-        }
+    /// When the file was not written. It is tried again with the next write.
+    pub async fn write(&self) -> Result<(), DoneError> {
         self.flush().await
     }
 

@@ -49,9 +49,9 @@ async fn what_is_marked_is_there_after_a_new_start() {
     let options = Options::at(folder.path().join("done.db"));
     let record = DoneRecord::open(&options).unwrap();
     let source = record.source(&identity("a"));
-    record.mark(source, &[1, 63, 64, 4095, 4096, u64::MAX].map(at)).await.unwrap();
+    record.mark(source, &[1, 63, 64, 4095, 4096, u64::MAX].map(at), 0).await.unwrap();
     record.close().await;
-    assert!(record.mark(source, &[at(2)]).await.is_err(), "a closed record took a mark");
+    assert!(record.mark(source, &[at(2)], 0).await.is_err(), "a closed record took a mark");
     drop(record);
 
     let record = DoneRecord::open(&options).unwrap();
@@ -77,7 +77,7 @@ async fn a_note_lives_until_its_message_is_done() {
     let mut progress = Progress::first(SystemTime::UNIX_EPOCH);
     progress.uncounted = 3;
     record.note(source, vec![(at(7), progress.clone()), (at(8), progress.clone())]).await.unwrap();
-    record.mark(source, &[at(8)]).await.unwrap();
+    record.mark(source, &[at(8)], 0).await.unwrap();
     let record = opened_anew(record, &options).await;
     assert_eq!(note(&record, source, 7), Some(progress));
     assert_eq!(note(&record, source, 8), None);
@@ -93,12 +93,12 @@ async fn another_message_at_the_same_sequence_is_not_known() {
     let options = Options::at(folder.path().join("done.db"));
     let record = DoneRecord::open(&options).unwrap();
     let source = record.source(&identity("a"));
-    record.mark(source, &[7, 8].map(at)).await.unwrap();
+    record.mark(source, &[7, 8].map(at), 0).await.unwrap();
     record.note(source, vec![(at(9), Progress::first(SystemTime::UNIX_EPOCH))]).await.unwrap();
     // Another host had the new 7; this one only what is behind both.
-    record.mark(source, &[8, 10].map(later)).await.unwrap();
+    record.mark(source, &[8, 10].map(later), 0).await.unwrap();
     // A run of one that the server lost ended late.
-    record.mark(source, &[at(10)]).await.unwrap();
+    record.mark(source, &[at(10)], 0).await.unwrap();
     let record = opened_anew(record, &options).await;
     assert!(done(&record, source, 7) && !known(&record, source, later(7)).0);
     assert!(known(&record, source, later(8)).0 && !done(&record, source, 8), "the later one is the one that there is");
@@ -123,16 +123,19 @@ async fn what_is_done_is_forgotten_when_outputs_of_it_are_lost() {
     record.reached("OUT", 7);
     record.reached("OUT", 5);
     record.reached("DLQ", 1);
-    record.mark(source, &[1, 2].map(at)).await.unwrap();
+    record.mark(source, &[1, 2].map(at), 0).await.unwrap();
     let record = opened_anew(record, &options).await;
     let mut furthest = record.furthest();
     furthest.sort();
-    assert_eq!(furthest, [("DLQ".to_owned(), 1), ("OUT".to_owned(), 7)]);
-    record.forget_done("OUT", 3).await.unwrap();
+    assert_eq!(furthest, [("DLQ".into(), 1), ("OUT".into(), 7)]);
+    assert!(!record.forget_done("OUT", 6, 3) && done(&record, source, 1), "it is known anew");
+    assert!(record.forget_done("OUT", 7, 3) && !record.forget_done("OUT", 7, 3));
     assert!(!done(&record, source, 1));
-    record.mark(source, &[at(3)]).await.unwrap();
+    // What was stored before is no reason to mark anything.
+    record.mark(source, &[at(2)], 0).await.unwrap();
+    record.mark(source, &[at(3)], record.forgotten()).await.unwrap();
     let record = opened_anew(record, &options).await;
-    assert!(record.furthest().contains(&("OUT".to_owned(), 3)));
+    assert!(record.furthest().contains(&("OUT".into(), 3)));
     assert!(!done(&record, source, 1) && !done(&record, source, 2) && done(&record, source, 3));
     record.close().await;
 }
@@ -144,7 +147,7 @@ async fn it_is_bounded_and_what_goes_is_counted() {
     let record = DoneRecord::open(&options).unwrap();
     let source = record.source(&identity("a"));
     for block in 0..10 {
-        record.mark(source, &[at(block * blocks::SEQUENCES)]).await.unwrap();
+        record.mark(source, &[at(block * blocks::SEQUENCES)], 0).await.unwrap();
     }
     for sequence in 0..5 {
         record.note(source, vec![(at(sequence), Progress::first(SystemTime::UNIX_EPOCH))]).await.unwrap();
@@ -166,7 +169,7 @@ async fn a_damaged_file_is_put_aside_and_one_in_use_is_refused() {
     let record = DoneRecord::open(&options).unwrap();
     assert!(folder.path().join("done.db.damaged").exists());
     let source = record.source(&identity("a"));
-    record.mark(source, &[at(1)]).await.unwrap();
+    record.mark(source, &[at(1)], 0).await.unwrap();
     let second = DoneRecord::open(&options);
     assert!(matches!(second, Err(DoneError::Locked(_))), "two processes shared it: {second:?}");
     record.close().await;

@@ -39,12 +39,39 @@ pub(super) struct Word {
     pub(super) message: MessageIdentity,
     /// Where that came from, when it is known.
     pub(super) origin: Option<Origin>,
+    /// What has to stand for it to be true.
+    pub(super) stands_on: StandsOn,
     /// The delivery's reply subject.
     pub(super) reply: Bytes,
     /// What to say.
     pub(super) payload: Bytes,
     /// Nothing is sent after this.
     pub(super) lease_ends_at: Instant,
+}
+
+/// What has to stand for a word to be true, with how many losses were known at the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StandsOn {
+    /// Nothing: the message comes again.
+    Nothing,
+    /// Its outputs or its dead letter, which were stored just before. Settled anew, they are stored anew.
+    Stored(u64),
+    /// What was known when it was handed out: that it is done, or that it comes to nothing.
+    HandedOut(u64),
+}
+
+impl StandsOn {
+    /// Why the word is not sent, now that so many losses were found.
+    pub(super) fn refused(self, found: u64) -> Option<SettleError> {
+        match self {
+            Self::Stored(known) if found > known => {
+                Some(SettleError::Unconfirmed("the server has lost outputs or dead letters since".to_owned()))
+            }
+            // It comes again, and is known for what it is.
+            Self::HandedOut(known) if found > known => Some(SettleError::LeaseLost),
+            Self::Nothing | Self::Stored(_) | Self::HandedOut(_) => None,
+        }
+    }
 }
 
 /// The payload of an acknowledgement.
@@ -92,8 +119,7 @@ pub(super) async fn confirm(source: &JetStreamSource, words: &[Word]) -> Vec<Res
         let (upset_at, losses) = (source.last_upset(), source.losses.found());
         let as_it_came = |index: &usize| {
             words.get(*index).is_some_and(|word| {
-                is_as_it_came(&session, upset_at, word.origin)
-                    && word.origin.is_some_and(|origin| origin.losses == losses)
+                is_as_it_came(&session, upset_at, word.origin) && word.stands_on.refused(losses).is_none()
             })
         };
         let sure: Vec<usize> = order.iter().copied().filter(as_it_came).collect();
@@ -197,9 +223,16 @@ async fn confirm_one(source: &JetStreamSource, word: &Word) -> Result<(), Settle
                 continue;
             }
         };
-        if source.losses.found() > word.origin.map_or(0, |origin| origin.losses) {
-            // Settled anew, it has its outputs stored anew before this.
-            return Err(SettleError::Unconfirmed("the server has lost outputs or dead letters since".to_owned()));
+        let upset_at = source.last_upset();
+        if word.stands_on != StandsOn::Nothing
+            && !is_as_it_came(&session, upset_at, word.origin)
+            && !source.losses.look(&session, upset_at).await
+        {
+            "nobody tells of a stream of outputs or dead letters".clone_into(&mut trouble);
+            continue;
+        }
+        if let Some(error) = word.stands_on.refused(source.losses.found()) {
+            return Err(error);
         }
         match source.survived(&session, word.message, word.origin, word.lease_ends_at).await {
             Ok(true) => {}
@@ -235,6 +268,20 @@ fn time_left(word: &Word, most: Duration) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_word_stands_on_is_as_old_as_it_was_stored_and_a_return_stands_on_nothing() {
+        for (stands_on, found, expected) in [
+            (StandsOn::Nothing, 9, ""),
+            (StandsOn::Stored(1), 1, ""),
+            (StandsOn::Stored(1), 2, "Unconfirmed"),
+            (StandsOn::HandedOut(1), 1, ""),
+            (StandsOn::HandedOut(1), 2, "LeaseLost"),
+        ] {
+            let told = stands_on.refused(found).map_or(String::new(), |error| format!("{error:?}"));
+            assert!(told.starts_with(expected) && told.is_empty() == expected.is_empty(), "{stands_on:?}: {told}");
+        }
+    }
 
     #[test]
     fn words_are_spelt_as_the_server_reads_them() {

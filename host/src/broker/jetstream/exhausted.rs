@@ -15,6 +15,7 @@ use std::time::SystemTime;
 
 use futures_util::StreamExt as _;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::advisories::Advisory as Told;
 use super::pump::Inboxes;
@@ -71,6 +72,15 @@ impl Exhausted {
     }
 }
 
+/// What came of looking for a message that the server gave up.
+enum Fetched {
+    Delivery(Box<Delivery>),
+    /// It is not in the stream any more.
+    Gone,
+    /// It is to be looked for again.
+    NotYet,
+}
+
 /// What the server says: `io.nats.jetstream.advisory.v1.max_deliver`.
 #[derive(Debug, Deserialize)]
 struct Advisory {
@@ -108,12 +118,16 @@ impl JetStreamSource {
         let (stream, consumer) = (&self.bound.stream, &self.spec.name);
         let wanted = self.exhausted.first(stream, consumer, most.max(1));
         let mut found = Vec::with_capacity(wanted.len());
-        for (sequence, deliveries) in &wanted {
-            if let Some(delivery) = self.fetch_exhausted(session, *sequence, *deliveries).await? {
-                found.push(delivery);
+        let mut taken = Vec::with_capacity(wanted.len());
+        for (sequence, deliveries) in wanted {
+            match self.fetch_exhausted(session, sequence, deliveries).await? {
+                Fetched::Delivery(delivery) => found.push(*delivery),
+                Fetched::Gone => {}
+                Fetched::NotYet => continue,
             }
+            taken.push(sequence);
         }
-        self.exhausted.taken(stream, consumer, wanted.iter().map(|(sequence, _)| *sequence));
+        self.exhausted.taken(stream, consumer, taken.into_iter());
         Ok(found)
     }
 
@@ -122,15 +136,23 @@ impl JetStreamSource {
         session: &Session,
         sequence: u64,
         deliveries: u32,
-    ) -> Result<Option<Delivery>, ReceiveError> {
+    ) -> Result<Fetched, ReceiveError> {
         let away = |error: ApiError| ReceiveError::Away(error.to_string());
         let stream = &self.bound.stream;
-        let Some(stored) = stored::at(session, stream, sequence).await.map_err(away)? else { return Ok(None) };
+        let Some(stored) = stored::at(session, stream, sequence).await.map_err(away)? else {
+            return Ok(Fetched::Gone);
+        };
         let position = Position { deliveries, ..stored.position() };
         let message = match stored.read(stream).map_err(away)? {
             Read::Message(message) => message,
-            Read::Unreadable(unreadable) => return Ok(Some(self.give_up(session, unreadable))),
+            Read::Unreadable(unreadable) => {
+                return Ok(Fetched::Delivery(Box::new(self.give_up(session, unreadable))));
+            }
         };
+        if self.is_done(&position) && !self.losses.look(session, Some(Instant::now())).await {
+            // What it came to may be lost: it is looked at again when that is known.
+            return Ok(Fetched::NotYet);
+        }
         tracing::error!(
             subscription = self.spec.name,
             stream,
@@ -144,14 +166,17 @@ impl JetStreamSource {
         // It may have failed on other hosts too.
         let told = self.notes.read(session, &self.place, vec![position.message()]).await.remove(&position.message());
         let token = reply::of_unseen(stream, &self.spec.name, &position);
-        Ok(Some(Delivery {
+        Ok(Fetched::Delivery(Box::new(Delivery {
             message,
             progress: arrival::progress(notes::newer(note, told), deliveries, SystemTime::now()),
             receipt: Receipt { sequence, token: token.into() },
             lease_ends_at,
-            // The server does not hand it out again: it cannot wait until it is known whether what it came to is still there.
-            standing: if already_done && !self.losses.is_untold() { Standing::Done } else { Standing::Exhausted },
-        }))
+            standing: if already_done { Standing::Done } else { Standing::Exhausted },
+        })))
+    }
+
+    fn is_done(&self, position: &Position) -> bool {
+        self.record.look_up(self.source, std::iter::once(position.message())).iter().any(|(is_done, _)| *is_done)
     }
 }
 

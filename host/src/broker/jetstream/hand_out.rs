@@ -25,6 +25,9 @@ use crate::broker::{Delivery, Receipt, Source as _, Standing};
 use crate::message::{Message, REDRIVE_FOR_HEADER};
 use crate::settle::progress::Progress;
 
+/// Whether a message is done, and the note on it.
+type Known = (bool, Option<Progress>);
+
 /// What was taken out of the inboxes. Dropped, it waits there again.
 struct Taken<'a> {
     inboxes: &'a Inboxes,
@@ -52,9 +55,29 @@ impl JetStreamSource {
         if taken.arrived.is_empty() {
             return Vec::new();
         }
-        self.losses.look(&inboxes.session, self.last_upset()).await;
         let told = self.told_of(&inboxes.session, &taken.arrived).await;
-        self.deliveries(inboxes.session.number, taken.take(), told)
+        // From what is known to what is handed out there is no await: what is settled meanwhile would run again.
+        let mut known = self.known(&taken.arrived);
+        let mut is_sure = true;
+        if known.iter().any(|(is_done, _)| *is_done) {
+            let since = taken.arrived.iter().map(|arrived| arrived.at).max();
+            is_sure = self.losses.look(&inboxes.session, since).await;
+            known = self.known(&taken.arrived);
+        }
+        let mut arrived: Vec<_> = taken.take().into_iter().zip(known).collect();
+        if !is_sure {
+            // They come again.
+            arrived.retain(|(_, (is_done, _))| !is_done);
+        }
+        self.deliveries(inboxes.session.number, arrived, told)
+    }
+
+    /// What the record has of each.
+    fn known(&self, arrived: &[Arrived]) -> Vec<Known> {
+        // What has no position is no delivery, and nothing is known of it.
+        let nowhere = MessageIdentity { sequence: 0, stored_at: SystemTime::UNIX_EPOCH };
+        let messages = arrived.iter().map(|one| one.position.as_ref().map_or(nowhere, Position::message));
+        self.record.look_up(self.source, messages)
     }
 
     /// What other hosts noted of messages. Looked for where the count of deliveries does not follow from what is noted here:
@@ -78,7 +101,7 @@ impl JetStreamSource {
     fn deliveries(
         &self,
         session: u64,
-        arrived: Vec<Arrived>,
+        arrived: Vec<(Arrived, Known)>,
         mut told: HashMap<MessageIdentity, Progress>,
     ) -> Vec<Delivery> {
         let lease = self.lease_duration();
@@ -86,7 +109,7 @@ impl JetStreamSource {
         let mut fresh = Vec::with_capacity(arrived.len());
         {
             let mut held = self.held.begin(now, self.spec.max_in_flight.saturating_mul(4) + 1024);
-            for Arrived { message, position, at } in arrived {
+            for (Arrived { message, position, at }, known) in arrived {
                 let Some(position) = position else { continue };
                 let lease_ends_at = at + lease;
                 if lease_ends_at <= now {
@@ -97,27 +120,20 @@ impl JetStreamSource {
                     self.counters.held_back.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }
-                fresh.push((message, position, lease_ends_at));
+                fresh.push((message, position, lease_ends_at, known));
             }
         }
-        let known = self.record.look_up(self.source, fresh.iter().map(|(_, position, _)| position.message()));
         let wall = SystemTime::now();
-        let is_untold = self.losses.is_untold();
         fresh
             .into_iter()
-            .zip(known)
-            .filter_map(|((message, position, lease_ends_at), (already_done, note))| {
-                if already_done && is_untold {
-                    self.held.let_go(std::iter::once(position.message()));
-                    return None;
-                }
+            .map(|(message, position, lease_ends_at, (already_done, note))| {
                 let told = if told.is_empty() { None } else { told.remove(&position.message()) };
                 let progress = arrival::progress(notes::newer(note, told), position.deliveries, wall);
                 let token = message.reply.as_ref().map(|reply| Bytes::copy_from_slice(reply.as_bytes()));
                 let receipt = Receipt { sequence: position.sequence, token: token.unwrap_or_default() };
                 let message = arrival::message(&self.bound.stream, message, &position);
                 let standing = self.standing(&message, already_done);
-                Some(Delivery { message, progress, receipt, lease_ends_at, standing })
+                Delivery { message, progress, receipt, lease_ends_at, standing }
             })
             .collect()
     }

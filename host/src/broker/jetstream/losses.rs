@@ -2,116 +2,199 @@
 //!
 //! A NATS server writes behind: with the power it may lose an output, or a dead letter, and the acknowledgement of the message that
 //! it came of, and still have the message. That comes back then, and to acknowledge it as done would leave nothing of it. A stream
-//! loses its end, so it shows in how far the stream is, as long as others have not filled it up again.
+//! loses its end, so it shows in how far the stream is, as long as others have not filled it up again; or in that it takes something
+//! in at a place where it had taken something before.
 //!
 //! Invariants:
-//! - On a new connection, and when something showed that a server was away (see `upsets`), nothing is handed out and nothing is
-//!   stored before this was looked at, as far as the server tells it.
-//! - While it does not tell of a stream, nothing that comes back is acknowledged as done.
-//! - What was handed out before such a loss was found is not acknowledged by what was stored before that.
+//! - On a new connection nothing is handed out and nothing is stored before this was looked at, as far as the server tells it.
+//! - A message that is done and comes back is the sign that a server may have lost something. It is acknowledged only when all streams
+//!   were told of since it came; else it is left to come again.
+//! - What was handed out or stored before a loss was found is not acknowledged by what was stored before that.
+//! - A stream that nobody tells of holds up nothing but messages that are done.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_nats::Subject;
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::session::{RequestError, Session, Unanswered};
-use super::setup::stream_info;
-use super::wire::ApiError;
+use super::session::Session;
+use super::wire::{ApiAnswer, PubAck, StreamInfo, code};
 use crate::broker::done::DoneRecord;
 
+/// How long a stream is waited for. One that has a leader answers in milliseconds, one across the world in some hundred.
+const WITHIN: Duration = Duration::from_secs(2);
 /// A server that has just begun to lead a stream may tell of it before it has worked off all that it has.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How soon streams are asked for anew that were not told of: they have no leader.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Streams that are asked for at once.
 const AT_ONCE: usize = 64;
+/// How often the acknowledgements of a stream may show that it fell back: more often than that, there are two of one name, in two
+/// accounts, and what is known of the one says nothing of the other.
+const MOST_BY_ACKS: u32 = 3;
 
 /// What a broker's streams of outputs and dead letters have lost.
 #[derive(Debug)]
 pub(super) struct Losses {
     record: Arc<DoneRecord>,
     looked: Mutex<Looked>,
+    by_acks: Mutex<HashMap<String, u32>>,
     turn: tokio::sync::Mutex<()>,
 }
 
-/// What was looked at, and what came of it.
+/// What was looked at last, and what came of it.
 #[derive(Debug, Default)]
 struct Looked {
-    /// The session on which it was looked last; 0: on none.
+    /// The session on which that was; 0: it was not.
     session: u64,
-    /// When that began.
-    at: Option<Instant>,
-    /// Whether a stream was not told of.
-    is_untold: bool,
-    /// How often something was found.
-    found: u64,
+    /// When it began, and when it ended.
+    span: Option<(Instant, Instant)>,
+    /// Streams that were not told of.
+    untold: Vec<String>,
+    /// Streams that this login may not ask for.
+    denied: HashSet<String>,
 }
 
 /// What a stream that has outputs is now.
+#[derive(Debug)]
 enum Found {
-    /// As far as it was, or further; or of somebody else, or gone for good.
+    /// As far as it was, or further; or removed by somebody.
     Whole,
+    /// It may not be asked for, and so there is nothing to wait for.
+    Denied(String),
     /// Not as far as it was.
     FellBack(FellBack),
-    /// Nobody tells of it.
+    /// Nobody tells of it who would know.
     Untold(String),
 }
 
-/// A stream that is not as far as it was.
+/// A stream that is not as far as it was, or is not there.
+#[derive(Debug)]
 struct FellBack {
     stream: String,
     furthest: u64,
-    last: u64,
+    /// `None`: the stream is not there.
+    last: Option<u64>,
 }
 
 impl Looked {
-    /// Whether it is time to look, on a session and after an upset.
-    fn is_due(&self, session: u64, upset_at: Option<Instant>, now: Instant) -> bool {
-        self.session < session
-            || upset_at > self.at
-            || self.is_untold && self.at.is_none_or(|at| now >= at + ASK_AGAIN_AFTER)
+    /// Whether all streams were told of, by a look on a session that began at a time or later; `None`: it is time to look.
+    fn told(&self, session: u64, since: Option<Instant>, now: Instant) -> Option<bool> {
+        let (began_at, ended_at) = self.span.filter(|_| self.session >= session)?;
+        let is_told = self.untold.is_empty();
+        let Some(since) = since else { return Some(is_told) };
+        if !is_told && now < ended_at + ASK_AGAIN_AFTER {
+            return Some(false);
+        }
+        (since <= began_at).then_some(is_told)
     }
 }
 
 impl Losses {
     pub(super) fn new(record: Arc<DoneRecord>) -> Self {
-        Self { record, looked: Mutex::default(), turn: tokio::sync::Mutex::default() }
+        Self { record, looked: Mutex::default(), by_acks: Mutex::default(), turn: tokio::sync::Mutex::default() }
     }
 
     /// How many losses were found so far.
     pub(super) fn found(&self) -> u64 {
-        self.looked().found
+        self.record.forgotten()
     }
 
-    /// Whether some stream is not told of, so that what is done may have lost what it came to.
-    pub(super) fn is_untold(&self) -> bool {
-        self.looked().is_untold
+    /// What a person should know: which streams nobody tells of.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let text = |stream: &String| {
+            format!(
+                "nobody tells of stream {stream}, which has outputs or dead letters: messages that are done and come back wait until \
+                 it has a leader again; if it is gone for good, remove it with `nats stream rm {stream}`"
+            )
+        };
+        self.looked().untold.iter().map(text).collect()
     }
 
-    /// Looks at the streams that outputs and dead letters went to, once a session and after each upset, and forgets what is done
-    /// when one of them fell back. Dropped in the middle, it is done by whoever comes next.
-    pub(super) async fn look(&self, session: &Session, upset_at: Option<Instant>) {
-        let is_due = || self.looked().is_due(session.number, upset_at, Instant::now());
-        if !is_due() {
-            return;
+    /// Looks at the streams that outputs and dead letters went to, and forgets what is done when one of them fell back; unless that
+    /// was done on this session, at a time or later. Gives back whether all of them were told of.
+    ///
+    /// Dropped in the middle, it is done by whoever comes next.
+    pub(super) async fn look(&self, session: &Session, since: Option<Instant>) -> bool {
+        let known = || self.looked().told(session.number, since, Instant::now());
+        if let Some(is_told) = known() {
+            return is_told;
         }
         let _turn = self.turn.lock().await;
-        if !is_due() {
-            return;
+        if let Some(is_told) = known() {
+            return is_told;
         }
         let began_at = Instant::now();
-        let (mut fell_back, mut untold) = sorted(look_at(session, self.record.furthest()).await);
-        if !fell_back.is_empty() {
+        let mut denied =
+            if self.looked().session == session.number { self.looked().denied.clone() } else { HashSet::new() };
+        let mut streams = self.record.furthest();
+        streams.retain(|(stream, _)| !denied.contains(&**stream));
+        let mut found = look_at(session, streams).await;
+        let doubtful: Vec<_> = found.iter().filter_map(Found::to_look_again).collect();
+        if !doubtful.is_empty() {
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-            let again = fell_back.into_iter().map(|found| (found.stream, found.furthest)).collect();
-            let (still, not_told) = sorted(look_at(session, again).await);
-            fell_back = still;
-            untold.extend(not_told);
+            found.retain(|found| found.to_look_again().is_none());
+            found.extend(look_at(session, doubtful).await);
         }
-        let is_found = !fell_back.is_empty();
-        for FellBack { stream, furthest, last } in fell_back {
+        let mut untold = Vec::new();
+        let before = self.found();
+        for found in found {
+            match found {
+                // One that is not there at the second look either was removed by somebody.
+                Found::Whole | Found::FellBack(FellBack { last: None, .. }) => {}
+                Found::Denied(stream) => {
+                    denied.insert(stream);
+                }
+                Found::FellBack(FellBack { stream, furthest, last: Some(last) }) => {
+                    self.forget(&stream, furthest, last);
+                }
+                Found::Untold(stream) => untold.push(stream),
+            }
+        }
+        let is_told = untold.is_empty();
+        {
+            let mut looked = self.looked();
+            for stream in untold.iter().filter(|stream| !looked.untold.contains(stream)) {
+                tracing::warn!(
+                    stream,
+                    "nobody tells of a stream of outputs or dead letters; what is done and comes back waits"
+                );
+            }
+            *looked = Looked { session: session.number, span: Some((began_at, Instant::now())), untold, denied };
+        }
+        if self.found() != before {
+            self.write().await;
+        }
+        is_told
+    }
+
+    /// How far the streams are, before something is stored: for [`Losses::stored`].
+    pub(super) fn before(&self) -> Vec<(Arc<str>, u64)> {
+        self.record.furthest()
+    }
+
+    /// Looks at the acknowledgement of what was stored after `before`: a stream that took it in no further than it had been has lost
+    /// what was there.
+    pub(super) fn stored(&self, before: &[(Arc<str>, u64)], ack: &PubAck) {
+        let Some((stream, furthest)) = before.iter().find(|(stream, _)| **stream == *ack.stream) else { return };
+        if ack.duplicate || ack.seq > *furthest {
+            return;
+        }
+        let mut by_acks = self.by_acks.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_acks.entry(ack.stream.clone()).or_default();
+        if *count < MOST_BY_ACKS && self.forget(stream, *furthest, ack.seq) {
+            *count += 1;
+        }
+    }
+
+    /// In memory at once, without an await: a look that is dropped has found it or has not. In the file with the next write.
+    fn forget(&self, stream: &str, furthest: u64, last: u64) -> bool {
+        let is_new = self.record.forget_done(stream, furthest, last);
+        if is_new {
             tracing::warn!(
                 stream,
                 confirmed = furthest,
@@ -119,22 +202,14 @@ impl Losses {
                 "a stream lost outputs or dead letters whose storing it had confirmed; what comes back of the messages that are done \
                  runs again"
             );
-            if let Err(error) = self.record.forget_done(&stream, last).await {
-                tracing::warn!(%error, "what is done is forgotten until the host is started anew, and not in the file");
-            }
         }
-        let mut looked = self.looked();
-        if !untold.is_empty() && !looked.is_untold {
-            tracing::warn!(
-                streams = untold.join(", "),
-                "nobody tells of these streams of outputs or dead letters; messages that are done and come back wait until \
-                 somebody does"
-            );
+        is_new
+    }
+
+    async fn write(&self) {
+        if let Err(error) = self.record.write().await {
+            tracing::warn!(%error, "what is done is forgotten until the host is started anew, and not in the file");
         }
-        looked.session = looked.session.max(session.number);
-        looked.at = Some(began_at);
-        looked.is_untold = !untold.is_empty();
-        looked.found += u64::from(is_found);
     }
 
     fn looked(&self) -> MutexGuard<'_, Looked> {
@@ -142,51 +217,113 @@ impl Losses {
     }
 }
 
+impl Found {
+    /// What of it is looked at once more before it is believed.
+    fn to_look_again(&self) -> Option<(Arc<str>, u64)> {
+        match self {
+            Self::FellBack(found) => Some((found.stream.as_str().into(), found.furthest)),
+            Self::Whole | Self::Denied(_) | Self::Untold(_) => None,
+        }
+    }
+}
+
 /// Looks at some streams, each with how far it was.
-async fn look_at(session: &Session, streams: Vec<(String, u64)>) -> Vec<Found> {
+async fn look_at(session: &Session, streams: Vec<(Arc<str>, u64)>) -> Vec<Found> {
     let looks = futures_util::stream::iter(streams).map(|(stream, furthest)| async move {
-        match stream_info(session, &stream).await {
-            Ok(Some(info)) if info.state.last_seq < furthest => {
-                Found::FellBack(FellBack { stream, furthest, last: info.state.last_seq })
-            }
-            Ok(Some(_) | None) => Found::Whole,
-            // Where these credentials may not ask for it there is nothing to wait for.
-            Err(ApiError::Away(RequestError::Unanswered(Unanswered::Denied(_)))) => Found::Whole,
-            Err(ApiError::Away(_) | ApiError::Refused(_) | ApiError::Unreadable(_)) => Found::Untold(stream),
+        let subject = session.api_subject(&format!("STREAM.INFO.{stream}"));
+        let asking = session.request(Subject::from(subject.as_str()), None, Bytes::from_static(b"{}"), WITHIN);
+        let stream = stream.to_string();
+        tokio::select! {
+            biased;
+            answer = asking => match answer {
+                Ok(answer) => found(stream, furthest, &answer.payload),
+                Err(_) => Found::Untold(stream),
+            },
+            () = session.refused(&subject) => Found::Denied(stream),
         }
     });
     looks.buffer_unordered(AT_ONCE).collect().await
 }
 
-/// Those that fell back, and those that nobody tells of.
-fn sorted(found: Vec<Found>) -> (Vec<FellBack>, Vec<String>) {
-    let (mut fell_back, mut untold) = (Vec::new(), Vec::new());
-    for found in found {
-        match found {
-            Found::Whole => {}
-            Found::FellBack(stream) => fell_back.push(stream),
-            Found::Untold(stream) => untold.push(stream),
+/// What an answer says of a stream that was so far.
+fn found(stream: String, furthest: u64, answer: &[u8]) -> Found {
+    match serde_json::from_slice::<ApiAnswer<StreamInfo>>(answer) {
+        // A copy without a leader tells of itself, which may have more or less than the leader that comes.
+        Ok(ApiAnswer::Given(info)) if info.cluster.as_ref().is_some_and(|cluster| cluster.leader.is_empty()) => {
+            Found::Untold(stream)
         }
+        Ok(ApiAnswer::Given(info)) if info.state.last_seq < furthest => {
+            Found::FellBack(FellBack { stream, furthest, last: Some(info.state.last_seq) })
+        }
+        Ok(ApiAnswer::Given(_)) => Found::Whole,
+        Ok(ApiAnswer::Refused { error }) if error.err_code == code::STREAM_NOT_FOUND => {
+            Found::FellBack(FellBack { stream, furthest, last: None })
+        }
+        Ok(ApiAnswer::Refused { .. }) | Err(_) => Found::Untold(stream),
     }
-    (fell_back, untold)
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::broker::done::Options;
 
     #[test]
-    fn it_is_looked_once_a_session_after_each_upset_and_again_while_a_stream_is_not_told_of() {
+    fn it_is_looked_once_a_session_since_what_came_and_not_at_once_where_nobody_tells() {
         let now = Instant::now();
         let second = Duration::from_secs(1);
-        assert!(Looked::default().is_due(1, None, now));
-        let looked = Looked { session: 1, at: Some(now), is_untold: false, found: 0 };
-        assert!(!looked.is_due(1, None, now + second * 60));
-        assert!(looked.is_due(2, None, now));
-        assert!(looked.is_due(1, Some(now + second), now + second));
-        assert!(!looked.is_due(1, Some(now - second), now + second), "it was looked since");
-        let untold = Looked { is_untold: true, ..looked };
-        assert!(!untold.is_due(1, None, now + second));
-        assert!(untold.is_due(1, None, now + ASK_AGAIN_AFTER));
+        assert_eq!(Looked::default().told(1, None, now), None);
+        let span = Some((now, now + second));
+        let looked = Looked { session: 1, span, ..Looked::default() };
+        assert_eq!((looked.told(1, None, now), looked.told(2, None, now)), (Some(true), None));
+        assert_eq!(looked.told(1, Some(now), now + second), Some(true));
+        assert_eq!(looked.told(1, Some(now + second), now + second), None, "that came after the look began");
+        let untold = Looked { session: 1, span, untold: vec!["OUT".to_owned()], ..Looked::default() };
+        assert_eq!(untold.told(1, None, now), Some(false));
+        assert_eq!(untold.told(1, Some(now + second), now + second), Some(false), "it was asked just now");
+        assert_eq!(untold.told(1, Some(now + second), now + second * 6), None);
+    }
+
+    #[test]
+    fn only_a_leader_tells_of_a_stream() {
+        let found = |answer: &str| format!("{:?}", found("OUT".to_owned(), 7, answer.as_bytes()));
+        let info = |last: u64, cluster: &str| {
+            found(&format!(r#"{{"config":{{}},"created":"x","state":{{"first_seq":1,"last_seq":{last}}}{cluster}}}"#))
+        };
+        assert_eq!(info(7, ""), "Whole");
+        assert_eq!(info(7, r#","cluster":{"name":"c","leader":"a"}"#), "Whole");
+        assert!(info(6, r#","cluster":{"name":"c","leader":"a"}"#).starts_with("FellBack"));
+        for last in [6, 7] {
+            assert_eq!(info(last, r#","cluster":{"name":"c"}"#), "Untold(\"OUT\")");
+        }
+        let refused = |code: u32| found(&format!(r#"{{"error":{{"code":404,"err_code":{code},"description":""}}}}"#));
+        assert!(refused(10059).contains("last: None"));
+        assert_eq!(refused(10118), "Untold(\"OUT\")");
+        assert_eq!(found("?"), "Untold(\"OUT\")");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_takes_something_in_where_it_had_taken_something_before_has_lost_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = DoneRecord::open(&Options::at(folder.path().join("done.sqlite"))).unwrap();
+        let losses = Losses::new(Arc::clone(&record));
+        let ack = |seq, duplicate| PubAck { stream: "OUT".to_owned(), seq, duplicate };
+        record.reached("OUT", 7);
+        let before = losses.before();
+        losses.stored(&before, &ack(8, false));
+        losses.stored(&before, &ack(3, true));
+        assert_eq!(losses.found(), 0);
+        // Two were under way: it is found once.
+        losses.stored(&before, &ack(5, false));
+        losses.stored(&before, &ack(6, false));
+        assert_eq!(losses.found(), 1);
+        // Two streams of one name take turns: that has an end.
+        for _ in 0..10 {
+            record.reached("OUT", 1000);
+            losses.stored(&losses.before(), &ack(7, false));
+        }
+        assert_eq!(losses.found(), u64::from(MOST_BY_ACKS));
+        record.close().await;
     }
 }

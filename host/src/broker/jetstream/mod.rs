@@ -244,7 +244,9 @@ impl Broker for JetStream {
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.warnings.all()
+        let mut all = self.warnings.all();
+        all.extend(self.losses.warnings());
+        all
     }
 
     fn advisories(&self) -> Vec<(&'static str, u64)> {

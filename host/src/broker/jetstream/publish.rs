@@ -81,6 +81,7 @@ impl Publisher {
         let session = self.link.session().map_err(unavailable)?;
         // What is stored hides how far a stream was before.
         self.losses.look(&session, None).await;
+        let before = self.losses.before();
         let size = headers::wire_size(&map) + body.len();
         let limit = session.max_payload();
         if size > limit {
@@ -100,7 +101,10 @@ impl Publisher {
                     Err(RequestError::Unanswered(why)) => return Err(unavailable(why.to_string())),
                 };
             match serde_json::from_slice::<ApiAnswer<PubAck>>(&answer.payload) {
-                Ok(ApiAnswer::Given(ack)) => return Ok(ack),
+                Ok(ApiAnswer::Given(ack)) => {
+                    self.losses.stored(&before, &ack);
+                    return Ok(ack);
+                }
                 // As good as stored mostly, and only a second question tells.
                 Ok(ApiAnswer::Refused { error })
                     if error.err_code == code::DUPLICATE_IN_PROCESS && Instant::now() < until =>

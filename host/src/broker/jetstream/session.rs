@@ -10,27 +10,20 @@
 //! The client library would reconnect by itself and write its queue to the new connection. It is kept from it by an
 //! authentication callback that refuses every handshake but the first, and a limit of one attempt.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::{AuthError, Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, Subject, jetstream};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::auth;
 use super::events::{Events, note_event};
 use super::options::{OLDEST_SERVER, Options, parse_version};
 use super::wire::{ApiAnswer, ApiError};
-
-/// The question that makes a stream, without its name.
-const MAKES_A_STREAM: &str = "STREAM.CREATE.";
-/// How long the servers of a cluster may take to learn what a new stream takes in, and how soon it is tried again until then.
-const KNOWN_AFTER: Duration = Duration::from_secs(2);
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// One connection.
 #[derive(Debug)]
@@ -43,8 +36,6 @@ pub(super) struct Session {
     domain: Option<String>,
     version: (u64, u64, u64),
     events: Arc<Events>,
-    /// When the last stream was made over it.
-    made_at: Mutex<Option<Instant>>,
     /// Tells sessions apart: 1, 2, 3.
     pub(super) number: u64,
     /// Further servers of the cluster, as the server named them.
@@ -133,7 +124,6 @@ impl Session {
             domain: options.domain.clone(),
             version,
             events,
-            made_at: Mutex::default(),
             number,
             discovered: info.connect_urls,
         })
@@ -207,30 +197,8 @@ impl Session {
             .map_err(|error| Unanswered::NotSent(error.to_string()).into())
     }
 
-    /// Sends and waits for the answer, the end of the time or the end of the connection. Where a stream was just made, it waits
-    /// until somebody listens: the servers of a cluster learn one after the other of the subjects that it takes in.
+    /// Sends and waits for the answer, the end of the time or the end of the connection.
     pub(super) async fn request(
-        &self,
-        subject: Subject,
-        headers: Option<HeaderMap>,
-        payload: Bytes,
-        limit: Duration,
-    ) -> Result<Message, RequestError> {
-        while self.is_stream_new() {
-            match self.request_once(subject.clone(), headers.clone(), payload.clone(), limit).await {
-                Err(RequestError::NoResponders(_)) => tokio::time::sleep(ASK_AGAIN_AFTER).await,
-                answered => return answered,
-            }
-        }
-        self.request_once(subject, headers, payload, limit).await
-    }
-
-    fn is_stream_new(&self) -> bool {
-        let made_at = *self.made_at.lock().unwrap_or_else(PoisonError::into_inner);
-        made_at.is_some_and(|made_at| made_at.elapsed() < KNOWN_AFTER)
-    }
-
-    async fn request_once(
         &self,
         subject: Subject,
         headers: Option<HeaderMap>,
@@ -276,11 +244,7 @@ impl Session {
 
     /// Asks JetStream something.
     pub(super) async fn api<T: DeserializeOwned>(&self, verb: &str, question: &impl Serialize) -> Result<T, ApiError> {
-        let answer = self.ask(Subject::from(self.api_subject(verb)), question).await;
-        if answer.is_ok() && verb.starts_with(MAKES_A_STREAM) {
-            *self.made_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        }
-        answer
+        self.ask(Subject::from(self.api_subject(verb)), question).await
     }
 
     /// Sends JSON to JetStream under any subject: a question, or a message for a stream.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::acks::{self, Word};
+use super::acks::{self, StandsOn, Word};
 use super::reply;
 use super::source::JetStreamSource;
 use crate::broker::done::MessageIdentity;
@@ -57,48 +57,38 @@ pub(super) async fn settle(source: &JetStreamSource, group: Vec<Settle>) -> Vec<
     let mut going: Vec<Going> = Vec::with_capacity(group.len());
     let mut to_store: Vec<(Going, First)> = Vec::new();
     let mut notes: Vec<(MessageIdentity, Progress)> = Vec::new();
-    let now = Instant::now();
+    let (now, losses) = (Instant::now(), source.losses.found());
     for ((index, settle), (message, origin)) in group.into_iter().enumerate().zip(messages.into_iter().zip(origins)) {
         if settle.lease_ends_at <= now {
             put(&mut results, index, Err(SettleError::LeaseLost));
             continue;
         }
         let (reply, lease_ends_at) = (settle.receipt.token, settle.lease_ends_at);
-        let word = |payload: Bytes| Word { message, origin, reply, payload, lease_ends_at };
+        let word = |payload: Bytes, stands_on| Word { message, origin, stands_on, reply, payload, lease_ends_at };
         match settle.settlement {
             Settlement::Ack { outputs } if outputs.is_empty() => {
-                going.push(Going { index, word: word(acks::ack()), done: true });
+                let stands_on = StandsOn::HandedOut(origin.map_or(losses, |origin| origin.losses));
+                going.push(Going { index, word: word(acks::ack(), stands_on), done: true });
             }
             Settlement::Ack { outputs } => {
-                let ack = Going { index, word: word(acks::ack()), done: true };
+                let ack = Going { index, word: word(acks::ack(), StandsOn::Stored(losses)), done: true };
                 to_store.push((ack, First::Outputs(outputs)));
             }
             Settlement::Return { delay, progress } => {
                 notes.push((message, *progress));
-                going.push(Going { index, word: word(acks::nak(delay)), done: false });
+                going.push(Going { index, word: word(acks::nak(delay), StandsOn::Nothing), done: false });
             }
             Settlement::DeadLetter(mut letter) => {
                 letter.record.stream.get_or_insert_with(|| source.stream().to_owned());
-                let term = Going { index, word: word(acks::term(&letter.record.reason)), done: true };
+                let word = word(acks::term(&letter.record.reason), StandsOn::Stored(losses));
+                let term = Going { index, word, done: true };
                 to_store.push((term, First::DeadLetter(letter)));
             }
         }
     }
-    let mut storing = futures_util::stream::iter(to_store)
-        .map(|(settlement, first)| async move {
-            let stored = tokio::time::timeout_at(settlement.word.lease_ends_at, store(source, first)).await;
-            (settlement, stored.unwrap_or(Err(SettleError::LeaseLost)))
-        })
-        .buffer_unordered(STORES);
-    while let Some((settlement, stored)) = storing.next().await {
-        match stored {
-            Ok(()) => going.push(settlement),
-            Err(error) => put(&mut results, settlement.index, Err(error)),
-        }
-    }
-    drop(storing);
+    store_all(source, to_store, &mut going, &mut results).await;
     crate::failpoint::reached("outputs-stored");
-    write_record(source, &going, notes).await;
+    write_record(source, &going, notes, losses).await;
     crate::failpoint::reached("done-recorded");
     let mut words: Vec<Word> = Vec::with_capacity(going.len());
     let mut settled: Vec<Settled> = Vec::with_capacity(going.len());
@@ -125,6 +115,27 @@ fn is_return(settlement: &Settlement) -> bool {
     }
 }
 
+/// Stores what must be stored first. Those of which it is go on; the others have their result.
+async fn store_all(
+    source: &JetStreamSource,
+    to_store: Vec<(Going, First)>,
+    going: &mut Vec<Going>,
+    results: &mut [Option<Result<(), SettleError>>],
+) {
+    let mut storing = futures_util::stream::iter(to_store)
+        .map(|(settlement, first)| async move {
+            let stored = tokio::time::timeout_at(settlement.word.lease_ends_at, store(source, first)).await;
+            (settlement, stored.unwrap_or(Err(SettleError::LeaseLost)))
+        })
+        .buffer_unordered(STORES);
+    while let Some((settlement, stored)) = storing.next().await {
+        match stored {
+            Ok(()) => going.push(settlement),
+            Err(error) => put(results, settlement.index, Err(error)),
+        }
+    }
+}
+
 async fn store(source: &JetStreamSource, first: First) -> Result<(), SettleError> {
     match first {
         First::Outputs(outputs) => {
@@ -147,11 +158,11 @@ async fn store(source: &JetStreamSource, first: First) -> Result<(), SettleError
 
 /// Writes down what is done and what is to be remembered. A record that cannot be written stops nothing: it saves
 /// second runs, and to keep back acknowledgements would only make more of them. The record logs and counts it.
-async fn write_record(source: &JetStreamSource, going: &[Going], notes: Vec<(MessageIdentity, Progress)>) {
+async fn write_record(source: &JetStreamSource, going: &[Going], notes: Vec<(MessageIdentity, Progress)>, losses: u64) {
     let done: Vec<_> =
         going.iter().filter(|settlement| settlement.done).map(|settlement| settlement.word.message).collect();
     if !done.is_empty()
-        && let Err(error) = source.record.mark(source.source, &done).await
+        && let Err(error) = source.record.mark(source.source, &done, losses).await
     {
         tracing::debug!(%error, "settled without the record");
     }

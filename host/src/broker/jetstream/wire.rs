@@ -85,6 +85,17 @@ pub(super) struct StreamInfo {
     pub(super) created: String,
     /// What is in it.
     pub(super) state: StreamState,
+    /// The servers that have it, where there is more than one server.
+    #[serde(default)]
+    pub(super) cluster: Option<RaftGroup>,
+}
+
+/// The servers that have a stream or a consumer.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct RaftGroup {
+    /// Who leads; nobody, when it is empty: then whoever answers tells of its own copy.
+    #[serde(default)]
+    pub(super) leader: String,
 }
 
 /// What is in a stream.
@@ -132,6 +143,9 @@ pub(super) struct ConsumerInfo {
     pub(super) config: Map<String, Value>,
     /// When it was created.
     pub(super) created: String,
+    /// The servers that have it, where there is more than one server.
+    #[serde(default)]
+    pub(super) cluster: Option<RaftGroup>,
     /// How far it was handed out.
     #[serde(default)]
     pub(super) delivered: SequencePair,

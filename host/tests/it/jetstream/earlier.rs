@@ -3,9 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tidegate::broker::{Broker as _, Delivery, Settlement, Source, Standing, Status};
+use bytes::Bytes;
+use serde_json::json;
+use tidegate::broker::{Broker as _, Delivery, SettleError, Settlement, Source, Standing, Status};
+use tidegate::message::{Headers, Publish};
 use tokio::time::Instant;
 
+use super::setup::api_ok;
 use super::{ack_all, connect, nothing_is_left, options, place_on};
 use crate::broker_contract::{
     LONG_LEASE, PATIENCE, Place, ack, dead_letter, demand, eventually, give_back, receive, settle, settle_one, text,
@@ -150,5 +154,44 @@ async fn a_message_whose_output_or_dead_letter_was_lost_with_its_acknowledgement
     assert!(again.iter().all(|delivery| delivery.standing == Standing::Due), "nothing is left of one: {again:?}");
     ack_all(&*source, &again).await;
     nothing_is_left(&*source).await;
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_takes_outputs_in_where_it_had_some_before_has_lost_those() {
+    // The story: a server of a cluster came back without its last outputs, and the next ones took their places before anybody looked.
+    // Made anew under the host, a stream is the same: nothing ends, and it begins from the first place.
+    let server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let place = place_on(broker.clone(), ());
+    let out = json!({ "name": "OUT", "subjects": ["out"] });
+    api_ok(&server, "STREAM.CREATE.OUT", &out).await;
+    let source = place.subscribe("earlier", &["a"], LONG_LEASE).await;
+    place.publish("a", ["1", "2", "3", "4"]).await;
+    let came = receive(&*source, 4).await;
+    let output = |id: &str| Publish {
+        subject: "out".to_owned(),
+        id: Some(id.to_owned()),
+        headers: Headers::default(),
+        body: Bytes::from_static(b"output"),
+    };
+    let with_output = |delivery: &Delivery, id: &str| settle(delivery, Settlement::Ack { outputs: vec![output(id)] });
+    settle_one(&*source, with_output(&came[0], "of-1")).await.unwrap();
+    api_ok(&server, "STREAM.DELETE.OUT", &json!({})).await;
+    api_ok(&server, "STREAM.CREATE.OUT", &out).await;
+
+    // What was stored at that moment may have been lost with it: it is stored again before it is acknowledged.
+    let second = settle_one(&*source, with_output(&came[1], "of-2")).await;
+    assert!(matches!(second, Err(SettleError::Unconfirmed(_))), "{second:?}");
+    settle_one(&*source, with_output(&came[1], "of-2")).await.unwrap();
+    // What was handed out before is not acknowledged by what was known then; what is to come again may.
+    let third = settle_one(&*source, ack(&came[2])).await;
+    assert!(matches!(third, Err(SettleError::LeaseLost)), "{third:?}");
+    let progress = came[3].progress.returned(false, None);
+    settle_one(&*source, give_back(&came[3], Duration::ZERO, progress)).await.unwrap();
+    let again = receive(&*source, 1).await;
+    assert!(again[0].message.sequence == 4 && again[0].standing == Standing::Due, "{again:?}");
+    settle_one(&*source, with_output(&again[0], "of-4")).await.unwrap();
+    assert_eq!(source.backlog().await.unwrap().pending, 1, "the third comes when its lease is over");
     broker.close().await;
 }
