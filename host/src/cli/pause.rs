@@ -10,6 +10,7 @@ use super::exit::{Ended, Exit, Failure};
 use super::host::HostArguments;
 use super::{say, table};
 use crate::admin::wire::{PauseView, PausedSubscription, ResumedSubscription, Status};
+use crate::cluster::report::{HostView, Presence};
 use crate::config::parse_duration;
 
 /// Between two looks at what is in flight.
@@ -75,6 +76,7 @@ pub(super) fn pause(arguments: &Arguments) -> Ended {
         say::json(&paused)?;
     } else {
         paused.subscriptions.iter().try_for_each(|one| say::data(&told(one)))?;
+        tell_of_others(&client, &paused.subscriptions);
     }
     if arguments.drain {
         let names = paused.subscriptions.iter().map(|one| one.name.as_str()).collect();
@@ -97,6 +99,22 @@ fn told(one: &PausedSubscription) -> String {
     let until = one.pause.until.as_ref().map(|until| format!(" until {until}"));
     let until = until.unwrap_or_else(|| format!(": `tidegate resume {}` resumes it", one.name));
     format!("{} is paused on this host{until}", one.name)
+}
+
+/// Tells of the hosts of the cluster that go on with what this one does not take.
+fn tell_of_others(client: &Client, paused: &[PausedSubscription]) {
+    // The pause holds, whether they can be asked for or not.
+    let Some(cluster) = client.handlers().ok().and_then(|handlers| handlers.cluster) else { return };
+    let has_it = |host: &HostView| paused.iter().any(|one| host.handlers.contains_key(&one.handler));
+    let others = cluster.hosts.iter().filter(|host| host.name != cluster.host && host.presence == Presence::Here);
+    let others: Vec<String> =
+        others.filter(|host| has_it(host)).map(|host| format!("{} ({})", host.name, host.address)).collect();
+    if !others.is_empty() {
+        say::talk(&format!(
+            "other hosts of the cluster go on with its messages: {}; to stop them too, pause it on each with --host",
+            others.join(", ")
+        ));
+    }
 }
 
 fn told_of_resumed(one: &ResumedSubscription) -> String {

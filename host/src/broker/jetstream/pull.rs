@@ -31,6 +31,9 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const PENDING_MESSAGES: &str = "Nats-Pending-Messages";
 const PENDING_BYTES: &str = "Nats-Pending-Bytes";
 
+/// How long messages of a pull that is over are waited for. Copies note them in milliseconds; a leader that goes drops them.
+const REST_WITHIN: Duration = Duration::from_secs(5);
+
 /// How much later than on our clock a pull may end on the server's: as long as the question was under way.
 const LATE: Duration = Duration::from_secs(1);
 
@@ -91,6 +94,8 @@ struct Outstanding {
     last_sign: Instant,
     heartbeat: Duration,
     ends_at: Instant,
+    /// The server has ended it: until when the rest is waited for.
+    rest_until: Option<Instant>,
 }
 
 /// Trouble that a status told.
@@ -305,6 +310,7 @@ impl Pulls {
                 last_sign: now,
                 heartbeat,
                 ends_at: now + expires,
+                rest_until: None,
             });
         }
         Request { slot, number, batch, max_bytes, expires, heartbeat }
@@ -329,13 +335,13 @@ impl Outstanding {
             self.messages = rest;
             self.bytes = self.bytes.saturating_sub(number(PENDING_BYTES).unwrap_or(0));
             self.delivered = true;
-            (self.last_sign, self.ends_at) = (at, at);
+            (self.ends_at, self.rest_until) = (at, Some(at + REST_WITHIN));
         }
         rest > 0
     }
 
     fn deadline(&self) -> Instant {
-        (self.last_sign + self.heartbeat * 2).min(self.ends_at + self.heartbeat)
+        self.rest_until.unwrap_or((self.last_sign + self.heartbeat * 2).min(self.ends_at + self.heartbeat))
     }
 }
 

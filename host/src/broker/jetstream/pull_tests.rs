@@ -200,7 +200,7 @@ fn a_word_that_a_pull_is_over_does_not_end_it_before_what_it_overtook() {
     let mut pulls = Pulls::new(PullLimits::default());
     let request = pulls.next_request(demand(10, 200), now).unwrap();
     pulls.take_in(0, over(&request, "Batch Completed", "0"), now);
-    assert_eq!((pulls.give_up_silent(now), pulls.give_up_silent(now + HEARTBEAT)), (0, 1));
+    assert_eq!((pulls.give_up_silent(now), pulls.give_up_silent(now + REST_WITHIN)), (0, 1));
     // And one that was sent nothing is over at once.
     let request = pulls.next_request(demand(10, 200), now).unwrap();
     pulls.take_in(0, over(&request, "Message Size Exceeds MaxBytes", "10"), now);

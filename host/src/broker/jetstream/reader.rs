@@ -1,7 +1,7 @@
 //! A consumer on a stream that lives only for reading. Only headers are sent.
 //!
 //! Of a stream with copies it may read any of them, and that one may lag behind. So it is at its end only when it has seen the
-//! last message that the leader has told of, or that one is gone.
+//! last message that the leader had when the copy had no more, or that one is gone.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -20,8 +20,10 @@ use super::wire::{ApiError, ConsumerInfo};
 /// Messages that are asked for at once.
 const BATCH: u64 = 512;
 
-/// Between two looks at a copy that lags behind: it is some milliseconds late when all is well.
+/// Between two questions to a copy that lags behind, or for a consumer that is not known yet: some milliseconds do when all is
+/// well. Twice as long each time, up to the longest.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
+const LOOK_AGAIN_AFTER_AT_MOST: Duration = Duration::from_millis(500);
 
 /// Tells readers of one process apart.
 static READERS: AtomicU64 = AtomicU64::new(0);
@@ -57,11 +59,14 @@ pub(super) struct Reader<'a> {
     reads: Reads,
     filters: Vec<String>,
     start: Start,
-    /// The last message that the leader has told of, and the last that was read; 0: none.
-    last: u64,
+    /// Whether there is more than one server that may have the stream.
+    is_clustered: bool,
+    /// The last message that the leader had; `None`: it was not asked.
+    last: Option<u64>,
+    /// The last one that was read; 0: none.
     seen: u64,
-    /// Since when nothing more has come than was read.
-    waits_since: Option<Instant>,
+    /// While nothing more has come than was read: since when, and how long to wait next.
+    waits: Option<(Instant, Duration)>,
 }
 
 impl<'a> Reader<'a> {
@@ -98,14 +103,13 @@ impl<'a> Reader<'a> {
             fields.insert("deliver_policy".to_owned(), json!(policy));
             fields.insert(field.to_owned(), value);
         }
-        let last = last(session, stream, filters, start).await?;
         let inbox = session.inbox();
         let subscriber = session.subscribe(inbox.clone()).await?;
         let question = json!({ "stream_name": stream, "config": config });
         let verb = format!("CONSUMER.CREATE.{stream}.{name}");
         let info: ConsumerInfo = session.api(&verb, &question).await?;
         let (left, reads, filters) = (info.num_pending, Reads::WhatWasThere, filters.to_vec());
-        let (asked, batch, seen, waits_since) = (0, BATCH, 0, None);
+        let (asked, batch, seen, is_clustered) = (0, BATCH, 0, info.cluster.is_some());
         Ok(Self {
             session,
             stream,
@@ -118,9 +122,10 @@ impl<'a> Reader<'a> {
             reads,
             filters,
             start,
-            last,
+            is_clustered,
+            last: None,
             seen,
-            waits_since,
+            waits: None,
         })
     }
 
@@ -155,9 +160,18 @@ impl<'a> Reader<'a> {
                 () = self.session.ended() => return Err(RequestError::from(Unanswered::Ended).into()),
                 () = tokio::time::sleep(patience) => return Err(RequestError::from(Unanswered::TimedOut(patience)).into()),
             };
-            if message.status.is_some() {
-                // Fewer than were there at first: some were removed meanwhile.
-                (self.left, self.asked) = (0, 0);
+            if let Some(status) = message.status {
+                self.asked = 0;
+                match status.as_u16() {
+                    // Fewer than were there at first: some were removed meanwhile.
+                    404 | 408 => self.left = 0,
+                    // The consumer is on another server, and this one has not heard of it yet.
+                    503 => self.wait_a_moment().await?,
+                    code => {
+                        let text = format!("{code} {}", message.description.unwrap_or_default());
+                        return Err(ApiError::Unreadable(text));
+                    }
+                }
                 continue;
             }
             self.asked -= 1;
@@ -167,30 +181,44 @@ impl<'a> Reader<'a> {
             }
             let position = message.reply.as_ref().and_then(|reply| reply::parse(reply));
             if let Some(position) = position {
-                (self.seen, self.waits_since) = (position.sequence, None);
+                (self.seen, self.waits) = (position.sequence, None);
                 return Ok(Some((message, position)));
             }
         }
     }
 
-    /// Whether there is more to read after all: the copy that is read does not have what the leader told of. Waits a moment then,
-    /// and asks for more.
+    /// Whether there is more to read after all: the copy that is read does not have what the leader has. Waits a moment then, and
+    /// asks for more.
     async fn is_behind(&mut self) -> Result<bool, ApiError> {
-        if self.seen >= self.last {
+        if !self.is_clustered || self.last.is_some_and(|last| self.seen >= last) {
             return Ok(false);
         }
-        // It may be gone by now.
-        self.last = last(self.session, self.stream, &self.filters, self.start).await?;
-        if self.seen >= self.last {
+        let last = match self.last {
+            None => last(self.session, self.stream, &self.filters, self.start).await?,
+            // It may be gone by now. What came behind it was not there when this began.
+            Some(last) if stored::at(self.session, self.stream, last).await?.is_none() => 0,
+            Some(last) => last,
+        };
+        self.last = Some(last);
+        if self.seen >= last {
             return Ok(false);
         }
-        let patience = self.session.request_timeout();
-        if self.waits_since.get_or_insert_with(Instant::now).elapsed() >= patience {
-            return Err(RequestError::from(Unanswered::TimedOut(patience)).into());
-        }
-        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+        self.wait_a_moment().await?;
         self.left = self.batch;
         Ok(true)
+    }
+
+    /// Waits before the next question; not for longer than an answer may take, all in all, while nothing comes.
+    async fn wait_a_moment(&mut self) -> Result<(), ApiError> {
+        let now = Instant::now();
+        let (since, pause) = self.waits.unwrap_or((now, LOOK_AGAIN_AFTER));
+        let patience = self.session.request_timeout();
+        if now >= since + patience {
+            return Err(RequestError::from(Unanswered::TimedOut(patience)).into());
+        }
+        self.waits = Some((since, (pause * 2).min(LOOK_AGAIN_AFTER_AT_MOST)));
+        tokio::time::sleep(pause).await;
+        Ok(())
     }
 
     pub(super) async fn close(self) {

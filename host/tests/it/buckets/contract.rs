@@ -147,9 +147,9 @@ pub(super) async fn whoever_adds_at_once_is_counted(place: Place) {
     assert_eq!(sums, (1..=160).collect::<Vec<_>>(), "each saw a sum of its own");
 }
 
-/// Waits for all, as many of them under way as a busy host has.
+/// Waits for all, as many of them under way as a busy handler has.
 async fn at_once(changes: Vec<impl Future<Output = Result<(), BucketError>>>) {
-    futures_util::stream::iter(changes).buffer_unordered(256).try_collect::<()>().await.unwrap();
+    futures_util::stream::iter(changes).buffer_unordered(64).try_collect::<()>().await.unwrap();
 }
 
 pub(super) async fn thousands_of_keys_are_listed_in_order_while_others_write(place: Place) {

@@ -1,6 +1,6 @@
 //! Reads what stands in a broker at the end, through the broker's own port.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidegate::broker::done::{self, DoneRecord};
 use tidegate::broker::embedded::{self, EmbeddedQueue};
@@ -46,7 +46,9 @@ pub async fn read(broker: &dyn Broker, stream: Option<&str>, books: &mut Books) 
         })
         .await
         .unwrap();
+    let until = Instant::now() + Duration::from_secs(120);
     loop {
+        assert!(Instant::now() < until, "the outputs do not come to an end");
         let deliveries = source.receive(Demand { messages: 500, bytes: 64 << 20 }).await.unwrap();
         if deliveries.is_empty() {
             // Copies may still be on their way to a server that has come back.

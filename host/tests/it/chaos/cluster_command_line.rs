@@ -49,6 +49,15 @@ fn a_person_at_any_host_deploys_looks_and_goes_back_for_all() {
     assert!(data.starts_with("ledger@2 sha256:") && talk.contains("all 3 hosts run it: a, b, c"), "{data}{talk}");
     until_table(&b, &[("a", "2"), ("b", "2"), ("c", "2")]);
 
+    // A pause is of one host, and says who goes on.
+    let (data, talk) = well(&a, &["pause", "ledger"]);
+    assert!(data.starts_with("ledger is paused on this host"), "{data}");
+    assert!(
+        talk.contains("other hosts of the cluster go on with its messages: b (") && talk.contains(", c ("),
+        "{talk}"
+    );
+    well(&a, &["resume", "ledger"]);
+
     // One is not there: it is named, by whoever looks and by what is waited for, and holds nobody up.
     c.drain();
     until_table(&a, &[("a", "2"), ("b", "2"), ("c (stopped)", "2")]);

@@ -68,6 +68,44 @@ fn one_server_of_three_after_the_other_killed_or_restarted_under_load_loses_noth
 }
 
 #[test]
+fn one_server_of_three_after_the_other_stopped_where_it_stands_loses_nothing() {
+    let ground = Ground::new(Duration::from_secs(5));
+    let feed = Feed::start(ground.rig.publisher(), "m");
+    let stops = kills().div_ceil(2);
+    for round in 0..stops as usize {
+        feed.go_on_for(300);
+        // Whoever it leads for finds another leader, and it takes itself for one when it goes on.
+        let server = &ground.cluster.servers[round % 3];
+        server.freeze();
+        feed.go_on_for(300);
+        server.thaw();
+    }
+    feed.go_on_for(500);
+    let published = feed.finish();
+    let (books, balance) = ground.balance(&format!("one stopped {stops} times"), published);
+    books.check_extra_runs_of_one_life(&balance);
+}
+
+#[test]
+fn leaders_that_step_down_under_load_lose_nothing() {
+    let ground = Ground::new(Duration::from_secs(5));
+    let feed = Feed::start(ground.rig.publisher(), "m");
+    let steps = kills() * 4;
+    let groups = ["CONSUMER.LEADER.STEPDOWN.IN.ledger", "STREAM.LEADER.STEPDOWN.IN", "STREAM.LEADER.STEPDOWN.OUT"];
+    let client = ground.runtime.block_on(ground.cluster.servers[0].client());
+    for group in groups.into_iter().cycle().take(steps as usize) {
+        feed.go_on_for(100);
+        // One that is just being elected cannot be asked, and that is as good.
+        let asked = client.request(format!("$JS.API.{group}"), "".into());
+        let _ = ground.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), asked).await });
+    }
+    feed.go_on_for(500);
+    let published = feed.finish();
+    let (books, balance) = ground.balance(&format!("leaders stepped down {steps} times"), published);
+    books.check_extra_runs_of_one_life(&balance);
+}
+
+#[test]
 fn all_three_servers_killed_at_once_under_load_lose_nothing() {
     let mut ground = Ground::new(Duration::from_secs(5));
     let mut rng = fastrand::Rng::new();

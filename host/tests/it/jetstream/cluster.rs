@@ -117,6 +117,7 @@ async fn what_a_server_beside_the_own_one_lost_is_noticed_though_it_comes_back_l
         }
     };
     assert_eq!(again[0].standing, Standing::Due, "nothing would be left of it");
+    assert!(again[0].progress.deliveries > 2, "it did not come while its output's stream was away: {again:?}");
     ack_all(&*source, &again).await;
     nothing_is_left(&*source).await;
     broker.close().await;

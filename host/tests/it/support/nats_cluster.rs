@@ -45,16 +45,20 @@ impl NatsCluster {
         self.servers.iter().map(NatsServer::url).collect()
     }
 
-    /// Waits until the first of them says that it has JetStream with a leader.
+    /// Waits until a stream with three copies can be made: there is a leader, and it knows of all of them.
     async fn until_led(&self) {
-        let jetstream = async_nats::jetstream::new(self.servers[0].client().await);
+        let client = self.servers[0].client().await;
+        let config = format!(r#"{{"name":"READY","subjects":["ready"],"num_replicas":{SERVERS},"storage":"memory"}}"#);
         let mut pause = tokio::time::interval(Duration::from_millis(50));
         for _ in 0..600 {
             pause.tick().await;
-            if jetstream.query_account().await.is_ok() {
+            let Ok(made) = client.request("$JS.API.STREAM.CREATE.READY", config.clone().into()).await else { continue };
+            let made: serde_json::Value = serde_json::from_slice(&made.payload).unwrap();
+            if made.get("error").is_none() {
+                client.request("$JS.API.STREAM.DELETE.READY", "".into()).await.unwrap();
                 return;
             }
         }
-        panic!("the cluster has no leader");
+        panic!("the cluster has no leader of all three");
     }
 }

@@ -62,6 +62,7 @@ pub(super) struct KeyValues {
     access: Access,
     /// The session over which it was looked at last; 0: none.
     ready_over: AtomicU64,
+    making: tokio::sync::Mutex<()>,
     turns: [tokio::sync::Mutex<()>; TURNS],
     hashes: RandomState,
 }
@@ -99,6 +100,7 @@ impl KeyValues {
             prefix: settings::prefix(name),
             access,
             ready_over: AtomicU64::new(0),
+            making: tokio::sync::Mutex::default(),
             turns: Default::default(),
             hashes: RandomState::new(),
         }
@@ -125,6 +127,12 @@ impl KeyValues {
     /// A connection over which the bucket is there: made where it may be.
     async fn session(&self) -> Result<Arc<Session>, BucketError> {
         // Looking is rare, and large as a future.
+        if let Some(session) = Box::pin(self.looked_at()).await? {
+            return Ok(session);
+        }
+        // One of many who want it at once makes it, and the others find it there: a cluster that is asked to make the same stream many
+        // times over answers them, and drops some of what is sent to it meanwhile.
+        let _turn = self.making.lock().await;
         if let Some(session) = Box::pin(self.looked_at()).await? {
             return Ok(session);
         }
