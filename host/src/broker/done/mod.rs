@@ -265,12 +265,11 @@ impl DoneRecord {
     pub async fn mark(&self, source: SourceId, messages: &[MessageIdentity], forgotten: u64) -> Result<(), DoneError> {
         {
             let mut state = self.shared.lock();
-            if state.forgotten > forgotten {
-                return Ok(());
-            }
-            state.blocks.insert_all(source, messages);
-            for message in messages {
-                state.notes.remove(source, message);
+            if state.forgotten <= forgotten {
+                state.blocks.insert_all(source, messages);
+                for message in messages {
+                    state.notes.remove(source, message);
+                }
             }
             self.shared.evicted_blocks.fetch_add(state.blocks.evict(), Ordering::Relaxed);
         }
@@ -310,13 +309,20 @@ impl DoneRecord {
         self.shared.lock().forgotten
     }
 
-    /// Forgets all that is done, of all sources: a stream that was so far (`furthest`) is no further than `last`, and has lost
-    /// outputs or dead letters of some of it. In memory at once; in the file with the next write, see [`DoneRecord::write`]. False:
-    /// that was known already, and nothing is forgotten.
+    /// Forgets all that is done, of all sources: streams, each with how far it is, are no further than that, and have lost outputs or
+    /// dead letters of some of it. In memory at once; in the file with the next write, see [`DoneRecord::write`].
+    ///
+    /// False: it was forgotten more often than is given, by somebody who found the same, or it is no news; nothing has changed.
     #[must_use]
-    pub fn forget_done(&self, stream: &str, furthest: u64, last: u64) -> bool {
+    pub fn forget_done(&self, streams: &[(&str, u64)], forgotten: u64) -> bool {
         let mut state = self.shared.lock();
-        let is_new = state.outputs.fell_back(stream, furthest, last);
+        if state.forgotten > forgotten {
+            return false;
+        }
+        let mut is_new = false;
+        for (stream, last) in streams {
+            is_new |= state.outputs.fell_back(stream, *last);
+        }
         if is_new {
             state.blocks.clear();
             state.forgotten += 1;

@@ -32,10 +32,10 @@ impl Outputs {
         }
     }
 
-    /// A stream that was so far is no further than `last`. False: how far it is was known anew meanwhile.
-    pub(super) fn fell_back(&mut self, stream: &str, furthest: u64, last: u64) -> bool {
+    /// A stream is no further than this. False: that is no news.
+    pub(super) fn fell_back(&mut self, stream: &str, last: u64) -> bool {
         match self.furthest.get_mut(stream) {
-            Some(known) if *known == furthest => {
+            Some(known) if *known > last => {
                 *known = last;
                 self.dirty.insert(stream.to_owned());
                 true

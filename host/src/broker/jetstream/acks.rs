@@ -15,7 +15,7 @@ use std::time::Duration;
 use async_nats::Subject;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::held::Origin;
 use super::options::Confirm;
@@ -226,7 +226,7 @@ async fn confirm_one(source: &JetStreamSource, word: &Word) -> Result<(), Settle
         let upset_at = source.last_upset();
         if word.stands_on != StandsOn::Nothing
             && !is_as_it_came(&session, upset_at, word.origin)
-            && !source.losses.look(&session, upset_at).await
+            && !timeout_at(word.lease_ends_at, source.losses.look(&session, upset_at)).await.unwrap_or(false)
         {
             "nobody tells of a stream of outputs or dead letters".clone_into(&mut trouble);
             continue;

@@ -123,7 +123,7 @@ impl JetStreamSource {
             match self.fetch_exhausted(session, sequence, deliveries).await? {
                 Fetched::Delivery(delivery) => found.push(*delivery),
                 Fetched::Gone => {}
-                Fetched::NotYet => continue,
+                Fetched::NotYet => break,
             }
             taken.push(sequence);
         }

@@ -25,6 +25,12 @@ use crate::broker::{Delivery, Receipt, Source as _, Standing};
 use crate::message::{Message, REDRIVE_FOR_HEADER};
 use crate::settle::progress::Progress;
 
+/// Over which connection messages came, and how many losses were known before it was looked which of them are done.
+struct Since {
+    session: u64,
+    losses: u64,
+}
+
 /// Whether a message is done, and the note on it.
 type Known = (bool, Option<Progress>);
 
@@ -57,11 +63,14 @@ impl JetStreamSource {
         }
         let told = self.told_of(&inboxes.session, &taken.arrived).await;
         // From what is known to what is handed out there is no await: what is settled meanwhile would run again.
+        // And how many losses were known is asked before: one that is found in between makes what is handed out too old.
+        let mut losses = self.losses.found();
         let mut known = self.known(&taken.arrived);
         let mut is_sure = true;
         if known.iter().any(|(is_done, _)| *is_done) {
             let since = taken.arrived.iter().map(|arrived| arrived.at).max();
             is_sure = self.losses.look(&inboxes.session, since).await;
+            losses = self.losses.found();
             known = self.known(&taken.arrived);
         }
         let mut arrived: Vec<_> = taken.take().into_iter().zip(known).collect();
@@ -69,7 +78,7 @@ impl JetStreamSource {
             // They come again.
             arrived.retain(|(_, (is_done, _))| !is_done);
         }
-        self.deliveries(inboxes.session.number, arrived, told)
+        self.deliveries(Since { session: inboxes.session.number, losses }, arrived, told)
     }
 
     /// What the record has of each.
@@ -100,12 +109,12 @@ impl JetStreamSource {
 
     fn deliveries(
         &self,
-        session: u64,
+        since: Since,
         arrived: Vec<(Arrived, Known)>,
         mut told: HashMap<MessageIdentity, Progress>,
     ) -> Vec<Delivery> {
         let lease = self.lease_duration();
-        let (now, losses) = (Instant::now(), self.losses.found());
+        let (now, Since { session, losses }) = (Instant::now(), since);
         let mut fresh = Vec::with_capacity(arrived.len());
         {
             let mut held = self.held.begin(now, self.spec.max_in_flight.saturating_mul(4) + 1024);

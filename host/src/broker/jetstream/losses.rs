@@ -10,7 +10,7 @@
 //! - A message that is done and comes back is the sign that a server may have lost something. It is acknowledged only when all streams
 //!   were told of since it came; else it is left to come again.
 //! - What was handed out or stored before a loss was found is not acknowledged by what was stored before that.
-//! - A stream that nobody tells of holds up nothing but messages that are done.
+//! - A stream that nobody tells of holds up messages that are done, and nothing else for longer than a look.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,16 +33,18 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Streams that are asked for at once.
 const AT_ONCE: usize = 64;
-/// How often the acknowledgements of a stream may show that it fell back: more often than that, there are two of one name, in two
-/// accounts, and what is known of the one says nothing of the other.
+/// How often the acknowledgements of a stream may show within a time that it fell back: more often than that, there are two of one
+/// name, in two accounts, and what is known of the one says nothing of the other.
 const MOST_BY_ACKS: u32 = 3;
+const BY_ACKS_WITHIN: Duration = Duration::from_secs(600);
 
 /// What a broker's streams of outputs and dead letters have lost.
 #[derive(Debug)]
 pub(super) struct Losses {
     record: Arc<DoneRecord>,
     looked: Mutex<Looked>,
-    by_acks: Mutex<HashMap<String, u32>>,
+    /// By stream, how often its acknowledgements showed a loss, and since when that is counted.
+    by_acks: Mutex<HashMap<String, (u32, Instant)>>,
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -77,8 +79,17 @@ enum Found {
 struct FellBack {
     stream: String,
     furthest: u64,
-    /// `None`: the stream is not there.
-    last: Option<u64>,
+    last: u64,
+    /// Whether it is for sure. A leader of copies may not have worked off all that it has, and a server that has just started may not
+    /// know of all streams yet.
+    is_sure: bool,
+}
+
+/// How far streams are, and how many losses were known.
+#[derive(Debug)]
+pub(super) struct Before {
+    furthest: Vec<(Arc<str>, u64)>,
+    found: u64,
 }
 
 impl Looked {
@@ -120,15 +131,18 @@ impl Losses {
     ///
     /// Dropped in the middle, it is done by whoever comes next.
     pub(super) async fn look(&self, session: &Session, since: Option<Instant>) -> bool {
-        let known = || self.looked().told(session.number, since, Instant::now());
-        if let Some(is_told) = known() {
+        let told = || self.looked().told(session.number, since, Instant::now());
+        if let Some(is_told) = told() {
             return is_told;
         }
         let _turn = self.turn.lock().await;
-        if let Some(is_told) = known() {
+        if let Some(is_told) = told() {
             return is_told;
         }
-        let began_at = Instant::now();
+        if !session.is_live() {
+            return false;
+        }
+        let (began_at, known) = (Instant::now(), self.found());
         let mut denied =
             if self.looked().session == session.number { self.looked().denied.clone() } else { HashSet::new() };
         let mut streams = self.record.furthest();
@@ -140,20 +154,21 @@ impl Losses {
             found.retain(|found| found.to_look_again().is_none());
             found.extend(look_at(session, doubtful).await);
         }
-        let mut untold = Vec::new();
-        let before = self.found();
+        let (mut untold, mut fell_back) = (Vec::new(), Vec::new());
         for found in found {
             match found {
-                // One that is not there at the second look either was removed by somebody.
-                Found::Whole | Found::FellBack(FellBack { last: None, .. }) => {}
+                Found::Whole => {}
                 Found::Denied(stream) => {
                     denied.insert(stream);
                 }
-                Found::FellBack(FellBack { stream, furthest, last: Some(last) }) => {
-                    self.forget(&stream, furthest, last);
-                }
+                Found::FellBack(found) => fell_back.push(found),
                 Found::Untold(stream) => untold.push(stream),
             }
+        }
+        let is_found = self.forget(&fell_back, known);
+        if !session.is_live() || self.found() > known + u64::from(is_found) {
+            // What was asked over a connection that ended says nothing, and what somebody found meanwhile is looked at anew.
+            return false;
         }
         let is_told = untold.is_empty();
         {
@@ -166,35 +181,45 @@ impl Losses {
             }
             *looked = Looked { session: session.number, span: Some((began_at, Instant::now())), untold, denied };
         }
-        if self.found() != before {
+        if is_found {
             self.write().await;
         }
         is_told
     }
 
     /// How far the streams are, before something is stored: for [`Losses::stored`].
-    pub(super) fn before(&self) -> Vec<(Arc<str>, u64)> {
-        self.record.furthest()
+    pub(super) fn before(&self) -> Before {
+        Before { found: self.found(), furthest: self.record.furthest() }
     }
 
     /// Looks at the acknowledgement of what was stored after `before`: a stream that took it in no further than it had been has lost
     /// what was there.
-    pub(super) fn stored(&self, before: &[(Arc<str>, u64)], ack: &PubAck) {
-        let Some((stream, furthest)) = before.iter().find(|(stream, _)| **stream == *ack.stream) else { return };
-        if ack.duplicate || ack.seq > *furthest {
-            return;
-        }
-        let mut by_acks = self.by_acks.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_acks.entry(ack.stream.clone()).or_default();
-        if *count < MOST_BY_ACKS && self.forget(stream, *furthest, ack.seq) {
-            *count += 1;
+    pub(super) async fn stored(&self, before: &Before, ack: &PubAck) {
+        let furthest =
+            before.furthest.iter().find(|(stream, _)| **stream == *ack.stream).map(|(_, furthest)| *furthest);
+        let Some(furthest) = furthest.filter(|furthest| !ack.duplicate && ack.seq <= *furthest) else { return };
+        let found = FellBack { stream: ack.stream.clone(), furthest, last: ack.seq.saturating_sub(1), is_sure: true };
+        if self.counts(&ack.stream) && self.forget(&[found], before.found) {
+            self.write().await;
         }
     }
 
+    /// Whether what the acknowledgements of a stream show is believed once more.
+    fn counts(&self, stream: &str) -> bool {
+        let mut by_acks = self.by_acks.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, since) = by_acks.entry(stream.to_owned()).or_insert_with(|| (0, Instant::now()));
+        if since.elapsed() >= BY_ACKS_WITHIN {
+            (*count, *since) = (0, Instant::now());
+        }
+        *count += 1;
+        *count <= MOST_BY_ACKS
+    }
+
     /// In memory at once, without an await: a look that is dropped has found it or has not. In the file with the next write.
-    fn forget(&self, stream: &str, furthest: u64, last: u64) -> bool {
-        let is_new = self.record.forget_done(stream, furthest, last);
-        if is_new {
+    fn forget(&self, fell_back: &[FellBack], known: u64) -> bool {
+        let streams: Vec<(&str, u64)> = fell_back.iter().map(|found| (found.stream.as_str(), found.last)).collect();
+        let is_new = self.record.forget_done(&streams, known);
+        for FellBack { stream, furthest, last, .. } in fell_back.iter().filter(|_| is_new) {
             tracing::warn!(
                 stream,
                 confirmed = furthest,
@@ -221,8 +246,8 @@ impl Found {
     /// What of it is looked at once more before it is believed.
     fn to_look_again(&self) -> Option<(Arc<str>, u64)> {
         match self {
-            Self::FellBack(found) => Some((found.stream.as_str().into(), found.furthest)),
-            Self::Whole | Self::Denied(_) | Self::Untold(_) => None,
+            Self::FellBack(found) if !found.is_sure => Some((found.stream.as_str().into(), found.furthest)),
+            Self::Whole | Self::Denied(_) | Self::Untold(_) | Self::FellBack(_) => None,
         }
     }
 }
@@ -253,11 +278,14 @@ fn found(stream: String, furthest: u64, answer: &[u8]) -> Found {
             Found::Untold(stream)
         }
         Ok(ApiAnswer::Given(info)) if info.state.last_seq < furthest => {
-            Found::FellBack(FellBack { stream, furthest, last: Some(info.state.last_seq) })
+            let is_sure = info.cluster.is_none_or(|cluster| cluster.raft_group.is_empty());
+            Found::FellBack(FellBack { stream, furthest, last: info.state.last_seq, is_sure })
         }
         Ok(ApiAnswer::Given(_)) => Found::Whole,
-        Ok(ApiAnswer::Refused { error }) if error.err_code == code::STREAM_NOT_FOUND => {
-            Found::FellBack(FellBack { stream, furthest, last: None })
+        Ok(ApiAnswer::Refused { error }) if error.err_code == code::STREAM_NOT_FOUND && furthest == 0 => Found::Whole,
+        // Removed by somebody, or lost as a whole: it is found once, as it is no further than nothing from then on.
+        Ok(ApiAnswer::Refused { error }) if error.err_code == code::STREAM_NOT_FOUND && furthest > 0 => {
+            Found::FellBack(FellBack { stream, furthest, last: 0, is_sure: false })
         }
         Ok(ApiAnswer::Refused { .. }) | Err(_) => Found::Untold(stream),
     }
@@ -293,12 +321,14 @@ mod tests {
         };
         assert_eq!(info(7, ""), "Whole");
         assert_eq!(info(7, r#","cluster":{"name":"c","leader":"a"}"#), "Whole");
-        assert!(info(6, r#","cluster":{"name":"c","leader":"a"}"#).starts_with("FellBack"));
+        assert!(info(6, r#","cluster":{"name":"c","leader":"a"}"#).ends_with("last: 6, is_sure: true })"));
+        let copies = r#","cluster":{"name":"c","leader":"a","raft_group":"S-R3F-x"}"#;
+        assert!(info(6, copies).ends_with("last: 6, is_sure: false })"));
         for last in [6, 7] {
             assert_eq!(info(last, r#","cluster":{"name":"c"}"#), "Untold(\"OUT\")");
         }
         let refused = |code: u32| found(&format!(r#"{{"error":{{"code":404,"err_code":{code},"description":""}}}}"#));
-        assert!(refused(10059).contains("last: None"));
+        assert!(refused(10059).contains("last: 0, is_sure: false"));
         assert_eq!(refused(10118), "Untold(\"OUT\")");
         assert_eq!(found("?"), "Untold(\"OUT\")");
     }
@@ -311,19 +341,19 @@ mod tests {
         let ack = |seq, duplicate| PubAck { stream: "OUT".to_owned(), seq, duplicate };
         record.reached("OUT", 7);
         let before = losses.before();
-        losses.stored(&before, &ack(8, false));
-        losses.stored(&before, &ack(3, true));
+        losses.stored(&before, &ack(8, false)).await;
+        losses.stored(&before, &ack(3, true)).await;
         assert_eq!(losses.found(), 0);
         // Two were under way: it is found once.
-        losses.stored(&before, &ack(5, false));
-        losses.stored(&before, &ack(6, false));
-        assert_eq!(losses.found(), 1);
+        losses.stored(&before, &ack(5, false)).await;
+        losses.stored(&before, &ack(6, false)).await;
+        assert_eq!((losses.found(), record.furthest()), (1, vec![("OUT".into(), 4)]));
         // Two streams of one name take turns: that has an end.
         for _ in 0..10 {
             record.reached("OUT", 1000);
-            losses.stored(&losses.before(), &ack(7, false));
+            losses.stored(&losses.before(), &ack(7, false)).await;
         }
-        assert_eq!(losses.found(), u64::from(MOST_BY_ACKS));
+        assert_eq!(losses.found(), 2, "three were counted, and one of them was no news");
         record.close().await;
     }
 }

@@ -102,7 +102,7 @@ impl Publisher {
                 };
             match serde_json::from_slice::<ApiAnswer<PubAck>>(&answer.payload) {
                 Ok(ApiAnswer::Given(ack)) => {
-                    self.losses.stored(&before, &ack);
+                    self.losses.stored(&before, &ack).await;
                     return Ok(ack);
                 }
                 // As good as stored mostly, and only a second question tells.

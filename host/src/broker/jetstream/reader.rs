@@ -193,14 +193,19 @@ impl<'a> Reader<'a> {
         if !self.is_clustered || self.last.is_some_and(|last| self.seen >= last) {
             return Ok(false);
         }
-        let last = match self.last {
+        // It stays the same one while this goes on: what comes behind it was not there when this began.
+        let target = match self.last {
             None => last(self.session, self.stream, &self.filters, self.start).await?,
-            // It may be gone by now. What came behind it was not there when this began.
-            Some(last) if stored::at(self.session, self.stream, last).await?.is_none() => 0,
-            Some(last) => last,
+            Some(target) => target,
         };
-        self.last = Some(last);
-        if self.seen >= last {
+        self.last = Some(target);
+        if self.seen >= target {
+            return Ok(false);
+        }
+        // It may be gone by now, and with it all that was missing.
+        if stored::at(self.session, self.stream, target).await?.is_none()
+            && self.seen >= last(self.session, self.stream, &self.filters, self.start).await?
+        {
             return Ok(false);
         }
         self.wait_a_moment().await?;

@@ -67,7 +67,7 @@ pub(super) async fn settle(source: &JetStreamSource, group: Vec<Settle>) -> Vec<
         let word = |payload: Bytes, stands_on| Word { message, origin, stands_on, reply, payload, lease_ends_at };
         match settle.settlement {
             Settlement::Ack { outputs } if outputs.is_empty() => {
-                let stands_on = StandsOn::HandedOut(origin.map_or(losses, |origin| origin.losses));
+                let stands_on = StandsOn::HandedOut(origin.map_or(0, |origin| origin.losses));
                 going.push(Going { index, word: word(acks::ack(), stands_on), done: true });
             }
             Settlement::Ack { outputs } => {
@@ -88,6 +88,14 @@ pub(super) async fn settle(source: &JetStreamSource, group: Vec<Settle>) -> Vec<
     }
     store_all(source, to_store, &mut going, &mut results).await;
     crate::failpoint::reached("outputs-stored");
+    // What is not to be acknowledged is not done.
+    going.retain(|settlement| match settlement.word.stands_on.refused(losses) {
+        Some(error) => {
+            put(&mut results, settlement.index, Err(error));
+            false
+        }
+        None => true,
+    });
     write_record(source, &going, notes, losses).await;
     crate::failpoint::reached("done-recorded");
     let mut words: Vec<Word> = Vec::with_capacity(going.len());
@@ -148,9 +156,7 @@ async fn store(source: &JetStreamSource, first: First) -> Result<(), SettleError
         }
         First::DeadLetter(letter) => {
             let stored = source.dead.store(&letter).await.map_err(SettleError::DeadLetter)?;
-            if let Some(stored) = stored {
-                source.record.reached(&stored.stream, stored.seq);
-            }
+            source.record.reached(&stored.stream, stored.seq);
             Ok(())
         }
     }

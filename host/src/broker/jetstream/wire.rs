@@ -96,6 +96,9 @@ pub(super) struct RaftGroup {
     /// Who leads; nobody, when it is empty: then whoever answers tells of its own copy.
     #[serde(default)]
     pub(super) leader: String,
+    /// The name of the group; empty: there is one copy, and no group.
+    #[serde(default)]
+    pub(super) raft_group: String,
 }
 
 /// What is in a stream.

@@ -32,6 +32,8 @@ const SHORT: usize = 1024;
 const RECORD: &str = "Dlq-Record";
 /// The id alone, for other clients and for looking it up.
 pub(super) const ID: &str = "Dlq-Id";
+/// Where a message is, as the server says in front of one that is asked for.
+pub(super) const SEQUENCE: &str = "Nats-Sequence";
 /// What dead letters are looked for and counted by.
 const REASON: &str = "Dlq-Reason";
 const FINGERPRINT: &str = "Dlq-Error-Fingerprint";

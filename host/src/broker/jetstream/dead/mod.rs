@@ -191,7 +191,7 @@ impl DeadLetterStore {
     /// Removes what lies under a subject, if anything does.
     async fn discard_part(&self, session: &Session, subject: &str) -> Result<(), DeadLetterError> {
         let part = self.direct_get(session, &json!({ "last_by_subj": subject })).await?;
-        match part.as_ref().and_then(|part| layout::header(part, "Nats-Sequence")?.parse().ok()) {
+        match part.as_ref().and_then(|part| layout::header(part, layout::SEQUENCE)?.parse().ok()) {
             Some(sequence) => self.delete(session, sequence).await,
             None => Ok(()),
         }
@@ -321,7 +321,7 @@ impl DeadLetters for DeadLetterStore {
 
     async fn restore(&self, letter: DeadLetter) -> Result<bool, DeadLetterError> {
         self.session().await?;
-        self.store(&letter).await.map(|stored| stored.is_some()).map_err(DeadLetterError::Store)
+        self.store(&letter).await.map(|stored| !stored.duplicate).map_err(DeadLetterError::Store)
     }
 
     async fn depth(&self) -> Result<u64, DeadLetterError> {

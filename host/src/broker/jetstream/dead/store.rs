@@ -24,38 +24,38 @@ const SPARE: usize = 1024;
 const MAX_HEADERS: usize = u16::MAX as usize;
 
 impl DeadLetterStore {
-    /// Stores a dead letter. Where it is now; `None`: it was there already. The error is a sentence for a person.
-    pub(in crate::broker::jetstream) async fn store(&self, letter: &DeadLetter) -> Result<Option<PubAck>, String> {
+    /// Stores a dead letter, or finds it stored. Where it is. The error is a sentence for a person.
+    pub(in crate::broker::jetstream) async fn store(&self, letter: &DeadLetter) -> Result<PubAck, String> {
         match self.try_store(letter, &layout::tail(&letter.record)).await {
             Err(StoreError::Refused(refusal)) if is_there_already(&refusal.description) => {
                 self.store_beside(letter).await
             }
             Err(StoreError::Refused(refusal)) => Err(from_refusal(&refusal).to_string()),
             Err(StoreError::Publish(error)) => Err(error.to_string()),
-            Ok(stored) => Ok(Some(stored)),
+            Ok(stored) => Ok(stored),
         }
     }
 
     /// Its place is taken: by itself, from a try whose confirmation was lost, or by a message of a stream that is no
     /// more.
-    async fn store_beside(&self, letter: &DeadLetter) -> Result<Option<PubAck>, String> {
+    async fn store_beside(&self, letter: &DeadLetter) -> Result<PubAck, String> {
         let tail = layout::tail(&letter.record);
         let other = layout::other_tail(&letter.record);
-        if self.is_same(&tail, letter).await? {
-            return Ok(None);
+        if let Some(stored) = self.find_same(&tail, letter).await? {
+            return Ok(stored);
         }
         match self.try_store(letter, &other).await {
-            Ok(stored) => Ok(Some(stored)),
+            Ok(stored) => Ok(stored),
             Err(StoreError::Refused(refusal)) if is_there_already(&refusal.description) => {
-                if self.is_same(&other, letter).await? { Ok(None) } else { Err("its place is taken twice".to_owned()) }
+                self.find_same(&other, letter).await?.ok_or_else(|| "its place is taken twice".to_owned())
             }
             Err(StoreError::Refused(refusal)) => Err(from_refusal(&refusal).to_string()),
             Err(StoreError::Publish(error)) => Err(error.to_string()),
         }
     }
 
-    /// Whether what lies there is this death of this message.
-    async fn is_same(&self, tail: &str, letter: &DeadLetter) -> Result<bool, String> {
+    /// What lies there, if it is this death of this message.
+    async fn find_same(&self, tail: &str, letter: &DeadLetter) -> Result<Option<PubAck>, String> {
         let session = self.link.session()?;
         let question = json!({ "last_by_subj": format!("{LETTERS}.{tail}") });
         let found = self.direct_get(&session, &question).await.map_err(|error| error.to_string())?;
@@ -63,7 +63,12 @@ impl DeadLetterStore {
             // It was refused for being there and is not: sent back or discarded in between. The caller tries again.
             return Err("its place was taken a moment ago".to_owned());
         };
-        Ok(layout::is_same_death(&layout::decode(&message)?.letter.record, &letter.record))
+        if !layout::is_same_death(&layout::decode(&message)?.letter.record, &letter.record) {
+            return Ok(None);
+        }
+        let sequence = layout::header(&message, layout::SEQUENCE).and_then(|text| text.parse().ok());
+        let seq = sequence.ok_or_else(|| "the server does not say where it is".to_owned())?;
+        Ok(Some(PubAck { stream: self.options.stream.clone(), seq, duplicate: true }))
     }
 
     async fn try_store(&self, letter: &DeadLetter, tail: &str) -> Result<PubAck, StoreError> {

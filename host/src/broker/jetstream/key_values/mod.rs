@@ -132,7 +132,9 @@ impl KeyValues {
         }
         // One of many who want it at once makes it, and the others find it there: a cluster that is asked to make the same stream many
         // times over answers them, and drops some of what is sent to it meanwhile.
-        let _turn = self.making.lock().await;
+        let session = self.connected().await?;
+        let turn = tokio::time::timeout(session.request_timeout(), self.making.lock()).await;
+        let _turn = turn.map_err(|_| BucketError::Unavailable("the bucket is not made yet".to_owned()))?;
         if let Some(session) = Box::pin(self.looked_at()).await? {
             return Ok(session);
         }
