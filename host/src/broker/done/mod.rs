@@ -292,9 +292,13 @@ impl DoneRecord {
     }
 
     /// Notes that a stream took an output or a dead letter in, at a sequence. It is in the file with the next mark, and so not
-    /// after the message is done.
-    pub fn reached(&self, stream: &str, sequence: u64) {
-        self.shared.lock().outputs.reached(stream, sequence);
+    /// after the message is done. Where what is done was forgotten more often than is given, that may have been before the loss, and
+    /// nothing is noted.
+    pub fn reached(&self, stream: &str, sequence: u64, forgotten: u64) {
+        let mut state = self.shared.lock();
+        if state.forgotten <= forgotten {
+            state.outputs.reached(stream, sequence);
+        }
     }
 
     /// By stream the furthest sequence of an output or a dead letter.

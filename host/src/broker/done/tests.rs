@@ -120,9 +120,9 @@ async fn what_is_done_is_forgotten_when_outputs_of_it_are_lost() {
     let options = Options::at(folder.path().join("done.db"));
     let record = DoneRecord::open(&options).unwrap();
     let source = record.source(&identity("a"));
-    record.reached("OUT", 7);
-    record.reached("OUT", 5);
-    record.reached("DLQ", 1);
+    record.reached("OUT", 7, 0);
+    record.reached("OUT", 5, 0);
+    record.reached("DLQ", 1, 0);
     record.mark(source, &[1, 2].map(at), 0).await.unwrap();
     let record = opened_anew(record, &options).await;
     let mut furthest = record.furthest();

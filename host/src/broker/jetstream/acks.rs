@@ -224,9 +224,10 @@ async fn confirm_one(source: &JetStreamSource, word: &Word) -> Result<(), Settle
             }
         };
         let upset_at = source.last_upset();
+        let since = upset_at.max(word.origin.map(|origin| origin.at)).or_else(|| Some(Instant::now()));
         if word.stands_on != StandsOn::Nothing
             && !is_as_it_came(&session, upset_at, word.origin)
-            && !timeout_at(word.lease_ends_at, source.losses.look(&session, upset_at)).await.unwrap_or(false)
+            && !timeout_at(word.lease_ends_at, source.losses.look(&session, since)).await.unwrap_or(false)
         {
             "nobody tells of a stream of outputs or dead letters".clone_into(&mut trouble);
             continue;

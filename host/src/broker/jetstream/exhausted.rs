@@ -123,7 +123,7 @@ impl JetStreamSource {
             match self.fetch_exhausted(session, sequence, deliveries).await? {
                 Fetched::Delivery(delivery) => found.push(*delivery),
                 Fetched::Gone => {}
-                Fetched::NotYet => break,
+                Fetched::NotYet => continue,
             }
             taken.push(sequence);
         }

@@ -45,6 +45,8 @@ pub(super) struct Losses {
     looked: Mutex<Looked>,
     /// By stream, how often its acknowledgements showed a loss, and since when that is counted.
     by_acks: Mutex<HashMap<String, (u32, Instant)>>,
+    /// Streams that were found to be gone, until they are there.
+    gone: Mutex<HashSet<String>>,
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -64,8 +66,10 @@ struct Looked {
 /// What a stream that has outputs is now.
 #[derive(Debug)]
 enum Found {
-    /// As far as it was, or further; or removed by somebody.
-    Whole,
+    /// As far as it was, or further.
+    Whole(String),
+    /// It is not there, and that is no news.
+    Absent,
     /// It may not be asked for, and so there is nothing to wait for.
     Denied(String),
     /// Not as far as it was.
@@ -80,6 +84,7 @@ struct FellBack {
     stream: String,
     furthest: u64,
     last: u64,
+    is_gone: bool,
     /// Whether it is for sure. A leader of copies may not have worked off all that it has, and a server that has just started may not
     /// know of all streams yet.
     is_sure: bool,
@@ -98,16 +103,23 @@ impl Looked {
         let (began_at, ended_at) = self.span.filter(|_| self.session >= session)?;
         let is_told = self.untold.is_empty();
         let Some(since) = since else { return Some(is_told) };
-        if !is_told && now < ended_at + ASK_AGAIN_AFTER {
-            return Some(false);
+        if !is_told {
+            // Whenever it was asked for: somebody may tell by now.
+            return (now < ended_at + ASK_AGAIN_AFTER).then_some(false);
         }
-        (since <= began_at).then_some(is_told)
+        (since <= began_at).then_some(true)
     }
 }
 
 impl Losses {
     pub(super) fn new(record: Arc<DoneRecord>) -> Self {
-        Self { record, looked: Mutex::default(), by_acks: Mutex::default(), turn: tokio::sync::Mutex::default() }
+        Self {
+            record,
+            looked: Mutex::default(),
+            by_acks: Mutex::default(),
+            gone: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
     }
 
     /// How many losses were found so far.
@@ -147,7 +159,7 @@ impl Losses {
             if self.looked().session == session.number { self.looked().denied.clone() } else { HashSet::new() };
         let mut streams = self.record.furthest();
         streams.retain(|(stream, _)| !denied.contains(&**stream));
-        let mut found = look_at(session, streams).await;
+        let mut found = self.without_old_news(look_at(session, streams).await);
         let doubtful: Vec<_> = found.iter().filter_map(Found::to_look_again).collect();
         if !doubtful.is_empty() {
             tokio::time::sleep(LOOK_AGAIN_AFTER).await;
@@ -157,7 +169,10 @@ impl Losses {
         let (mut untold, mut fell_back) = (Vec::new(), Vec::new());
         for found in found {
             match found {
-                Found::Whole => {}
+                Found::Absent => {}
+                Found::Whole(stream) => {
+                    self.gone().remove(&stream);
+                }
                 Found::Denied(stream) => {
                     denied.insert(stream);
                 }
@@ -166,6 +181,9 @@ impl Losses {
             }
         }
         let is_found = self.forget(&fell_back, known);
+        if is_found {
+            self.write().await;
+        }
         if !session.is_live() || self.found() > known + u64::from(is_found) {
             // What was asked over a connection that ended says nothing, and what somebody found meanwhile is looked at anew.
             return false;
@@ -181,9 +199,6 @@ impl Losses {
             }
             *looked = Looked { session: session.number, span: Some((began_at, Instant::now())), untold, denied };
         }
-        if is_found {
-            self.write().await;
-        }
         is_told
     }
 
@@ -198,27 +213,46 @@ impl Losses {
         let furthest =
             before.furthest.iter().find(|(stream, _)| **stream == *ack.stream).map(|(_, furthest)| *furthest);
         let Some(furthest) = furthest.filter(|furthest| !ack.duplicate && ack.seq <= *furthest) else { return };
-        let found = FellBack { stream: ack.stream.clone(), furthest, last: ack.seq.saturating_sub(1), is_sure: true };
-        if self.counts(&ack.stream) && self.forget(&[found], before.found) {
+        let found = FellBack {
+            stream: ack.stream.clone(),
+            furthest,
+            last: ack.seq.saturating_sub(1),
+            is_gone: false,
+            is_sure: true,
+        };
+        if self.forget_by_ack(found, before.found) {
             self.write().await;
         }
     }
 
-    /// Whether what the acknowledgements of a stream show is believed once more.
-    fn counts(&self, stream: &str) -> bool {
+    /// Forgets what an acknowledgement shows to be lost, unless that was shown too often of its stream.
+    fn forget_by_ack(&self, found: FellBack, known: u64) -> bool {
         let mut by_acks = self.by_acks.lock().unwrap_or_else(PoisonError::into_inner);
-        let (count, since) = by_acks.entry(stream.to_owned()).or_insert_with(|| (0, Instant::now()));
+        let (count, since) = by_acks.entry(found.stream.clone()).or_insert_with(|| (0, Instant::now()));
         if since.elapsed() >= BY_ACKS_WITHIN {
             (*count, *since) = (0, Instant::now());
         }
-        *count += 1;
-        *count <= MOST_BY_ACKS
+        let is_new = *count < MOST_BY_ACKS && self.forget(&[found], known);
+        *count += u32::from(is_new);
+        is_new
+    }
+
+    /// What was found, without streams that were gone before: one of another account or domain is never there.
+    fn without_old_news(&self, found: Vec<Found>) -> Vec<Found> {
+        let gone = self.gone();
+        let is_old = |found: &FellBack| found.is_gone && (found.furthest == 0 || gone.contains(&found.stream));
+        let map = |found| match found {
+            Found::FellBack(found) if is_old(&found) => Found::Absent,
+            other => other,
+        };
+        found.into_iter().map(map).collect()
     }
 
     /// In memory at once, without an await: a look that is dropped has found it or has not. In the file with the next write.
     fn forget(&self, fell_back: &[FellBack], known: u64) -> bool {
         let streams: Vec<(&str, u64)> = fell_back.iter().map(|found| (found.stream.as_str(), found.last)).collect();
         let is_new = self.record.forget_done(&streams, known);
+        self.gone().extend(fell_back.iter().filter(|found| is_new && found.is_gone).map(|found| found.stream.clone()));
         for FellBack { stream, furthest, last, .. } in fell_back.iter().filter(|_| is_new) {
             tracing::warn!(
                 stream,
@@ -237,6 +271,10 @@ impl Losses {
         }
     }
 
+    fn gone(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn looked(&self) -> MutexGuard<'_, Looked> {
         self.looked.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -247,7 +285,7 @@ impl Found {
     fn to_look_again(&self) -> Option<(Arc<str>, u64)> {
         match self {
             Self::FellBack(found) if !found.is_sure => Some((found.stream.as_str().into(), found.furthest)),
-            Self::Whole | Self::Denied(_) | Self::Untold(_) | Self::FellBack(_) => None,
+            Self::Whole(_) | Self::Absent | Self::Denied(_) | Self::Untold(_) | Self::FellBack(_) => None,
         }
     }
 }
@@ -279,13 +317,12 @@ fn found(stream: String, furthest: u64, answer: &[u8]) -> Found {
         }
         Ok(ApiAnswer::Given(info)) if info.state.last_seq < furthest => {
             let is_sure = info.cluster.is_none_or(|cluster| cluster.raft_group.is_empty());
-            Found::FellBack(FellBack { stream, furthest, last: info.state.last_seq, is_sure })
+            Found::FellBack(FellBack { stream, furthest, last: info.state.last_seq, is_gone: false, is_sure })
         }
-        Ok(ApiAnswer::Given(_)) => Found::Whole,
-        Ok(ApiAnswer::Refused { error }) if error.err_code == code::STREAM_NOT_FOUND && furthest == 0 => Found::Whole,
-        // Removed by somebody, or lost as a whole: it is found once, as it is no further than nothing from then on.
-        Ok(ApiAnswer::Refused { error }) if error.err_code == code::STREAM_NOT_FOUND && furthest > 0 => {
-            Found::FellBack(FellBack { stream, furthest, last: 0, is_sure: false })
+        Ok(ApiAnswer::Given(_)) => Found::Whole(stream),
+        // Removed by somebody, or lost as a whole.
+        Ok(ApiAnswer::Refused { error }) if error.err_code == code::STREAM_NOT_FOUND => {
+            Found::FellBack(FellBack { stream, furthest, last: 0, is_gone: true, is_sure: false })
         }
         Ok(ApiAnswer::Refused { .. }) | Err(_) => Found::Untold(stream),
     }
@@ -311,6 +348,7 @@ mod tests {
         assert_eq!(untold.told(1, None, now), Some(false));
         assert_eq!(untold.told(1, Some(now + second), now + second), Some(false), "it was asked just now");
         assert_eq!(untold.told(1, Some(now + second), now + second * 6), None);
+        assert_eq!(untold.told(1, Some(now), now + second * 6), None, "somebody may tell by now");
     }
 
     #[test]
@@ -319,18 +357,43 @@ mod tests {
         let info = |last: u64, cluster: &str| {
             found(&format!(r#"{{"config":{{}},"created":"x","state":{{"first_seq":1,"last_seq":{last}}}{cluster}}}"#))
         };
-        assert_eq!(info(7, ""), "Whole");
-        assert_eq!(info(7, r#","cluster":{"name":"c","leader":"a"}"#), "Whole");
-        assert!(info(6, r#","cluster":{"name":"c","leader":"a"}"#).ends_with("last: 6, is_sure: true })"));
+        assert_eq!(info(7, ""), "Whole(\"OUT\")");
+        assert_eq!(info(7, r#","cluster":{"name":"c","leader":"a"}"#), "Whole(\"OUT\")");
+        assert!(
+            info(6, r#","cluster":{"name":"c","leader":"a"}"#).ends_with("last: 6, is_gone: false, is_sure: true })")
+        );
         let copies = r#","cluster":{"name":"c","leader":"a","raft_group":"S-R3F-x"}"#;
-        assert!(info(6, copies).ends_with("last: 6, is_sure: false })"));
+        assert!(info(6, copies).ends_with("last: 6, is_gone: false, is_sure: false })"));
         for last in [6, 7] {
             assert_eq!(info(last, r#","cluster":{"name":"c"}"#), "Untold(\"OUT\")");
         }
         let refused = |code: u32| found(&format!(r#"{{"error":{{"code":404,"err_code":{code},"description":""}}}}"#));
-        assert!(refused(10059).contains("last: 0, is_sure: false"));
+        assert!(refused(10059).contains("last: 0, is_gone: true, is_sure: false"));
         assert_eq!(refused(10118), "Untold(\"OUT\")");
         assert_eq!(found("?"), "Untold(\"OUT\")");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_gone_is_news_once_until_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = DoneRecord::open(&Options::at(folder.path().join("done.sqlite"))).unwrap();
+        let losses = Losses::new(Arc::clone(&record));
+        let gone = |furthest| {
+            let found = FellBack { stream: "OUT".to_owned(), furthest, last: 0, is_gone: true, is_sure: false };
+            losses.without_old_news(vec![Found::FellBack(found)]).pop().unwrap()
+        };
+        record.reached("OUT", 7, 0);
+        assert!(matches!(gone(0), Found::Absent), "nothing is known of it");
+        let found = match gone(7) {
+            Found::FellBack(found) => Some(found),
+            _ => None,
+        };
+        assert!(losses.forget(&[found.unwrap()], 0));
+        record.reached("OUT", 9, 1);
+        assert!(matches!(gone(9), Found::Absent), "it is another account's");
+        losses.gone().remove("OUT");
+        assert!(matches!(gone(9), Found::FellBack(_)));
+        record.close().await;
     }
 
     #[tokio::test]
@@ -339,7 +402,7 @@ mod tests {
         let record = DoneRecord::open(&Options::at(folder.path().join("done.sqlite"))).unwrap();
         let losses = Losses::new(Arc::clone(&record));
         let ack = |seq, duplicate| PubAck { stream: "OUT".to_owned(), seq, duplicate };
-        record.reached("OUT", 7);
+        record.reached("OUT", 7, 0);
         let before = losses.before();
         losses.stored(&before, &ack(8, false)).await;
         losses.stored(&before, &ack(3, true)).await;
@@ -350,10 +413,10 @@ mod tests {
         assert_eq!((losses.found(), record.furthest()), (1, vec![("OUT".into(), 4)]));
         // Two streams of one name take turns: that has an end.
         for _ in 0..10 {
-            record.reached("OUT", 1000);
+            record.reached("OUT", 1000, losses.found());
             losses.stored(&losses.before(), &ack(7, false)).await;
         }
-        assert_eq!(losses.found(), 2, "three were counted, and one of them was no news");
+        assert_eq!(losses.found(), u64::from(MOST_BY_ACKS));
         record.close().await;
     }
 }

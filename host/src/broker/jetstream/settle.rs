@@ -86,7 +86,7 @@ pub(super) async fn settle(source: &JetStreamSource, group: Vec<Settle>) -> Vec<
             }
         }
     }
-    store_all(source, to_store, &mut going, &mut results).await;
+    store_all(source, to_store, losses, &mut going, &mut results).await;
     crate::failpoint::reached("outputs-stored");
     // What is not to be acknowledged is not done.
     going.retain(|settlement| match settlement.word.stands_on.refused(losses) {
@@ -127,12 +127,13 @@ fn is_return(settlement: &Settlement) -> bool {
 async fn store_all(
     source: &JetStreamSource,
     to_store: Vec<(Going, First)>,
+    losses: u64,
     going: &mut Vec<Going>,
     results: &mut [Option<Result<(), SettleError>>],
 ) {
     let mut storing = futures_util::stream::iter(to_store)
         .map(|(settlement, first)| async move {
-            let stored = tokio::time::timeout_at(settlement.word.lease_ends_at, store(source, first)).await;
+            let stored = tokio::time::timeout_at(settlement.word.lease_ends_at, store(source, first, losses)).await;
             (settlement, stored.unwrap_or(Err(SettleError::LeaseLost)))
         })
         .buffer_unordered(STORES);
@@ -144,19 +145,19 @@ async fn store_all(
     }
 }
 
-async fn store(source: &JetStreamSource, first: First) -> Result<(), SettleError> {
+async fn store(source: &JetStreamSource, first: First, losses: u64) -> Result<(), SettleError> {
     match first {
         First::Outputs(outputs) => {
             for stored in source.publisher.publish_each(outputs).await {
                 let stored = stored.map_err(SettleError::Output)?;
                 source.duplicates.fetch_add(u64::from(stored.duplicate), Ordering::Relaxed);
-                source.record.reached(&stored.stream, stored.seq);
+                source.record.reached(&stored.stream, stored.seq, losses);
             }
             Ok(())
         }
         First::DeadLetter(letter) => {
             let stored = source.dead.store(&letter).await.map_err(SettleError::DeadLetter)?;
-            source.record.reached(&stored.stream, stored.seq);
+            source.record.reached(&stored.stream, stored.seq, losses);
             Ok(())
         }
     }
