@@ -132,12 +132,11 @@ impl<'a> Reader<'a> {
             false => format!("unknown key `{name}` in [{}]", self.path.join(".")),
         };
         let problem = Problem::of_key(path, message);
-        let is_near = nearest(name, fields.iter().copied()).is_some();
-        let problem = match elsewhere(&self.path, name) {
-            Some((key, table)) if !is_near && !self.path.is_empty() => {
-                problem.help(format!("did you mean `{key}` in [{table}]?"))
-            }
-            Some(_) | None => problem.nearest(name, fields.iter().copied()),
+        // The schema is looked through only where no key of this table is meant.
+        let is_elsewhere = !self.path.is_empty() && nearest(name, fields.iter().copied()).is_none();
+        let problem = match is_elsewhere.then(|| elsewhere(&self.path, name)).flatten() {
+            Some((key, table)) => problem.help(format!("did you mean `{key}` in [{table}]?")),
+            None => problem.nearest(name, fields.iter().copied()),
         };
         self.unknown.borrow_mut().push(problem);
     }

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::books::Books;
 use super::rig::Rig;
-use super::{Feed, audit, ledger, until_settled};
+use super::{Feed, audit, ledger, on_jetstream, until_settled};
 use crate::support::nats::NatsServer;
 use crate::support::until;
 
@@ -31,13 +31,8 @@ impl Ground {
 
     /// A host that is not started yet. Its configuration names the first ledger.
     pub(super) fn host(&self, name: &str) -> Rig {
-        let broker = format!(
-            "type = \"jetstream\"\nservers = [\"{}\"]\nstreams.IN = {{ subjects = [\"in.>\"] }}\n\
-             streams.OUT = {{ subjects = [\"out.>\"] }}",
-            self.server.url()
-        );
         let more = format!("create = true\n[cluster]\nbroker = \"queue\"\nhost = \"{name}\"\n");
-        Rig::new(&broker, Duration::from_secs(30), &more)
+        Rig::new(&on_jetstream(&self.server), Duration::from_secs(30), &more)
     }
 
     pub(super) fn hosts<const COUNT: usize>(&self, names: [&str; COUNT]) -> [Rig; COUNT] {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::rig::{Rig, pause};
+use super::rig::Rig;
 use super::{Feed, audit, balance, kills};
 
 #[test]
@@ -12,8 +12,7 @@ fn killed_under_load_it_loses_nothing_and_does_nothing_twice() {
     rig.start();
     let feed = Feed::start(rig.publisher(), "m");
     for _ in 0..kills() {
-        feed.go_on_for(rng.u64(1..8) * 100);
-        pause(Duration::from_millis(rng.u64(0..120)));
+        feed.go_on_for_a_while(&mut rng);
         rig.kill();
         rig.start();
     }

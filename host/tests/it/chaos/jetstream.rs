@@ -54,8 +54,7 @@ fn the_host_killed_under_load_loses_nothing() {
     let mut rng = fastrand::Rng::new();
     let feed = Feed::start(ground.rig.publisher(), "m");
     for _ in 0..kills() {
-        feed.go_on_for(rng.u64(1..8) * 100);
-        pause(Duration::from_millis(rng.u64(0..120)));
+        feed.go_on_for_a_while(&mut rng);
         ground.rig.kill();
         ground.rig.start();
     }
@@ -70,8 +69,7 @@ fn the_server_killed_and_restarted_under_load_costs_no_second_run() {
     let mut rng = fastrand::Rng::new();
     let feed = Feed::start(ground.rig.publisher(), "m");
     for round in 0..kills() {
-        feed.go_on_for(rng.u64(1..8) * 100);
-        pause(Duration::from_millis(rng.u64(0..120)));
+        feed.go_on_for_a_while(&mut rng);
         if round % 3 == 2 {
             ground.runtime.block_on(ground.server.restart_in_order());
         } else {

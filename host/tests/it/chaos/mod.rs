@@ -115,6 +115,12 @@ impl Feed {
         until("the feed goes on", Duration::from_secs(120), || self.confirmed.load(Ordering::Acquire) >= goal);
     }
 
+    /// Waits until some hundred more are confirmed, and a moment: so that what comes next comes at any time.
+    fn go_on_for_a_while(&self, rng: &mut fastrand::Rng) {
+        self.go_on_for(rng.u64(1..8) * 100);
+        pause(Duration::from_millis(rng.u64(0..120)));
+    }
+
     /// Stops, and says how many messages are confirmed.
     fn finish(mut self) -> u64 {
         self.stop.store(true, Ordering::Release);

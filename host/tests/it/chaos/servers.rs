@@ -6,9 +6,9 @@ use std::time::Duration;
 use tidegate::deploy::report::Line;
 use tokio::runtime::Runtime;
 
-use super::books::{Balance, Books};
+use super::books::Books;
 use super::cluster::{PATIENCE, deploy, until_all_run};
-use super::rig::{Rig, pause};
+use super::rig::Rig;
 use super::{Feed, audit, balance, kills, ledger, on_servers};
 use crate::support::nats_cluster::NatsCluster;
 use crate::support::until;
@@ -33,13 +33,15 @@ impl Ground {
         self.runtime.block_on(self.cluster.servers[server].restart());
     }
 
-    /// Lets the host finish, and balances what stands on the servers.
-    fn balance(mut self, what: &str, published: u64) -> (Books, Balance) {
+    /// Lets the feed and the host finish, and balances what stands on the servers. The host lived all the time.
+    fn balance(mut self, feed: Feed, what: &str) {
+        feed.go_on_for(500);
+        let published = feed.finish();
         let (runtime, urls) = (&self.runtime, self.cluster.urls());
         let read = |rig: &Rig, books: &mut Books| runtime.block_on(audit::read_servers(rig, urls, books));
         let (books, balance) = balance(&mut self.rig, published, read);
         println!("jetstream of three servers, {what}: {balance:?}");
-        (books, balance)
+        books.check_extra_runs_of_one_life(&balance);
     }
 }
 
@@ -49,8 +51,7 @@ fn one_server_of_three_after_the_other_killed_or_restarted_under_load_loses_noth
     let mut rng = fastrand::Rng::new();
     let feed = Feed::start(ground.rig.publisher(), "m");
     for round in 0..kills() {
-        feed.go_on_for(rng.u64(1..8) * 100);
-        pause(Duration::from_millis(rng.u64(0..120)));
+        feed.go_on_for_a_while(&mut rng);
         let server = rng.usize(0..3);
         if round % 3 == 2 {
             ground.runtime.block_on(ground.cluster.servers[server].restart_in_order());
@@ -61,10 +62,7 @@ fn one_server_of_three_after_the_other_killed_or_restarted_under_load_loses_noth
             ground.restart(server);
         }
     }
-    feed.go_on_for(500);
-    let published = feed.finish();
-    let (books, balance) = ground.balance(&format!("one killed or restarted {} times", kills()), published);
-    books.check_extra_runs_of_one_life(&balance);
+    ground.balance(feed, &format!("one killed or restarted {} times", kills()));
 }
 
 #[test]
@@ -80,10 +78,7 @@ fn one_server_of_three_after_the_other_stopped_where_it_stands_loses_nothing() {
         feed.go_on_for(300);
         server.thaw();
     }
-    feed.go_on_for(500);
-    let published = feed.finish();
-    let (books, balance) = ground.balance(&format!("one stopped {stops} times"), published);
-    books.check_extra_runs_of_one_life(&balance);
+    ground.balance(feed, &format!("one stopped {stops} times"));
 }
 
 #[test]
@@ -99,10 +94,7 @@ fn leaders_that_step_down_under_load_lose_nothing() {
         let asked = client.request(format!("$JS.API.{group}"), "".into());
         let _ = ground.runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), asked).await });
     }
-    feed.go_on_for(500);
-    let published = feed.finish();
-    let (books, balance) = ground.balance(&format!("leaders stepped down {steps} times"), published);
-    books.check_extra_runs_of_one_life(&balance);
+    ground.balance(feed, &format!("leaders stepped down {steps} times"));
 }
 
 #[test]
@@ -112,15 +104,11 @@ fn all_three_servers_killed_at_once_under_load_lose_nothing() {
     let feed = Feed::start(ground.rig.publisher(), "m");
     let rounds = kills().div_ceil(5);
     for _ in 0..rounds {
-        feed.go_on_for(rng.u64(1..8) * 100);
-        pause(Duration::from_millis(rng.u64(0..120)));
+        feed.go_on_for_a_while(&mut rng);
         ground.cluster.servers.iter_mut().for_each(|server| server.kill());
         (0..3).for_each(|server| ground.restart(server));
     }
-    feed.go_on_for(500);
-    let published = feed.finish();
-    let (books, balance) = ground.balance(&format!("all killed {rounds} times"), published);
-    books.check_extra_runs_of_one_life(&balance);
+    ground.balance(feed, &format!("all killed {rounds} times"));
 }
 
 /// The number of a version that a host took; `None`: it says that NATS is away, and nothing has changed.
