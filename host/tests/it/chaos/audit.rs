@@ -1,11 +1,14 @@
 //! Reads what stands in a broker at the end, through the broker's own port.
 
+use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 
 use tidegate::broker::done::{self, DoneRecord};
 use tidegate::broker::embedded::{self, EmbeddedQueue};
 use tidegate::broker::jetstream::{self, JetStream};
-use tidegate::broker::{Broker, DeadLetterQuery, Demand, Settle, Settlement, SubscriptionSpec};
+use tidegate::broker::{Broker, DeadLetterQuery, Demand, Settle, SettleError, Settlement, SubscriptionSpec};
+use tidegate::message::Message;
 
 use super::books::Books;
 use super::rig::Rig;
@@ -35,35 +38,33 @@ pub async fn read_servers(rig: &Rig, urls: Vec<String>, books: &mut Books) {
 
 /// Takes every output and lists every dead letter.
 pub async fn read(broker: &dyn Broker, stream: Option<&str>, books: &mut Books) {
-    let source = broker
-        .subscribe(&SubscriptionSpec {
-            name: "audit".into(),
-            stream: stream.map(str::to_owned),
-            subjects: vec!["out.>".into()],
-            ack_wait: Duration::from_secs(60),
-            max_in_flight: 1000,
-            create: true,
-        })
-        .await
-        .unwrap();
     let until = Instant::now() + Duration::from_secs(120);
+    let spec = SubscriptionSpec {
+        name: "audit".into(),
+        stream: stream.map(str::to_owned),
+        subjects: vec!["out.>".into()],
+        ack_wait: Duration::from_secs(60),
+        max_in_flight: 1000,
+        create: true,
+    };
+    let source = answered(until, || broker.subscribe(&spec)).await;
+    // What is handed out again, as nobody confirmed that it was settled, stands there once.
+    let mut seen = BTreeSet::new();
     loop {
         assert!(Instant::now() < until, "the outputs do not come to an end");
-        let deliveries = source.receive(Demand { messages: 500, bytes: 64 << 20 }).await.unwrap();
+        let deliveries = answered(until, || source.receive(Demand { messages: 500, bytes: 64 << 20 })).await;
         if deliveries.is_empty() {
             // Copies may still be on their way to a server that has come back.
-            let backlog = source.backlog().await.unwrap();
+            let backlog = answered(until, || source.backlog()).await;
             if (backlog.ready, backlog.pending) == (0, 0) {
                 break;
             }
         }
         let mut group = Vec::new();
         for delivery in deliveries {
-            let body = String::from_utf8(delivery.message.body.to_vec()).unwrap();
-            let marker = |name: &str| delivery.message.headers.text(name).unwrap_or_default().to_owned();
-            books.made_by.insert(body.clone(), (marker("Ledger-First"), marker("Ledger-Last")));
-            books.output_ids.entry(body.clone()).or_default().insert(delivery.message.id.clone());
-            *books.outputs.entry(body).or_default() += 1;
+            if seen.insert(delivery.message.sequence) {
+                enter(&delivery.message, books);
+            }
             group.push(Settle {
                 receipt: delivery.receipt,
                 settlement: Settlement::Ack { outputs: Vec::new() },
@@ -71,13 +72,13 @@ pub async fn read(broker: &dyn Broker, stream: Option<&str>, books: &mut Books) 
             });
         }
         for result in source.settle(group).await {
-            result.unwrap();
+            assert!(matches!(result, Ok(()) | Err(SettleError::LeaseLost | SettleError::Unconfirmed(_))), "{result:?}");
         }
     }
     let letters = broker.dead_letters();
     let mut query = DeadLetterQuery { limit: 500, ..DeadLetterQuery::default() };
     loop {
-        let page = letters.list(&query).await.unwrap();
+        let page = answered(until, || letters.list(&query)).await;
         for stored in page.letters {
             *books.dead.entry(stored.letter.record.message_id).or_default() += 1;
         }
@@ -85,5 +86,24 @@ pub async fn read(broker: &dyn Broker, stream: Option<&str>, books: &mut Books) 
             Some(next) => query.after = Some(next),
             None => break,
         }
+    }
+}
+
+fn enter(output: &Message, books: &mut Books) {
+    let body = String::from_utf8(output.body.to_vec()).unwrap();
+    let marker = |name: &str| output.headers.text(name).unwrap_or_default().to_owned();
+    books.made_by.insert(body.clone(), (marker("Ledger-First"), marker("Ledger-Last")));
+    books.output_ids.entry(body.clone()).or_default().insert(output.id.clone());
+    *books.outputs.entry(body).or_default() += 1;
+}
+
+/// Asks until the broker answers: the servers of a cluster may just be choosing a leader.
+async fn answered<T, E: Display, F: Future<Output = Result<T, E>>>(until: Instant, mut ask: impl FnMut() -> F) -> T {
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
