@@ -56,8 +56,8 @@ function state({ trouble, pause, stall }) {
 }
 
 /** Who paused it, why, and until when. */
-function said({ by, why, since, until }) {
-  return `by ${by}, ${ago(since)}${why ? `: ${why}` : ""}${until ? `; until ${moment(until)}` : ""}`;
+function said({ by, why, since, until, hosts }) {
+  return `${hosts === "all" ? "on all hosts " : ""}by ${by}, ${ago(since)}${why ? `: ${why}` : ""}${until ? `; until ${moment(until)}` : ""}`;
 }
 
 export async function subscription(view, { parts: [name], signal, me }) {
@@ -67,6 +67,7 @@ export async function subscription(view, { parts: [name], signal, me }) {
   const trouble = h("div", { "aria-live": "polite" });
   const past = charts();
   const path = `/v1/subscriptions/${encodeURIComponent(name)}`;
+  let held;
   const pausing = button("Pause…", pause), resuming = button("Resume", resume, { class: "main" });
   put(view, trouble, me.may("operate") && h("div", { class: "bar" }, pausing, resuming), tiles, past.element, h("div", { class: "two" }, facts, reasons));
   poll(10000, signal, () => past.load(name, signal), () => {});
@@ -78,6 +79,7 @@ export async function subscription(view, { parts: [name], signal, me }) {
     put(trouble, it.trouble && h("p", { class: "note bad", role: "alert" }, it.trouble),
       it.stall && h("p", { class: "note bad", role: "alert" }, `Stalled since ${moment(it.stall.since)}: ${it.stall.why}.`),
       it.pause && h("p", { class: "note warn" }, `Paused ${said(it.pause)}.`));
+    held = it.pause?.hosts;
     pausing.hidden = Boolean(it.pause);
     resuming.hidden = !it.pause;
     put(tiles,
@@ -102,20 +104,24 @@ export async function subscription(view, { parts: [name], signal, me }) {
   async function pause() {
     const why = h("input", { "aria-label": "Why" }), time = h("select", { "aria-label": "For how long" },
       [["", "until somebody resumes it"], ["10m", "for 10 minutes"], ["1h", "for an hour"], ["12h", "for 12 hours"]].map(([value, text]) => h("option", { value }, text)));
-    const text = [h("p", {}, "What runs is finished; nothing new is taken on this host. Messages wait on the broker, and lose no attempt."),
-      h("label", { class: "field" }, "Why", why), h("label", { class: "field" }, "How long", time)];
+    const hosts = h("select", { "aria-label": "On which hosts" }, h("option", { value: "this" }, "this one"), h("option", { value: "all" }, "all of the cluster"));
+    const cluster = await get("/v1/handlers", {}, signal).then((list) => list.cluster, () => undefined);
+    const text = [h("p", {}, "What runs is finished; nothing new is taken. Messages wait on the broker, and lose no attempt."),
+      h("label", { class: "field" }, "Why", why), h("label", { class: "field" }, "How long", time),
+      cluster && h("label", { class: "field" }, `Hosts (this one is ${cluster.host})`, hosts)].filter(Boolean);
     if (!(await ask({ title: `Pause ${name}?`, text, yes: "Pause" }))) return;
-    await change("pause", { why: why.value.trim(), for: time.value }, `${name} is paused.`);
+    const all = Boolean(cluster) && hosts.value === "all";
+    await change("pause", { why: why.value.trim(), for: time.value, hosts: all && "all" }, () => `${name} is paused${all ? " on all hosts" : ""}.`);
   }
 
   async function resume() {
-    await change("resume", {}, `${name} takes messages again, a few at first.`);
+    await change("resume", { hosts: held === "all" && "all" }, ({ still }) => (still ? `${name} is still paused: ${said(still)}.` : `${name} takes messages again, a few at first.`));
   }
 
   async function change(verb, query, done) {
     try {
-      await post(at(`${path}/${verb}`, query));
-      say(done);
+      const { subscriptions } = await post(at(`${path}/${verb}`, query));
+      say(done(subscriptions[0]));
     } catch (error) {
       say(error.message, "bad");
     }

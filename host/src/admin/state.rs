@@ -10,7 +10,7 @@ use crate::apply::Configuration;
 use crate::broker::{Directory, PastError, PastPage, PastQuery};
 use crate::deploy::Deployments;
 use crate::dispatch::{Live, OpenCircuit, Stall};
-use crate::pause::{PauseError, PauseRecord};
+use crate::pause::{Pause, PauseError, PauseRecord, Reach};
 use crate::tasks::Tasks;
 use crate::telemetry::{Metrics, SubscriptionCounts};
 
@@ -65,17 +65,27 @@ pub trait Subscriptions: Send + Sync {
 /// Pauses subscriptions of a host, and resumes them.
 #[async_trait]
 pub trait Pausing: Send + Sync {
-    /// Pauses these. It is on the disk when this returns, and what runs goes on to its end.
+    /// Pauses these on this host, or on all of its cluster, and gives back the pause as it stands. It is on the disk, and
+    /// confirmed by the cluster, when this returns; what runs goes on to its end. The other hosts follow within a moment, or when
+    /// they can be reached again.
     ///
     /// # Errors
-    /// When it cannot be written down; nothing is paused then.
-    async fn pause(&self, subscriptions: &[String], record: &PauseRecord) -> Result<(), PauseError>;
+    /// When it cannot be written down, or the cluster does not take it; nothing is paused then.
+    async fn pause(
+        &self,
+        hosts: Reach,
+        subscriptions: &[String],
+        record: &PauseRecord,
+    ) -> Result<PauseRecord, PauseError>;
 
-    /// Resumes these, and gives back those that were paused.
+    /// Ends the pauses of this host, or those of all; gives back those that were paused so.
     ///
     /// # Errors
-    /// When it cannot be written down; nothing is resumed then.
-    async fn resume(&self, subscriptions: &[String]) -> Result<Vec<String>, PauseError>;
+    /// When it cannot be written down, or the cluster does not take it; nothing is resumed then.
+    async fn resume(&self, hosts: Reach, subscriptions: &[String], by: &str) -> Result<Vec<String>, PauseError>;
+
+    /// What holds a subscription now.
+    fn holds(&self, subscription: &str) -> Option<Pause>;
 }
 
 /// One subscription now.
@@ -92,7 +102,7 @@ pub struct SubscriptionStatus {
     /// Why it does not take messages, for a person; `None` when it does. It makes the host not ready.
     pub trouble: Option<String>,
     /// Who paused it, and until when; `None`: nobody. It does not make the host not ready.
-    pub pause: Option<PauseRecord>,
+    pub pause: Option<Pause>,
     /// Why its circuit is not closed; `None`: it is. It does not make the host not ready either.
     pub circuit: Option<OpenCircuit>,
     /// That it gets nowhere, and what it holds; `None`: it does. It does not make the host not ready either.

@@ -1,4 +1,4 @@
-//! `/v1/subscriptions/{subscription}` and `/v1/handlers/{handler}`: pausing and resuming, on this host.
+//! `/v1/subscriptions/{subscription}` and `/v1/handlers/{handler}`: pausing and resuming, on this host or on all of its cluster.
 //!
 //! A caller who is limited to some handlers pauses the subscriptions of those alone.
 
@@ -17,7 +17,7 @@ use super::state::{HostState, Pausing, SubscriptionStatus};
 use super::wire::{PauseView, Paused, PausedSubscription, Resumed, ResumedSubscription};
 use crate::access::Caller;
 use crate::config::{nearest, parse_duration};
-use crate::pause::{PauseError, PauseRecord};
+use crate::pause::{Pause, PauseError, PauseRecord, Reach};
 
 /// How long a pause may be to end by itself: what nobody looked after for a month was forgotten.
 const TIME: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 24 * 3600);
@@ -32,12 +32,24 @@ pub(super) struct PauseQuery {
     /// How long until it ends by itself: `10m`; between a second and 30 days. It does not end by itself when it is not said.
     #[serde(rename = "for")]
     time: Option<String>,
+    /// Which hosts: `this` one, or `all` of its cluster.
+    #[serde(default)]
+    hosts: Reach,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ResumeQuery {
+    /// Whose pause: that of `this` host, or that of `all` of its cluster.
+    #[serde(default)]
+    hosts: Reach,
 }
 
 type Given = Result<Query<PauseQuery>, QueryRejection>;
+type GivenToResume = Result<Query<ResumeQuery>, QueryRejection>;
 
 impl PauseQuery {
-    fn record(given: Given, caller: &Caller) -> Result<PauseRecord, Fail> {
+    fn read(given: Given, caller: &Caller) -> Result<Pause, Fail> {
         let Query(query) = given.map_err(|rejection| Fail::bad_request("invalid-query", rejection.body_text()))?;
         let wrong = |message: String| Fail::bad_request("invalid-query", format!("`for`: {message}"));
         let time = query.time.as_deref().map(parse_duration).transpose().map_err(wrong)?;
@@ -47,12 +59,20 @@ impl PauseQuery {
         let why = query.why.unwrap_or_default();
         let why: String = why.chars().filter(|c| !c.is_control()).take(WHY_CHARS).collect();
         let since = SystemTime::now();
-        Ok(PauseRecord {
+        let record = PauseRecord {
             by: caller.name.to_string(),
             why: Some(why).filter(|why| !why.is_empty()),
             since,
             until: time.map(|time| since + time),
-        })
+        };
+        Ok(Pause { hosts: query.hosts, record })
+    }
+}
+
+impl ResumeQuery {
+    fn read(given: GivenToResume) -> Result<Reach, Fail> {
+        let read = given.map_err(|rejection| Fail::bad_request("invalid-query", rejection.body_text()));
+        read.map(|Query(Self { hosts })| hosts)
     }
 }
 
@@ -62,8 +82,8 @@ pub(super) async fn pause(
     caller: Caller,
     query: Given,
 ) -> Result<Json<Paused>, Fail> {
-    let record = PauseQuery::record(query, &caller)?;
-    close(&state, one(&state, &subscription, &caller)?, record).await
+    let pause = PauseQuery::read(query, &caller)?;
+    close(&state, one(&state, &subscription, &caller)?, pause).await
 }
 
 pub(super) async fn pause_handler(
@@ -72,33 +92,35 @@ pub(super) async fn pause_handler(
     caller: Caller,
     query: Given,
 ) -> Result<Json<Paused>, Fail> {
-    let record = PauseQuery::record(query, &caller)?;
-    close(&state, of_handler(&state, &handler)?, record).await
+    let pause = PauseQuery::read(query, &caller)?;
+    close(&state, of_handler(&state, &handler)?, pause).await
 }
 
 pub(super) async fn resume(
     State(state): State<Arc<HostState>>,
     Path(subscription): Path<String>,
     caller: Caller,
+    query: GivenToResume,
 ) -> Result<Json<Resumed>, Fail> {
-    open(&state, one(&state, &subscription, &caller)?).await
+    let hosts = ResumeQuery::read(query)?;
+    open(&state, one(&state, &subscription, &caller)?, hosts, &caller).await
 }
 
 pub(super) async fn resume_handler(
     State(state): State<Arc<HostState>>,
     Path(handler): Path<String>,
+    caller: Caller,
+    query: GivenToResume,
 ) -> Result<Json<Resumed>, Fail> {
-    open(&state, of_handler(&state, &handler)?).await
+    let hosts = ResumeQuery::read(query)?;
+    open(&state, of_handler(&state, &handler)?, hosts, &caller).await
 }
 
-async fn close(
-    state: &HostState,
-    subscriptions: Vec<SubscriptionStatus>,
-    record: PauseRecord,
-) -> Result<Json<Paused>, Fail> {
+async fn close(state: &HostState, subscriptions: Vec<SubscriptionStatus>, pause: Pause) -> Result<Json<Paused>, Fail> {
     let names = names(&subscriptions);
-    let view = PauseView::of(&record);
-    whole(state, move |pausing| async move { pausing.pause(&names, &record).await }).await?;
+    let Pause { hosts, record } = pause;
+    let record = whole(state, move |pausing| async move { pausing.pause(hosts, &names, &record).await }).await?;
+    let view = PauseView::of(&Pause { hosts, record });
     let paused = subscriptions.into_iter().map(|one| PausedSubscription {
         name: one.name,
         handler: one.handler,
@@ -108,11 +130,19 @@ async fn close(
     Ok(Json(Paused { subscriptions: paused.collect() }))
 }
 
-async fn open(state: &HostState, subscriptions: Vec<SubscriptionStatus>) -> Result<Json<Resumed>, Fail> {
+async fn open(
+    state: &HostState,
+    subscriptions: Vec<SubscriptionStatus>,
+    hosts: Reach,
+    caller: &Caller,
+) -> Result<Json<Resumed>, Fail> {
     let names = names(&subscriptions);
-    let ended = whole(state, move |pausing| async move { pausing.resume(&names).await }).await?;
+    let by = caller.name.to_string();
+    let ended = whole(state, move |pausing| async move { pausing.resume(hosts, &names, &by).await }).await?;
+    let holds = |name: &str| state.pausing.as_ref().and_then(|pausing| pausing.holds(name));
     let resumed = subscriptions.into_iter().map(|one| ResumedSubscription {
         was_paused: ended.contains(&one.name),
+        still: holds(&one.name).as_ref().map(PauseView::of),
         name: one.name,
         handler: one.handler,
     });
@@ -166,5 +196,11 @@ async fn whole<T: Send + 'static, F: Future<Output = Result<T, PauseError>> + Se
     };
     let done = tokio::spawn(work(Arc::clone(pausing))).await;
     let done = done.unwrap_or(Err(PauseError::Stopped));
-    done.map_err(|error| unavailable("not-kept", error.chain()))
+    done.map_err(|error| match error {
+        PauseError::NoCluster => Fail::new(StatusCode::CONFLICT, "no-cluster", error.to_string()),
+        PauseError::Cluster(_) => unavailable("cluster-not-told", error.chain()),
+        PauseError::Read { .. } | PauseError::Unreadable { .. } | PauseError::Write { .. } | PauseError::Stopped => {
+            unavailable("not-kept", error.chain())
+        }
+    })
 }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Audit, Door, HostState, Listening, Tls, show_broker};
 use crate::broker::{Directory, NamedBroker};
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::deploy::Deployments;
 use crate::dispatch::{Told, Turns};
@@ -135,7 +136,10 @@ impl Host {
         let (told, circuits) = mpsc::channel(CIRCUITS_TOLD);
         let audit = Arc::new(Audit::new(config.host.data_dir.clone()));
         let on_record = Arc::clone(&audit);
-        let stations = Arc::new(open_stations(config, metrics, address, told, traces, on_record).await?);
+        let (stations, cluster) = open_stations(config, metrics, address, told, traces, on_record).await?;
+        let stations = Arc::new(stations);
+        let desk = Desk::new(&stations, Arc::clone(&audit), cluster);
+        desk.join().await;
         // Several at a time: what a broker writes down of each is written down together.
         let starts = config.subscriptions.iter().map(|(name, subscription)| stations.start(config, name, subscription));
         let starts: Vec<_> = starts.collect();
@@ -156,8 +160,9 @@ impl Host {
         let mut tasks = JoinSet::new();
         tasks.spawn(look(Arc::clone(&stations)));
         tasks.spawn(watch(Arc::clone(&stations)));
-        let desk = Desk::new(&stations, Arc::clone(&audit));
         tasks.spawn(Arc::clone(&desk).keep_time());
+        tasks.spawn(Arc::clone(&desk).follow());
+        tasks.spawn(Arc::clone(&desk).speak());
         tasks.spawn(Arc::clone(&desk).keep_books(circuits));
         let applier = Applier::new(config.clone(), Arc::clone(&stations), tls);
         let asked = Arc::clone(&audit);
@@ -249,7 +254,7 @@ async fn open_stations(
     told: Told,
     traces: Option<Traces>,
     on_record: Arc<Audit>,
-) -> anyhow::Result<Stations> {
+) -> anyhow::Result<(Stations, Option<Arc<Cluster>>)> {
     let pauses = Pauses::open(&config.host.data_dir, std::time::SystemTime::now())?;
     let mut brokers = BTreeMap::new();
     for (name, broker) in &config.brokers {
@@ -262,8 +267,9 @@ async fn open_stations(
         config.cluster.as_ref().map(|cluster| open::cluster(config, cluster, &brokers, address)).transpose()?;
     let (brokers, turns) = (Directory::new(brokers), Turns::of_this_machine());
     let (reached, shown, shared) = (Arc::clone(&brokers), Arc::clone(&metrics), Arc::clone(&turns));
-    let deployments = Deployments::open_in(config, sandbox, reached, shown, cluster, shared, Some(on_record)).await?;
-    Ok(Stations {
+    let joined = cluster.clone();
+    let deployments = Deployments::open_in(config, sandbox, reached, shown, joined, shared, Some(on_record)).await?;
+    let stations = Stations {
         brokers,
         slots: Slots::new(Arc::clone(&pauses), Arc::clone(&deployments)),
         deployments,
@@ -274,7 +280,8 @@ async fn open_stations(
         pauses,
         told,
         tasks: Mutex::default(),
-    })
+    };
+    Ok((stations, cluster))
 }
 
 /// Looks at brokers and backlogs, for the metrics and `/ready`.

@@ -255,6 +255,7 @@ mod tests {
             presence,
             last_word: "2026-01-01T00:00:00.000Z".to_owned(),
             handlers: BTreeMap::from([("invoice".to_owned(), on)]),
+            paused: BTreeMap::new(),
         }
     }
 

@@ -1,4 +1,6 @@
-//! `tidegate pause` and `tidegate resume`: whether a subscription takes messages.
+//! `tidegate pause` and `tidegate resume`: whether a subscription takes messages, on one host or on all of a cluster.
+
+mod everywhere;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use super::{say, table};
 use crate::admin::wire::{PauseView, PausedSubscription, ResumedSubscription, Status};
 use crate::cluster::report::{HostView, Presence};
 use crate::config::parse_duration;
+use crate::pause::Reach;
 
 /// Between two looks at what is in flight.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -39,9 +42,24 @@ impl WhichArgument {
 }
 
 #[derive(Debug, Args)]
+struct ReachArgument {
+    /// Of all hosts of the cluster, those that are away too once they are back [default: of the host that is asked]
+    #[arg(long)]
+    all_hosts: bool,
+}
+
+impl ReachArgument {
+    const fn reach(&self) -> Reach {
+        if self.all_hosts { Reach::All } else { Reach::This }
+    }
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     which: WhichArgument,
+    #[command(flatten)]
+    reach: ReachArgument,
     /// Why, for those who find it paused
     #[arg(long, value_name = "TEXT")]
     why: Option<String>,
@@ -63,6 +81,8 @@ pub(super) struct Resume {
     #[command(flatten)]
     which: WhichArgument,
     #[command(flatten)]
+    reach: ReachArgument,
+    #[command(flatten)]
     host: HostArguments,
     /// Print JSON
     #[arg(long)]
@@ -71,34 +91,56 @@ pub(super) struct Resume {
 
 pub(super) fn pause(arguments: &Arguments) -> Ended {
     let client = client::of(&arguments.host)?;
-    let paused = client.pause(arguments.which.which(), arguments.why.as_deref(), arguments.time)?;
+    let reach = arguments.reach.reach();
+    let paused = client.pause(arguments.which.which(), reach, arguments.why.as_deref(), arguments.time)?;
+    let names: BTreeSet<&str> = paused.subscriptions.iter().map(|one| one.name.as_str()).collect();
     if arguments.json {
         say::json(&paused)?;
     } else {
         paused.subscriptions.iter().try_for_each(|one| say::data(&told(one)))?;
-        tell_of_others(&client, &paused.subscriptions);
     }
-    if arguments.drain {
-        let names = paused.subscriptions.iter().map(|one| one.name.as_str()).collect();
-        return drained(&client, &names);
+    match reach {
+        Reach::All => everywhere::held(&client, &names, arguments.drain),
+        Reach::This => {
+            if !arguments.json {
+                tell_of_others(&client, &paused.subscriptions);
+            }
+            if arguments.drain { drained(&client, &names) } else { Ok(Exit::Done) }
+        }
     }
-    Ok(Exit::Done)
 }
 
 pub(super) fn resume(arguments: &Resume) -> Ended {
-    let resumed = client::of(&arguments.host)?.resume(arguments.which.which())?;
+    let reach = arguments.reach.reach();
+    let resumed = client::of(&arguments.host)?.resume(arguments.which.which(), reach)?;
     if arguments.json {
         say::json(&resumed)?;
     } else {
-        resumed.subscriptions.iter().try_for_each(|one| say::data(&told_of_resumed(one)))?;
+        resumed.subscriptions.iter().try_for_each(|one| say::data(&told_of_resumed(one, reach)))?;
     }
-    Ok(Exit::Done)
+    let are_held = resumed.subscriptions.iter().any(|one| one.still.is_some());
+    Ok(if are_held { Exit::Partly } else { Exit::Done })
 }
 
 fn told(one: &PausedSubscription) -> String {
     let until = one.pause.until.as_ref().map(|until| format!(" until {until}"));
-    let until = until.unwrap_or_else(|| format!(": `tidegate resume {}` resumes it", one.name));
-    format!("{} is paused on this host{until}", one.name)
+    let until = until.unwrap_or_else(|| format!(": `{}` resumes it", resuming(&one.name, one.pause.hosts)));
+    format!("{} is paused on {}{until}", one.name, on(one.pause.hosts))
+}
+
+const fn on(hosts: Reach) -> &'static str {
+    match hosts {
+        Reach::This => "this host",
+        Reach::All => "all hosts",
+    }
+}
+
+/// The command that ends a pause.
+fn resuming(name: &str, hosts: Reach) -> String {
+    match hosts {
+        Reach::This => format!("tidegate resume {name}"),
+        Reach::All => format!("tidegate resume {name} --all-hosts"),
+    }
 }
 
 /// Tells of the hosts of the cluster that go on with what this one does not take.
@@ -111,16 +153,25 @@ fn tell_of_others(client: &Client, paused: &[PausedSubscription]) {
         others.filter(|host| has_it(host)).map(|host| format!("{} ({})", host.name, host.address)).collect();
     if !others.is_empty() {
         say::talk(&format!(
-            "other hosts of the cluster go on with its messages: {}; to stop them too, pause it on each with --host",
+            "other hosts of the cluster go on with its messages: {}; --all-hosts stops them too",
             others.join(", ")
         ));
     }
 }
 
-fn told_of_resumed(one: &ResumedSubscription) -> String {
-    match one.was_paused {
-        true => format!("{} takes messages again, few at first", one.name),
-        false => format!("{} was not paused", one.name),
+fn told_of_resumed(one: &ResumedSubscription, hosts: Reach) -> String {
+    let name = &one.name;
+    match (&one.still, one.was_paused) {
+        (None, true) if hosts == Reach::All => format!("{name} takes messages again on all hosts, few at first"),
+        (None, true) => format!("{name} takes messages again, few at first"),
+        (None, false) if hosts == Reach::All => format!("{name} was not paused on all hosts"),
+        (None, false) => format!("{name} was not paused"),
+        (Some(still), _) => format!(
+            "{name} is still paused on {}, by {}: `{}` resumes it",
+            on(still.hosts),
+            by_whom(still),
+            resuming(name, still.hosts)
+        ),
     }
 }
 
@@ -161,5 +212,6 @@ fn resumed_meanwhile<'a>(status: &'a Status, names: &BTreeSet<&str>) -> Option<&
 /// A pause in a cell of a table: by whom and why.
 pub(super) fn by_whom(pause: &PauseView) -> String {
     let why = pause.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    table::cut(&format!("{}{why}", pause.by), 80)
+    let all = if pause.hosts == Reach::All { " (all hosts)" } else { "" };
+    table::cut(&format!("{}{all}{why}", pause.by), 80)
 }

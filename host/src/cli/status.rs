@@ -143,6 +143,7 @@ fn rate(before: &SubscriptionCounts, now: &SubscriptionCounts, apart: Duration) 
 mod tests {
     use super::*;
     use crate::admin::wire::{StallView, Trouble};
+    use crate::pause::Reach;
 
     fn view(name: &str, done: u64) -> SubscriptionView {
         let counts = SubscriptionCounts { completed: done, in_flight: 3, ready: 1200, ..SubscriptionCounts::default() };
@@ -190,14 +191,17 @@ mod tests {
     fn who_paused_what_until_when_and_why_is_seen() {
         let pause = PauseView {
             kind: PauseKind::Operator,
+            hosts: Reach::This,
             by: "ops".to_owned(),
             why: Some("the database moves".to_owned()),
             since: "2026-11-29T06:00:00.000Z".to_owned(),
             until: Some("2026-11-29T06:10:00.000Z".to_owned()),
         };
         let paused = SubscriptionView { pause: Some(pause.clone()), ..view("orders", 5) };
-        let for_good =
-            SubscriptionView { pause: Some(PauseView { until: None, ..pause.clone() }), ..view("refunds", 5) };
+        let for_good = SubscriptionView {
+            pause: Some(PauseView { until: None, hosts: Reach::All, ..pause.clone() }),
+            ..view("refunds", 5)
+        };
         let circuit = |until: Option<&str>| PauseView {
             kind: PauseKind::Circuit,
             by: "host".to_owned(),
@@ -228,15 +232,15 @@ mod tests {
               cluster: the server does not permit it
               subscription stuck is stalled: 3 messages held, as many as are handled at once, and none has come to its end for 1m
 
-            SUBSCRIPTION  HANDLER  STATE         BY                              UNTIL                     IN FLIGHT  READY  PENDING  DEAD-LETTERED  RATE
-            fast          invoice  runs                                                                    3          1,200  0        0              125/s
-            mail          invoice  waits                                                                   3          1,200  0        0
-            orders        invoice  paused        ops: the database moves         2026-11-29T06:10:00.000Z  3          1,200  0        0              0/s
-            rates         invoice  circuit open  host: 20 of 22 messages failed  2026-11-29T06:00:05.000Z  3          1,200  0        0
-            refunds       invoice  paused        ops: the database moves         resumed                   3          1,200  0        0
-            sales         invoice  probes        host: 20 of 22 messages failed  a probe goes well         3          1,200  0        0
-            slow          invoice  runs                                                                    3          1,200  0        0              1.5/s
-            stuck         invoice  stalled                                                                 3          1,200  0        0
+            SUBSCRIPTION  HANDLER  STATE         BY                                   UNTIL                     IN FLIGHT  READY  PENDING  DEAD-LETTERED  RATE
+            fast          invoice  runs                                                                         3          1,200  0        0              125/s
+            mail          invoice  waits                                                                        3          1,200  0        0
+            orders        invoice  paused        ops: the database moves              2026-11-29T06:10:00.000Z  3          1,200  0        0              0/s
+            rates         invoice  circuit open  host: 20 of 22 messages failed       2026-11-29T06:00:05.000Z  3          1,200  0        0
+            refunds       invoice  paused        ops (all hosts): the database moves  resumed                   3          1,200  0        0
+            sales         invoice  probes        host: 20 of 22 messages failed       a probe goes well         3          1,200  0        0
+            slow          invoice  runs                                                                         3          1,200  0        0              1.5/s
+            stuck         invoice  stalled                                                                      3          1,200  0        0
         "#]]
         .assert_eq(&text);
     }

@@ -195,6 +195,7 @@ impl Hosts {
                 presence: presence(word.stopped, silent_for(now, *at)),
                 last_word: humantime::format_rfc3339_millis((*at).max(SystemTime::UNIX_EPOCH)).to_string(),
                 handlers: word.handlers.clone(),
+                paused: word.paused.clone(),
             })
             .collect();
         hosts.sort_by(|one, other| one.name.cmp(&other.name));

@@ -16,8 +16,11 @@
 //! - A module runs nowhere but where its bytes have the digest that is named.
 //! - A host that cannot take what is to run goes on with what it runs, and says so under its key.
 //! - While NATS is away every host goes on with what it runs; nothing is deployed until it is back.
+//! - What is paused on all hosts changes by compare-and-set too, and a host that cannot ask goes by what it saw last.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -31,6 +34,7 @@ mod decide;
 mod error;
 mod hosts;
 mod identity;
+mod pauses;
 pub mod record;
 pub mod report;
 mod wanted;
@@ -42,6 +46,7 @@ pub use decide::{Next, next};
 pub use error::{ClusterError, CopyError, First};
 pub(crate) use hosts::{COUNTS_EVERY, Part, SAYS_AT_MOST_EVERY, SAYS_EVERY};
 pub use identity::IdentityError;
+pub use pauses::{AllPaused, PausesError};
 pub use word::Word;
 
 use hosts::Hosts;
@@ -70,6 +75,8 @@ pub struct Cluster {
     changed: Notify,
     /// All handlers are to be held against what is to run.
     look_again: Notify,
+    /// What is paused on all hosts, with what of it is in flight here.
+    paused_here: Mutex<BTreeMap<String, u64>>,
 }
 
 /// What is to run of a handler, as it was when somebody began to change it.
@@ -102,7 +109,8 @@ impl Cluster {
         let buckets = buckets.ok_or_else(|| IdentityError::NoBuckets { broker: config.broker.clone() })?;
         let life = ulid::Ulid::generate().to_string();
         let me = Member { cluster: config.name.clone(), host, life, address };
-        Ok(Self { me, buckets, hosts: Hosts::default(), changed: Notify::new(), look_again: Notify::new() })
+        let (hosts, changed, look_again) = (Hosts::default(), Notify::new(), Notify::new());
+        Ok(Self { me, buckets, hosts, changed, look_again, paused_here: Mutex::default() })
     }
 
     /// What this host is called.
@@ -134,7 +142,7 @@ impl Cluster {
     /// # Errors
     /// When NATS is away, or what stands there cannot be read.
     pub async fn basis(&self, handler: &str) -> Result<Basis, ClusterError> {
-        let Held { value, revision } = self.buckets.desired(handler).await?;
+        let Held { value, revision } = self.buckets.get(Keys::Desired, handler).await?;
         let desired = value.map(|value| Desired::read(handler, &value)).transpose()?;
         Ok(Basis { desired, revision })
     }
@@ -147,7 +155,7 @@ impl Cluster {
     /// When somebody else was first, or NATS is away; whether it was done is then not known.
     pub async fn change(&self, handler: &str, basis: &Basis, to: &Desired) -> Result<(), ClusterError> {
         let value = Bytes::from(to.to_json());
-        let detail = match self.buckets.swap(handler, value, basis.revision).await {
+        let detail = match self.buckets.swap(Keys::Desired, handler, value, basis.revision).await {
             Ok(revision) => {
                 self.hosts.wanted(handler, Some(to), revision);
                 return Ok(());
@@ -192,9 +200,28 @@ impl Cluster {
         self.buckets.watch(Keys::Hosts).await
     }
 
+    /// What is paused on all hosts, whenever that changes.
+    pub(crate) async fn watch_pauses(&self) -> Result<Watch, BucketError> {
+        self.buckets.watch(Keys::Pauses).await
+    }
+
     /// Says what is to be known of this host.
     pub(crate) async fn say(&self, word: &Word) -> Result<(), BucketError> {
         self.buckets.say(&self.me.host, word.to_json().into()).await
+    }
+
+    /// What is paused on all hosts is known here, with how much of it is in flight: the others are told soon.
+    pub(crate) fn paused_here(&self, paused: BTreeMap<String, u64>) {
+        let mut before = self.paused_here.lock().unwrap_or_else(PoisonError::into_inner);
+        if *before != paused {
+            *before = paused;
+            self.touch();
+        }
+    }
+
+    /// The same, to be said.
+    pub(crate) fn to_say_of_pauses(&self) -> BTreeMap<String, u64> {
+        self.paused_here.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What this host says of itself has changed.

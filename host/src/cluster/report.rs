@@ -34,6 +34,9 @@ pub struct HostView {
     pub last_word: String,
     /// What it said of the handlers, by their names.
     pub handlers: BTreeMap<String, OnHost>,
+    /// The subscriptions that it knows to be paused on all hosts, with how many messages of each are still in flight there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub paused: BTreeMap<String, u64>,
 }
 
 /// Whether a host is there.

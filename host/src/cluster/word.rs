@@ -24,6 +24,9 @@ pub struct Word {
     /// What the versions of those came to of which one is tried there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<String, Counts>,
+    /// What is paused on all hosts, as it goes by that, with how many messages of each it still has in flight.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub paused: BTreeMap<String, u64>,
 }
 
 impl Word {
@@ -31,7 +34,8 @@ impl Word {
     #[must_use]
     pub fn of(me: &Member, handlers: BTreeMap<String, OnHost>, counts: BTreeMap<String, Counts>) -> Self {
         let program = env!("CARGO_PKG_VERSION").to_owned();
-        Self { life: me.life.clone(), address: me.address.clone(), program, stopped: false, handlers, counts }
+        let (life, address, paused) = (me.life.clone(), me.address.clone(), BTreeMap::new());
+        Self { life, address, program, stopped: false, handlers, counts, paused }
     }
 
     /// As it stands under the key.

@@ -3,7 +3,39 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// Which hosts a pause is of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// The one that was asked.
+    #[default]
+    This,
+    /// All of its cluster.
+    All,
+}
+
+impl Reach {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::This => "this",
+            Self::All => "all",
+        }
+    }
+}
+
+/// What holds a subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// Which hosts it is of.
+    pub hosts: Reach,
+    /// By whom, why and until when.
+    pub record: PauseRecord,
+}
 
 /// A pause of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +68,11 @@ impl PauseRecord {
 pub(super) struct Book {
     /// The layout of the file, for a later one that differs.
     layout: Layout,
+    /// Those of this host.
     subscriptions: BTreeMap<String, PauseRecord>,
+    /// Those of all hosts of its cluster, as it saw them last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    all_hosts: BTreeMap<String, PauseRecord>,
 }
 
 /// The only layout so far.
@@ -48,12 +84,22 @@ enum Layout {
 }
 
 impl Book {
-    pub(super) fn get(&self, subscription: &str) -> Option<&PauseRecord> {
-        self.subscriptions.get(subscription)
+    /// What holds a subscription; where two pauses do, that of all hosts: when this host alone ends its own, it stays held.
+    pub(super) fn get(&self, subscription: &str) -> Option<Pause> {
+        let of = |hosts, pauses: &BTreeMap<String, PauseRecord>| {
+            pauses.get(subscription).map(|record| Pause { hosts, record: record.clone() })
+        };
+        of(Reach::All, &self.all_hosts).or_else(|| of(Reach::This, &self.subscriptions))
     }
 
-    pub(super) const fn all(&self) -> &BTreeMap<String, PauseRecord> {
-        &self.subscriptions
+    /// Those of all hosts.
+    pub(super) const fn of_all_hosts(&self) -> &BTreeMap<String, PauseRecord> {
+        &self.all_hosts
+    }
+
+    /// Those of all hosts are these from now on.
+    pub(super) fn follow(&mut self, pauses: &BTreeMap<String, PauseRecord>) {
+        self.all_hosts.clone_from(pauses);
     }
 
     pub(super) fn put(&mut self, subscriptions: &[String], record: &PauseRecord) {
@@ -66,13 +112,19 @@ impl Book {
     }
 
     /// Ends those whose time is over, and gives them back.
-    pub(super) fn end_over(&mut self, now: SystemTime) -> BTreeMap<String, PauseRecord> {
-        self.subscriptions.extract_if(.., |_, pause| pause.is_over(now)).collect()
+    pub(super) fn end_over(&mut self, now: SystemTime) -> Vec<(String, Pause)> {
+        let over = |pauses: &mut BTreeMap<String, PauseRecord>, hosts| -> Vec<(String, Pause)> {
+            let ended = pauses.extract_if(.., |_, pause| pause.is_over(now));
+            ended.map(|(name, record)| (name, Pause { hosts, record })).collect()
+        };
+        let mut ended = over(&mut self.subscriptions, Reach::This);
+        ended.append(&mut over(&mut self.all_hosts, Reach::All));
+        ended
     }
 
     /// When the next one is over.
     pub(super) fn next_over(&self) -> Option<SystemTime> {
-        self.subscriptions.values().filter_map(|pause| pause.until).min()
+        self.subscriptions.values().chain(self.all_hosts.values()).filter_map(|pause| pause.until).min()
     }
 }
 

@@ -1,10 +1,15 @@
 //! Pauses of subscriptions by an operator: by whom, why and until when. They are kept on the disk, so that a host that was
 //! started again, or whose configuration has changed, takes nothing that somebody wanted to wait.
 //!
+//! A pause is of this host, or of all hosts of its cluster. Those of all hosts stand in the cluster
+//! ([`crate::cluster::Cluster::pauses`]); what is here is what this host saw of them last, and it goes by that while NATS is
+//! away.
+//!
 //! Invariants:
 //! - A pause is on the disk before it is answered, and so is its end before messages are taken again.
 //! - A pause stays until somebody ends it or its time is over, whatever becomes of its subscription meanwhile.
 //! - A pause whose time is over holds nothing back, also when that cannot be written down.
+//! - A subscription takes messages when neither this host nor its cluster has a pause of it.
 
 mod book;
 mod file;
@@ -18,8 +23,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use book::Book;
-pub use book::PauseRecord;
+pub use book::{Pause, PauseRecord, Reach};
 
+use crate::cluster::PausesError;
 use crate::dispatch::Hold;
 
 /// Between two looks at the wall clock at the most: it may be set, and a machine may sleep.
@@ -57,6 +63,21 @@ pub enum PauseError {
     /// The host ends, and did not come to it.
     #[error("the host ends, and nothing was changed")]
     Stopped,
+    /// It was to be of all hosts, and there is no cluster.
+    #[error("this host is in no cluster, so there are no other hosts to tell: pause or resume it on this host alone")]
+    NoCluster,
+    /// It was to be of all hosts, and the cluster did not take it.
+    #[error("the hosts of the cluster were not told")]
+    Cluster(#[source] PausesError),
+}
+
+/// What changed by what the cluster said.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Followed {
+    /// Paused from now on, or otherwise than before; by subscription.
+    pub begun: BTreeMap<String, PauseRecord>,
+    /// Not paused any more for all hosts.
+    pub ended: BTreeMap<String, PauseRecord>,
 }
 
 /// The pauses of a host.
@@ -103,19 +124,19 @@ impl Pauses {
         Arc::clone(hold)
     }
 
-    /// The pause of a subscription.
+    /// What holds a subscription; where two pauses do, that of all hosts.
     #[must_use]
-    pub fn get(&self, subscription: &str) -> Option<PauseRecord> {
-        self.book().get(subscription).cloned()
+    pub fn get(&self, subscription: &str) -> Option<Pause> {
+        self.book().get(subscription)
     }
 
-    /// All of them, by subscription.
+    /// Those of all hosts, as this one saw them last; by subscription.
     #[must_use]
-    pub fn all(&self) -> BTreeMap<String, PauseRecord> {
-        self.book().all().clone()
+    pub fn of_all_hosts(&self) -> BTreeMap<String, PauseRecord> {
+        self.book().of_all_hosts().clone()
     }
 
-    /// Pauses subscriptions. What was paused before is from now on paused as `record` says.
+    /// Pauses subscriptions on this host. What was paused before is from now on paused as `record` says.
     ///
     /// Dropped in the middle, either all or none of them are paused, and which is not known: to be run to its end.
     ///
@@ -124,36 +145,68 @@ impl Pauses {
     pub async fn pause(&self, subscriptions: &[String], record: &PauseRecord) -> Result<(), PauseError> {
         self.change(|book| book.put(subscriptions, record)).await?;
         crate::failpoint::reached("paused-on-disk");
-        subscriptions.iter().for_each(|name| self.hold(name).close());
+        self.go_by_the_book(subscriptions);
         Ok(())
     }
 
-    /// Ends pauses. Gives back what was paused.
+    /// Ends pauses of this host. Gives back what was paused.
     ///
     /// # Errors
     /// When it cannot be written down; nothing takes messages again then.
     pub async fn resume(&self, subscriptions: &[String]) -> Result<BTreeMap<String, PauseRecord>, PauseError> {
         let ended = self.change(|book| book.take(subscriptions)).await?;
-        self.open_holds(&ended);
+        self.go_by_the_book(ended.keys());
         Ok(ended)
     }
 
-    /// Waits until the time of some pauses is over, ends them, and gives them back.
-    pub async fn next_over(&self) -> BTreeMap<String, PauseRecord> {
+    /// Goes by what the cluster says is paused on all hosts, without what is over. It holds from now on, whether or not it can
+    /// be written down: the next start hears it again.
+    pub async fn follow(&self, mut pauses: BTreeMap<String, PauseRecord>, now: SystemTime) -> Followed {
+        pauses.retain(|_, pause| !pause.is_over(now));
+        let before = self.of_all_hosts();
+        let differs = |one: &BTreeMap<String, PauseRecord>, other: &BTreeMap<String, PauseRecord>| {
+            let of = one.iter().filter(|(name, pause)| other.get(*name) != Some(pause));
+            of.map(|(name, pause)| (name.clone(), pause.clone())).collect::<BTreeMap<_, _>>()
+        };
+        let begun = differs(&pauses, &before);
+        let mut ended = differs(&before, &pauses);
+        ended.retain(|name, _| !pauses.contains_key(name));
+        if begun.is_empty() && ended.is_empty() {
+            return Followed::default();
+        }
+        let ((), written) = self.change_anyway(|book| book.follow(&pauses)).await;
+        if let Err(error) = written {
+            let error = error.chain();
+            tracing::warn!(error, "what is paused on all hosts holds here, and the file does not have it");
+        }
+        self.go_by_the_book(begun.keys().chain(ended.keys()));
+        Followed { begun, ended }
+    }
+
+    /// Waits until what is paused changes, or a while has passed.
+    pub(crate) async fn changed(&self, most: Duration) {
+        let _ = tokio::time::timeout(most, self.changed.notified()).await;
+    }
+
+    /// Waits until the time of some pauses is over, ends them, and gives them back by subscription. One of all hosts is over on
+    /// each by its own clock.
+    pub async fn next_over(&self) -> Vec<(String, Pause)> {
         loop {
             let changed = self.changed.notified();
             let now = SystemTime::now();
             let next = self.book().next_over();
             if next.is_some_and(|at| at <= now) {
-                match self.change(|book| book.end_over(SystemTime::now())).await {
-                    Ok(ended) if !ended.is_empty() => {
-                        self.open_holds(&ended);
-                        return ended;
-                    }
-                    Ok(_) => {}
-                    Err(error) => return self.end_unwritten(&error),
+                // The file says until when, and the next start goes by that.
+                let (ended, written) = self.change_anyway(|book| book.end_over(SystemTime::now())).await;
+                if let Err(error) = written {
+                    let error = error.chain();
+                    tracing::warn!(error, "pauses are over, and the file still has them with their end");
                 }
-                continue;
+                if ended.is_empty() {
+                    continue;
+                }
+                self.go_by_the_book(ended.iter().map(|(name, _)| name));
+                return ended;
             }
             let wait = next.and_then(|at| at.duration_since(now).ok());
             let wait = wait.unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
@@ -164,17 +217,15 @@ impl Pauses {
         }
     }
 
-    /// Ends what is over without the disk: the file says until when, and the next start goes by that.
-    fn end_unwritten(&self, error: &PauseError) -> BTreeMap<String, PauseRecord> {
-        tracing::warn!(error = error.chain(), "pauses are over, and the file still has them with their end");
-        let ended = self.book().end_over(SystemTime::now());
-        self.open_holds(&ended);
-        ended
-    }
-
-    fn open_holds(&self, ended: &BTreeMap<String, PauseRecord>) {
+    /// Closes and opens what has changed, as the book has it now.
+    fn go_by_the_book<'a>(&self, subscriptions: impl IntoIterator<Item = &'a String>) {
         let now = Instant::now();
-        ended.keys().for_each(|name| self.hold(name).open(now));
+        for name in subscriptions {
+            let hold = self.hold(name);
+            // Under the book's lock: of two changes at once the later one has the last word.
+            let book = self.book();
+            if book.get(name).is_some() { hold.close() } else { hold.open(now) }
+        }
     }
 
     /// Writes a changed book down, and then goes by it.
@@ -182,12 +233,29 @@ impl Pauses {
         let _turn = self.turn.lock().await;
         let mut book = self.book().clone();
         let changed = change(&mut book);
-        let (path, written) = (self.path.clone(), book.clone());
-        let writing = tokio::task::spawn_blocking(move || file::write(&path, &written));
-        writing.await.map_err(|_| PauseError::Stopped)??;
+        self.write(&book).await?;
+        self.go_by(book);
+        Ok(changed)
+    }
+
+    /// The same, and goes by it whether or not it could be written down.
+    async fn change_anyway<T>(&self, change: impl Fn(&mut Book) -> T) -> (T, Result<(), PauseError>) {
+        let _turn = self.turn.lock().await;
+        let mut book = self.book().clone();
+        let changed = change(&mut book);
+        let written = self.write(&book).await;
+        self.go_by(book);
+        (changed, written)
+    }
+
+    async fn write(&self, book: &Book) -> Result<(), PauseError> {
+        let (path, book) = (self.path.clone(), book.clone());
+        tokio::task::spawn_blocking(move || file::write(&path, &book)).await.map_err(|_| PauseError::Stopped)?
+    }
+
+    fn go_by(&self, book: Book) {
         *self.book() = book;
         self.changed.notify_waiters();
-        Ok(changed)
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

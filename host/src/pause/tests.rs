@@ -13,6 +13,14 @@ fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+fn ended(pauses: Vec<(String, Pause)>) -> Vec<String> {
+    pauses.into_iter().map(|(name, pause)| format!("{name} {}", pause.hosts.name())).collect()
+}
+
+fn of_all(pauses: &[(&str, PauseRecord)]) -> BTreeMap<String, PauseRecord> {
+    pauses.iter().map(|(name, record)| ((*name).to_owned(), record.clone())).collect()
+}
+
 fn later() -> SystemTime {
     SystemTime::now() + Duration::from_secs(3600)
 }
@@ -29,10 +37,10 @@ async fn what_is_paused_stays_paused_over_a_start() {
 
     let again = open();
     assert!(again.hold("one").is_closed() && again.hold("two").is_closed() && !again.hold("three").is_closed());
-    assert_eq!(again.get("one"), Some(record(None)));
+    assert_eq!(again.get("one"), Some(Pause { hosts: Reach::This, record: record(None) }));
     assert_eq!(again.resume(&names(&["one", "three"])).await.unwrap().into_keys().collect::<Vec<_>>(), ["one"]);
     assert!(!again.hold("one").is_closed() && again.hold("two").is_closed());
-    assert_eq!(open().all().into_keys().collect::<Vec<_>>(), ["two"]);
+    assert_eq!((open().get("one"), open().get("two").is_some()), (None, true));
     let mode = std::fs::metadata(data.join(file::NAME)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode, std::fs::read_dir(&data).unwrap().count()), (0o600, 1), "nothing is left beside it");
 }
@@ -55,7 +63,7 @@ async fn a_pause_ends_by_itself_and_the_file_forgets_it() {
     assert!(futures_util::poll!(over.as_mut()).is_pending());
     pauses.pause(&names(&["stays"]), &record(Some(later()))).await.unwrap();
     pauses.pause(&names(&["goes"]), &record(Some(SystemTime::now()))).await.unwrap();
-    assert_eq!(over.await.into_keys().collect::<Vec<_>>(), ["goes"]);
+    assert_eq!(ended(over.await), ["goes this"]);
     assert!(!pauses.hold("goes").is_closed() && pauses.hold("stays").is_closed());
     let file = std::fs::read_to_string(folder.path().join(file::NAME)).unwrap();
     assert!(file.contains("stays") && !file.contains("goes"), "{file}");
@@ -78,8 +86,47 @@ async fn what_cannot_be_written_down_changes_nothing_but_a_time_that_is_over() {
     assert!(!pauses.hold("three").is_closed() && pauses.get("three").is_none());
     pauses.resume(&names(&["two"])).await.unwrap_err();
     assert!(pauses.hold("two").is_closed());
-    assert_eq!(pauses.next_over().await.into_keys().collect::<Vec<_>>(), ["one"]);
+    assert_eq!(ended(pauses.next_over().await), ["one this"]);
     assert!(!pauses.hold("one").is_closed());
+}
+
+#[tokio::test]
+async fn what_is_paused_on_all_hosts_holds_beside_what_this_one_paused_and_over_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Pauses::open(folder.path(), SystemTime::now()).unwrap();
+    let (pauses, now) = (open(), SystemTime::now());
+    pauses.pause(&names(&["both"]), &record(None)).await.unwrap();
+    let all = of_all(&[("both", record(None)), ("one", record(Some(later()))), ("over", record(Some(now)))]);
+    let followed = pauses.follow(all.clone(), now).await;
+    assert_eq!(followed.begun.keys().map(String::as_str).collect::<Vec<_>>(), ["both", "one"], "one is over");
+    assert_eq!(pauses.follow(all, now).await, Followed::default(), "seen twice, it begins once");
+    for pauses in [&pauses, &open()] {
+        let held = ["both", "one", "over"]
+            .map(|name| (pauses.hold(name).is_closed(), pauses.get(name).map(|pause| pause.hosts)));
+        assert_eq!(held, [(true, Some(Reach::All)), (true, Some(Reach::All)), (false, None)]);
+    }
+    // Resumed on all, the one that this host paused by itself is still held; and the other way round.
+    assert!(pauses.resume(&names(&["one"])).await.unwrap().is_empty());
+    let followed = pauses.follow(BTreeMap::new(), now).await;
+    assert_eq!((followed.begun.len(), followed.ended.len()), (0, 2));
+    assert_eq!((pauses.get("both").unwrap().hosts, pauses.get("one")), (Reach::This, None));
+    assert!(pauses.hold("both").is_closed() && !pauses.hold("one").is_closed());
+    pauses.follow(of_all(&[("both", record(None))]), now).await;
+    pauses.resume(&names(&["both"])).await.unwrap();
+    assert!(pauses.hold("both").is_closed(), "on all hosts it still is");
+    // It ends by its time as others do.
+    pauses.follow(of_all(&[("one", record(Some(SystemTime::now() + Duration::from_millis(50))))]), now).await;
+    assert_eq!(ended(pauses.next_over().await), ["one all"]);
+    assert!(!pauses.hold("one").is_closed() && open().of_all_hosts().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_paused_on_all_hosts_holds_though_it_cannot_be_written_down() {
+    let folder = tempfile::tempdir().unwrap();
+    let pauses = Pauses::open(folder.path(), SystemTime::now()).unwrap();
+    std::fs::create_dir(folder.path().join("pauses.part")).unwrap();
+    pauses.follow(of_all(&[("one", record(None))]), SystemTime::now()).await;
+    assert!(pauses.hold("one").is_closed());
 }
 
 #[test]
@@ -90,7 +137,7 @@ fn a_file_that_is_none_stops_the_start() {
         Pauses::open(folder.path(), SystemTime::now())
     };
     let good = r#"{"layout":"1","subscriptions":{"one":{"by":"ops","since":"2026-11-29T06:00:00Z"}}}"#;
-    assert_eq!(open(good).unwrap().get("one").unwrap().until, None);
+    assert_eq!(open(good).unwrap().get("one").unwrap().record.until, None);
     for bad in ["", "{}", &good.replace("\"1\"", "\"2\""), &good.replace("2026", "x"), &good.replace("\"by\"", "\"b\"")]
     {
         let error = open(bad).unwrap_err().chain();

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use tidegate::access::TokenHash;
 
+mod cluster;
 mod live;
 mod replay;
 mod scale;

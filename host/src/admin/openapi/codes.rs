@@ -37,12 +37,14 @@ const ACCESS: [(&str, &str); 14] = [
 ];
 
 /// Of subscriptions.
-const SUBSCRIPTIONS: [(&str, &str); 5] = [
+const SUBSCRIPTIONS: [(&str, &str); 7] = [
     ("no-subscriptions-here", "no subscriptions run here: this listener serves queues alone"),
     ("no-such-subscription", "the host has no such subscription, or none of that handler"),
     ("subscription-in-use", "the configuration has it, or its last messages are being settled"),
     ("no-past", "the subscription has not begun, or its broker cannot be looked into"),
     ("not-kept", "it could not be written down which subscriptions are paused, and nothing was changed"),
+    ("no-cluster", "it was to be for all hosts, and this host is in no cluster"),
+    ("cluster-not-told", "the cluster cannot be asked, or did not confirm it; it is safe to do it again"),
 ];
 
 /// Of messages and dead letters.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::dispatch::OpenCircuit;
-use crate::pause::PauseRecord;
+use crate::pause::{Pause, PauseRecord, Reach};
 
 /// A pause of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -12,6 +12,9 @@ use crate::pause::PauseRecord;
 pub struct PauseView {
     /// What kind of pause it is.
     pub kind: PauseKind,
+    /// Which hosts it is of: `this`, or `all` of the cluster. A circuit is of one.
+    #[serde(default)]
+    pub hosts: Reach,
     /// Who paused it: the name of a token, or `local`; `host` for a circuit.
     pub by: String,
     /// Why, when somebody said so.
@@ -49,15 +52,11 @@ impl PauseKind {
 impl PauseView {
     /// The view of an operator's pause.
     #[must_use]
-    pub fn of(record: &PauseRecord) -> Self {
+    pub fn of(pause: &Pause) -> Self {
         let told = |moment| humantime::format_rfc3339_millis(moment).to_string();
-        Self {
-            kind: PauseKind::Operator,
-            by: record.by.clone(),
-            why: record.why.clone(),
-            since: told(record.since),
-            until: record.until.map(told),
-        }
+        let PauseRecord { by, why, since, until } = pause.record.clone();
+        let (kind, hosts) = (PauseKind::Operator, pause.hosts);
+        Self { kind, hosts, by, why, since: told(since), until: until.map(told) }
     }
 
     /// The view of a circuit that is not closed.
@@ -66,6 +65,7 @@ impl PauseView {
         let told = |moment| humantime::format_rfc3339_millis(moment).to_string();
         Self {
             kind: PauseKind::Circuit,
+            hosts: Reach::This,
             by: "host".to_owned(),
             why: Some(circuit.why),
             since: told(circuit.since),
@@ -97,7 +97,7 @@ pub struct PausedSubscription {
 /// The answer to the end of a pause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Resumed {
-    /// Those that take messages.
+    /// Those that take messages, where nothing else holds them.
     pub subscriptions: Vec<ResumedSubscription>,
 }
 
@@ -108,6 +108,10 @@ pub struct ResumedSubscription {
     pub name: String,
     /// Its handler.
     pub handler: String,
-    /// Whether it was paused.
+    /// Whether it was paused, on this host or on all as was asked for.
     pub was_paused: bool,
+    /// What still holds it: a pause of all hosts, where that of this one was ended, or the other way round; nothing: it takes
+    /// messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub still: Option<PauseView>,
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::{Client, encoded, read, unmet};
 use crate::admin::wire::{Forgotten, KeptList, PastMessages, Paused, Readiness, Resumed, Status};
 use crate::cli::exit::Failure;
+use crate::pause::Reach;
 
 /// Which subscriptions.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +56,14 @@ impl Client {
     }
 
     /// Pauses subscriptions.
-    pub(crate) fn pause(&self, which: Which<'_>, why: Option<&str>, time: Option<Duration>) -> Result<Paused, Failure> {
-        let mut request = self.agent.post(self.of_subscriptions(which, "pause"));
+    pub(crate) fn pause(
+        &self,
+        which: Which<'_>,
+        hosts: Reach,
+        why: Option<&str>,
+        time: Option<Duration>,
+    ) -> Result<Paused, Failure> {
+        let mut request = self.agent.post(self.of_subscriptions(which, "pause")).query("hosts", hosts.name());
         if let Some(why) = why {
             request = request.query("why", why);
         }
@@ -67,8 +74,9 @@ impl Client {
     }
 
     /// Resumes subscriptions.
-    pub(crate) fn resume(&self, which: Which<'_>) -> Result<Resumed, Failure> {
-        read(self.agent.post(self.of_subscriptions(which, "resume")).send_empty())
+    pub(crate) fn resume(&self, which: Which<'_>, hosts: Reach) -> Result<Resumed, Failure> {
+        let request = self.agent.post(self.of_subscriptions(which, "resume")).query("hosts", hosts.name());
+        read(request.send_empty())
     }
 
     fn of_subscriptions(&self, which: Which<'_>, what: &str) -> String {

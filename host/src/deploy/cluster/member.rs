@@ -105,7 +105,7 @@ impl Deployments {
         };
         let handlers = self.handlers.load();
         let handlers = handlers.iter().map(|(name, entry)| (name.clone(), on(entry))).collect();
-        Word::of(cluster.me(), handlers, self.counts())
+        Word { paused: cluster.to_say_of_pauses(), ..Word::of(cluster.me(), handlers, self.counts()) }
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! `TIDEGATE_KILLS=50 cargo test --test it chaos -- --nocapture` runs the long form (`cargo xtask reliability` does).
 
+mod all_hosts;
 mod apply;
 mod audit;
 mod books;

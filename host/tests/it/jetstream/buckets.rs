@@ -30,19 +30,19 @@ async fn of_two_who_replace_a_key_the_second_is_told() {
     let (broker, _folder) = connect(options(&server)).await;
     let buckets = broker.buckets("tidegate-x", 1).unwrap();
     buckets.ready(WAIT).await.unwrap();
-    assert_eq!(buckets.desired("h").await.unwrap(), Held::default());
-    let first = buckets.swap("h", value("one").unwrap(), 0).await.unwrap();
-    assert_eq!(buckets.swap("h", value("other").unwrap(), 0).await, Err(SwapError::Conflict));
-    assert_eq!(buckets.desired("h").await.unwrap(), Held { value: value("one"), revision: first });
-    let second = buckets.swap("h", value("two").unwrap(), first).await.unwrap();
-    assert_eq!(buckets.swap("h", value("late").unwrap(), first).await, Err(SwapError::Conflict));
+    assert_eq!(buckets.get(Keys::Desired, "h").await.unwrap(), Held::default());
+    let first = buckets.swap(Keys::Desired, "h", value("one").unwrap(), 0).await.unwrap();
+    assert_eq!(buckets.swap(Keys::Desired, "h", value("other").unwrap(), 0).await, Err(SwapError::Conflict));
+    assert_eq!(buckets.get(Keys::Desired, "h").await.unwrap(), Held { value: value("one"), revision: first });
+    let second = buckets.swap(Keys::Desired, "h", value("two").unwrap(), first).await.unwrap();
+    assert_eq!(buckets.swap(Keys::Desired, "h", value("late").unwrap(), first).await, Err(SwapError::Conflict));
     // Somebody removes it with a tool: it can be set again by whoever knows.
     let store = async_nats::jetstream::new(server.client().await).get_key_value("tidegate-x-desired").await.unwrap();
     assert_eq!(store.get("h").await.unwrap(), value("two"));
     store.delete("h").await.unwrap();
-    let removed = buckets.desired("h").await.unwrap();
+    let removed = buckets.get(Keys::Desired, "h").await.unwrap();
     assert!(removed.value.is_none() && removed.revision > second, "{removed:?}");
-    buckets.swap("h", value("again").unwrap(), removed.revision).await.unwrap();
+    buckets.swap(Keys::Desired, "h", value("again").unwrap(), removed.revision).await.unwrap();
     assert_eq!(buckets.keys_of_desired().await.unwrap(), ["h"]);
     let mut watch = buckets.watch(Keys::Desired).await.unwrap();
     let shown = watch.next().await.unwrap();
@@ -120,26 +120,26 @@ async fn a_watch_ends_when_its_bucket_is_removed_and_the_next_one_finds_what_is_
     for anew in [false, true] {
         let mut watch = buckets.watch(Keys::Desired).await.unwrap();
         for revision in 0..5 {
-            let revision = buckets.swap("h", value("one").unwrap(), revision).await.unwrap();
+            let revision = buckets.swap(Keys::Desired, "h", value("one").unwrap(), revision).await.unwrap();
             assert_eq!(watch.next().await.unwrap().key, "h", "{revision}");
         }
         remove(&server, "KV_tidegate-x-desired", anew).await;
         if anew {
             // What is put into it now stands at a sequence that the watch has seen long ago.
-            buckets.swap("h", value("two").unwrap(), 0).await.unwrap();
+            buckets.swap(Keys::Desired, "h", value("two").unwrap(), 0).await.unwrap();
         }
         assert_eq!(tokio::time::timeout(WAIT * 6, watch.next()).await.unwrap(), None, "made anew: {anew}");
         let mut watch = buckets.watch(Keys::Desired).await.unwrap();
         if !anew {
-            assert_eq!(buckets.desired("h").await.unwrap(), Held::default(), "it is there again, and empty");
-            buckets.swap("h", value("two").unwrap(), 0).await.unwrap();
+            assert_eq!(buckets.get(Keys::Desired, "h").await.unwrap(), Held::default(), "it is there again, and empty");
+            buckets.swap(Keys::Desired, "h", value("two").unwrap(), 0).await.unwrap();
         }
         assert_eq!(watch.next().await.unwrap().value, value("two"));
         remove(&server, "KV_tidegate-x-desired", false).await;
     }
     // Whoever uses a bucket that was just removed is told once; then it is there.
-    assert!(buckets.desired("h").await.is_err());
-    assert_eq!(buckets.desired("h").await.unwrap(), Held::default());
+    assert!(buckets.get(Keys::Desired, "h").await.is_err());
+    assert_eq!(buckets.get(Keys::Desired, "h").await.unwrap(), Held::default());
     drop(broker);
 }
 
@@ -173,11 +173,11 @@ async fn the_permissions_that_the_page_names_are_enough() {
     buckets.ready(WAIT).await.unwrap();
     let mut hosts = buckets.watch(Keys::Hosts).await.unwrap();
     let mut desired = buckets.watch(Keys::Desired).await.unwrap();
-    buckets.swap("h", value("one").unwrap(), 0).await.unwrap();
+    buckets.swap(Keys::Desired, "h", value("one").unwrap(), 0).await.unwrap();
     assert_eq!(desired.next().await.unwrap().value, value("one"));
     buckets.say("a", value("word").unwrap()).await.unwrap();
     assert_eq!(hosts.next().await.unwrap().value, value("word"));
-    assert_eq!(buckets.desired("h").await.unwrap().value, value("one"));
+    assert_eq!(buckets.get(Keys::Desired, "h").await.unwrap().value, value("one"));
     assert_eq!(buckets.keys_of_desired().await.unwrap(), ["h"]);
     let module = vec![7; 300_000];
     for _ in 0..2 {
@@ -196,11 +196,11 @@ async fn what_is_not_permitted_is_not_done_and_says_so() {
     let (broker, _folder) = connect(user(&server, "guest")).await;
     let buckets = broker.buckets("tidegate-main", 1).unwrap();
     buckets.ready(WAIT).await.unwrap();
-    match buckets.swap("h", value("one").unwrap(), 0).await {
+    match buckets.swap(Keys::Desired, "h", value("one").unwrap(), 0).await {
         Err(SwapError::Unconfirmed(why)) => assert!(why.contains("whether the credentials permit it"), "{why}"),
         other => panic!("{other:?}"),
     }
-    assert_eq!(buckets.desired("h").await.unwrap(), Held::default());
+    assert_eq!(buckets.get(Keys::Desired, "h").await.unwrap(), Held::default());
     drop(broker);
     // One who may not even ask whether the buckets are there.
     let (broker, _folder) = connect(user(&server, "host")).await;

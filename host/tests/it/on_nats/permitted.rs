@@ -71,6 +71,9 @@ fn what_the_page_lists_is_enough_for_all_that_a_host_does() {
     publish(&desk, 21..=30);
     until("the new version to run", || desk.counts()["completed"] == json!(28));
     desk.expect(&["rollback", "billing"], "", 0);
+    let paused = desk.expect(&["pause", "billing", "--all-hosts"], "", 0);
+    assert!(paused.contains("billing is paused on all hosts"), "{paused}");
+    desk.expect(&["resume", "billing", "--all-hosts"], "", 0);
 
     runtime.block_on(async {
         let auth = Auth::UserPassword { user: "tidegate".to_owned(), password: PASSWORD.to_owned() };

@@ -4,7 +4,8 @@ use super::{Said, Tag};
 
 /// The path names a subscription, and what counts is its handler.
 const THEIRS: &[&str] = &["limited-to-handlers"];
-const UNKEPT: &[&str] = &["no-subscriptions-here", "not-kept"];
+const UNKEPT: &[&str] = &["no-subscriptions-here", "not-kept", "cluster-not-told"];
+const ALONE: &[&str] = &["no-cluster"];
 
 pub(in crate::admin) fn kept() -> Said {
     Said::of(
@@ -47,10 +48,11 @@ pub(in crate::admin) fn pause() -> Said {
     let said = Said::of(
         "pauseSubscription",
         Tag::Subscriptions,
-        "Pauses a subscription on this host",
+        "Pauses a subscription, on this host or on all",
         "It takes no messages until it is resumed, or until the time in `for` is over; that outlasts a restart and a changed \
          configuration. What runs goes on to its end, and what has not begun goes back to its broker without counting an \
-         attempt. One that is paused already is from now on paused as this says. Other hosts go on.",
+         attempt. One that is paused already is from now on paused as this says. Other hosts go on, unless `hosts` is `all`: \
+         then all of the cluster stop, those that are away as soon as they are back.",
     );
     paused(said).fails(403, THEIRS)
 }
@@ -59,7 +61,7 @@ pub(in crate::admin) fn pause_handler() -> Said {
     let said = Said::of(
         "pauseHandler",
         Tag::Subscriptions,
-        "Pauses all subscriptions of a handler on this host",
+        "Pauses all subscriptions of a handler, on this host or on all",
         "Those that it has now, each as if it were paused by itself: one that the configuration brings later takes messages.",
     );
     paused(said)
@@ -69,9 +71,10 @@ pub(in crate::admin) fn resume() -> Said {
     let said = Said::of(
         "resumeSubscription",
         Tag::Subscriptions,
-        "Resumes a subscription on this host",
+        "Resumes a subscription, on this host or on all",
         "It takes messages again: one at a time at first, and within ten seconds as many as may run at once. A circuit \
-         that is open is closed by it too. One that is not paused goes on as it is.",
+         that is open is closed by it too. One that is not paused goes on as it is. Ended is the pause of this host, or with \
+         `hosts=all` that of all; where the other one still holds it, `still` says so.",
     );
     resumed(said).fails(403, THEIRS)
 }
@@ -80,7 +83,7 @@ pub(in crate::admin) fn resume_handler() -> Said {
     let said = Said::of(
         "resumeHandler",
         Tag::Subscriptions,
-        "Resumes all subscriptions of a handler on this host",
+        "Resumes all subscriptions of a handler, on this host or on all",
         "Each as if it were resumed by itself.",
     );
     resumed(said)
@@ -115,25 +118,26 @@ pub(in crate::admin) fn past() -> Said {
 }
 
 fn paused(said: Said) -> Said {
-    said.gives("The pause is on the disk, and holds.").fails(404, &["no-such-subscription"]).fails(503, UNKEPT).example(
-        json!({ "subscriptions": [{
-            "name": "orders",
-            "handler": "invoice",
-            "in_flight": 3,
-            "pause": {
-                "kind": "operator",
-                "by": "ops",
-                "why": "the database moves",
-                "since": "2026-11-29T06:00:00.000Z",
-                "until": "2026-11-29T06:10:00.000Z",
-            },
-        }]}),
-    )
+    let said = said.gives("The pause is on the disk, and holds.").fails(404, &["no-such-subscription"]);
+    said.fails(409, ALONE).fails(503, UNKEPT).example(json!({ "subscriptions": [{
+        "name": "orders",
+        "handler": "invoice",
+        "in_flight": 3,
+        "pause": {
+            "kind": "operator",
+            "hosts": "this",
+            "by": "ops",
+            "why": "the database moves",
+            "since": "2026-11-29T06:00:00.000Z",
+            "until": "2026-11-29T06:10:00.000Z",
+        },
+    }]}))
 }
 
 fn resumed(said: Said) -> Said {
-    said.gives("It takes messages.")
+    said.gives("That pause is over.")
         .fails(404, &["no-such-subscription"])
+        .fails(409, ALONE)
         .fails(503, UNKEPT)
         .example(json!({ "subscriptions": [{ "name": "orders", "handler": "invoice", "was_paused": true }] }))
 }

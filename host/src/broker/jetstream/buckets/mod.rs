@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! <prefix>-desired   key-value: what is to run, a key a handler; written by compare-and-set
+//! <prefix>-pauses    key-value: what is paused on all hosts, under one key; written by compare-and-set
 //! <prefix>-hosts     key-value: what each host says of itself, a key a host; forgotten after a day of silence
 //! <prefix>-modules   objects: modules, by their sha256
 //! ```
 //!
 //! Invariants:
-//! - A key of what is to run is replaced only by whoever knows what stands there.
-//! - What is read of it is read from the leader of its stream: never older than what was confirmed.
+//! - A key of what is to run, and what is paused, is replaced only by whoever knows what stands there.
+//! - What is read of them is read from the leader of its stream: never older than what was confirmed.
 //! - Nothing waits without an end: each step has the time of a request, or ends with the connection.
 
 use std::sync::Arc;
@@ -54,8 +55,19 @@ pub struct Buckets {
 #[derive(Clone)]
 struct Stores {
     desired: kv::Store,
+    pauses: kv::Store,
     hosts: kv::Store,
     modules: Modules,
+}
+
+impl Stores {
+    const fn of(&self, keys: Keys) -> &kv::Store {
+        match keys {
+            Keys::Desired => &self.desired,
+            Keys::Pauses => &self.pauses,
+            Keys::Hosts => &self.hosts,
+        }
+    }
 }
 
 impl std::fmt::Debug for Stores {
@@ -138,14 +150,14 @@ impl Buckets {
         Box::pin(self.stores_of(&session)).await.map(|_| ())
     }
 
-    /// What stands under a key of what is to run.
+    /// What stands under a key.
     ///
     /// # Errors
     /// When the server is away or refuses.
-    pub async fn desired(&self, key: &str) -> Result<Held, BucketError> {
+    pub async fn get(&self, keys: Keys, key: &str) -> Result<Held, BucketError> {
         let (session, stores) = self.stores().await?;
-        let stream = &stores.desired.stream_name;
-        let found = raw::last(&session, stream, &format!("{}{key}", stores.desired.prefix)).await;
+        let store = stores.of(keys);
+        let found = raw::last(&session, &store.stream_name, &format!("{}{key}", store.prefix)).await;
         let Some(message) = self.noted(found.map_err(Into::into)).await? else { return Ok(Held::default()) };
         let value = (!message.is_removal()).then_some(message.payload);
         Ok(Held { value, revision: message.sequence })
@@ -164,17 +176,16 @@ impl Buckets {
         Ok(subjects.iter().filter_map(|subject| Some(subject.strip_prefix(prefix.as_str())?.to_owned())).collect())
     }
 
-    /// Replaces what stands under a key of what is to run, if that is still what stood there at a revision. Gives back
-    /// the new revision.
+    /// Replaces what stands under a key, if that is still what stood there at a revision. Gives back the new revision.
     ///
     /// # Errors
     /// When something else stands there, or the server is away or refuses; whether it was done is not known when the
     /// answer does not come.
-    pub async fn swap(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, SwapError> {
+    pub async fn swap(&self, keys: Keys, key: &str, value: Bytes, revision: u64) -> Result<u64, SwapError> {
         let (session, stores) = self.stores().await?;
         let swapped = tokio::select! {
             biased;
-            swapped = stores.desired.update(key, value, revision) => swapped,
+            swapped = stores.of(keys).update(key, value, revision) => swapped,
             () = session.ended() => return Err(SwapError::Unconfirmed("the connection ended".to_owned())),
         };
         let error = match swapped {
@@ -230,11 +241,15 @@ impl Buckets {
         {
             return Ok(stores.clone());
         }
-        let (desired, hosts) = (format!("{}-desired", self.prefix), format!("{}-hosts", self.prefix));
+        let named = |what: &str| format!("{}-{what}", self.prefix);
+        let (desired, pauses, hosts) = (named("desired"), named("pauses"), named("hosts"));
         let stores = Stores {
             desired: self.keys(session, &desired, "Tidegate: what is to run", HISTORY, Duration::ZERO).await?,
+            pauses: self
+                .keys(session, &pauses, "Tidegate: what is paused on all hosts", HISTORY, Duration::ZERO)
+                .await?,
             hosts: self.keys(session, &hosts, "Tidegate: what each host says of itself", 1, HOST_REMEMBERED).await?,
-            modules: self.modules(session, format!("{}-modules", self.prefix)).await?,
+            modules: self.modules(session, named("modules")).await?,
         };
         *opened = Some((session.number, stores.clone()));
         Ok(stores)

@@ -23,11 +23,13 @@ use crate::broker::jetstream::wire::{ApiError, StreamInfo};
 /// and a question costs a round trip.
 const ASKED_EVERY: Duration = Duration::from_secs(5);
 
-/// One of the two buckets with keys.
+/// One of the buckets with keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keys {
     /// What is to run.
     Desired,
+    /// What is paused on all hosts.
+    Pauses,
     /// What each host says of itself.
     Hosts,
 }
@@ -68,10 +70,7 @@ impl Buckets {
         // The last watch may have ended because the bucket is gone.
         self.forget().await;
         let (session, stores) = self.stores().await?;
-        let store = match keys {
-            Keys::Desired => &stores.desired,
-            Keys::Hosts => &stores.hosts,
-        };
+        let store = stores.of(keys);
         let stream = store.stream_name.clone();
         let info = stream_info(&session, &stream).await?;
         let info = info.ok_or_else(|| BucketError::Refused(format!("the bucket of {stream} was just removed")))?;
