@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::fail::Fail;
 use super::state::{HostState, Pausing, SubscriptionStatus};
 use super::wire::{PauseView, Paused, PausedSubscription, Resumed, ResumedSubscription};
-use crate::access::Caller;
+use crate::access::{Caller, Scope};
 use crate::config::{nearest, parse_duration};
 use crate::pause::{Pause, PauseError, PauseRecord, Reach};
 
@@ -83,6 +83,7 @@ pub(super) async fn pause(
     query: Given,
 ) -> Result<Json<Paused>, Fail> {
     let pause = PauseQuery::read(query, &caller)?;
+    may_reach(&caller, pause.hosts)?;
     close(&state, one(&state, &subscription, &caller)?, pause).await
 }
 
@@ -93,6 +94,7 @@ pub(super) async fn pause_handler(
     query: Given,
 ) -> Result<Json<Paused>, Fail> {
     let pause = PauseQuery::read(query, &caller)?;
+    may_reach(&caller, pause.hosts)?;
     close(&state, of_handler(&state, &handler)?, pause).await
 }
 
@@ -103,6 +105,7 @@ pub(super) async fn resume(
     query: GivenToResume,
 ) -> Result<Json<Resumed>, Fail> {
     let hosts = ResumeQuery::read(query)?;
+    may_reach(&caller, hosts)?;
     open(&state, one(&state, &subscription, &caller)?, hosts, &caller).await
 }
 
@@ -113,6 +116,7 @@ pub(super) async fn resume_handler(
     query: GivenToResume,
 ) -> Result<Json<Resumed>, Fail> {
     let hosts = ResumeQuery::read(query)?;
+    may_reach(&caller, hosts)?;
     open(&state, of_handler(&state, &handler)?, hosts, &caller).await
 }
 
@@ -153,6 +157,15 @@ fn names(subscriptions: &[SubscriptionStatus]) -> Vec<String> {
     subscriptions.iter().map(|one| one.name.clone()).collect()
 }
 
+/// Refuses all hosts to a caller who is limited to some handlers: what is of this name there may have another one.
+fn may_reach(caller: &Caller, hosts: Reach) -> Result<(), Fail> {
+    if hosts == Reach::This || caller.handlers == Scope::All {
+        return Ok(());
+    }
+    let message = "this concerns all hosts of the cluster, and your access is limited to some handlers";
+    Err(Fail::new(StatusCode::FORBIDDEN, "limited-to-handlers", message))
+}
+
 /// The subscription of a name, when the caller may steer it.
 pub(super) fn one(state: &HostState, name: &str, caller: &Caller) -> Result<Vec<SubscriptionStatus>, Fail> {
     let all = state.subscriptions.list();
@@ -162,8 +175,18 @@ pub(super) fn one(state: &HostState, name: &str, caller: &Caller) -> Result<Vec<
             Ok(vec![found.clone()])
         }
         None => {
-            let theirs = all.iter().filter(|one| caller.covers(&one.handler)).map(|one| one.name.as_str());
-            Err(unknown(&format!("there is no subscription `{name}` on this host"), name, theirs))
+            let theirs = || all.iter().filter(|one| caller.covers(&one.handler));
+            let of_handler: Vec<&str> =
+                theirs().filter(|one| one.handler == name).map(|one| one.name.as_str()).collect();
+            if !of_handler.is_empty() {
+                let message = format!(
+                    "there is no subscription `{name}` on this host; `{name}` is a handler, and has {}",
+                    of_handler.join(", ")
+                );
+                return Err(Fail::new(StatusCode::NOT_FOUND, "no-such-subscription", message));
+            }
+            let known = theirs().map(|one| one.name.as_str());
+            Err(unknown(&format!("there is no subscription `{name}` on this host"), name, known))
         }
     }
 }

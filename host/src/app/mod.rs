@@ -110,6 +110,8 @@ pub struct Host {
     stop_serving: CancellationToken,
     serving: JoinSet<std::io::Result<()>>,
     tasks: JoinSet<()>,
+    /// What follows pauses and ends them: as long as messages may begin.
+    pausing: JoinSet<()>,
     /// Exports what is seen of it; `None`: nothing is.
     otlp: Option<Otlp>,
 }
@@ -140,6 +142,10 @@ impl Host {
         let stations = Arc::new(stations);
         let desk = Desk::new(&stations, Arc::clone(&audit), cluster);
         desk.join().await;
+        let mut pausing = JoinSet::new();
+        pausing.spawn(Arc::clone(&desk).keep_time());
+        pausing.spawn(Arc::clone(&desk).follow());
+        pausing.spawn(Arc::clone(&desk).speak());
         // Several at a time: what a broker writes down of each is written down together.
         let starts = config.subscriptions.iter().map(|(name, subscription)| stations.start(config, name, subscription));
         let starts: Vec<_> = starts.collect();
@@ -160,9 +166,6 @@ impl Host {
         let mut tasks = JoinSet::new();
         tasks.spawn(look(Arc::clone(&stations)));
         tasks.spawn(watch(Arc::clone(&stations)));
-        tasks.spawn(Arc::clone(&desk).keep_time());
-        tasks.spawn(Arc::clone(&desk).follow());
-        tasks.spawn(Arc::clone(&desk).speak());
         tasks.spawn(Arc::clone(&desk).keep_books(circuits));
         let applier = Applier::new(config.clone(), Arc::clone(&stations), tls);
         let asked = Arc::clone(&audit);
@@ -178,7 +181,18 @@ impl Host {
         let state = state.with_pausing(desk);
         let state = state.with_tasks(Arc::clone(&over_dead_letters));
         let (stop_serving, serving) = serve(listening, state.with_configuration(Arc::new(applier.clone())));
-        Ok(Self { stations, applier, audit: asked, over_dead_letters, address, stop_serving, serving, tasks, otlp })
+        Ok(Self {
+            stations,
+            applier,
+            audit: asked,
+            over_dead_letters,
+            address,
+            stop_serving,
+            serving,
+            tasks,
+            pausing,
+            otlp,
+        })
     }
 
     /// Applies the configuration file in the background.
@@ -230,6 +244,7 @@ impl Host {
         self.stations.give_up().await;
         self.stations.deployments.close().await;
         let reports = self.stations.slots.drain(deadline).await;
+        self.pausing.shutdown().await;
         // Whoever looks on has seen the last of it; their requests end.
         self.stations.live.close();
         self.stop_serving.cancel();
@@ -255,7 +270,8 @@ async fn open_stations(
     traces: Option<Traces>,
     on_record: Arc<Audit>,
 ) -> anyhow::Result<(Stations, Option<Arc<Cluster>>)> {
-    let pauses = Pauses::open(&config.host.data_dir, std::time::SystemTime::now())?;
+    let in_cluster = config.cluster.as_ref().map(|cluster| cluster.name.as_str());
+    let pauses = Pauses::open(&config.host.data_dir, std::time::SystemTime::now(), in_cluster)?;
     let mut brokers = BTreeMap::new();
     for (name, broker) in &config.brokers {
         let opened = open::broker(name, broker, &config.host.data_dir).await?;

@@ -162,7 +162,10 @@ impl Stations {
             metrics: self.metrics.subscription(name, broker.kind),
             live: Arc::clone(&self.live),
             tracer: tracer.map(Arc::new),
-            hold: self.pauses.hold(name),
+            hold: match &config.cluster {
+                Some(cluster) if cluster.broker == subscription.broker => self.pauses.hold_in_cluster(name),
+                Some(_) | None => self.pauses.hold(name),
+            },
             told: Some(self.told.clone()),
         };
         self.metrics.paused(name, PauseKind::Operator.name(), links.hold.is_closed());

@@ -26,7 +26,7 @@ struct WhichArgument {
     /// The subscription
     #[arg(value_name = "SUBSCRIPTION")]
     subscription: Option<String>,
-    /// All subscriptions that this handler has now
+    /// All subscriptions that this handler has now on the host that is asked
     #[arg(long, value_name = "NAME")]
     handler: Option<String>,
 }
@@ -100,7 +100,7 @@ pub(super) fn pause(arguments: &Arguments) -> Ended {
         paused.subscriptions.iter().try_for_each(|one| say::data(&told(one)))?;
     }
     match reach {
-        Reach::All => everywhere::held(&client, &names, arguments.drain),
+        Reach::All => everywhere::held(&client, &paused.subscriptions, arguments.drain),
         Reach::This => {
             if !arguments.json {
                 tell_of_others(&client, &paused.subscriptions);
@@ -162,7 +162,9 @@ fn tell_of_others(client: &Client, paused: &[PausedSubscription]) {
 fn told_of_resumed(one: &ResumedSubscription, hosts: Reach) -> String {
     let name = &one.name;
     match (&one.still, one.was_paused) {
-        (None, true) if hosts == Reach::All => format!("{name} takes messages again on all hosts, few at first"),
+        (None, true) if hosts == Reach::All => {
+            format!("{name} is not paused on all hosts any more: messages come, few at first")
+        }
         (None, true) => format!("{name} takes messages again, few at first"),
         (None, false) if hosts == Reach::All => format!("{name} was not paused on all hosts"),
         (None, false) => format!("{name} was not paused"),

@@ -51,6 +51,7 @@ pub use word::Word;
 
 use hosts::Hosts;
 use record::Desired;
+use report::HeldThere;
 
 /// What a host is called among the others, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +77,7 @@ pub struct Cluster {
     /// All handlers are to be held against what is to run.
     look_again: Notify,
     /// What is paused on all hosts, with what of it is in flight here.
-    paused_here: Mutex<BTreeMap<String, u64>>,
+    paused_here: Mutex<BTreeMap<String, HeldThere>>,
 }
 
 /// What is to run of a handler, as it was when somebody began to change it.
@@ -200,6 +201,11 @@ impl Cluster {
         self.buckets.watch(Keys::Hosts).await
     }
 
+    /// Whether there is a connection to NATS just now.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.buckets.is_connected()
+    }
+
     /// What is paused on all hosts, whenever that changes.
     pub(crate) async fn watch_pauses(&self) -> Result<Watch, BucketError> {
         self.buckets.watch(Keys::Pauses).await
@@ -211,7 +217,7 @@ impl Cluster {
     }
 
     /// What is paused on all hosts is known here, with how much of it is in flight: the others are told soon.
-    pub(crate) fn paused_here(&self, paused: BTreeMap<String, u64>) {
+    pub(crate) fn paused_here(&self, paused: BTreeMap<String, HeldThere>) {
         let mut before = self.paused_here.lock().unwrap_or_else(PoisonError::into_inner);
         if *before != paused {
             *before = paused;
@@ -220,7 +226,7 @@ impl Cluster {
     }
 
     /// The same, to be said.
-    pub(crate) fn to_say_of_pauses(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn to_say_of_pauses(&self) -> BTreeMap<String, HeldThere> {
         self.paused_here.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -34,9 +34,18 @@ pub struct HostView {
     pub last_word: String,
     /// What it said of the handlers, by their names.
     pub handlers: BTreeMap<String, OnHost>,
-    /// The subscriptions that it knows to be paused on all hosts, with how many messages of each are still in flight there.
+    /// The subscriptions that are paused on all hosts, as it holds them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub paused: BTreeMap<String, u64>,
+    pub paused: BTreeMap<String, HeldThere>,
+}
+
+/// A subscription that is paused on all hosts, on one of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HeldThere {
+    /// Since when it is paused: tells the pause from an earlier one.
+    pub since: String,
+    /// Messages of it that are still in flight there.
+    pub in_flight: u64,
 }
 
 /// Whether a host is there.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::report::OnHost;
+use super::report::{HeldThere, OnHost};
 use super::{Counts, Member};
 
 /// What a host says of itself.
@@ -24,9 +24,9 @@ pub struct Word {
     /// What the versions of those came to of which one is tried there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counts: BTreeMap<String, Counts>,
-    /// What is paused on all hosts, as it goes by that, with how many messages of each it still has in flight.
+    /// What is paused on all hosts, as it holds that.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub paused: BTreeMap<String, u64>,
+    pub paused: BTreeMap<String, HeldThere>,
 }
 
 impl Word {

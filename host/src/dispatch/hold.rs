@@ -13,6 +13,8 @@ use tokio::time::Instant;
 pub struct Hold {
     /// Asked for each message that is about to run.
     closed: AtomicBool,
+    /// Whether somebody may have closed it elsewhere, and is asked first.
+    asks: AtomicBool,
     /// When it was opened again.
     resumed_at: Mutex<Option<Instant>>,
     changed: Notify,
@@ -46,6 +48,23 @@ impl Hold {
     pub fn resumed_for(&self, now: Instant) -> Option<Duration> {
         let resumed_at = *self.resumed_at.lock().unwrap_or_else(PoisonError::into_inner);
         resumed_at.filter(|_| !self.is_closed()).map(|since| now.saturating_duration_since(since))
+    }
+
+    /// Whether somebody is to be asked first: from now on nothing more is received until they were. What is held goes on.
+    pub fn ask_first(&self, asks: bool) {
+        self.asks.store(asks, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until somebody is to be asked first, or was.
+    pub(crate) async fn until_asks(&self, asks: bool) {
+        loop {
+            let changed = self.changed.notified();
+            if self.asks.load(Ordering::Acquire) == asks {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Waits until it is closed, or open.

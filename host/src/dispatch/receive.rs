@@ -18,6 +18,8 @@ pub(crate) type Line = async_channel::Sender<Arc<InFlight>>;
 /// What the loop saw next.
 enum Event {
     Received(Result<Vec<Delivery>, ReceiveError>),
+    /// It may have been paused elsewhere: nothing more is asked for until that is known.
+    AsksFirst,
     AtRest,
     Stopped,
 }
@@ -31,11 +33,18 @@ pub(crate) async fn receive(shared: Arc<Shared>, line: Line, back: WayBack, stop
             biased;
             () = stop.cancelled() => Event::Stopped,
             () = shared.until_it_rests() => Event::AtRest,
+            () = shared.hold.until_asks(true) => Event::AsksFirst,
             received = next(&shared, &back) => Event::Received(received),
         };
         match event {
             Event::Stopped => return,
             Event::AtRest => rest(&shared, &back, &stop).await,
+            Event::AsksFirst => tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = shared.until_it_rests() => {}
+                () = shared.hold.until_asks(false) => {}
+            },
             Event::Received(Ok(deliveries)) => {
                 if std::mem::take(&mut failures) > 0 {
                     shared.set_lost(None);

@@ -71,8 +71,20 @@ pub(super) struct Book {
     /// Those of this host.
     subscriptions: BTreeMap<String, PauseRecord>,
     /// Those of all hosts of its cluster, as it saw them last.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    all_hosts: BTreeMap<String, PauseRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    all_hosts: Option<OfAllHosts>,
+}
+
+/// What is paused on all hosts of a cluster, as a host of it saw it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfAllHosts {
+    /// The cluster.
+    pub cluster: String,
+    /// Tells it from what stood there before the bucket was lost, and made anew.
+    pub id: String,
+    /// By subscription.
+    pub subscriptions: BTreeMap<String, PauseRecord>,
 }
 
 /// The only layout so far.
@@ -86,20 +98,25 @@ enum Layout {
 impl Book {
     /// What holds a subscription; where two pauses do, that of all hosts: when this host alone ends its own, it stays held.
     pub(super) fn get(&self, subscription: &str) -> Option<Pause> {
-        let of = |hosts, pauses: &BTreeMap<String, PauseRecord>| {
-            pauses.get(subscription).map(|record| Pause { hosts, record: record.clone() })
-        };
-        of(Reach::All, &self.all_hosts).or_else(|| of(Reach::This, &self.subscriptions))
+        let all = self.all_hosts.as_ref().and_then(|all| all.subscriptions.get(subscription));
+        let all = all.map(|record| (Reach::All, record));
+        let found = all.or_else(|| self.subscriptions.get(subscription).map(|record| (Reach::This, record)));
+        found.map(|(hosts, record)| Pause { hosts, record: record.clone() })
     }
 
     /// Those of all hosts.
-    pub(super) const fn of_all_hosts(&self) -> &BTreeMap<String, PauseRecord> {
-        &self.all_hosts
+    pub(super) fn of_all_hosts(&self) -> OfAllHosts {
+        self.all_hosts.clone().unwrap_or_default()
     }
 
     /// Those of all hosts are these from now on.
-    pub(super) fn follow(&mut self, pauses: &BTreeMap<String, PauseRecord>) {
-        self.all_hosts.clone_from(pauses);
+    pub(super) fn follow(&mut self, all: &OfAllHosts) {
+        self.all_hosts = Some(all.clone());
+    }
+
+    /// Lets go of what was paused on all hosts of another cluster than the one that this host is in; gives it back.
+    pub(super) fn leave_other(&mut self, cluster: Option<&str>) -> Option<OfAllHosts> {
+        self.all_hosts.take_if(|all| Some(all.cluster.as_str()) != cluster)
     }
 
     pub(super) fn put(&mut self, subscriptions: &[String], record: &PauseRecord) {
@@ -118,13 +135,16 @@ impl Book {
             ended.map(|(name, record)| (name, Pause { hosts, record })).collect()
         };
         let mut ended = over(&mut self.subscriptions, Reach::This);
-        ended.append(&mut over(&mut self.all_hosts, Reach::All));
+        if let Some(all) = &mut self.all_hosts {
+            ended.append(&mut over(&mut all.subscriptions, Reach::All));
+        }
         ended
     }
 
     /// When the next one is over.
     pub(super) fn next_over(&self) -> Option<SystemTime> {
-        self.subscriptions.values().chain(self.all_hosts.values()).filter_map(|pause| pause.until).min()
+        let all = self.all_hosts.iter().flat_map(|all| all.subscriptions.values());
+        self.subscriptions.values().chain(all).filter_map(|pause| pause.until).min()
     }
 }
 

@@ -16,6 +16,7 @@ mod file;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -23,7 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use book::Book;
-pub use book::{Pause, PauseRecord, Reach};
+pub use book::{OfAllHosts, Pause, PauseRecord, Reach};
 
 use crate::cluster::PausesError;
 use crate::dispatch::Hold;
@@ -66,9 +67,9 @@ pub enum PauseError {
     /// It was to be of all hosts, and there is no cluster.
     #[error("this host is in no cluster, so there are no other hosts to tell: pause or resume it on this host alone")]
     NoCluster,
-    /// It was to be of all hosts, and the cluster did not take it.
-    #[error("the hosts of the cluster were not told")]
-    Cluster(#[source] PausesError),
+    /// It was to be of all hosts, and the cluster did not take it, or did not say so.
+    #[error(transparent)]
+    Cluster(PausesError),
 }
 
 /// What changed by what the cluster said.
@@ -80,32 +81,56 @@ pub struct Followed {
     pub ended: BTreeMap<String, PauseRecord>,
 }
 
+/// The word on a subscription.
+#[derive(Debug)]
+struct Word {
+    hold: Arc<Hold>,
+    /// It receives from the broker of the cluster.
+    in_cluster: bool,
+}
+
 /// The pauses of a host.
 #[derive(Debug)]
 pub struct Pauses {
     path: PathBuf,
     book: Mutex<Book>,
-    /// One for each subscription that was ever asked for: the configuration bounds them.
-    holds: Mutex<BTreeMap<String, Arc<Hold>>>,
+    /// One for each subscription that was ever asked for, or was ever paused on all hosts: configurations bound them.
+    holds: Mutex<BTreeMap<String, Word>>,
+    /// Whether the cluster is to be asked before more is received.
+    asks: AtomicBool,
     /// Changes are written one after the other.
     turn: tokio::sync::Mutex<()>,
+    /// What holds differs from what stands in the file.
+    unwritten: AtomicBool,
     changed: Notify,
 }
 
 impl Pauses {
-    /// Those of a data directory, without those whose time is over.
+    /// Those of a data directory, without those whose time is over, and without what was paused on all hosts of another cluster
+    /// than the one that this host is in.
     ///
     /// # Errors
     /// When there is a file that cannot be read: to run what somebody wanted to wait is worse than not to start.
-    pub fn open(directory: &Path, now: SystemTime) -> Result<Arc<Self>, PauseError> {
+    pub fn open(directory: &Path, now: SystemTime, cluster: Option<&str>) -> Result<Arc<Self>, PauseError> {
         let path = directory.join(file::NAME);
         let mut book = file::read(&path)?;
         book.end_over(now);
+        if let Some(OfAllHosts { cluster: other, subscriptions, .. }) = book.leave_other(cluster) {
+            let names: Vec<String> = subscriptions.into_keys().collect();
+            tracing::warn!(
+                cluster = other,
+                subscriptions = names.join(", "),
+                "what is paused on all hosts of that cluster does not hold here any more: this host is not in it"
+            );
+        }
         Ok(Arc::new(Self {
             path,
             book: Mutex::new(book),
             holds: Mutex::default(),
+            // Until the cluster was asked.
+            asks: AtomicBool::new(cluster.is_some()),
             turn: tokio::sync::Mutex::default(),
+            unwritten: AtomicBool::new(false),
             changed: Notify::new(),
         }))
     }
@@ -113,15 +138,33 @@ impl Pauses {
     /// The word on a subscription, the same one for the same name.
     #[must_use]
     pub fn hold(&self, subscription: &str) -> Arc<Hold> {
-        let mut holds = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
-        let hold = holds.entry(subscription.to_owned()).or_insert_with(|| {
-            let hold = Hold::default();
-            if self.book().get(subscription).is_some() {
-                hold.close();
-            }
-            Arc::new(hold)
-        });
-        Arc::clone(hold)
+        Arc::clone(&self.holds().entry(subscription.to_owned()).or_insert_with(|| self.word_on(subscription)).hold)
+    }
+
+    /// The same for one that receives from the broker of the cluster: whenever the cluster was away, it is asked before
+    /// anything more is received.
+    #[must_use]
+    pub fn hold_in_cluster(&self, subscription: &str) -> Arc<Hold> {
+        let mut holds = self.holds();
+        let word = holds.entry(subscription.to_owned()).or_insert_with(|| self.word_on(subscription));
+        word.in_cluster = true;
+        word.hold.ask_first(self.asks.load(Ordering::Acquire));
+        Arc::clone(&word.hold)
+    }
+
+    fn word_on(&self, subscription: &str) -> Word {
+        let hold = Hold::default();
+        if self.book().get(subscription).is_some() {
+            hold.close();
+        }
+        Word { hold: Arc::new(hold), in_cluster: false }
+    }
+
+    /// Whether the cluster is to be asked before more is received.
+    pub(crate) fn ask_first(&self, asks: bool) {
+        let holds = self.holds();
+        self.asks.store(asks, Ordering::Release);
+        holds.values().filter(|word| word.in_cluster).for_each(|word| word.hold.ask_first(asks));
     }
 
     /// What holds a subscription; where two pauses do, that of all hosts.
@@ -130,10 +173,10 @@ impl Pauses {
         self.book().get(subscription)
     }
 
-    /// Those of all hosts, as this one saw them last; by subscription.
+    /// Those of all hosts, as this one saw them last.
     #[must_use]
-    pub fn of_all_hosts(&self) -> BTreeMap<String, PauseRecord> {
-        self.book().of_all_hosts().clone()
+    pub fn of_all_hosts(&self) -> OfAllHosts {
+        self.book().of_all_hosts()
     }
 
     /// Pauses subscriptions on this host. What was paused before is from now on paused as `record` says.
@@ -160,25 +203,23 @@ impl Pauses {
     }
 
     /// Goes by what the cluster says is paused on all hosts, without what is over. It holds from now on, whether or not it can
-    /// be written down: the next start hears it again.
-    pub async fn follow(&self, mut pauses: BTreeMap<String, PauseRecord>, now: SystemTime) -> Followed {
-        pauses.retain(|_, pause| !pause.is_over(now));
+    /// be written down; that is tried again.
+    pub async fn follow(&self, mut all: OfAllHosts, now: SystemTime) -> Followed {
+        all.subscriptions.retain(|_, pause| !pause.is_over(now));
         let before = self.of_all_hosts();
-        let differs = |one: &BTreeMap<String, PauseRecord>, other: &BTreeMap<String, PauseRecord>| {
-            let of = one.iter().filter(|(name, pause)| other.get(*name) != Some(pause));
+        let differs = |one: &OfAllHosts, other: &OfAllHosts| {
+            let of = one.subscriptions.iter().filter(|(name, pause)| other.subscriptions.get(*name) != Some(pause));
             of.map(|(name, pause)| (name.clone(), pause.clone())).collect::<BTreeMap<_, _>>()
         };
-        let begun = differs(&pauses, &before);
-        let mut ended = differs(&before, &pauses);
-        ended.retain(|name, _| !pauses.contains_key(name));
-        if begun.is_empty() && ended.is_empty() {
+        let begun = differs(&all, &before);
+        let mut ended = differs(&before, &all);
+        ended.retain(|name, _| !all.subscriptions.contains_key(name));
+        if all == before {
             return Followed::default();
         }
-        let ((), written) = self.change_anyway(|book| book.follow(&pauses)).await;
-        if let Err(error) = written {
-            let error = error.chain();
-            tracing::warn!(error, "what is paused on all hosts holds here, and the file does not have it");
-        }
+        // Before the disk, which may be slow.
+        begun.keys().for_each(|name| self.hold(name).close());
+        self.change_anyway(|book| book.follow(&all)).await;
         self.go_by_the_book(begun.keys().chain(ended.keys()));
         Followed { begun, ended }
     }
@@ -197,11 +238,7 @@ impl Pauses {
             let next = self.book().next_over();
             if next.is_some_and(|at| at <= now) {
                 // The file says until when, and the next start goes by that.
-                let (ended, written) = self.change_anyway(|book| book.end_over(SystemTime::now())).await;
-                if let Err(error) = written {
-                    let error = error.chain();
-                    tracing::warn!(error, "pauses are over, and the file still has them with their end");
-                }
+                let ended = self.change_anyway(|book| book.end_over(SystemTime::now())).await;
                 if ended.is_empty() {
                     continue;
                 }
@@ -210,9 +247,14 @@ impl Pauses {
             }
             let wait = next.and_then(|at| at.duration_since(now).ok());
             let wait = wait.unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
+            let unwritten = self.unwritten.load(Ordering::Acquire);
             tokio::select! {
                 () = changed => {}
-                () = tokio::time::sleep(wait), if next.is_some() => {}
+                () = tokio::time::sleep(wait), if next.is_some() || unwritten => {
+                    if unwritten {
+                        self.change_anyway(|_| ()).await;
+                    }
+                }
             }
         }
     }
@@ -239,23 +281,38 @@ impl Pauses {
     }
 
     /// The same, and goes by it whether or not it could be written down.
-    async fn change_anyway<T>(&self, change: impl Fn(&mut Book) -> T) -> (T, Result<(), PauseError>) {
+    async fn change_anyway<T>(&self, change: impl Fn(&mut Book) -> T) -> T {
         let _turn = self.turn.lock().await;
         let mut book = self.book().clone();
         let changed = change(&mut book);
         let written = self.write(&book).await;
         self.go_by(book);
-        (changed, written)
+        if let Err(error) = written {
+            let error = error.chain();
+            if !self.unwritten.swap(true, Ordering::AcqRel) {
+                tracing::warn!(
+                    error,
+                    "what is paused holds, and what has ended has, though the file does not have it yet"
+                );
+            }
+        }
+        changed
     }
 
     async fn write(&self, book: &Book) -> Result<(), PauseError> {
         let (path, book) = (self.path.clone(), book.clone());
-        tokio::task::spawn_blocking(move || file::write(&path, &book)).await.map_err(|_| PauseError::Stopped)?
+        tokio::task::spawn_blocking(move || file::write(&path, &book)).await.map_err(|_| PauseError::Stopped)??;
+        self.unwritten.store(false, Ordering::Release);
+        Ok(())
     }
 
     fn go_by(&self, book: Book) {
         *self.book() = book;
         self.changed.notify_waiters();
+    }
+
+    fn holds(&self) -> MutexGuard<'_, BTreeMap<String, Word>> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

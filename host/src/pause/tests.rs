@@ -17,8 +17,9 @@ fn ended(pauses: Vec<(String, Pause)>) -> Vec<String> {
     pauses.into_iter().map(|(name, pause)| format!("{name} {}", pause.hosts.name())).collect()
 }
 
-fn of_all(pauses: &[(&str, PauseRecord)]) -> BTreeMap<String, PauseRecord> {
-    pauses.iter().map(|(name, record)| ((*name).to_owned(), record.clone())).collect()
+fn of_all(pauses: &[(&str, PauseRecord)]) -> OfAllHosts {
+    let subscriptions = pauses.iter().map(|(name, record)| ((*name).to_owned(), record.clone())).collect();
+    OfAllHosts { cluster: "main".to_owned(), id: "one".to_owned(), subscriptions }
 }
 
 fn later() -> SystemTime {
@@ -29,7 +30,7 @@ fn later() -> SystemTime {
 async fn what_is_paused_stays_paused_over_a_start() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let open = || Pauses::open(&data, SystemTime::now()).unwrap();
+    let open = || Pauses::open(&data, SystemTime::now(), Some("main")).unwrap();
     let pauses = open();
     let held = pauses.hold("one");
     pauses.pause(&names(&["one", "two"]), &record(None)).await.unwrap();
@@ -48,7 +49,7 @@ async fn what_is_paused_stays_paused_over_a_start() {
 #[tokio::test]
 async fn a_pause_whose_time_was_over_before_the_start_holds_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let open = |now| Pauses::open(folder.path(), now).unwrap();
+    let open = |now| Pauses::open(folder.path(), now, None).unwrap();
     let until = later();
     open(SystemTime::now()).pause(&names(&["one"]), &record(Some(until))).await.unwrap();
     assert!(open(until - Duration::from_secs(1)).hold("one").is_closed());
@@ -58,7 +59,7 @@ async fn a_pause_whose_time_was_over_before_the_start_holds_nothing() {
 #[tokio::test]
 async fn a_pause_ends_by_itself_and_the_file_forgets_it() {
     let folder = tempfile::tempdir().unwrap();
-    let pauses = Pauses::open(folder.path(), SystemTime::now()).unwrap();
+    let pauses = Pauses::open(folder.path(), SystemTime::now(), Some("main")).unwrap();
     let mut over = std::pin::pin!(pauses.next_over());
     assert!(futures_util::poll!(over.as_mut()).is_pending());
     pauses.pause(&names(&["stays"]), &record(Some(later()))).await.unwrap();
@@ -72,7 +73,7 @@ async fn a_pause_ends_by_itself_and_the_file_forgets_it() {
 #[tokio::test]
 async fn what_cannot_be_written_down_changes_nothing_but_a_time_that_is_over() {
     let folder = tempfile::tempdir().unwrap();
-    let pauses = Pauses::open(folder.path(), SystemTime::now()).unwrap();
+    let pauses = Pauses::open(folder.path(), SystemTime::now(), Some("main")).unwrap();
     pauses.pause(&names(&["one"]), &record(Some(SystemTime::now()))).await.unwrap();
     pauses.pause(&names(&["two"]), &record(None)).await.unwrap();
     // A directory in the place of the file that is written first.
@@ -93,7 +94,7 @@ async fn what_cannot_be_written_down_changes_nothing_but_a_time_that_is_over() {
 #[tokio::test]
 async fn what_is_paused_on_all_hosts_holds_beside_what_this_one_paused_and_over_a_start() {
     let folder = tempfile::tempdir().unwrap();
-    let open = || Pauses::open(folder.path(), SystemTime::now()).unwrap();
+    let open = || Pauses::open(folder.path(), SystemTime::now(), Some("main")).unwrap();
     let (pauses, now) = (open(), SystemTime::now());
     pauses.pause(&names(&["both"]), &record(None)).await.unwrap();
     let all = of_all(&[("both", record(None)), ("one", record(Some(later()))), ("over", record(Some(now)))]);
@@ -107,7 +108,7 @@ async fn what_is_paused_on_all_hosts_holds_beside_what_this_one_paused_and_over_
     }
     // Resumed on all, the one that this host paused by itself is still held; and the other way round.
     assert!(pauses.resume(&names(&["one"])).await.unwrap().is_empty());
-    let followed = pauses.follow(BTreeMap::new(), now).await;
+    let followed = pauses.follow(of_all(&[]), now).await;
     assert_eq!((followed.begun.len(), followed.ended.len()), (0, 2));
     assert_eq!((pauses.get("both").unwrap().hosts, pauses.get("one")), (Reach::This, None));
     assert!(pauses.hold("both").is_closed() && !pauses.hold("one").is_closed());
@@ -117,16 +118,52 @@ async fn what_is_paused_on_all_hosts_holds_beside_what_this_one_paused_and_over_
     // It ends by its time as others do.
     pauses.follow(of_all(&[("one", record(Some(SystemTime::now() + Duration::from_millis(50))))]), now).await;
     assert_eq!(ended(pauses.next_over().await), ["one all"]);
-    assert!(!pauses.hold("one").is_closed() && open().of_all_hosts().is_empty());
+    assert!(!pauses.hold("one").is_closed() && open().get("one").is_none());
 }
 
 #[tokio::test]
 async fn what_is_paused_on_all_hosts_holds_though_it_cannot_be_written_down() {
     let folder = tempfile::tempdir().unwrap();
-    let pauses = Pauses::open(folder.path(), SystemTime::now()).unwrap();
+    let pauses = Pauses::open(folder.path(), SystemTime::now(), Some("main")).unwrap();
     std::fs::create_dir(folder.path().join("pauses.part")).unwrap();
     pauses.follow(of_all(&[("one", record(None))]), SystemTime::now()).await;
     assert!(pauses.hold("one").is_closed());
+    // The disk has room again.
+    std::fs::remove_dir(folder.path().join("pauses.part")).unwrap();
+    let over = tokio::spawn(async move { pauses.next_over().await });
+    let is_written = || Pauses::open(folder.path(), SystemTime::now(), Some("main")).unwrap().get("one").is_some();
+    while !is_written() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    over.abort();
+}
+
+#[tokio::test]
+async fn what_was_paused_on_all_hosts_of_another_cluster_does_not_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |cluster| Pauses::open(folder.path(), SystemTime::now(), cluster).unwrap();
+    let pauses = open(Some("main"));
+    pauses.follow(of_all(&[("one", record(None))]), SystemTime::now()).await;
+    pauses.pause(&names(&["mine"]), &record(None)).await.unwrap();
+    for (cluster, holds) in [(Some("main"), true), (Some("other"), false), (None, false)] {
+        let pauses = open(cluster);
+        assert_eq!((pauses.get("one").is_some(), pauses.hold("one").is_closed()), (holds, holds), "{cluster:?}");
+        assert!(pauses.hold("mine").is_closed());
+    }
+}
+
+#[tokio::test]
+async fn until_the_cluster_was_asked_only_its_own_subscriptions_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let pauses = Pauses::open(folder.path(), SystemTime::now(), Some("main")).unwrap();
+    let (there, elsewhere) = (pauses.hold_in_cluster("there"), pauses.hold("elsewhere"));
+    there.until_asks(true).await;
+    elsewhere.until_asks(false).await;
+    pauses.ask_first(false);
+    there.until_asks(false).await;
+    pauses.ask_first(true);
+    there.until_asks(true).await;
+    elsewhere.until_asks(false).await;
 }
 
 #[test]
@@ -134,7 +171,7 @@ fn a_file_that_is_none_stops_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let open = |text: &str| {
         std::fs::write(folder.path().join(file::NAME), text).unwrap();
-        Pauses::open(folder.path(), SystemTime::now())
+        Pauses::open(folder.path(), SystemTime::now(), None)
     };
     let good = r#"{"layout":"1","subscriptions":{"one":{"by":"ops","since":"2026-11-29T06:00:00Z"}}}"#;
     assert_eq!(open(good).unwrap().get("one").unwrap().record.until, None);

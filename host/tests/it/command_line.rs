@@ -704,6 +704,9 @@ fn a_subscription_is_paused_looked_at_and_resumed() {
     let misspelt = desk.run(&["pause", "--handler", "behaves"], "");
     assert_eq!(misspelt.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&misspelt.stderr).contains("did you mean `behave`?"));
+    let handler = desk.run(&["pause", "behave"], "");
+    let said = String::from_utf8_lossy(&handler.stderr).into_owned();
+    assert!(handler.status.code() == Some(3) && said.contains("`behave` is a handler, and has all"), "{said}");
     desk.expect(&["pause"], "", 2);
     desk.expect(&["pause", "all", "--handler", "behave"], "", 2);
     let log = desk.expect(&["audit", "--action", "subscription"], "", 0);

@@ -3,18 +3,23 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use tidegate::access::TokenHash;
 use tidegate::admin::wire::{AuditList, SubscriptionView};
+use tidegate::cluster::report::Standing;
 use tidegate::pause::Reach;
 
 use super::books::Books;
 use super::called::{Said, call};
-use super::cluster::{Ground, PATIENCE};
-use super::rig::Rig;
+use super::cluster::{Ground, PATIENCE, until_seen};
+use super::rig::{Rig, pause};
 use super::{audit, until_settled};
 use crate::support::until;
 
 const PAUSE: &str = "/v1/subscriptions/ledger/pause?hosts=all";
+/// Messages that wait meanwhile.
+const WAITING: u64 = 1_000;
 const RESUME: &str = "/v1/subscriptions/ledger/resume?hosts=all";
 
 fn ask(host: &Rig, path: &str, status: u16) -> Value {
@@ -70,46 +75,49 @@ fn nothing_runs_on_any_host_whatever_becomes_of_them_until_it_is_resumed_on_all(
     let [mut a, mut b, mut c] = ground.hosts(["a", "b", "c"]);
     publish(&a, 0..40);
     until_settled(&a);
+    // Two that do not hear of it.
+    b.kill();
+    c.kill();
     let paused = ask(&a, &format!("{PAUSE}&why=the%20database%20moves"), 200);
     let pause = &paused["subscriptions"][0]["pause"];
     assert_eq!((&pause["hosts"], &pause["by"]), (&json!("all"), &json!("local on a")));
     assert!(is_held(&a), "the host that was asked holds it when it answers");
-    until_held(&[&a, &b, &c]);
-    let before = runs(&[&a, &b, &c]);
-    publish(&a, 40..80);
-    until_waiting(&[&a, &b, &c], 40);
-    assert_eq!(runs(&[&a, &b, &c]), before);
     let of_a = runs(&[&a]);
+    // More than a pull of before may bring: the others are there for whoever asks.
+    publish(&a, 40..WAITING + 40);
+    until_waiting(&[&a], WAITING);
 
-    // Killed, and started while NATS is there and while it is not.
-    b.kill();
+    // Started while NATS is there, and while it is not.
     b.start();
-    assert!(is_held(&b), "from its start on");
-    c.kill();
+    until_held(&[&b]);
     ground.server.kill();
     c.start();
-    assert!(is_held(&c), "by what it saw last");
+    assert!(!is_held(&c), "nobody told it");
     let (status, answer) = a.ask(RESUME).unwrap();
     assert_eq!((status, answer["error"]["code"].as_str()), (503, Some("cluster-not-told")), "{answer}");
     assert!(is_held(&a), "what cannot be told to all is not done on one");
+    b.kill();
+    b.start();
+    assert!(is_held(&b), "by what it saw last");
     ground.runtime.block_on(ground.server.restart());
-    until_waiting(&[&a, &b, &c], 40);
+    until_held(&[&c]);
+    until_waiting(&[&a, &b, &c], WAITING);
     // One that was never there finds it.
     let mut d = ground.host("d");
     d.start();
-    assert!(is_held(&d));
+    until_held(&[&d]);
 
     // Resumed on one host alone, it is still held there, and it is said by what.
     let resumed = ask(&b, "/v1/subscriptions/ledger/resume", 200);
     let still = &resumed["subscriptions"][0];
     assert_eq!((&still["was_paused"], &still["still"]["hosts"]), (&json!(false), &json!("all")));
-    until_waiting(&[&a, &b, &c, &d], 40);
-    assert_eq!((runs(&[&a]), runs(&[&b, &c, &d])), (of_a, 0), "nothing ran, and nothing in their second lives");
+    until_waiting(&[&a, &b, &c, &d], WAITING);
+    assert_eq!((runs(&[&a]), runs(&[&b, &c, &d])), (of_a, 0), "nothing ran, before they heard of it neither");
 
     let resumed = ask(&c, RESUME, 200);
     assert_eq!(resumed["subscriptions"][0], json!({ "name": "ledger", "handler": "ledger", "was_paused": true }));
     until_free(&[&a, &b, &c, &d]);
-    publish(&a, 80..200);
+    publish(&a, WAITING + 40..WAITING + 200);
     until_settled(&a);
     let resumed = "host subscription.resume: ledger: on all hosts, by local on c";
     let paused = format!("local subscription.pause: {PAUSE}&why=the%20database%20moves");
@@ -125,7 +133,26 @@ fn nothing_runs_on_any_host_whatever_becomes_of_them_until_it_is_resumed_on_all(
         }
     }
     ground.runtime.block_on(audit::read_jetstream(&a, &ground.server, &mut books));
-    books.check("m", 200);
+    books.check("m", WAITING + 200);
+}
+
+#[test]
+fn a_host_that_was_cut_off_hears_of_it_before_it_receives_more() {
+    // The server ends the connection of a host that says nothing for two seconds.
+    let ground = Ground::new_with("ping_interval: \"1s\"\nping_max: 1");
+    let [a, b] = ground.hosts(["a", "b"]);
+    b.signal(Signal::STOP);
+    ask(&a, PAUSE, 200);
+    publish(&a, 0..WAITING);
+    until_waiting(&[&a], WAITING);
+    pause(Duration::from_secs(6));
+    b.signal(Signal::CONT);
+    until_held(&[&b]);
+    until_waiting(&[&a, &b], WAITING);
+    assert!(b.log().contains("the connection to NATS ended"), "it was not cut off");
+    assert_eq!(runs(&[&a, &b]), 0);
+    ask(&a, RESUME, 200);
+    until_settled(&a);
 }
 
 #[test]
@@ -133,7 +160,8 @@ fn it_ends_on_all_hosts_by_itself_and_a_pause_of_one_host_stands_beside_it() {
     let ground = Ground::new();
     let [a, b] = ground.hosts(["a", "b"]);
     ask(&b, "/v1/subscriptions/ledger/pause?why=of%20b%20alone", 200);
-    ask(&a, &format!("{PAUSE}&for=2s"), 200);
+    // Long beside a moment at which this machine does nothing.
+    ask(&a, &format!("{PAUSE}&for=15s"), 200);
     until_held(&[&a, &b]);
     until("a takes messages again", PATIENCE, || seen(&a).pause.is_none());
     until("b is held by its own pause", PATIENCE, || {
@@ -151,27 +179,95 @@ fn it_ends_on_all_hosts_by_itself_and_a_pause_of_one_host_stands_beside_it() {
     assert_eq!(seen(&b).pause.map(|pause| pause.hosts), Some(Reach::This));
 }
 
+const BUCKET: &str = "tidegate-main-pauses";
+
+/// Sets a key of the bucket by hand, or removes it.
+fn put(ground: &Ground, key: &str, value: Option<&str>) {
+    let client = ground.runtime.block_on(ground.server.client());
+    ground.runtime.block_on(async {
+        let bucket = async_nats::jetstream::new(client).get_key_value(BUCKET).await.unwrap();
+        match value {
+            Some(value) => drop(bucket.put(key, value.to_owned().into()).await.unwrap()),
+            None => bucket.delete(key).await.unwrap(),
+        }
+    });
+}
+
+/// The names that the bucket has; none where there is no bucket.
+fn stored(ground: &Ground) -> Vec<String> {
+    let client = ground.runtime.block_on(ground.server.client());
+    ground.runtime.block_on(async {
+        let Ok(bucket) = async_nats::jetstream::new(client).get_key_value(BUCKET).await else { return Vec::new() };
+        let Ok(Some(json)) = bucket.get("pauses").await else { return Vec::new() };
+        let stored: Value = serde_json::from_slice(&json).unwrap();
+        stored["subscriptions"].as_object().unwrap().keys().cloned().collect()
+    })
+}
+
 #[test]
 fn a_bucket_that_is_lost_is_made_anew_with_what_the_hosts_hold() {
     let ground = Ground::new();
     let [a, b] = ground.hosts(["a", "b"]);
     ask(&a, PAUSE, 200);
     until_held(&[&a, &b]);
+    assert_eq!(stored(&ground), ["ledger"]);
     let client = ground.runtime.block_on(ground.server.client());
-    let stream = "KV_tidegate-main-pauses";
-    let has = |verb: &str| {
-        let answer = ground.runtime.block_on(client.request(format!("$JS.API.STREAM.{verb}.{stream}"), "".into()));
-        let answer: Value = serde_json::from_slice(&answer.unwrap().payload).unwrap();
-        answer["state"]["messages"].as_u64().unwrap_or_default() > 0
+    let lose = || {
+        let lost = client.request(format!("$JS.API.STREAM.DELETE.KV_{BUCKET}"), "".into());
+        ground.runtime.block_on(lost).unwrap();
     };
-    assert!(has("INFO"));
-    has("DELETE");
-    until("the bucket is there again, with the pause", PATIENCE, || has("INFO"));
+    lose();
+    until("the bucket is there again, with the pause", PATIENCE, || stored(&ground) == ["ledger"]);
+    // Somebody was first to put something into the new one: it does not know of what the others hold.
+    lose();
+    until("the bucket is there again", PATIENCE, || stored(&ground) == ["ledger"]);
+    put(
+        &ground,
+        "pauses",
+        Some(
+            r#"{"layout":1,"id":"another","by":"x","subscriptions":{"other":{"by":"x","since":"2026-11-30T06:00:00Z"}}}"#,
+        ),
+    );
+    until("both are there", PATIENCE, || stored(&ground) == ["ledger", "other"]);
     let mut d = ground.host("d");
     d.start();
-    assert!(is_held(&a) && is_held(&b) && is_held(&d));
+    until_held(&[&a, &b, &d]);
+    // What somebody else keeps there is none of the hosts' business, and what cannot be read changes nothing.
+    put(&ground, "notes", Some("hello"));
+    put(&ground, "notes", None);
+    put(&ground, "pauses", Some("hello"));
+    until("a tells of it", PATIENCE, || a.log().contains("cannot be read, and this host goes by what it saw last"));
+    assert!([&a, &b, &d].into_iter().all(is_held));
+    let answer = ask(&a, RESUME, 503);
+    assert!(answer["error"]["message"].as_str().unwrap().contains("mend it, or remove the key"), "{answer}");
+    // A person who removes it resumes all.
+    put(&ground, "pauses", None);
+    until_free(&[&a, &b, &d]);
+    ask(&d, PAUSE, 200);
+    until_held(&[&a, &b, &d]);
     ask(&d, RESUME, 200);
     until_free(&[&a, &b, &d]);
+}
+
+#[test]
+fn killed_when_the_cluster_has_it_it_is_held_at_the_next_start() {
+    let ground = Ground::new();
+    let mut a = ground.host("a");
+    a.dies_at = Some("paused-in-cluster");
+    a.start();
+    assert!(a.ask(PAUSE).is_none(), "it died before it answered");
+    a.dead();
+    a.dies_at = None;
+    publish_when_started(&mut a);
+    until_held(&[&a]);
+    assert_eq!(runs(&[&a]), 0);
+}
+
+/// Starts a host that is to take nothing, with messages for it.
+fn publish_when_started(host: &mut Rig) {
+    host.start();
+    publish(host, 0..20);
+    until_waiting(&[host], 20);
 }
 
 /// Calls a command, and gives back its exit code and all that it said.
@@ -184,6 +280,7 @@ fn tidegate(host: &Rig, arguments: &[&str]) -> (Option<i32>, String) {
 fn the_command_line_tells_which_hosts_hold_it_and_waits_until_nothing_is_in_flight() {
     let ground = Ground::new();
     let [a, mut b] = ground.hosts(["a", "b"]);
+    until_seen(&a, "b", Standing::Current, Some(1));
     let (code, said) = tidegate(&a, &["pause", "ledger"]);
     assert!(code == Some(0) && said.contains("go on with its messages: b ("), "{said}");
     assert!(said.contains("--all-hosts stops them too"), "{said}");
@@ -194,7 +291,7 @@ fn the_command_line_tells_which_hosts_hold_it_and_waits_until_nothing_is_in_flig
     for line in [
         "ledger is paused on all hosts: `tidegate resume ledger --all-hosts` resumes it",
         "held by a, b",
-        "drained: nothing is in flight on any host",
+        "drained: nothing is in flight on a, b",
     ] {
         assert!(said.contains(line), "{line}: {said}");
     }
@@ -205,11 +302,12 @@ fn the_command_line_tells_which_hosts_hold_it_and_waits_until_nothing_is_in_flig
     assert!(said.contains("still paused on all hosts, by local on a"), "{said}");
     b.kill();
     until("b is gone", PATIENCE, || {
-        tidegate(&a, &["pause", "ledger", "--all-hosts"]).1.contains("not there, and to hold it when they are back: b")
+        let (code, said) = tidegate(&a, &["pause", "ledger", "--all-hosts"]);
+        code == Some(4) && said.contains("not seen just now, to hold it when they are back: b")
     });
     b.start();
     let (code, said) = tidegate(&b, &["resume", "--handler", "ledger", "--all-hosts"]);
-    assert!(code == Some(0) && said.contains("takes messages again on all hosts"), "{said}");
+    assert!(code == Some(0) && said.contains("is not paused on all hosts any more"), "{said}");
     until_free(&[&a, &b]);
     let (_, said) = tidegate(&a, &["resume", "ledger", "--all-hosts"]);
     assert!(said.contains("ledger was not paused on all hosts"), "{said}");
@@ -225,4 +323,22 @@ fn a_host_in_no_cluster_says_so_and_pauses_nothing() {
     assert_eq!(seen(&host).pause, None);
     let answer = ask(&host, "/v1/subscriptions/ledger/pause?hosts=some", 400);
     assert_eq!(answer["error"]["code"], json!("invalid-query"), "{answer}");
+}
+
+#[test]
+fn who_is_limited_to_handlers_pauses_one_host_and_not_all() {
+    let hash = TokenHash::of("tidegate_limited");
+    let more = format!("[http.tokens.limited]\nhash = \"{hash}\"\nrole = \"operate\"\nhandlers = [\"ledger\"]\n");
+    let mut host = Rig::new("type = \"embedded\"", Duration::from_secs(30), &more);
+    host.start();
+    let agent = ureq::Agent::from(ureq::Agent::config_builder().http_status_as_error(false).build());
+    for (what, hosts, status) in
+        [("pause", "this", 200), ("pause", "all", 403), ("resume", "all", 403), ("resume", "this", 200)]
+    {
+        for of in ["subscriptions", "handlers"] {
+            let url = host.url(&format!("/v1/{of}/ledger/{what}?hosts={hosts}"));
+            let answer = agent.post(&url).header("authorization", "Bearer tidegate_limited").send_empty().unwrap();
+            assert_eq!(answer.status(), status, "{url}");
+        }
+    }
 }

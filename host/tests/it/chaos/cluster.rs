@@ -24,8 +24,13 @@ pub(super) struct Ground {
 
 impl Ground {
     pub(super) fn new() -> Self {
+        Self::new_with("")
+    }
+
+    /// The same with further lines of the server's configuration.
+    pub(super) fn new_with(lines: &str) -> Self {
         let runtime = Runtime::new().unwrap();
-        let server = runtime.block_on(NatsServer::start());
+        let server = runtime.block_on(NatsServer::start_with(lines));
         Self { runtime, server }
     }
 

@@ -52,7 +52,8 @@ pub(in crate::admin) fn pause() -> Said {
         "It takes no messages until it is resumed, or until the time in `for` is over; that outlasts a restart and a changed \
          configuration. What runs goes on to its end, and what has not begun goes back to its broker without counting an \
          attempt. One that is paused already is from now on paused as this says. Other hosts go on, unless `hosts` is `all`: \
-         then all of the cluster stop, those that are away as soon as they are back.",
+         then all of the cluster stop, those that are away as soon as they are back. A token that is limited to handlers may not \
+         do that.",
     );
     paused(said).fails(403, THEIRS)
 }

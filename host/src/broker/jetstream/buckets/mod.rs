@@ -55,17 +55,18 @@ pub struct Buckets {
 #[derive(Clone)]
 struct Stores {
     desired: kv::Store,
-    pauses: kv::Store,
+    /// By itself: a login that may not use it is kept from pausing all hosts, and from nothing else.
+    pauses: Result<kv::Store, BucketError>,
     hosts: kv::Store,
     modules: Modules,
 }
 
 impl Stores {
-    const fn of(&self, keys: Keys) -> &kv::Store {
+    fn of(&self, keys: Keys) -> Result<&kv::Store, BucketError> {
         match keys {
-            Keys::Desired => &self.desired,
-            Keys::Pauses => &self.pauses,
-            Keys::Hosts => &self.hosts,
+            Keys::Desired => Ok(&self.desired),
+            Keys::Pauses => self.pauses.as_ref().map_err(Clone::clone),
+            Keys::Hosts => Ok(&self.hosts),
         }
     }
 }
@@ -156,7 +157,7 @@ impl Buckets {
     /// When the server is away or refuses.
     pub async fn get(&self, keys: Keys, key: &str) -> Result<Held, BucketError> {
         let (session, stores) = self.stores().await?;
-        let store = stores.of(keys);
+        let store = self.noted(stores.of(keys)).await?;
         let found = raw::last(&session, &store.stream_name, &format!("{}{key}", store.prefix)).await;
         let Some(message) = self.noted(found.map_err(Into::into)).await? else { return Ok(Held::default()) };
         let value = (!message.is_removal()).then_some(message.payload);
@@ -183,9 +184,10 @@ impl Buckets {
     /// answer does not come.
     pub async fn swap(&self, keys: Keys, key: &str, value: Bytes, revision: u64) -> Result<u64, SwapError> {
         let (session, stores) = self.stores().await?;
+        let store = self.noted(stores.of(keys)).await?;
         let swapped = tokio::select! {
             biased;
-            swapped = stores.of(keys).update(key, value, revision) => swapped,
+            swapped = store.update(key, value, revision) => swapped,
             () = session.ended() => return Err(SwapError::Unconfirmed("the connection ended".to_owned())),
         };
         let error = match swapped {
@@ -201,6 +203,11 @@ impl Buckets {
                 SwapError::Unconfirmed(chain(&error))
             }
         })
+    }
+
+    /// Whether there is a connection just now.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.link.session().is_ok()
     }
 
     /// Says something under the key of a host.
@@ -245,9 +252,7 @@ impl Buckets {
         let (desired, pauses, hosts) = (named("desired"), named("pauses"), named("hosts"));
         let stores = Stores {
             desired: self.keys(session, &desired, "Tidegate: what is to run", HISTORY, Duration::ZERO).await?,
-            pauses: self
-                .keys(session, &pauses, "Tidegate: what is paused on all hosts", HISTORY, Duration::ZERO)
-                .await?,
+            pauses: self.keys(session, &pauses, "Tidegate: what is paused on all hosts", HISTORY, Duration::ZERO).await,
             hosts: self.keys(session, &hosts, "Tidegate: what each host says of itself", 1, HOST_REMEMBERED).await?,
             modules: self.modules(session, named("modules")).await?,
         };

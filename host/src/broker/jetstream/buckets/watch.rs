@@ -70,7 +70,7 @@ impl Buckets {
         // The last watch may have ended because the bucket is gone.
         self.forget().await;
         let (session, stores) = self.stores().await?;
-        let store = stores.of(keys);
+        let store = stores.of(keys)?;
         let stream = store.stream_name.clone();
         let info = stream_info(&session, &stream).await?;
         let info = info.ok_or_else(|| BucketError::Refused(format!("the bucket of {stream} was just removed")))?;
