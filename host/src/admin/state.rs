@@ -65,12 +65,13 @@ pub trait Subscriptions: Send + Sync {
 /// Pauses subscriptions of a host, and resumes them.
 #[async_trait]
 pub trait Pausing: Send + Sync {
-    /// Pauses these on this host, or on all of its cluster, and gives back the pause as it stands. It is on the disk, and
-    /// confirmed by the cluster, when this returns; what runs goes on to its end. The other hosts follow within a moment, or when
-    /// they can be reached again.
+    /// Pauses these on this host, or on all of its cluster, and gives back the pause as it stands; what runs goes on to its end.
+    /// When this returns, a pause of this host is on the disk, and one of all is confirmed by the cluster: the other hosts follow
+    /// within a moment, or when they can be reached again.
     ///
     /// # Errors
-    /// When it cannot be written down, or the cluster does not take it; nothing is paused then.
+    /// When it cannot be written down, or the cluster does not take it: nothing is paused then. When the cluster does not
+    /// confirm it: it may be then.
     async fn pause(
         &self,
         hosts: Reach,
@@ -81,7 +82,7 @@ pub trait Pausing: Send + Sync {
     /// Ends the pauses of this host, or those of all; gives back those that were paused so.
     ///
     /// # Errors
-    /// When it cannot be written down, or the cluster does not take it; nothing is resumed then.
+    /// As for a pause.
     async fn resume(&self, hosts: Reach, subscriptions: &[String], by: &str) -> Result<Vec<String>, PauseError>;
 
     /// What holds a subscription now.

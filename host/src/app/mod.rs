@@ -141,11 +141,7 @@ impl Host {
         let (stations, cluster) = open_stations(config, metrics, address, told, traces, on_record).await?;
         let stations = Arc::new(stations);
         let desk = Desk::new(&stations, Arc::clone(&audit), cluster);
-        desk.join().await;
-        let mut pausing = JoinSet::new();
-        pausing.spawn(Arc::clone(&desk).keep_time());
-        pausing.spawn(Arc::clone(&desk).follow());
-        pausing.spawn(Arc::clone(&desk).speak());
+        let pausing = desk.begin().await;
         // Several at a time: what a broker writes down of each is written down together.
         let starts = config.subscriptions.iter().map(|(name, subscription)| stations.start(config, name, subscription));
         let starts: Vec<_> = starts.collect();

@@ -152,6 +152,7 @@ impl Stations {
             clock: Clock::system(),
             seed: fastrand::u64(..),
         };
+        let in_cluster = config.cluster.as_ref().is_some_and(|cluster| cluster.broker == subscription.broker);
         let metrics = &self.metrics;
         let tracer = self.traces.as_ref();
         let tracer = tracer.map(|traces| traces.tracer(&setup.identity, &setup.spec, broker.kind, metrics));
@@ -162,10 +163,7 @@ impl Stations {
             metrics: self.metrics.subscription(name, broker.kind),
             live: Arc::clone(&self.live),
             tracer: tracer.map(Arc::new),
-            hold: match &config.cluster {
-                Some(cluster) if cluster.broker == subscription.broker => self.pauses.hold_in_cluster(name),
-                Some(_) | None => self.pauses.hold(name),
-            },
+            hold: self.pauses.hold_of_started(name, in_cluster),
             told: Some(self.told.clone()),
         };
         self.metrics.paused(name, PauseKind::Operator.name(), links.hold.is_closed());

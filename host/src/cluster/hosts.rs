@@ -176,6 +176,14 @@ impl Hosts {
         part
     }
 
+    /// Whether a host hears its own last words: then it hears all that was said before them.
+    pub(crate) fn hears(&self, me: &Member) -> bool {
+        let state = self.lock();
+        state.words.get(&me.host).is_some_and(|(word, at)| {
+            word.life == me.life && presence(word.stopped, silent_for(state.now(), *at)) == Presence::Here
+        })
+    }
+
     /// The server's clock; `None`: it was not seen yet.
     pub(crate) fn now(&self) -> Option<SystemTime> {
         self.lock().now()

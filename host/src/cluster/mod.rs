@@ -130,6 +130,11 @@ impl Cluster {
         self.hosts.now().unwrap_or_else(SystemTime::now)
     }
 
+    /// The same, when it is known for sure: what the other hosts said last may be old until this one hears itself.
+    pub(crate) fn now_for_sure(&self) -> Option<SystemTime> {
+        self.hosts.now().filter(|_| self.hosts.hears(&self.me))
+    }
+
     /// Waits until the cluster can be asked, at most so long.
     ///
     /// # Errors
@@ -201,9 +206,9 @@ impl Cluster {
         self.buckets.watch(Keys::Hosts).await
     }
 
-    /// Whether there is a connection to NATS just now.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.buckets.is_connected()
+    /// The number of the connection to NATS, when there is one just now: each has another one.
+    pub(crate) fn connection(&self) -> Option<u64> {
+        self.buckets.connection()
     }
 
     /// What is paused on all hosts, whenever that changes.

@@ -2,7 +2,7 @@
 //! subscriptions of a handler are paused all or none.
 //!
 //! ```json
-//! {"layout": 1, "id": "...", "by": "ann on a", "subscriptions": {"orders": {"by": "ann on a", "since": "..."}}}
+//! {"layout": 1, "by": "ann on a", "subscriptions": {"orders": {"by": "ann on a", "since": "..."}}}
 //! ```
 
 use std::collections::BTreeMap;
@@ -23,8 +23,8 @@ const TRIES: usize = 10;
 /// What is paused on all hosts, as it stood at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllPaused {
-    /// Tells it from what stood in a bucket that was lost; empty: nothing stands there.
-    pub id: String,
+    /// The bucket that it stands in: when that was created, which tells it from one that was lost.
+    pub bucket: String,
     /// By subscription.
     pub subscriptions: BTreeMap<String, PauseRecord>,
     /// Who changed it last, and on which host.
@@ -37,7 +37,6 @@ pub struct AllPaused {
 #[derive(Debug, Serialize, Deserialize)]
 struct Stored {
     layout: u32,
-    id: String,
     by: String,
     subscriptions: BTreeMap<String, PauseRecord>,
 }
@@ -71,30 +70,37 @@ pub enum PausesError {
 }
 
 impl AllPaused {
-    /// Reads what stood under the key at a revision; nothing is paused when that was removed.
+    /// Reads what stood under the key of a bucket at a revision; nothing is paused when that was removed.
     ///
     /// # Errors
     /// When it is none of these, or was written by a later host.
-    pub(crate) fn read(value: Option<&[u8]>, revision: u64) -> Result<Self, PausesError> {
+    fn read(bucket: String, value: Option<&[u8]>, revision: u64) -> Result<Self, PausesError> {
         let Some(json) = value else {
             // Removed by hand, or nothing ever stood there.
-            let (id, by) = (String::new(), "somebody".to_owned());
-            return Ok(Self { id, subscriptions: BTreeMap::new(), by, revision });
+            return Ok(Self { bucket, subscriptions: BTreeMap::new(), by: "somebody".to_owned(), revision });
         };
         let unreadable = |detail: String| PausesError::Unreadable { detail };
-        let Stored { layout, id, by, subscriptions } =
+        let Stored { layout, by, subscriptions } =
             serde_json::from_slice(json).map_err(|error| unreadable(error.to_string()))?;
         match layout {
-            LAYOUT => Ok(Self { id, subscriptions, by, revision }),
+            LAYOUT => Ok(Self { bucket, subscriptions, by, revision }),
             other => Err(unreadable(format!("it has the layout {other}, and this host knows {LAYOUT}"))),
         }
     }
 
-    /// Whether a host knows of pauses that this does not have because the bucket was lost: it never heard that they ended. What
-    /// a person removed is over.
+    /// Whether a host knows of pauses from a bucket that was lost: it never heard that they ended.
     pub(crate) fn lacks(&self, known: &OfAllHosts) -> bool {
-        let was_removed = self.id.is_empty() && self.revision > 0;
-        !was_removed && self.id != known.id && !known.subscriptions.is_empty()
+        self.bucket != known.bucket && !known.subscriptions.is_empty()
+    }
+
+    /// The same with what a host knows of a bucket that was lost.
+    pub(crate) fn with(mut self, known: &OfAllHosts) -> Self {
+        if self.lacks(known) {
+            for (name, pause) in &known.subscriptions {
+                self.subscriptions.entry(name.clone()).or_insert_with(|| pause.clone());
+            }
+        }
+        self
     }
 }
 
@@ -104,8 +110,10 @@ impl Cluster {
     /// # Errors
     /// When NATS is away, or what stands there cannot be read.
     pub async fn pauses(&self) -> Result<AllPaused, PausesError> {
+        // First the bucket: one that is lost in between has another time the next time that somebody looks.
+        let bucket = self.buckets.created(Keys::Pauses).await.map_err(PausesError::Bucket)?;
         let Held { value, revision } = self.buckets.get(Keys::Pauses, KEY).await.map_err(PausesError::Bucket)?;
-        AllPaused::read(value.as_deref(), revision)
+        AllPaused::read(bucket, value.as_deref(), revision)
     }
 
     /// Whether a change of the bucket is one of what is paused: people may put other keys there.
@@ -114,8 +122,8 @@ impl Cluster {
     }
 
     /// Changes what is paused on all hosts, by compare-and-set; gives back what it was before, and what it is now. What this
-    /// host knows of a bucket that was lost is put into the new one. A change comes to the same when it is made twice: it is,
-    /// where NATS did not confirm the first time.
+    /// host knows of a bucket that was lost is put into the new one. Where NATS does not confirm a change it is made again, and
+    /// comes to the same.
     ///
     /// # Errors
     /// When NATS is away, and when others change it again and again; whether it was done is not known when NATS does not
@@ -126,40 +134,42 @@ impl Cluster {
         known: &OfAllHosts,
         change: impl Fn(&mut BTreeMap<String, PauseRecord>),
     ) -> Result<(AllPaused, AllPaused), PausesError> {
-        let mut unconfirmed = None;
+        // The first change that was not confirmed, with what it found: it may have been done, and may yet be.
+        let mut unconfirmed: Option<(String, AllPaused)> = None;
+        let mut ended = PausesError::Contended;
         for _ in 0..TRIES {
-            let found = match (self.pauses().await, &unconfirmed) {
-                (Ok(found), _) => found,
-                (Err(_), Some((detail, _))) => return Err(PausesError::Unconfirmed { detail: String::clone(detail) }),
-                (Err(error), None) => return Err(error),
-            };
-            let mut before = found.clone();
-            if found.lacks(known) {
-                for (name, pause) in &known.subscriptions {
-                    before.subscriptions.entry(name.clone()).or_insert_with(|| pause.clone());
+            let found = match self.pauses().await {
+                Ok(found) => found,
+                Err(error) => {
+                    ended = error;
+                    break;
                 }
-            }
+            };
+            let before = found.clone().with(known);
             let mut subscriptions = before.subscriptions.clone();
             change(&mut subscriptions);
-            // What an unconfirmed change of ours found is what it was before.
-            let first = unconfirmed.take().map(|(_, first)| first);
-            let before = first.unwrap_or(before);
+            let first = unconfirmed.as_ref().map_or(before, |(_, first)| first.clone());
             if subscriptions == found.subscriptions {
-                return Ok((before, found));
+                return Ok((first, found));
             }
-            let id = if found.id.is_empty() { ulid::Ulid::generate().to_string() } else { found.id };
             // Plain data of ours with text keys always has a JSON form.
-            let stored = Stored { layout: LAYOUT, id, by: by.to_owned(), subscriptions };
+            let stored = Stored { layout: LAYOUT, by: by.to_owned(), subscriptions };
             let json = serde_json::to_vec(&stored).unwrap_or_default();
             match self.buckets.swap(Keys::Pauses, KEY, json.clone().into(), found.revision).await {
                 // As everybody reads it: moments have milliseconds there.
-                Ok(revision) => return Ok((before, AllPaused::read(Some(&json), revision)?)),
-                Err(SwapError::NotDone(error)) => return Err(PausesError::Bucket(error)),
+                Ok(revision) => return Ok((first, AllPaused::read(found.bucket, Some(&json), revision)?)),
+                Err(SwapError::NotDone(error)) => {
+                    ended = PausesError::Bucket(error);
+                    break;
+                }
                 Err(SwapError::Conflict) => {}
-                Err(SwapError::Unconfirmed(detail)) => unconfirmed = Some((detail, before)),
+                Err(SwapError::Unconfirmed(detail)) if unconfirmed.is_some() => {
+                    return Err(PausesError::Unconfirmed { detail });
+                }
+                Err(SwapError::Unconfirmed(detail)) => unconfirmed = Some((detail, first)),
             }
         }
-        Err(unconfirmed.map_or(PausesError::Contended, |(detail, _)| PausesError::Unconfirmed { detail }))
+        Err(unconfirmed.map_or(ended, |(detail, _)| PausesError::Unconfirmed { detail }))
     }
 }
 
@@ -168,56 +178,38 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
+    fn read(json: Option<&str>, revision: u64) -> Result<AllPaused, PausesError> {
+        AllPaused::read("now".to_owned(), json.map(str::as_bytes), revision)
+    }
+
     #[test]
     fn what_stands_under_the_key_is_read_as_it_was_written() {
         let record = r#"{"by":"ann on a","why":"the database moves","since":"2026-11-30T06:00:00.000Z"}"#;
-        let json = format!(r#"{{"layout":1,"id":"x","by":"bob on b","subscriptions":{{"orders":{record}}}}}"#);
-        let read = AllPaused::read(Some(json.as_bytes()), 7).unwrap();
-        assert_eq!(
-            (read.revision, read.subscriptions.keys().map(String::as_str).collect::<Vec<_>>()),
-            (7, vec!["orders"])
-        );
-        let again = serde_json::to_string(&Stored {
-            layout: LAYOUT,
-            id: read.id,
-            by: read.by,
-            subscriptions: read.subscriptions,
-        })
-        .unwrap();
-        assert_eq!(again, json);
-        assert!(AllPaused::read(None, 9).unwrap().subscriptions.is_empty(), "somebody removed it");
+        let json = format!(r#"{{"layout":1,"by":"bob on b","subscriptions":{{"orders":{record}}}}}"#);
+        let AllPaused { subscriptions, by, revision, .. } = read(Some(&json), 7).unwrap();
+        assert_eq!((revision, subscriptions.keys().map(String::as_str).collect::<Vec<_>>()), (7, vec!["orders"]));
+        assert_eq!(serde_json::to_string(&Stored { layout: LAYOUT, by, subscriptions }).unwrap(), json);
+        assert!(read(None, 9).unwrap().subscriptions.is_empty(), "somebody removed it");
         for (bad, why) in [(json.replace("1,", "2,"), "layout 2"), ("{}".to_owned(), "missing field")] {
-            let error = AllPaused::read(Some(bad.as_bytes()), 7).unwrap_err().to_string();
+            let error = read(Some(&bad), 7).unwrap_err().to_string();
             assert!(error.contains(why) && error.contains("mend it"), "{error}");
         }
     }
 
     #[test]
-    fn what_a_lost_bucket_had_is_missing_and_what_a_person_removed_is_over() {
-        let record =
+    fn what_a_lost_bucket_had_is_missing_and_what_was_removed_is_over() {
+        let pause =
             PauseRecord { by: "ann on a".into(), why: None, since: std::time::SystemTime::UNIX_EPOCH, until: None };
-        let known = |id: &str, count: usize| OfAllHosts {
+        let known = |bucket: &str, names: &[&str]| OfAllHosts {
             cluster: "main".into(),
-            id: id.into(),
-            subscriptions: ["orders"].into_iter().take(count).map(|name| (name.to_owned(), record.clone())).collect(),
+            bucket: bucket.into(),
+            subscriptions: names.iter().map(|name| ((*name).to_owned(), pause.clone())).collect(),
         };
-        let stands = |id: &str, revision| AllPaused {
-            id: id.into(),
-            subscriptions: BTreeMap::new(),
-            by: String::new(),
-            revision,
+        let names = |known: OfAllHosts| -> Vec<String> {
+            read(None, 6).unwrap().with(&known).subscriptions.into_keys().collect()
         };
-        let rows = [
-            (stands("one", 5), known("one", 1), false),
-            (stands("", 0), known("one", 1), true),
-            (stands("two", 1), known("one", 1), true),
-            (stands("two", 1), known("one", 0), false),
-            (stands("", 6), known("one", 1), false),
-            // A host that is new.
-            (stands("two", 1), OfAllHosts::default(), false),
-        ];
-        for (number, (stands, known, lacks)) in rows.into_iter().enumerate() {
-            assert_eq!(stands.lacks(&known), lacks, "row {number}");
-        }
+        assert_eq!(names(known("lost", &["orders"])), ["orders"]);
+        assert_eq!(names(known("now", &["orders"])), [] as [String; 0]);
+        assert_eq!(names(OfAllHosts::default()), [] as [String; 0], "a host that is new");
     }
 }

@@ -81,8 +81,8 @@ pub(super) struct Book {
 pub struct OfAllHosts {
     /// The cluster.
     pub cluster: String,
-    /// Tells it from what stood there before the bucket was lost, and made anew.
-    pub id: String,
+    /// The bucket that it stood in: when that was created, which tells it from one that was made anew.
+    pub bucket: String,
     /// By subscription.
     pub subscriptions: BTreeMap<String, PauseRecord>,
 }
@@ -111,7 +111,7 @@ impl Book {
 
     /// Those of all hosts are these from now on.
     pub(super) fn follow(&mut self, all: &OfAllHosts) {
-        self.all_hosts = Some(all.clone());
+        self.all_hosts = Some(all.clone()).filter(|all| !all.subscriptions.is_empty());
     }
 
     /// Lets go of what was paused on all hosts of another cluster than the one that this host is in; gives it back.

@@ -6,7 +6,8 @@
 //! away.
 //!
 //! Invariants:
-//! - A pause is on the disk before it is answered, and so is its end before messages are taken again.
+//! - A pause of this host is on the disk before it is answered, and so is its end before messages are taken again. One of all
+//!   hosts is confirmed by the cluster; the disk has it too, as soon as it can be written.
 //! - A pause stays until somebody ends it or its time is over, whatever becomes of its subscription meanwhile.
 //! - A pause whose time is over holds nothing back, also when that cannot be written down.
 //! - A subscription takes messages when neither this host nor its cluster has a pause of it.
@@ -138,26 +139,33 @@ impl Pauses {
     /// The word on a subscription, the same one for the same name.
     #[must_use]
     pub fn hold(&self, subscription: &str) -> Arc<Hold> {
-        Arc::clone(&self.holds().entry(subscription.to_owned()).or_insert_with(|| self.word_on(subscription)).hold)
+        Arc::clone(&self.word_on(&mut self.holds(), subscription).hold)
     }
 
-    /// The same for one that receives from the broker of the cluster: whenever the cluster was away, it is asked before
-    /// anything more is received.
+    /// The same for one that is started. One that receives from the broker of the cluster asks the cluster before it receives
+    /// anything more, whenever that was away.
     #[must_use]
-    pub fn hold_in_cluster(&self, subscription: &str) -> Arc<Hold> {
+    pub fn hold_of_started(&self, subscription: &str, in_cluster: bool) -> Arc<Hold> {
         let mut holds = self.holds();
-        let word = holds.entry(subscription.to_owned()).or_insert_with(|| self.word_on(subscription));
-        word.in_cluster = true;
-        word.hold.ask_first(self.asks.load(Ordering::Acquire));
+        let word = self.word_on(&mut holds, subscription);
+        word.in_cluster = in_cluster;
+        word.hold.ask_first(in_cluster && self.asks.load(Ordering::Acquire));
         Arc::clone(&word.hold)
     }
 
-    fn word_on(&self, subscription: &str) -> Word {
-        let hold = Hold::default();
-        if self.book().get(subscription).is_some() {
-            hold.close();
-        }
-        Word { hold: Arc::new(hold), in_cluster: false }
+    fn word_on<'a>(&self, holds: &'a mut BTreeMap<String, Word>, subscription: &str) -> &'a mut Word {
+        holds.entry(subscription.to_owned()).or_insert_with(|| {
+            let hold = Hold::default();
+            if self.book().get(subscription).is_some() {
+                hold.close();
+            }
+            Word { hold: Arc::new(hold), in_cluster: false }
+        })
+    }
+
+    /// Whether the cluster is asked before more is received.
+    pub(crate) fn asks_first(&self) -> bool {
+        self.asks.load(Ordering::Acquire)
     }
 
     /// Whether the cluster is to be asked before more is received.
@@ -214,13 +222,20 @@ impl Pauses {
         let begun = differs(&all, &before);
         let mut ended = differs(&before, &all);
         ended.retain(|name, _| !all.subscriptions.contains_key(name));
-        if all == before {
+        let same_bucket = all.bucket == before.bucket || all.subscriptions.is_empty();
+        if begun.is_empty() && ended.is_empty() && same_bucket {
             return Followed::default();
         }
-        // Before the disk, which may be slow.
+        // Before the disk, which may be slow, and whoever writes to it just now.
         begun.keys().for_each(|name| self.hold(name).close());
-        self.change_anyway(|book| book.follow(&all)).await;
-        self.go_by_the_book(begun.keys().chain(ended.keys()));
+        let _turn = self.turn.lock().await;
+        let mut book = self.book().clone();
+        book.follow(&all);
+        *self.book() = book.clone();
+        self.go_by_the_book(begun.keys());
+        self.written_anyway(&book).await;
+        self.go_by_the_book(ended.keys());
+        self.changed.notify_waiters();
         Followed { begun, ended }
     }
 
@@ -285,18 +300,18 @@ impl Pauses {
         let _turn = self.turn.lock().await;
         let mut book = self.book().clone();
         let changed = change(&mut book);
-        let written = self.write(&book).await;
+        self.written_anyway(&book).await;
         self.go_by(book);
-        if let Err(error) = written {
-            let error = error.chain();
-            if !self.unwritten.swap(true, Ordering::AcqRel) {
-                tracing::warn!(
-                    error,
-                    "what is paused holds, and what has ended has, though the file does not have it yet"
-                );
-            }
-        }
         changed
+    }
+
+    /// Writes a book down; one that cannot be is tried again.
+    async fn written_anyway(&self, book: &Book) {
+        let Err(error) = self.write(book).await else { return };
+        if !self.unwritten.swap(true, Ordering::AcqRel) {
+            let error = error.chain();
+            tracing::warn!(error, "what is paused holds, and what has ended has, though the file does not have it yet");
+        }
     }
 
     async fn write(&self, book: &Book) -> Result<(), PauseError> {

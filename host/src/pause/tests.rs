@@ -19,7 +19,7 @@ fn ended(pauses: Vec<(String, Pause)>) -> Vec<String> {
 
 fn of_all(pauses: &[(&str, PauseRecord)]) -> OfAllHosts {
     let subscriptions = pauses.iter().map(|(name, record)| ((*name).to_owned(), record.clone())).collect();
-    OfAllHosts { cluster: "main".to_owned(), id: "one".to_owned(), subscriptions }
+    OfAllHosts { cluster: "main".to_owned(), bucket: "one".to_owned(), subscriptions }
 }
 
 fn later() -> SystemTime {
@@ -132,8 +132,11 @@ async fn what_is_paused_on_all_hosts_holds_though_it_cannot_be_written_down() {
     std::fs::remove_dir(folder.path().join("pauses.part")).unwrap();
     let over = tokio::spawn(async move { pauses.next_over().await });
     let is_written = || Pauses::open(folder.path(), SystemTime::now(), Some("main")).unwrap().get("one").is_some();
+    let (until, mut looks) =
+        (Instant::now() + Duration::from_secs(60), tokio::time::interval(Duration::from_millis(20)));
     while !is_written() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(Instant::now() < until, "it is not written again");
+        looks.tick().await;
     }
     over.abort();
 }
@@ -156,7 +159,7 @@ async fn what_was_paused_on_all_hosts_of_another_cluster_does_not_hold() {
 async fn until_the_cluster_was_asked_only_its_own_subscriptions_wait() {
     let folder = tempfile::tempdir().unwrap();
     let pauses = Pauses::open(folder.path(), SystemTime::now(), Some("main")).unwrap();
-    let (there, elsewhere) = (pauses.hold_in_cluster("there"), pauses.hold("elsewhere"));
+    let (there, elsewhere) = (pauses.hold_of_started("there", true), pauses.hold("elsewhere"));
     there.until_asks(true).await;
     elsewhere.until_asks(false).await;
     pauses.ask_first(false);
@@ -164,6 +167,12 @@ async fn until_the_cluster_was_asked_only_its_own_subscriptions_wait() {
     pauses.ask_first(true);
     there.until_asks(true).await;
     elsewhere.until_asks(false).await;
+    // A changed configuration has it receive from another broker, while the cluster is away; and back.
+    assert!(Arc::ptr_eq(&there, &pauses.hold_of_started("there", false)));
+    there.until_asks(false).await;
+    pauses.ask_first(true);
+    there.until_asks(false).await;
+    pauses.hold_of_started("there", true).until_asks(true).await;
 }
 
 #[test]

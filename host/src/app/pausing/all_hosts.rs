@@ -1,6 +1,7 @@
 //! What is paused on all hosts of a cluster: followed, changed from here, and told to the others as it is held here.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -11,10 +12,10 @@ use crate::cluster::report::HeldThere;
 use crate::cluster::{AllPaused, Cluster, PausesError};
 use crate::pause::{Followed, OfAllHosts, PauseError, PauseRecord};
 
-/// Between two watches: a server that ends each at once is not asked without a pause.
+/// Between two watches over a new connection: a server that ends each at once is not asked without a pause.
 const WATCH_AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// The same when it was asked in vain for long: a person has to permit it, it may be.
-const GIVEN_UP_AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// As many of these are between two watches over the same connection.
+const WAITS: u32 = 20;
 /// How long messages wait for what is paused to be known, once there is a connection: a leader of the bucket is chosen within a
 /// few seconds, and a cluster that cannot be asked is not to stop the work.
 const ASKS_AT_MOST: Duration = Duration::from_secs(10);
@@ -24,9 +25,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const KEPT_WHEN_OVER: Duration = Duration::from_secs(24 * 3600);
 
 impl Desk {
-    /// Looks what is paused on all hosts, before the first subscription takes a message. When the cluster cannot be asked, what
+    /// Looks what is paused on all hosts. When the cluster cannot be asked, what
     /// this host saw last holds, and subscriptions of the cluster's broker receive nothing until it was.
-    pub(in crate::app) async fn join(&self) {
+    pub(super) async fn join(&self) {
         let Some(cluster) = &self.cluster else { return };
         match self.look(cluster).await {
             Ok(()) => self.pauses.ask_first(false),
@@ -36,54 +37,76 @@ impl Desk {
 
     /// Goes by what the cluster pauses and resumes from now on. Whenever it was away it is asked before anything more is received
     /// from its broker.
-    pub(in crate::app) async fn follow(self: std::sync::Arc<Self>) {
+    pub(super) async fn follow(self: Arc<Self>) {
         let Some(cluster) = &self.cluster else { return };
-        let (mut unanswered, mut has_told) = (None, false);
+        let mut connection = None;
         loop {
+            if cluster.connection() != connection {
+                connection = cluster.connection();
+                self.pauses.ask_first(true);
+            }
             // Large as a future, and begun anew seldom.
-            let ended = Box::pin(self.watch(cluster, &mut has_told)).await;
+            match Box::pin(self.watch(cluster)).await {
+                Ok(()) => self.pauses.ask_first(true),
+                Err(error) => tracing::debug!(%error, "what is paused on all hosts is not known"),
+            }
+            // Not at once: what cannot be asked may be what a person has to permit. But at once over a new connection.
+            let mut waits = 0;
+            while waits < WAITS && (waits == 0 || cluster.connection() == connection) {
+                waits += 1;
+                tokio::time::sleep(WATCH_AGAIN_AFTER).await;
+            }
+        }
+    }
+
+    /// Sees to it that messages do not wait for ever for a cluster that is there and does not say what is paused.
+    pub(super) async fn lose_patience(self: Arc<Self>) {
+        let Some(cluster) = &self.cluster else { return };
+        let mut since = None;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
             // While there is no connection nothing is received, and the time does not count.
-            let since = cluster.is_connected().then(|| *unanswered.get_or_insert_with(Instant::now));
-            let gives_up = ended.is_err() && since.is_some_and(|since| since.elapsed() >= ASKS_AT_MOST);
-            self.pauses.ask_first(!gives_up);
-            if ended.is_ok() || since.is_none() {
-                unanswered = None;
+            if !self.pauses.asks_first() || cluster.connection().is_none() {
+                since = None;
+                continue;
             }
-            if let Err(error) = ended
-                && gives_up
-                && !std::mem::replace(&mut has_told, true)
-            {
-                told(&error);
+            if since.get_or_insert_with(Instant::now).elapsed() >= ASKS_AT_MOST {
+                self.pauses.ask_first(false);
+                tracing::warn!(
+                    "the cluster is there and does not say what is paused on all hosts: what this host saw last holds; look whether \
+                     the credentials permit its bucket of pauses"
+                );
             }
-            tokio::time::sleep(if gives_up { GIVEN_UP_AGAIN_AFTER } else { WATCH_AGAIN_AFTER }).await;
         }
     }
 
     /// Watches until that ends.
-    async fn watch(&self, cluster: &Cluster, has_told: &mut bool) -> Result<(), PausesError> {
+    async fn watch(&self, cluster: &Cluster) -> Result<(), PausesError> {
         let mut watch = cluster.watch_pauses().await.map_err(PausesError::Bucket)?;
         // A watch begins with what stands there, and says nothing where nothing does.
-        match self.look(cluster).await {
-            // What cannot be read may be mended: that is a change.
-            Err(error @ PausesError::Unreadable { .. }) => told(&error),
-            looked => looked?,
-        }
+        self.look_or_tell(cluster).await?;
         self.pauses.ask_first(false);
-        *has_told = false;
         while let Some(changed) = watch.next().await {
-            if !Cluster::is_of_pauses(&changed) {
-                continue;
-            }
-            match self.shown(cluster, changed.value.as_deref(), changed.revision).await {
-                Err(error @ PausesError::Unreadable { .. }) => told(&error),
-                shown => shown?,
+            if Cluster::is_of_pauses(&changed) && changed.revision > *self.seen.lock().await {
+                self.look_or_tell(cluster).await?;
             }
         }
         Ok(())
     }
 
+    /// Looks; what cannot be read is told, and may be mended: that is a change.
+    async fn look_or_tell(&self, cluster: &Cluster) -> Result<(), PausesError> {
+        match self.look(cluster).await {
+            Err(error @ PausesError::Unreadable { .. }) => {
+                told(&error);
+                Ok(())
+            }
+            looked => looked,
+        }
+    }
+
     /// Says to the other hosts what is paused here for all, and how much of it is still in flight.
-    pub(in crate::app) async fn speak(self: std::sync::Arc<Self>) {
+    pub(super) async fn speak(self: Arc<Self>) {
         let Some(cluster) = &self.cluster else { return };
         loop {
             cluster.paused_here(self.held());
@@ -110,37 +133,32 @@ impl Desk {
 
     async fn look(&self, cluster: &Cluster) -> Result<(), PausesError> {
         let mut seen = self.seen.lock().await;
-        let mut all = cluster.pauses().await?;
-        let known = self.pauses.of_all_hosts();
-        if all.lacks(&known) {
-            // Nobody resumed what this host knows of: the bucket was lost.
-            all = cluster.change_pauses(&cluster.me().host, &known, |_| ()).await?.1;
-        }
+        let all = cluster.pauses().await?;
         *seen = all.revision;
-        self.go_by(cluster, all, &[]).await;
-        Ok(())
-    }
-
-    /// What a watch showed; it may lag behind what this host changed itself.
-    async fn shown(&self, cluster: &Cluster, value: Option<&[u8]>, revision: u64) -> Result<(), PausesError> {
-        let mut seen = self.seen.lock().await;
-        if revision <= *seen {
+        let known = self.pauses.of_all_hosts();
+        if !all.lacks(&known) {
+            self.go_by(cluster, all, &[]).await;
             return Ok(());
         }
-        let all = AllPaused::read(value, revision)?;
-        if all.lacks(&self.pauses.of_all_hosts()) {
-            drop(seen);
-            return self.look(cluster).await;
+        // Nobody resumed what this host knows of: the bucket was lost.
+        match cluster.change_pauses(&cluster.me().host, &known, |_| ()).await {
+            Ok((_, all)) => {
+                *seen = all.revision;
+                self.go_by(cluster, all, &[]).await;
+                Ok(())
+            }
+            Err(error) => {
+                // What both have holds here, and is still of the lost one: it is tried again.
+                self.go_by(cluster, AllPaused { bucket: known.bucket.clone(), ..all.with(&known) }, &[]).await;
+                Err(error)
+            }
         }
-        *seen = revision;
-        self.go_by(cluster, all, &[]).await;
-        Ok(())
     }
 
     /// Goes by what stands in the cluster. What others changed stands in the audit log; what was asked for here does already.
     async fn go_by(&self, cluster: &Cluster, all: AllPaused, asked_here: &[String]) {
-        let AllPaused { id, subscriptions, by: resumed_by, revision: _ } = all;
-        let all = OfAllHosts { cluster: cluster.me().cluster.clone(), id, subscriptions };
+        let AllPaused { bucket, subscriptions, by: resumed_by, revision: _ } = all;
+        let all = OfAllHosts { cluster: cluster.me().cluster.clone(), bucket, subscriptions };
         let Followed { begun, ended } = self.pauses.follow(all, SystemTime::now()).await;
         for (subscription, PauseRecord { by, why, since: _, until }) in &begun {
             self.show(subscription);
@@ -167,7 +185,7 @@ impl Desk {
         let cluster = self.cluster.as_ref().ok_or(PauseError::NoCluster)?;
         let by = format!("{} on {}", record.by, cluster.me().host);
         // By the clock of the server, which is the same for all.
-        let since = in_millis(cluster.now());
+        let since = in_millis(cluster.now_for_sure().unwrap_or(record.since));
         let until = record.until.map(|until| since + until.duration_since(record.since).unwrap_or_default());
         let record = PauseRecord { by, since, until: until.map(in_millis), ..record.clone() };
         let mut seen = self.seen.lock().await;

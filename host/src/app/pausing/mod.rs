@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::slots::Slots;
 use super::wiring::Stations;
@@ -43,8 +44,19 @@ impl Desk {
         Arc::new(Self { pauses, slots, metrics, audit, cluster, seen: tokio::sync::Mutex::default() })
     }
 
+    /// Looks what is paused on all hosts, before the first subscription takes a message, and goes on to follow that and the time.
+    pub(super) async fn begin(self: &Arc<Self>) -> JoinSet<()> {
+        self.join().await;
+        let mut running = JoinSet::new();
+        running.spawn(Arc::clone(self).keep_time());
+        running.spawn(Arc::clone(self).follow());
+        running.spawn(Arc::clone(self).lose_patience());
+        running.spawn(Arc::clone(self).speak());
+        running
+    }
+
     /// Ends pauses whose time is over. Dropped at any point, it leaves a pause that the next start finds to be over.
-    pub(super) async fn keep_time(self: Arc<Self>) {
+    async fn keep_time(self: Arc<Self>) {
         loop {
             let ended = self.pauses.next_over().await;
             for (subscription, Pause { hosts, record }) in &ended {

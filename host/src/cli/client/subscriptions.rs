@@ -63,7 +63,8 @@ impl Client {
         why: Option<&str>,
         time: Option<Duration>,
     ) -> Result<Paused, Failure> {
-        let mut request = self.agent.post(self.of_subscriptions(which, "pause")).query("hosts", hosts.name());
+        let request = self.agent.post(self.of_subscriptions(which, "pause"));
+        let mut request = request.query_pairs(of_all(hosts));
         if let Some(why) = why {
             request = request.query("why", why);
         }
@@ -75,8 +76,8 @@ impl Client {
 
     /// Resumes subscriptions.
     pub(crate) fn resume(&self, which: Which<'_>, hosts: Reach) -> Result<Resumed, Failure> {
-        let request = self.agent.post(self.of_subscriptions(which, "resume")).query("hosts", hosts.name());
-        read(request.send_empty())
+        let request = self.agent.post(self.of_subscriptions(which, "resume"));
+        read(request.query_pairs(of_all(hosts)).send_empty())
     }
 
     fn of_subscriptions(&self, which: Which<'_>, what: &str) -> String {
@@ -86,4 +87,9 @@ impl Client {
         };
         format!("{}/v1/{kind}/{}/{what}", self.base, encoded(name))
     }
+}
+
+/// What is said where all hosts are meant.
+fn of_all(hosts: Reach) -> Option<(&'static str, &'static str)> {
+    (hosts == Reach::All).then(|| ("hosts", hosts.name()))
 }

@@ -68,7 +68,12 @@ pub(super) fn held(client: &Client, paused: &[PausedSubscription], drain: bool) 
     loop {
         let Some(cluster) = client.handlers()?.cluster else { return Ok(Exit::Done) };
         let held = Held::of(&cluster.hosts, &paused);
-        let is_seen = cluster.trouble.is_none() && held.by.iter().any(|(name, _)| *name == cluster.host);
+        let here = held.by.iter().any(|(name, _)| *name == cluster.host);
+        let is_seen = cluster.trouble.is_none() && here;
+        if said.is_some() && held.not_yet.contains(&cluster.host) {
+            say::talk("it was resumed meanwhile, or paused anew, or its time is over");
+            return Ok(Exit::Failed);
+        }
         if !is_seen || !held.not_yet.is_empty() {
             if Instant::now() < until {
                 std::thread::park_timeout(LOOK_EVERY);
@@ -76,6 +81,7 @@ pub(super) fn held(client: &Client, paused: &[PausedSubscription], drain: bool) 
             }
             let why = match cluster.trouble {
                 Some(trouble) => format!("the host does not see the others just now: {trouble}"),
+                None if held.not_yet.is_empty() => "the host does not see itself in the cluster just now".to_owned(),
                 None => format!("have not said that they hold it: {}", held.not_yet.join(", ")),
             };
             say::talk(&why);

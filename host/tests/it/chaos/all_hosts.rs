@@ -220,15 +220,16 @@ fn a_bucket_that_is_lost_is_made_anew_with_what_the_hosts_hold() {
     until("the bucket is there again, with the pause", PATIENCE, || stored(&ground) == ["ledger"]);
     // Somebody was first to put something into the new one: it does not know of what the others hold.
     lose();
-    until("the bucket is there again", PATIENCE, || stored(&ground) == ["ledger"]);
-    put(
-        &ground,
-        "pauses",
-        Some(
-            r#"{"layout":1,"id":"another","by":"x","subscriptions":{"other":{"by":"x","since":"2026-11-30T06:00:00Z"}}}"#,
-        ),
-    );
+    let client = ground.runtime.block_on(ground.server.client());
+    let config = async_nats::jetstream::kv::Config { bucket: BUCKET.to_owned(), ..Default::default() };
+    ground.runtime.block_on(async { async_nats::jetstream::new(client).create_key_value(config).await }).unwrap();
+    let other = r#"{"layout":1,"by":"x","subscriptions":{"other":{"by":"x","since":"2026-11-30T06:00:00Z"}}}"#;
+    put(&ground, "pauses", Some(other));
     until("both are there", PATIENCE, || stored(&ground) == ["ledger", "other"]);
+    // One that has not yet seen the new bucket would put what it holds into it, whoever ended that.
+    until("all have seen it", PATIENCE, || {
+        [&a, &b].into_iter().all(|host| host.log().contains("subscription=\"other\""))
+    });
     let mut d = ground.host("d");
     d.start();
     until_held(&[&a, &b, &d]);

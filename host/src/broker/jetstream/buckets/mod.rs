@@ -50,25 +50,15 @@ pub struct Buckets {
     replicas: usize,
     /// Those that were opened over the session of this number.
     opened: tokio::sync::Mutex<Option<(u64, Stores)>>,
+    /// The one of pauses, by itself: a login that may not use it is kept from pausing all hosts, and from nothing else.
+    opened_pauses: tokio::sync::Mutex<Option<(u64, kv::Store)>>,
 }
 
 #[derive(Clone)]
 struct Stores {
     desired: kv::Store,
-    /// By itself: a login that may not use it is kept from pausing all hosts, and from nothing else.
-    pauses: Result<kv::Store, BucketError>,
     hosts: kv::Store,
     modules: Modules,
-}
-
-impl Stores {
-    fn of(&self, keys: Keys) -> Result<&kv::Store, BucketError> {
-        match keys {
-            Keys::Desired => Ok(&self.desired),
-            Keys::Pauses => self.pauses.as_ref().map_err(Clone::clone),
-            Keys::Hosts => Ok(&self.hosts),
-        }
-    }
 }
 
 impl std::fmt::Debug for Stores {
@@ -139,7 +129,13 @@ impl From<ApiError> for BucketError {
 
 impl Buckets {
     pub(super) fn new(link: Arc<Link>, prefix: &str, replicas: usize) -> Self {
-        Self { link, prefix: prefix.to_owned(), replicas, opened: tokio::sync::Mutex::default() }
+        Self {
+            link,
+            prefix: prefix.to_owned(),
+            replicas,
+            opened: tokio::sync::Mutex::default(),
+            opened_pauses: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Waits until the buckets can be used, at most so long. Those that are missing are made.
@@ -156,10 +152,9 @@ impl Buckets {
     /// # Errors
     /// When the server is away or refuses.
     pub async fn get(&self, keys: Keys, key: &str) -> Result<Held, BucketError> {
-        let (session, stores) = self.stores().await?;
-        let store = self.noted(stores.of(keys)).await?;
+        let (session, store) = self.store(keys).await?;
         let found = raw::last(&session, &store.stream_name, &format!("{}{key}", store.prefix)).await;
-        let Some(message) = self.noted(found.map_err(Into::into)).await? else { return Ok(Held::default()) };
+        let Some(message) = self.noted(keys, found.map_err(Into::into)).await? else { return Ok(Held::default()) };
         let value = (!message.is_removal()).then_some(message.payload);
         Ok(Held { value, revision: message.sequence })
     }
@@ -173,7 +168,7 @@ impl Buckets {
         let (session, stores) = self.stores().await?;
         let prefix = &stores.desired.prefix;
         let subjects = raw::subjects(&session, &stores.desired.stream_name, &format!("{prefix}>")).await;
-        let subjects = self.noted(subjects.map_err(Into::into)).await?;
+        let subjects = self.noted(Keys::Desired, subjects.map_err(Into::into)).await?;
         Ok(subjects.iter().filter_map(|subject| Some(subject.strip_prefix(prefix.as_str())?.to_owned())).collect())
     }
 
@@ -183,8 +178,7 @@ impl Buckets {
     /// When something else stands there, or the server is away or refuses; whether it was done is not known when the
     /// answer does not come.
     pub async fn swap(&self, keys: Keys, key: &str, value: Bytes, revision: u64) -> Result<u64, SwapError> {
-        let (session, stores) = self.stores().await?;
-        let store = self.noted(stores.of(keys)).await?;
+        let (session, store) = self.store(keys).await?;
         let swapped = tokio::select! {
             biased;
             swapped = store.update(key, value, revision) => swapped,
@@ -199,15 +193,15 @@ impl Buckets {
             UpdateErrorKind::InvalidKey => SwapError::NotDone(BucketError::Refused(chain(&error))),
             UpdateErrorKind::TimedOut => SwapError::Unconfirmed(format!("{}; {PERMISSION}", chain(&error))),
             UpdateErrorKind::Other => {
-                self.forget().await;
+                self.forget(keys).await;
                 SwapError::Unconfirmed(chain(&error))
             }
         })
     }
 
-    /// Whether there is a connection just now.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.link.session().is_ok()
+    /// The number of the connection, when there is one just now: each has another one.
+    pub(crate) fn connection(&self) -> Option<u64> {
+        self.link.session().ok().map(|session| session.number)
     }
 
     /// Says something under the key of a host.
@@ -217,7 +211,7 @@ impl Buckets {
     pub async fn say(&self, host: &str, value: Bytes) -> Result<(), BucketError> {
         let (session, stores) = self.stores().await?;
         let said = within(&session, stores.hosts.put(host, value)).await?;
-        self.noted(said.map_err(|error| away(&error))).await?;
+        self.noted(Keys::Hosts, said.map_err(|error| away(&error))).await?;
         Ok(())
     }
 
@@ -228,15 +222,56 @@ impl Buckets {
         Ok((session, stores))
     }
 
+    async fn store(&self, keys: Keys) -> Result<(Arc<Session>, kv::Store), BucketError> {
+        match keys {
+            Keys::Desired => self.stores().await.map(|(session, stores)| (session, stores.desired)),
+            Keys::Hosts => self.stores().await.map(|(session, stores)| (session, stores.hosts)),
+            Keys::Pauses => {
+                let session = self.link.wait(WAIT_FOR_SESSION).await.map_err(BucketError::Away)?;
+                let store = Box::pin(self.pauses_of(&session)).await?;
+                Ok((session, store))
+            }
+        }
+    }
+
+    async fn pauses_of(&self, session: &Arc<Session>) -> Result<kv::Store, BucketError> {
+        let mut opened = self.opened_pauses.lock().await;
+        if let Some((number, store)) = &*opened
+            && *number == session.number
+        {
+            return Ok(store.clone());
+        }
+        let bucket = format!("{}-pauses", self.prefix);
+        let said = "Tidegate: what is paused on all hosts";
+        let store = self.keys(session, &bucket, said, HISTORY, Duration::ZERO).await?;
+        *opened = Some((session.number, store.clone()));
+        Ok(store)
+    }
+
+    /// When a bucket was created: tells it from one of the same name that was lost.
+    ///
+    /// # Errors
+    /// When the server is away or refuses, or the bucket is gone.
+    pub async fn created(&self, keys: Keys) -> Result<String, BucketError> {
+        let (session, store) = self.store(keys).await?;
+        let stream = &store.stream_name;
+        let info = self.noted(keys, stream_info(&session, stream).await.map_err(Into::into)).await?;
+        let info = info.ok_or_else(|| BucketError::Away(format!("the bucket of {stream} was just removed")));
+        self.noted(keys, info).await.map(|info| info.created)
+    }
+
     /// Lets go of the buckets that were opened: the next use looks whether they are there, and makes those that are not.
-    async fn forget(&self) {
-        *self.opened.lock().await = None;
+    async fn forget(&self, keys: Keys) {
+        match keys {
+            Keys::Desired | Keys::Hosts => *self.opened.lock().await = None,
+            Keys::Pauses => *self.opened_pauses.lock().await = None,
+        }
     }
 
     /// What came of a use of the buckets. When it failed, one of them may be gone.
-    async fn noted<T>(&self, done: Result<T, BucketError>) -> Result<T, BucketError> {
+    async fn noted<T>(&self, keys: Keys, done: Result<T, BucketError>) -> Result<T, BucketError> {
         if done.is_err() {
-            self.forget().await;
+            self.forget(keys).await;
         }
         done
     }
@@ -249,10 +284,9 @@ impl Buckets {
             return Ok(stores.clone());
         }
         let named = |what: &str| format!("{}-{what}", self.prefix);
-        let (desired, pauses, hosts) = (named("desired"), named("pauses"), named("hosts"));
+        let (desired, hosts) = (named("desired"), named("hosts"));
         let stores = Stores {
             desired: self.keys(session, &desired, "Tidegate: what is to run", HISTORY, Duration::ZERO).await?,
-            pauses: self.keys(session, &pauses, "Tidegate: what is paused on all hosts", HISTORY, Duration::ZERO).await,
             hosts: self.keys(session, &hosts, "Tidegate: what each host says of itself", 1, HOST_REMEMBERED).await?,
             modules: self.modules(session, named("modules")).await?,
         };

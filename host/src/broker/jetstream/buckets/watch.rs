@@ -68,9 +68,8 @@ impl Buckets {
     /// When the server is away or refuses.
     pub async fn watch(&self, keys: Keys) -> Result<Watch, BucketError> {
         // The last watch may have ended because the bucket is gone.
-        self.forget().await;
-        let (session, stores) = self.stores().await?;
-        let store = stores.of(keys)?;
+        self.forget(keys).await;
+        let (session, store) = self.store(keys).await?;
         let stream = store.stream_name.clone();
         let info = stream_info(&session, &stream).await?;
         let info = info.ok_or_else(|| BucketError::Refused(format!("the bucket of {stream} was just removed")))?;
