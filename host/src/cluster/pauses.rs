@@ -110,9 +110,12 @@ impl Cluster {
     /// # Errors
     /// When NATS is away, or what stands there cannot be read.
     pub async fn pauses(&self) -> Result<AllPaused, PausesError> {
-        // First the bucket: one that is lost in between has another time the next time that somebody looks.
         let bucket = self.buckets.created(Keys::Pauses).await.map_err(PausesError::Bucket)?;
         let Held { value, revision } = self.buckets.get(Keys::Pauses, KEY).await.map_err(PausesError::Bucket)?;
+        // What stands in a bucket that was made anew in between is not what stood in this one.
+        if self.buckets.created(Keys::Pauses).await.map_err(PausesError::Bucket)? != bucket {
+            return Err(PausesError::Bucket(BucketError::Away("the bucket was made anew just now".to_owned())));
+        }
         AllPaused::read(bucket, value.as_deref(), revision)
     }
 

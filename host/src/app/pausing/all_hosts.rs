@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::time::Instant;
-
 use super::{Desk, PAUSED, RESUMED};
 use crate::admin::Subscriptions as _;
 use crate::cluster::report::HeldThere;
@@ -16,11 +14,11 @@ use crate::pause::{Followed, OfAllHosts, PauseError, PauseRecord};
 const WATCH_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// As many of these are between two watches over the same connection.
 const WAITS: u32 = 20;
-/// How long messages wait for what is paused to be known, once there is a connection: a leader of the bucket is chosen within a
-/// few seconds, and a cluster that cannot be asked is not to stop the work.
-const ASKS_AT_MOST: Duration = Duration::from_secs(10);
-/// Between two looks at what is in flight.
+/// Between two looks at what is in flight, and at whether messages wait for the cluster.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// So many of these messages wait for what is paused to be known, once there is a connection, which is ten seconds: a leader of the
+/// bucket is chosen within a few, and a cluster that cannot be asked is not to stop the work.
+const LOOKS_AT_MOST: u32 = 50;
 /// What was over for so long is removed from the bucket: no clock of a host is that wrong.
 const KEPT_WHEN_OVER: Duration = Duration::from_secs(24 * 3600);
 
@@ -46,9 +44,15 @@ impl Desk {
                 self.pauses.ask_first(true);
             }
             // Large as a future, and begun anew seldom.
-            match Box::pin(self.watch(cluster)).await {
-                Ok(()) => self.pauses.ask_first(true),
-                Err(error) => tracing::debug!(%error, "what is paused on all hosts is not known"),
+            let was_known = match Box::pin(self.watch(cluster)).await {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::debug!(%error, "what is paused on all hosts is not known");
+                    false
+                }
+            };
+            if was_known || cluster.connection() != connection {
+                self.pauses.ask_first(true);
             }
             // Not at once: what cannot be asked may be what a person has to permit. But at once over a new connection.
             let mut waits = 0;
@@ -62,15 +66,17 @@ impl Desk {
     /// Sees to it that messages do not wait for ever for a cluster that is there and does not say what is paused.
     pub(super) async fn lose_patience(self: Arc<Self>) {
         let Some(cluster) = &self.cluster else { return };
-        let mut since = None;
+        let (mut connection, mut looks) = (None, 0);
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            // While there is no connection nothing is received, and the time does not count.
-            if !self.pauses.asks_first() || cluster.connection().is_none() {
-                since = None;
+            // While there is no connection nothing is received, and that does not count; nor does what this host stood still.
+            let now = cluster.connection();
+            if !self.pauses.asks_first() || now.is_none() || now != connection {
+                (connection, looks) = (now, 0);
                 continue;
             }
-            if since.get_or_insert_with(Instant::now).elapsed() >= ASKS_AT_MOST {
+            looks += 1;
+            if looks >= LOOKS_AT_MOST {
                 self.pauses.ask_first(false);
                 tracing::warn!(
                     "the cluster is there and does not say what is paused on all hosts: what this host saw last holds; look whether \
@@ -80,15 +86,17 @@ impl Desk {
         }
     }
 
-    /// Watches until that ends.
+    /// Watches until that ends; an error when it did not begin.
     async fn watch(&self, cluster: &Cluster) -> Result<(), PausesError> {
         let mut watch = cluster.watch_pauses().await.map_err(PausesError::Bucket)?;
         // A watch begins with what stands there, and says nothing where nothing does.
         self.look_or_tell(cluster).await?;
         self.pauses.ask_first(false);
         while let Some(changed) = watch.next().await {
-            if Cluster::is_of_pauses(&changed) && changed.revision > *self.seen.lock().await {
-                self.look_or_tell(cluster).await?;
+            let is_new = Cluster::is_of_pauses(&changed) && changed.revision != *self.seen.lock().await;
+            if is_new && self.look_or_tell(cluster).await.is_err() {
+                // Something changed, and it is not known what.
+                break;
             }
         }
         Ok(())
@@ -134,8 +142,12 @@ impl Desk {
     async fn look(&self, cluster: &Cluster) -> Result<(), PausesError> {
         let mut seen = self.seen.lock().await;
         let all = cluster.pauses().await?;
+        let mut known = self.pauses.of_all_hosts();
+        if all.revision < *seen {
+            // The server lost its newest writes, with the power it may be: it is another bucket than this host has seen.
+            known.bucket.clear();
+        }
         *seen = all.revision;
-        let known = self.pauses.of_all_hosts();
         if !all.lacks(&known) {
             self.go_by(cluster, all, &[]).await;
             return Ok(());

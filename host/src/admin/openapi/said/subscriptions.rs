@@ -119,7 +119,7 @@ pub(in crate::admin) fn past() -> Said {
 }
 
 fn paused(said: Said) -> Said {
-    let said = said.gives("The pause is on the disk, and holds.").fails(404, &["no-such-subscription"]);
+    let said = said.gives("The pause holds.").fails(404, &["no-such-subscription"]);
     said.fails(409, ALONE).fails(503, UNKEPT).example(json!({ "subscriptions": [{
         "name": "orders",
         "handler": "invoice",
