@@ -312,8 +312,8 @@ impl Bucket for KeyValues {
         stored.map(|_ack| ()).map_err(PutError::into_error)
     }
 
-    /// First a word that the key is removed, which whoever watches the bucket sees; then nothing, so that keys that come and
-    /// go do not fill it. A full bucket has no room for the word.
+    /// First a word that the key is removed, which whoever watches the bucket and keeps up sees; then nothing, so that keys that
+    /// come and go do not fill it. A full bucket has no room for the word.
     async fn delete(&self, key: &str) -> Result<(), BucketError> {
         let subject = self.subject(key)?;
         let session = self.writable().await?;
