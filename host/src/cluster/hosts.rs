@@ -162,10 +162,9 @@ impl Hosts {
     pub(crate) fn part(&self, me: &Member, handler: &str, version: u64) -> Part {
         let state = self.lock();
         let now = state.now();
-        let mut part = Part::default();
+        let mut part = Part { is_seen: state.hears(me), ..Part::default() };
         for (name, (word, at)) in &state.words {
             let is_there = presence(word.stopped, silent_for(now, *at)) == Presence::Here;
-            part.is_seen |= *name == me.host && word.life == me.life && is_there;
             // A host whose configuration does not have the handler has no part in it.
             let Some(on) = word.handlers.get(handler).filter(|_| is_there && *name != me.host) else { continue };
             let to = if on.tries == Some(version) { &mut part.trying } else { &mut part.not_yet };
@@ -178,10 +177,7 @@ impl Hosts {
 
     /// Whether a host hears its own last words: then it hears all that was said before them.
     pub(crate) fn hears(&self, me: &Member) -> bool {
-        let state = self.lock();
-        state.words.get(&me.host).is_some_and(|(word, at)| {
-            word.life == me.life && presence(word.stopped, silent_for(state.now(), *at)) == Presence::Here
-        })
+        self.lock().hears(me)
     }
 
     /// The server's clock; `None`: it was not seen yet.
@@ -221,6 +217,12 @@ impl Hosts {
 }
 
 impl State {
+    fn hears(&self, me: &Member) -> bool {
+        self.words.get(&me.host).is_some_and(|(word, at)| {
+            word.life == me.life && presence(word.stopped, silent_for(self.now(), *at)) == Presence::Here
+        })
+    }
+
     fn want(&mut self, handler: &str, desired: Option<&Desired>, revision: u64) {
         let is_other = match desired.map(|desired| Wanted::of(desired, revision)) {
             Some(wanted) => {

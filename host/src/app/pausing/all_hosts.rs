@@ -23,8 +23,8 @@ const LOOKS_AT_MOST: u32 = 50;
 const KEPT_WHEN_OVER: Duration = Duration::from_secs(24 * 3600);
 
 impl Desk {
-    /// Looks what is paused on all hosts. When the cluster cannot be asked, what
-    /// this host saw last holds, and subscriptions of the cluster's broker receive nothing until it was.
+    /// Looks what is paused on all hosts. When the cluster cannot be asked, what this host saw last holds, and subscriptions of the
+    /// cluster's broker receive nothing until it was.
     pub(super) async fn join(&self) {
         let Some(cluster) = &self.cluster else { return };
         match self.look(cluster).await {

@@ -6,13 +6,14 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tidegate::access::TokenHash;
-use tidegate::admin::wire::{AuditList, SubscriptionView};
+use tidegate::admin::wire::AuditList;
 use tidegate::cluster::report::Standing;
 use tidegate::pause::Reach;
 
 use super::books::Books;
 use super::called::{Said, call};
 use super::cluster::{Ground, PATIENCE, until_seen};
+use super::pauses::{ask, publish, seen};
 use super::rig::{Rig, pause};
 use super::{audit, until_settled};
 use crate::support::until;
@@ -21,16 +22,6 @@ const PAUSE: &str = "/v1/subscriptions/ledger/pause?hosts=all";
 /// Messages that wait meanwhile.
 const WAITING: u64 = 1_000;
 const RESUME: &str = "/v1/subscriptions/ledger/resume?hosts=all";
-
-fn ask(host: &Rig, path: &str, status: u16) -> Value {
-    let (got, answer) = host.ask(path).expect("the host answers");
-    assert_eq!(got, status, "{path}: {answer}");
-    answer
-}
-
-fn seen(host: &Rig) -> SubscriptionView {
-    host.status().expect("the host answers").subscriptions.remove(0)
-}
 
 fn is_held(host: &Rig) -> bool {
     seen(host).pause.is_some_and(|pause| pause.hosts == Reach::All)
@@ -42,11 +33,6 @@ fn until_held(hosts: &[&Rig]) {
 
 fn until_free(hosts: &[&Rig]) {
     until("none holds it", PATIENCE, || hosts.iter().all(|host| seen(host).pause.is_none()));
-}
-
-fn publish(host: &Rig, numbers: std::ops::Range<u64>) {
-    let ids: Vec<String> = numbers.map(|number| format!("m-{number}")).collect();
-    host.publisher().publish(&ids);
 }
 
 /// The broker says that so many wait, and nobody has one: every host had its chance to take them. What a pull had ordered before

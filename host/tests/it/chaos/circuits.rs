@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use tidegate::admin::wire::{AuditList, PauseKind, PauseView, Readiness, SubscriptionView};
+use tidegate::admin::wire::{AuditList, PauseKind, PauseView, Readiness};
 use tidegate::deploy::report::Line;
 
 use super::books::Books;
+use super::pauses::seen;
 use super::rig::Rig;
 use super::swap::ledger;
 use super::{audit, balance, on_jetstream};
@@ -25,10 +26,6 @@ fn rig(broker: &str, more: &str) -> Rig {
     let rig = Rig::new(broker, Duration::from_secs(30), &format!("{circuit}\n{more}"));
     rig.edit(|text| text.replace("max_attempts = 100", "max_attempts = 3"));
     rig
-}
-
-fn seen(rig: &Rig) -> SubscriptionView {
-    rig.status().expect("the host answers").subscriptions.remove(0)
 }
 
 fn circuit(rig: &Rig) -> Option<PauseView> {

@@ -17,17 +17,17 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: &str = "/v1/subscriptions/ledger/pause";
 const RESUME: &str = "/v1/subscriptions/ledger/resume";
 
-fn ask(rig: &Rig, path: &str, status: u16) -> Value {
+pub(super) fn ask(rig: &Rig, path: &str, status: u16) -> Value {
     let (got, answer) = rig.ask(path).expect("the host answers");
     assert_eq!(got, status, "{path}: {answer}");
     answer
 }
 
-fn seen(rig: &Rig) -> SubscriptionView {
+pub(super) fn seen(rig: &Rig) -> SubscriptionView {
     rig.status().expect("the host answers").subscriptions.remove(0)
 }
 
-fn publish(rig: &Rig, numbers: std::ops::Range<u64>) {
+pub(super) fn publish(rig: &Rig, numbers: std::ops::Range<u64>) {
     let ids: Vec<String> = numbers.map(|number| format!("m-{number}")).collect();
     rig.publisher().publish(&ids);
 }
