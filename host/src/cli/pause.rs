@@ -169,9 +169,9 @@ fn told_of_resumed(one: &ResumedSubscription, hosts: Reach) -> String {
         (None, false) if hosts == Reach::All => format!("{name} was not paused on all hosts"),
         (None, false) => format!("{name} was not paused"),
         (Some(still), _) => format!(
-            "{name} is still paused on {}, by {}: `{}` resumes it",
+            "{name} is still paused on {}, by {}; `{}` resumes it",
             on(still.hosts),
-            by_whom(still),
+            whose(still, ""),
             resuming(name, still.hosts)
         ),
     }
@@ -211,9 +211,13 @@ fn resumed_meanwhile<'a>(status: &'a Status, names: &BTreeSet<&str>) -> Option<&
     of.find(|one| one.pause.is_none()).map(|one| one.name.as_str())
 }
 
-/// A pause in a cell of a table: by whom and why.
+/// A pause in a cell of a table: by whom and why, and that it is of all hosts.
 pub(super) fn by_whom(pause: &PauseView) -> String {
+    whose(pause, if pause.hosts == Reach::All { " (all hosts)" } else { "" })
+}
+
+/// By whom and why it is paused, in a few words.
+fn whose(pause: &PauseView, reach: &str) -> String {
     let why = pause.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    let all = if pause.hosts == Reach::All { " (all hosts)" } else { "" };
-    table::cut(&format!("{}{all}{why}", pause.by), 80)
+    table::cut(&format!("{}{reach}{why}", pause.by), 80)
 }
