@@ -465,6 +465,29 @@ pub(crate) async fn dead_letters_go_through_the_oldest_first_and_come_back_as_th
     assert_eq!(receive_one(&*source).await.message.id, "of another queue");
 }
 
+pub(crate) async fn a_message_is_not_lost_to_a_dead_letter_from_another_queue(place: &Place) {
+    // The story: a dead letter was brought in that had died of the same subscription's message 2, in another queue. When
+    // message 2 of this one died, its place was found taken, that was taken for its own dead letter, and it was gone.
+    let source = place.subscribe("imports", &[">"], LONG_LEASE).await;
+    let letters = place.broker.dead_letters();
+    place.publish("a", ["1", "2"]).await;
+    let delivered = receive(&*source, 2).await;
+    let mut foreign = dead(&delivered[1], "imports", 0);
+    foreign.record.message_id = "of another queue".to_owned();
+    foreign.record.published_at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+    foreign.body = "foreign".into();
+    assert!(letters.restore(foreign).await.unwrap());
+    settle_one(&*source, dead_letter(&delivered[0], "imports", 0)).await.unwrap();
+    settle_one(&*source, dead_letter(&delivered[1], "imports", 0)).await.unwrap();
+    let mut bodies = Vec::new();
+    for stored in letters.list(&DeadLetterQuery::default()).await.unwrap().letters {
+        bodies.push(letters.get(&stored.handle).await.unwrap().letter.body);
+    }
+    bodies.sort_unstable();
+    assert_eq!(bodies, ["1", "2", "foreign"]);
+    assert_eq!(letters.depth().await.unwrap(), 3);
+}
+
 pub(crate) async fn a_redrive_comes_back_with_its_identity(place: &Place) {
     let source = place.subscribe("redrives", &[">"], LONG_LEASE).await;
     let letters = place.broker.dead_letters();
@@ -481,7 +504,11 @@ pub(crate) async fn a_redrive_comes_back_with_its_identity(place: &Place) {
     assert_eq!((again.message.redrives(), again.progress.attempt(), again.progress.failures), (1, 1, 0));
     assert!(matches!(letters.redrive(&id, true).await, Err(DeadLetterError::AlreadyRedriven(_))));
     assert_eq!(letters.depth().await.unwrap(), 0);
-    assert!(letters.get(&id).await.unwrap().redriven_at.is_some());
+    let sent_back = letters.get(&id).await.unwrap();
+    assert!(sent_back.redriven_at.is_some());
+    // A copy that was kept elsewhere would run it a second time.
+    assert!(!letters.restore(sent_back.letter).await.unwrap(), "it was sent back");
+    assert_eq!(letters.depth().await.unwrap(), 0);
     assert_eq!(letters.list(&DeadLetterQuery::default()).await.unwrap().letters.len(), 0);
     let all = DeadLetterFilter { include_redriven: true, ..DeadLetterFilter::default() };
     assert_eq!(found(&*letters, all).await.len(), 1);
@@ -760,6 +787,7 @@ macro_rules! broker_contract {
             dead_letters_are_listed_newest_first_by_page
             dead_letters_are_found_and_counted_by_what_they_have_in_common
             dead_letters_go_through_the_oldest_first_and_come_back_as_they_were
+            a_message_is_not_lost_to_a_dead_letter_from_another_queue
             a_redrive_comes_back_with_its_identity
             a_redrive_loop_needs_force
             a_redrive_is_for_the_subscription_that_gave_the_message_up

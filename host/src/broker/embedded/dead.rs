@@ -81,33 +81,60 @@ impl Writer<'_> {
 
     /// Stores a dead letter that was kept elsewhere, unless it is there.
     pub(super) fn restore(&mut self, restore: &Restore) -> Result<Result<bool, DeadLetterError>, Failure> {
-        let Restore { subscription, sequence, row } = restore;
+        let Restore { subscription, row } = restore;
         let is_there = self.connection.query_row("SELECT 1 FROM dead_letter WHERE id = ?1", [&row.id], |_| Ok(()));
         if is_there.optional()?.is_some() {
             return Ok(Ok(false));
         }
-        // Another message of this queue may have had its sequence; its record keeps the true one.
-        for sequence in [*sequence, stand_in(&row.id)] {
-            let stored = self.st.insert_dead.execute(params![
-                row.id,
-                subscription,
-                row.reason,
-                row.fingerprint,
-                row.subject,
-                sequence,
-                row.redrives,
-                row.dead_us,
-                row.record,
-                row.headers,
-                row.body.as_ref(),
-            ])?;
-            if stored > 0 {
-                self.state.totals.dead += 1;
-                tracing::info!(dead_letter = row.id, "brought in");
-                return Ok(Ok(true));
-            }
+        // Its sequence may become, or be, that of another message of this queue; its record keeps the true one.
+        if self.insert_dead(subscription, stand_in(&row.id), row)? {
+            self.state.totals.dead += 1;
+            tracing::info!(dead_letter = row.id, "brought in");
+            return Ok(Ok(true));
         }
         Ok(Err(DeadLetterError::Store(format!("there is another dead letter in the place of `{}`", row.id))))
+    }
+
+    /// Stores the dead letter of a message of this queue, or finds that this very death of it is stored. `Err`: why it
+    /// cannot be stored.
+    pub(super) fn keep_dead(
+        &mut self,
+        subscription: &str,
+        sequence: i64,
+        row: &DeadRow,
+    ) -> Result<Result<(), String>, Failure> {
+        // The place of its sequence may be taken by one that was brought in from another queue, by a host of before.
+        for place in [sequence, stand_in(&row.id)] {
+            if self.insert_dead(subscription, place, row)? {
+                self.state.totals.dead += 1;
+                return Ok(Ok(()));
+            }
+            let there = self.st.dead_record.query_row(params![subscription, place, row.redrives], |there| {
+                Ok(is_same_death(there.get_ref(0)?.as_str_or_null().ok().flatten(), &row.record))
+            });
+            if there.optional()? == Some(true) {
+                return Ok(Ok(()));
+            }
+        }
+        Ok(Err(format!("there is another dead letter `{}`", row.id)))
+    }
+
+    /// Whether it was stored; else its id or its place is taken.
+    fn insert_dead(&mut self, subscription: &str, sequence: i64, row: &DeadRow) -> Result<bool, Failure> {
+        let stored = self.st.insert_dead.execute(params![
+            row.id,
+            subscription,
+            row.reason,
+            row.fingerprint,
+            row.subject,
+            sequence,
+            row.redrives,
+            row.dead_us,
+            row.record,
+            row.headers,
+            row.body.as_ref(),
+        ])?;
+        Ok(stored > 0)
     }
 
     fn read_dead(&self, id: &str) -> Result<Option<Stored>, Failure> {
@@ -128,6 +155,16 @@ impl Writer<'_> {
         });
         Ok(stored.optional()?)
     }
+}
+
+/// Whether two records, as they are stored, are of one death of one message. One that cannot be read is of another: a dead
+/// letter too many is looked at by a person, and one too few is a message lost.
+fn is_same_death(there: Option<&str>, record: &str) -> bool {
+    let read = |text: &str| serde_json::from_str::<DeadLetterRecord>(text).ok();
+    let (Some(there), Some(record)) = (there.and_then(read), read(record)) else { return false };
+    there.message_id == record.message_id
+        && there.published_at == record.published_at
+        && there.redrives == record.redrives
 }
 
 /// A sequence below zero, which no message has, the same for each id.

@@ -70,8 +70,7 @@ impl DeadLetters for EmbeddedDeadLetters {
         let unfit = |why: &str| DeadLetterError::Store(format!("dead letter `{}`: {why}", record.id));
         let headers = codec::encode_headers(&headers).ok_or_else(|| unfit("a header is longer than 4 GiB"))?;
         let row = dead_row(&record, headers, body).map_err(|why| unfit(&why))?;
-        let sequence = record.sequence.cast_signed();
-        let (request, answered) = Request::new(Restore { subscription: record.subscription, sequence, row });
+        let (request, answered) = Request::new(Restore { subscription: record.subscription, row });
         self.inner.inbox.push(Op::Restore(request), 0).await.map_err(|failure| failure.dead_letter())?;
         answered.await.unwrap_or_else(|_gone| Err(Failure::Closed.dead_letter()))
     }

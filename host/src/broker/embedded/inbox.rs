@@ -136,7 +136,6 @@ pub(super) struct Redrive {
 /// A dead letter that was kept elsewhere.
 pub(super) struct Restore {
     pub(super) subscription: String,
-    pub(super) sequence: i64,
     pub(super) row: DeadRow,
 }
 

@@ -90,27 +90,8 @@ impl Writer<'_> {
         let Some(subscription) = self.state.subscriptions.get(&lease.subscription) else {
             return Ok(Err("its subscription was forgotten".to_owned()));
         };
-        let name = subscription.name.as_str();
-        let stored = self.st.insert_dead.execute(params![
-            row.id,
-            name,
-            row.reason,
-            row.fingerprint,
-            row.subject,
-            lease.sequence,
-            row.redrives,
-            row.dead_us,
-            row.record,
-            row.headers,
-            row.body.as_ref(),
-        ])?;
-        if stored == 0 {
-            // Either this very dead letter is there (then all is well), or another one has its id.
-            let there = self.st.dead_exists.exists(params![name, lease.sequence, row.redrives])?;
-            return Ok(if there { Ok(()) } else { Err(format!("there is another dead letter `{}`", row.id)) });
-        }
-        self.state.totals.dead += 1;
-        Ok(Ok(()))
+        let name = subscription.name.clone();
+        self.keep_dead(&name, lease.sequence, row)
     }
 
     /// Stores a dead letter for a row that cannot be handed out, and settles it for this subscription.

@@ -27,7 +27,7 @@ pub(super) struct Statements<'c> {
     pub(super) seen_ids: Statement<'c>,
     pub(super) delete_seen: Statement<'c>,
     pub(super) insert_dead: Statement<'c>,
-    pub(super) dead_exists: Statement<'c>,
+    pub(super) dead_record: Statement<'c>,
     pub(super) oldest_messages: Statement<'c>,
 }
 
@@ -89,8 +89,8 @@ impl<'c> Statements<'c> {
                 "INSERT INTO dead_letter VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, ?9, ?10, ?11) \
                  ON CONFLICT DO NOTHING",
             )?,
-            dead_exists: prepare(
-                "SELECT 1 FROM dead_letter WHERE subscription = ?1 AND source_seq = ?2 AND redrives = ?3",
+            dead_record: prepare(
+                "SELECT record FROM dead_letter WHERE subscription = ?1 AND source_seq = ?2 AND redrives = ?3",
             )?,
             oldest_messages: prepare(
                 "SELECT seq, subject, target, published_us, \
