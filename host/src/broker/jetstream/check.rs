@@ -229,21 +229,26 @@ fn too_small(pending: i64, spec: &SubscriptionSpec) -> bool {
 }
 
 /// The subjects of a consumer; empty for all of the stream.
-fn filters(config: &Map<String, Value>) -> Vec<String> {
+pub(super) fn filters(config: &Map<String, Value>) -> Vec<String> {
     let one = text(config, "filter_subject");
     if one.is_empty() { texts(config, "filter_subjects") } else { vec![one.to_owned()] }
 }
 
 /// The subjects of a subscription that a stream does not take in.
 pub(super) fn not_covered(stream: &Map<String, Value>, wanted: &[String]) -> Vec<String> {
-    // What a mirror or a collecting stream holds stands in other streams' settings.
-    let has = |name: &str| stream.get(name).is_some_and(|value| !value.is_null());
-    if has("mirror") || has("sources") {
+    // What it holds stands in other streams' settings.
+    if has_origins(stream) {
         return Vec::new();
     }
     let subjects = texts(stream, "subjects");
     let covered = |filter: &String| subjects.iter().any(|subject| covers(subject, filter));
     wanted.iter().filter(|filter| !covered(filter)).cloned().collect()
+}
+
+/// Whether a stream has messages from other streams: it mirrors one, or collects from some.
+pub(super) fn has_origins(stream: &Map<String, Value>) -> bool {
+    let has = |name: &str| stream.get(name).is_some_and(|value| !value.is_null());
+    has("mirror") || has("sources")
 }
 
 /// Whether all that `inner` takes in is taken in by `outer`.

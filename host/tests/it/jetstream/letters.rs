@@ -63,6 +63,155 @@ async fn a_message_of_a_stream_made_anew_does_not_take_the_place_of_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_of_a_stream_made_anew_are_kept_beside_those_of_before_when_they_are_sent_back() {
+    let server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let place = place_on(broker.clone(), ());
+    let js = async_nats::jetstream::new(server.client().await);
+    let letters = broker.dead_letters();
+    let mut ids = Vec::new();
+    for body in ["old", "new"] {
+        let source = place.subscribe("anew", &[">"], LONG_LEASE).await;
+        place.publish("a", [body]).await;
+        let delivery = receive_one(&*source).await;
+        let letter = dead(&delivery, "anew", 0);
+        let id = letter.record.id.clone();
+        settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
+        letters.redrive(&id, false).await.unwrap();
+        ids.push(id);
+        js.delete_stream("TEST").await.unwrap();
+    }
+    for (id, body) in ids.iter().zip(["old", "new"]) {
+        let kept = letters.get(id).await.unwrap();
+        assert!(kept.redriven_at.is_some() && kept.letter.body == body, "{kept:?}");
+    }
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_would_run_is_not_sent_back() {
+    // The story: the subjects of a subscription were changed, and what it had given up before was sent back to where it did
+    // not receive any more. The dead letter was marked as sent back, and nobody ever ran the message.
+    let server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let place = place_on(broker.clone(), ());
+    let js = async_nats::jetstream::new(server.client().await);
+    let letters = broker.dead_letters();
+    let source = place.subscribe("narrowed", &[">"], LONG_LEASE).await;
+    place.publish("a", ["poison"]).await;
+    let delivery = receive_one(&*source).await;
+    let letter = dead(&delivery, "narrowed", 0);
+    let id = letter.record.id.clone();
+    settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
+    let refused = async || match letters.redrive(&id, false).await {
+        Err(DeadLetterError::Publish { source, .. }) => source.to_string(),
+        other => panic!("{other:?}"),
+    };
+
+    place.subscribe("narrowed", &["b"], LONG_LEASE).await;
+    let why = refused().await;
+    assert!(why.contains("does not receive its subject `test.a` any more (it receives test.b)"), "{why}");
+    let source = place.subscribe("narrowed", &[">"], LONG_LEASE).await;
+
+    let mut stream = js.get_stream("TEST").await.unwrap();
+    let mut config = stream.info().await.unwrap().config.clone();
+    config.subjects = vec!["test.b".to_owned()];
+    js.update_stream(config.clone()).await.unwrap();
+    let why = refused().await;
+    assert!(why.contains("stream `TEST`") && why.contains("does not take in its subject `test.a`"), "{why}");
+    // Another stream takes it in now: confirmed there, it would be gone as well.
+    let elsewhere = async_nats::jetstream::stream::Config {
+        name: "OTHER".to_owned(),
+        subjects: vec!["test.a".to_owned()],
+        ..Default::default()
+    };
+    js.create_stream(elsewhere).await.unwrap();
+    refused().await;
+    // Of a broker without streams: where it would go is asked.
+    let mut foreign = letters.get(&id).await.unwrap().letter;
+    foreign.record.stream = None;
+    foreign.record.id = DeadLetterId(ulid::Ulid::generate().to_string());
+    assert!(letters.restore(foreign.clone()).await.unwrap());
+    let why = letters.redrive(&foreign.record.id, false).await;
+    assert!(matches!(why, Err(DeadLetterError::Publish { .. })), "`OTHER` has no such subscription: {why:?}");
+
+    js.delete_stream("OTHER").await.unwrap();
+    config.subjects = vec!["test.>".to_owned()];
+    js.update_stream(config).await.unwrap();
+    for id in [&id, &foreign.record.id] {
+        letters.redrive(id, false).await.unwrap();
+        assert_eq!(receive_one(&*source).await.message.body, "poison");
+    }
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_full_sends_back_what_it_has_and_each_once() {
+    // The story: it was published again, and then the full stream had no room to keep it among those that were sent back.
+    // The person read an error, tried again later, and the message ran a second time.
+    let server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let place = place_on(broker.clone(), ());
+    let source = place.subscribe("full", &[">"], LONG_LEASE).await;
+    let letters = broker.dead_letters();
+    place.publish("a", ["1", "2"]).await;
+    let mut ids = Vec::new();
+    for delivery in receive(&*source, 2).await {
+        let letter = dead(&delivery, "full", 0);
+        ids.push(letter.record.id.clone());
+        settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
+    }
+    let js = async_nats::jetstream::new(server.client().await);
+    let mut config = js.get_stream("DLQ_tidegate").await.unwrap().cached_info().config.clone();
+    // As many as there are: the copy finds room when the first is gone.
+    config.max_messages = 2;
+    js.update_stream(config.clone()).await.unwrap();
+    letters.redrive(&ids[0], false).await.unwrap();
+    assert_eq!(receive_one(&*source).await.message.body, "1");
+    assert!(letters.get(&ids[0]).await.unwrap().redriven_at.is_some());
+    // Fewer bytes than there are: there is no room for a copy at all.
+    (config.max_messages, config.max_bytes) = (-1, 1);
+    js.update_stream(config).await.unwrap();
+    letters.redrive(&ids[1], false).await.unwrap();
+    assert_eq!(receive_one(&*source).await.message.body, "2");
+    assert_eq!(letters.depth().await.unwrap(), 0);
+    for id in &ids {
+        let again = letters.redrive(id, false).await;
+        assert!(matches!(again, Err(DeadLetterError::AlreadyRedriven(_) | DeadLetterError::NotFound(_))), "{again:?}");
+    }
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_body_is_not_said_to_be_sent_when_an_earlier_one_was() {
+    let server = NatsServer::start().await;
+    let (broker, _folder) = connect(options(&server)).await;
+    let place = place_on(broker.clone(), ());
+    let source = place.subscribe("edited", &[">"], LONG_LEASE).await;
+    let (letters, client) = (broker.dead_letters(), server.client().await);
+    place.publish("a", ["wrong", "wrong"]).await;
+    let mut ids = Vec::new();
+    for delivery in receive(&*source, 2).await {
+        let letter = dead(&delivery, "edited", 0);
+        ids.push(letter.record.id.clone());
+        settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
+    }
+    // As after a crash between the publish and the end of the dead letter.
+    for (id, body) in ids.iter().zip(["wrong", "mended"]) {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Msg-Id", format!("redrive-{id}").as_str());
+        let js = async_nats::jetstream::new(client.clone());
+        js.publish_with_headers("test.a", headers, body.into()).await.unwrap().await.unwrap();
+    }
+    let other = letters.redrive_with(&ids[0], false, "mended".into()).await;
+    assert!(matches!(other, Err(DeadLetterError::AlreadyRedriven(_))), "{other:?}");
+    let same = letters.redrive_with(&ids[1], false, "mended".into()).await.unwrap();
+    assert!(same.duplicate);
+    assert_eq!(letters.depth().await.unwrap(), 0, "both were sent back");
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_leaves_no_room_for_the_record_is_kept_whole() {
     let server = NatsServer::start().await;
     let (broker, _folder) = connect(options(&server)).await;

@@ -2,9 +2,6 @@
 //!
 //! Invariants:
 //! - A dead letter is stored when [`DeadLetterStore::store`] returns `Ok`: the stream confirmed it, or it was there.
-//! - Sent back means: published again and confirmed, then moved under another subject, confirmed, then taken from the
-//!   first. A crash in between leaves it where it was; sending it back again uses the same message id, so that the
-//!   stream drops the second copy within its window.
 //! - Looking changes nothing: what is made for it on the server is removed, or removes itself.
 //!
 //! An id is the ULID of the record. It is found by the time inside it, and when that fails by looking at all.
@@ -12,35 +9,33 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use async_nats::{HeaderMap, Message, Subject};
+use async_nats::{Message, Subject};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::check::STAMP;
-use super::headers::{EXPECTED_STREAM, KEPT_ID, MESSAGE_ID, append, is_reserved};
 use super::link::Link;
 use super::options::DeadLetterOptions;
-use super::publish::{Publisher, StoreError, from_refusal};
+use super::publish::Publisher;
 use super::risks;
 use super::session::{RequestError, Session};
-use super::setup::{consumer_info, stream_info};
+use super::setup::stream_info;
 use super::wire::{ApiError, code, number};
 use crate::broker::{
-    DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, MAX_REDRIVES, PublishError,
-    Published, Tally,
+    DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, Published, Tally,
 };
-use crate::message::{REDRIVE_COUNT_HEADER, REDRIVE_FOR_HEADER, REDRIVE_OF_HEADER};
-use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, StoredDeadLetter, UNREADABLE_HEADERS};
+use crate::settle::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
 
 mod count;
 mod layout;
 mod rest;
 mod room;
 mod scan;
+mod send_back;
 mod store;
 
-use layout::{BODIES, Decoded, LETTERS, REDRIVEN, REDRIVEN_AT, Rest};
+use layout::{BODIES, Decoded, LETTERS, REDRIVEN, Rest};
 
 /// The dead letters of one broker.
 #[derive(Debug)]
@@ -164,20 +159,6 @@ impl DeadLetterStore {
         Ok(packed)
     }
 
-    /// Whether the subscription that gave a message up is still there: nobody else would run it.
-    async fn look_for_subscription(
-        &self,
-        session: &Session,
-        record: &DeadLetterRecord,
-    ) -> Result<Result<(), PublishError>, DeadLetterError> {
-        let Some(stream) = &record.stream else { return Ok(Ok(())) };
-        let found = consumer_info(session, stream, &record.subscription).await?;
-        Ok(found.map(drop).ok_or_else(|| {
-            let name = &record.subscription;
-            PublishError::Invalid(format!("there is no subscription `{name}` any more that would receive it"))
-        }))
-    }
-
     async fn delete(&self, session: &Session, sequence: u64) -> Result<(), DeadLetterError> {
         let verb = format!("STREAM.MSG.DELETE.{}", self.options.stream);
         // No overwriting of the bytes: that would rewrite the file's block.
@@ -188,6 +169,16 @@ impl DeadLetterStore {
         }
     }
 
+    /// Removes what a dead letter refers to.
+    async fn discard_parts(&self, session: &Session, decoded: &Decoded) -> Result<(), DeadLetterError> {
+        let body = decoded.elsewhere.iter().map(|(subject, _)| subject.clone());
+        let rest = decoded.rest.iter().flat_map(Rest::subjects);
+        for subject in body.chain(rest) {
+            self.discard_part(session, &subject).await?;
+        }
+        Ok(())
+    }
+
     /// Removes what lies under a subject, if anything does.
     async fn discard_part(&self, session: &Session, subject: &str) -> Result<(), DeadLetterError> {
         let part = self.direct_get(session, &json!({ "last_by_subj": subject })).await?;
@@ -196,82 +187,6 @@ impl DeadLetterStore {
             None => Ok(()),
         }
     }
-
-    /// Publishes one again, with its own body or another, and moves it among those that were sent back.
-    async fn send_back(
-        &self,
-        id: &DeadLetterId,
-        force: bool,
-        body: Option<Bytes>,
-    ) -> Result<Published, DeadLetterError> {
-        let session = self.session().await?;
-        let found = self.find(&session, id).await?;
-        let record = &found.decoded.letter.record;
-        let id = record.id.to_string();
-        if found.decoded.redriven_at.is_some() {
-            return Err(DeadLetterError::AlreadyRedriven(id));
-        }
-        if record.redrives >= MAX_REDRIVES && !force {
-            return Err(DeadLetterError::Loop { id, count: record.redrives });
-        }
-        let failed = |source| DeadLetterError::Publish { id: id.clone(), source };
-        self.look_for_subscription(&session, record).await?.map_err(failed)?;
-        let map = again(&found.decoded.letter, &id).map_err(failed)?;
-        let subject = Subject::from(record.subject.clone());
-        let body = body.unwrap_or_else(|| found.decoded.letter.body.clone());
-        let ack = match self.publisher.store(subject, map, body).await {
-            Ok(ack) => ack,
-            Err(StoreError::Refused(refusal)) => return Err(failed(from_refusal(&refusal))),
-            Err(StoreError::Publish(error)) => return Err(failed(error)),
-        };
-        tracing::info!(dead_letter = id, subject = record.subject, stream = ack.stream, "sent back");
-        self.move_to_redriven(&session, &found).await?;
-        Ok(Published { sequence: ack.seq, duplicate: ack.duplicate })
-    }
-
-    /// Puts a dead letter among those that were sent back.
-    async fn move_to_redriven(&self, session: &Session, found: &Found) -> Result<(), DeadLetterError> {
-        let subject = subject_of(&found.message);
-        let moved = format!("{REDRIVEN}.{}", subject.split_once('.').map_or("", |(_, tail)| tail));
-        let (mut map, body) = layout::copy(&found.message);
-        let invalid = |error: PublishError| DeadLetterError::Store(error.to_string());
-        let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
-        append(&mut map, REDRIVEN_AT, now.as_bytes()).map_err(invalid)?;
-        append(&mut map, EXPECTED_STREAM, self.options.stream.as_bytes()).map_err(invalid)?;
-        match self.publisher.store(Subject::from(moved), map, body).await {
-            Ok(_) => {}
-            Err(StoreError::Refused(refusal)) if is_there_already(&refusal.description) => {}
-            Err(StoreError::Refused(refusal)) => return Err(DeadLetterError::Store(refusal.description)),
-            Err(StoreError::Publish(error)) => return Err(DeadLetterError::Store(error.to_string())),
-        }
-        self.delete(session, found.sequence).await
-    }
-}
-
-/// The message that a dead letter becomes when it is sent back.
-fn again(letter: &DeadLetter, id: &str) -> Result<HeaderMap, PublishError> {
-    let record = &letter.record;
-    if letter.headers.get(UNREADABLE_HEADERS).is_some() {
-        return Err(PublishError::Invalid(
-            "its headers could not be read, so it cannot be published as it was; publish its body anew with headers that \
-             can, then discard it"
-                .to_owned(),
-        ));
-    }
-    let mut headers = letter.headers_again();
-    headers.0.retain(|header| !is_reserved(&header.name));
-    headers.set(KEPT_ID, record.message_id.clone());
-    headers.set(REDRIVE_COUNT_HEADER, record.redrives.saturating_add(1).to_string());
-    headers.set(REDRIVE_OF_HEADER, id.to_owned());
-    // Every subscription of the subject receives it; those that did not give it up pass it over.
-    headers.set(REDRIVE_FOR_HEADER, record.subscription.clone());
-    let mut map = HeaderMap::new();
-    for header in headers.iter() {
-        append(&mut map, &header.name, &header.value)?;
-    }
-    // Another id than the first time, or the stream would take it for a duplicate; the same for each try.
-    append(&mut map, MESSAGE_ID, format!("redrive-{id}").as_bytes())?;
-    Ok(map)
 }
 
 #[async_trait]
@@ -310,17 +225,17 @@ impl DeadLetters for DeadLetterStore {
         let found = self.find(&session, id).await?;
         self.delete(&session, found.sequence).await?;
         // Only then what it refers to: a crash in between leaves parts that nobody needs, never a dead letter in pieces.
-        let body = found.decoded.elsewhere.iter().map(|(subject, _)| subject.clone());
-        let rest = found.decoded.rest.iter().flat_map(Rest::subjects);
-        for subject in body.chain(rest) {
-            self.discard_part(&session, &subject).await?;
-        }
+        self.discard_parts(&session, &found.decoded).await?;
         tracing::info!(dead_letter = %id, "discarded");
         Ok(())
     }
 
     async fn restore(&self, letter: DeadLetter) -> Result<bool, DeadLetterError> {
-        self.session().await?;
+        let session = self.session().await?;
+        // It may have been sent back since it was taken from here: brought in again, a redrive would run it a second time.
+        if self.was_sent_back(&session, &letter.record).await? {
+            return Ok(false);
+        }
         self.store(&letter).await.map(|stored| !stored.duplicate).map_err(DeadLetterError::Store)
     }
 

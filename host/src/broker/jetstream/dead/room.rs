@@ -46,8 +46,8 @@ pub(super) fn left(name: &str, info: &StreamInfo) -> Result<(), String> {
         let limit = u64::try_from(number(&info.config, setting)).unwrap_or(0);
         if limit > 0 && used >= limit {
             return Err(format!(
-                "stream `{name}` is full: it has {used} {unit} of at most {limit}; redrive or discard dead letters, or \
-                 raise `{setting}`"
+                "stream `{name}` is full: it has {used} {unit} of at most {limit}; discard dead letters, or raise \
+                 `{setting}`"
             ));
         }
     }
