@@ -87,6 +87,7 @@ mod returned;
 pub mod delivery;
 pub mod log;
 pub mod metrics;
+mod misfit;
 
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 
 use crate::bindings::tidegate::events::types;
-use crate::{Failure, Output};
+use crate::{Failure, Output, misfit};
 
 /// One message, as the host handed it over.
 ///
@@ -68,7 +68,9 @@ impl Message {
         self.headers().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// All headers in the order in which they came; a name may repeat.
+    /// All headers in the order in which they came; a name may repeat. What has a field of its own (key, media type, trace
+    /// context) is not among them, nor is what is of this message alone: what its broker wrote for itself, its id, that it
+    /// was sent back.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.raw.headers.iter().map(|header| (header.name.as_str(), header.value.as_slice()))
     }
@@ -96,9 +98,11 @@ impl Message {
     /// The body parsed as JSON, possibly borrowing from it.
     ///
     /// # Errors
-    /// A rejection with the code `invalid-payload` and the parser's words: parsing it again can't help.
+    /// A rejection with the code `invalid-payload`, since parsing it again can't help. Its detail says what does not fit and where,
+    /// and quotes nothing of the body: it is logged, and shown to who may not see bodies.
     pub fn json<'m, T: Deserialize<'m>>(&'m self) -> Result<T, Failure> {
-        serde_json::from_slice(self.body()).map_err(|error| Failure::reject(INVALID_PAYLOAD).detail(error.to_string()))
+        serde_json::from_slice(self.body())
+            .map_err(|error| Failure::reject(INVALID_PAYLOAD).detail(misfit::told(&error)))
     }
 
     /// The counted run that this is: 1 the first time. Returns that were nobody's fault do not count.

@@ -11,7 +11,7 @@ use super::entry::Answer;
 use super::fault::{Stop, truncate};
 use super::limits::Limits;
 use crate::handler::Call;
-use crate::message::{CONTENT_TYPE_HEADER, Header, Headers, KEY_HEADER, TRACEPARENT_HEADER};
+use crate::message::{CONTENT_TYPE_HEADER, Header, Headers, KEY_HEADER, TRACEPARENT_HEADER, is_of_its_message_alone};
 use crate::outcome::{Outcome, Outcome::Completed, Output, Reason};
 
 /// The most bytes of a reason's code: it is a label.
@@ -29,7 +29,8 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Looks through the headers once. Key, media type and trace context have fields of their own and are not among
-    /// the headers that the handler sees; a media type or trace context that is not text stays a header.
+    /// the headers that the handler sees, nor is what is of this message alone; a media type or trace context that is not text
+    /// stays a header.
     pub(super) fn of(headers: &'a Headers) -> Self {
         let mut fields = Self { key: None, content_type: None, traceparent: None, others: Vec::new() };
         for Header { name, value } in headers.iter() {
@@ -44,7 +45,7 @@ impl<'a> Fields<'a> {
             } else if fields.traceparent.is_none() && name.eq_ignore_ascii_case(TRACEPARENT_HEADER) && text().is_some()
             {
                 fields.traceparent = text();
-            } else {
+            } else if !is_of_its_message_alone(name) {
                 fields.others.push(HeaderParam { name, value });
             }
         }

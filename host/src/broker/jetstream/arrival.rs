@@ -5,9 +5,9 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 
-use super::headers::{self, KEPT_ID, MESSAGE_ID};
+use super::headers::{self, MESSAGE_ID};
 use super::reply::Position;
-use crate::message::{Headers, Message};
+use crate::message::{Headers, KEPT_ID_HEADER, Message};
 use crate::settle::progress::Progress;
 
 /// The message; its body is moved.
@@ -18,7 +18,7 @@ pub(super) fn message(stream: &str, message: async_nats::Message, position: &Pos
 
 /// The message of these parts.
 pub(super) fn assembled(stream: &str, subject: String, headers: Headers, body: Bytes, position: &Position) -> Message {
-    let given = headers.text(KEPT_ID).or_else(|| headers.text(MESSAGE_ID));
+    let given = headers.text(KEPT_ID_HEADER).or_else(|| headers.text(MESSAGE_ID));
     let id = given.map_or_else(|| position_id(stream, position), str::to_owned);
     Message { id, subject, headers, body, sequence: position.sequence, published_at: position.stored_at }
 }

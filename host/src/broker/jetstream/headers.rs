@@ -15,13 +15,10 @@ use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 
 use crate::broker::PublishError;
-use crate::message::{Header, Headers, REDRIVE_FOR_HEADER};
+use crate::message::{Header, Headers, KEPT_ID_HEADER, REDRIVE_FOR_HEADER};
 
 /// The id by which a stream de-duplicates.
 pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
-/// The id that a message keeps when it is sent back from the dead-letter queue, where [`MESSAGE_ID`] must be a new one;
-/// it goes before that.
-pub(super) const KEPT_ID: &str = "Tidegate-Message-Id";
 /// The server stores a message only in the stream of this name.
 pub(super) const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
 
@@ -104,7 +101,7 @@ pub(super) fn to_nats(headers: &Headers, id: Option<&str>) -> Result<HeaderMap, 
         }
         // Both belong to the message that they came with, and what is published here is another one: it would keep an
         // id that is not its own, or be passed over by all subscriptions but one.
-        let of_another = [KEPT_ID, REDRIVE_FOR_HEADER].iter().any(|name| header.name.eq_ignore_ascii_case(name));
+        let of_another = [KEPT_ID_HEADER, REDRIVE_FOR_HEADER].iter().any(|name| header.name.eq_ignore_ascii_case(name));
         if !of_another {
             append(&mut map, &header.name, &header.value)?;
         }

@@ -32,6 +32,7 @@ const SOURCES: &[(&str, &str)] = sources![
     "src/log.rs",
     "src/message.rs",
     "src/metrics.rs",
+    "src/misfit.rs",
     "src/output.rs",
     "src/returned.rs",
     "src/testing/message.rs",

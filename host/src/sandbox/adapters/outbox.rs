@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use wasmtime::component::{Resource, ResourceTable};
 
-use crate::message::{CONTENT_TYPE_HEADER, Header, Headers, Message};
+use crate::message::{CONTENT_TYPE_HEADER, Header, Headers, Message, is_of_its_message_alone};
 use crate::outcome::Output;
 use crate::sandbox::fault::Stop;
 use crate::sandbox::limits::Limits;
@@ -65,7 +65,7 @@ impl Held {
             let value = String::from_utf8_lossy(value).into_owned();
             if held.content_type.is_none() && name.eq_ignore_ascii_case(CONTENT_TYPE_HEADER) {
                 held.content_type = Some(value);
-            } else {
+            } else if !is_of_its_message_alone(name) {
                 held.metadata.push((name.clone(), value));
             }
         }

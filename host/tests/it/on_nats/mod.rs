@@ -2,6 +2,7 @@
 
 mod away;
 mod earlier;
+mod passed_on;
 mod permitted;
 mod refused;
 mod shared;

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::layout::{self, REDRIVEN, REDRIVEN_AT};
 use super::{DeadLetterStore, Found, is_there_already, subject_of};
 use crate::broker::jetstream::check::{filters, has_origins};
-use crate::broker::jetstream::headers::{EXPECTED_STREAM, KEPT_ID, MESSAGE_ID, append, is_reserved};
+use crate::broker::jetstream::headers::{EXPECTED_STREAM, MESSAGE_ID, append, is_reserved};
 use crate::broker::jetstream::publish::{StoreError, from_refusal};
 use crate::broker::jetstream::session::Session;
 use crate::broker::jetstream::setup::{consumer_info, stream_info};
@@ -25,7 +25,7 @@ use crate::broker::jetstream::stored;
 use crate::broker::jetstream::wire::{PubAck, StreamNames, texts};
 use crate::broker::subject::matches;
 use crate::broker::{DeadLetterError, MAX_REDRIVES, PublishError, Published};
-use crate::message::{REDRIVE_COUNT_HEADER, REDRIVE_FOR_HEADER, REDRIVE_OF_HEADER};
+use crate::message::{KEPT_ID_HEADER, REDRIVE_COUNT_HEADER, REDRIVE_FOR_HEADER, REDRIVE_OF_HEADER};
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, UNREADABLE_HEADERS};
 
 /// Where a message that is sent back is stored.
@@ -210,7 +210,7 @@ fn again(letter: &DeadLetter, id: &str, destination: &Destination) -> Result<Hea
     }
     let mut headers = letter.headers_again();
     headers.0.retain(|header| !is_reserved(&header.name));
-    headers.set(KEPT_ID, record.message_id.clone());
+    headers.set(KEPT_ID_HEADER, record.message_id.clone());
     headers.set(REDRIVE_COUNT_HEADER, record.redrives.saturating_add(1).to_string());
     headers.set(REDRIVE_OF_HEADER, id.to_owned());
     // Every subscription of the subject receives it; those that did not give it up pass it over.
