@@ -133,6 +133,7 @@ pub struct Tally {
     examined: u64,
     is_cut: bool,
     left_out: u64,
+    is_whole: bool,
     broker: String,
 }
 
@@ -161,7 +162,31 @@ impl Tally {
     pub fn new(by: By, now: SystemTime) -> Self {
         let (groups, broker) = (HashMap::new(), String::new());
         let (folded, matched, examined, left_out) = (0, 0, 0, 0);
-        Self { by, now, most: MOST_GROUPS, groups, folded, matched, examined, is_cut: false, left_out, broker }
+        Self {
+            by,
+            now,
+            most: MOST_GROUPS,
+            groups,
+            folded,
+            matched,
+            examined,
+            is_cut: false,
+            left_out,
+            is_whole: false,
+            broker,
+        }
+    }
+
+    /// Counts all, however long that takes: for what is done with as many as were counted.
+    #[must_use]
+    pub fn whole(self) -> Self {
+        Self { is_whole: true, ..self }
+    }
+
+    /// Whether all are to be counted, also where a broker looks at the newest alone otherwise.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// What is counted from here on is kept by this broker.

@@ -23,11 +23,6 @@ pub enum TaskError {
         /// How many were confirmed.
         confirmed: Option<u64>,
     },
-    /// More match than are counted.
-    #[error(
-        "there are more dead letters than are counted at once: narrow down which of them are to be removed, as by their time"
-    )]
-    Uncounted,
     /// A canary needs handlers that run here.
     #[error(
         "no handlers run here, and a canary is judged by what they do: start the host, or redrive without a canary"

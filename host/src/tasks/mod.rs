@@ -131,9 +131,10 @@ impl Tasks {
         let total = self.inner.count(&order.brokers, &order).await?;
         match (&order.act, confirmed, total) {
             (Act::Redrive { .. }, _, _) => {}
-            (Act::Discard, _, None) => return Err(TaskError::Uncounted),
             (Act::Discard, Some(confirmed), Some(total)) if confirmed == total => {}
-            (Act::Discard, _, Some(total)) => return Err(TaskError::OtherCount { total, confirmed }),
+            (Act::Discard, _, total) => {
+                return Err(TaskError::OtherCount { total: total.unwrap_or_default(), confirmed });
+            }
         }
         let record = TaskRecord::new(ulid::Ulid::generate().to_string(), order, now, total);
         let task = Task::new(record.clone());
@@ -229,7 +230,12 @@ impl Inner {
 
     /// How many match; `None`: more than are counted.
     async fn count(&self, brokers: &[String], order: &Order) -> Result<Option<u64>, TaskError> {
-        let mut tally = Tally::new(By::Reason, SystemTime::now());
+        let tally = Tally::new(By::Reason, SystemTime::now());
+        // What is removed is removed by its count; how many are sent back is good to know.
+        let mut tally = match order.act {
+            Act::Discard => tally.whole(),
+            Act::Redrive { .. } => tally,
+        };
         for name in brokers {
             let named = self.brokers.get(name).ok_or_else(|| TaskError::NoBroker(name.clone()))?;
             tally = named.broker.dead_letters().tally(&order.filter, tally.at(name)).await?;

@@ -161,7 +161,6 @@ fn fail(error: &TaskError) -> Fail {
         TaskError::NoBroker(_) => (StatusCode::BAD_REQUEST, "no-such-broker"),
         TaskError::TooMany => (StatusCode::CONFLICT, "too-many-tasks"),
         TaskError::OtherCount { .. } => (StatusCode::CONFLICT, "other-count"),
-        TaskError::Uncounted => (StatusCode::CONFLICT, "too-many-to-count"),
         TaskError::NobodyRuns => (StatusCode::CONFLICT, "no-handlers-here"),
         TaskError::DeadLetters(error) => return Fail::from(error),
         TaskError::Disk(_) => (StatusCode::SERVICE_UNAVAILABLE, "task-unwritable"),

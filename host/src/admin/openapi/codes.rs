@@ -48,7 +48,7 @@ const SUBSCRIPTIONS: [(&str, &str); 7] = [
 ];
 
 /// Of messages and dead letters.
-const MESSAGES: [(&str, &str); 24] = [
+const MESSAGES: [(&str, &str); 23] = [
     ("no-such-broker", "the configuration has no such broker"),
     ("which-broker", "there are several brokers: `broker` has to say which one"),
     ("no-subject", "neither the query nor a header says the subject"),
@@ -69,7 +69,6 @@ const MESSAGES: [(&str, &str); 24] = [
     ("no-such-task", "there is no task of this id, or not any more, or it is not yours to see"),
     ("too-many-tasks", "as many tasks go on as may"),
     ("other-count", "another number of dead letters matches than was confirmed; nothing was removed"),
-    ("too-many-to-count", "more match than are counted at once; nothing was removed"),
     ("task-unwritable", "the task cannot be written down; nothing was done"),
     ("store-unavailable", "the dead letters cannot be read or written just now"),
     ("too-many-look", "so many look on already that one more is not let in"),

@@ -130,12 +130,12 @@ pub(super) fn discard(arguments: &Discard) -> Ended {
     }
     let wanted = wanted(&reached.client, &arguments.chosen)?;
     if arguments.chosen.dry_run {
-        return stats::what_matches(&reached.client, &wanted, "would be removed", place.json);
+        return stats::what_matches(&reached.client, &whole(&wanted), "would be removed", place.json);
     }
     let count = match arguments.count {
         Some(count) => count,
         None => {
-            let matched = reached.client.dead_letter_stats(&wanted)?.matched;
+            let matched = reached.client.dead_letter_stats(&whole(&wanted))?.matched;
             if matched == 0 {
                 return Err(Failure::not_found(anyhow!("no dead letter matches; nothing was removed")));
             }
@@ -167,6 +167,11 @@ fn edited(arguments: &Redrive, client: &Client) -> Ended {
     };
     let redrive = |id: &str| client.redrive_with(id, broker, arguments.force, &body).map(drop);
     report(&act(ids, redrive), "sent back with another body", place.json)
+}
+
+/// All of them are counted, as exactly so many are removed.
+fn whole(wanted: &Wanted) -> Wanted {
+    wanted.clone().and("whole", Some("true"))
 }
 
 fn wanted(client: &Client, chosen: &Chosen) -> Result<Wanted, Failure> {

@@ -22,6 +22,9 @@ pub(super) struct Arguments {
     /// Show so many groups
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     top: usize,
+    /// Count all; on JetStream the newest 200,000 are otherwise, and more take some seconds for each 100,000
+    #[arg(long)]
+    whole: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -57,6 +60,7 @@ pub(super) fn stats(arguments: &Arguments) -> Ended {
     let reached = reach(&arguments.place)?;
     let wanted = arguments.filter.wanted(&reached.client, arguments.place.broker.as_deref())?;
     let wanted = wanted.and("by", Some(arguments.by.word())).and("top", Some(arguments.top.to_string()));
+    let wanted = wanted.and("whole", arguments.whole.then_some("true"));
     let stats = reached.client.dead_letter_stats(&wanted)?;
     if arguments.place.json {
         say::json(&stats)?;
@@ -74,7 +78,9 @@ pub(super) fn stats(arguments: &Arguments) -> Ended {
 /// That not all were counted.
 fn left_out(stats: &DeadLetterStats) -> String {
     let (examined, all) = (number(stats.examined), number(stats.examined + stats.left_out));
-    format!("the newest {examined} of {all} were counted; --since, --subscription or --reason have fewer to count")
+    format!(
+        "the newest {examined} of {all} were counted; --whole counts all; --since, --subscription or --reason have fewer to count"
+    )
 }
 
 /// What an action would do, and nothing is done.
@@ -195,8 +201,7 @@ mod tests {
     #[test]
     fn a_count_that_is_not_of_all_says_of_how_many_it_is() {
         let stats = DeadLetterStats { examined: 200_000, more: true, left_out: 800_000, ..stats("k") };
-        let told =
-            "the newest 200,000 of 1,000,000 were counted; --since, --subscription or --reason have fewer to count";
+        let told = "the newest 200,000 of 1,000,000 were counted; --whole counts all; --since, --subscription or --reason have fewer to count";
         assert_eq!(left_out(&stats), told);
     }
 

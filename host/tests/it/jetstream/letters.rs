@@ -375,6 +375,9 @@ async fn a_count_that_is_not_of_all_says_how_many_it_left_out() {
     let only = |reason: &str| DeadLetterFilter { reason: Some(reason.to_owned()), ..DeadLetterFilter::default() };
     assert_eq!(counted(only("timeout")).await, (3, 3, false, 0));
     assert_eq!(counted(only("handler-rejected")).await, (4, 4, true, 3));
+    let whole = Tally::new(By::Reason, SystemTime::now()).at("here").whole();
+    let counted = letters.tally(&only("handler-rejected"), whole).await.unwrap().finish(10);
+    assert_eq!((counted.matched, counted.is_cut), (7, false), "what is removed by its count is counted whole");
     broker.close().await;
 }
 

@@ -27,7 +27,7 @@ pub(in crate::admin) fn stats() -> Said {
          numbers and ids stand in it), or by another of their traits: the largest groups with the newest dead letter of \
          each, and how many are in none of them. A caller who is limited to some handlers has those of these counted \
          alone. JetStream cannot count by itself: there the newest 200,000 are counted, and `more` says when there are \
-         older ones.",
+         older ones, unless the `whole` is asked for.",
     )
     .gives("The counts.")
     .fails(400, &["no-such-broker"])
@@ -180,7 +180,7 @@ pub(in crate::admin) fn begin_task() -> Said {
     )
     .gives("The task, which has begun.")
     .fails(400, &["no-such-broker"])
-    .fails(409, &["too-many-tasks", "other-count", "too-many-to-count", "no-handlers-here"])
+    .fails(409, &["too-many-tasks", "other-count", "no-handlers-here"])
     .fails(503, &["no-tasks-here", "store-unavailable", "task-unwritable"])
 }
 

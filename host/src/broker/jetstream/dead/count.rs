@@ -1,4 +1,4 @@
-//! Counts dead letters, the newest first, by their headers alone.
+//! Counts dead letters, the newest first, by their headers alone; so many at most, where no more is asked for.
 
 use super::DeadLetterStore;
 use super::layout;
@@ -18,7 +18,7 @@ impl DeadLetterStore {
         let filter = DeadLetterFilter { include_redriven: false, ..filter.clone() };
         let Some(mut span) = self.span(session, &filter).await? else { return Ok(tally) };
         let filters = filters(&filter);
-        let most = self.options.count_at_most;
+        let most = if tally.is_whole() { u64::MAX } else { self.options.count_at_most };
         let (mut looked_at, mut sent) = (0, 0);
         while !span.is_empty() {
             if looked_at >= most {
