@@ -147,6 +147,10 @@ impl DeadLetters for Letters {
         }
     }
 
+    async fn forget_redriven(&self, _before: SystemTime, _at_most: usize) -> Result<usize, DeadLetterError> {
+        Ok(0)
+    }
+
     async fn depth(&self) -> Result<u64, DeadLetterError> {
         Ok(self.0.lock().unwrap().iter().filter(|letter| letter.redriven_at.is_none()).count() as u64)
     }

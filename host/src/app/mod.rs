@@ -1,6 +1,7 @@
 //! The host: wires every station together, runs until it is told to stop, and stops in order.
 
 mod applier;
+mod forgetting;
 pub mod open;
 mod pausing;
 mod slots;
@@ -164,6 +165,7 @@ impl Host {
         tasks.spawn(watch(Arc::clone(&stations)));
         tasks.spawn(Arc::clone(&desk).keep_books(circuits));
         let applier = Applier::new(config.clone(), Arc::clone(&stations), tls);
+        tasks.spawn(forgetting::forget(applier.clone(), Arc::clone(&stations.brokers)));
         let asked = Arc::clone(&audit);
         let state = HostState::new(
             config.host.name.clone(),

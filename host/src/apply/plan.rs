@@ -129,7 +129,7 @@ fn work(before: &SubscriptionConfig, after: &SubscriptionConfig, other_share: bo
 fn is_live(path: &[String], before: &BTreeSet<String>, after: &BTreeSet<String>) -> bool {
     let at = |index: usize| path.get(index).map(String::as_str).unwrap_or_default();
     match at(0) {
-        "handlers" | "subscriptions" => true,
+        "handlers" | "subscriptions" | "dead_letters" => true,
         // One that comes or goes; the settings of one that stays belong to its connection or its file.
         "brokers" => before.contains(at(1)) != after.contains(at(1)),
         "host" => matches!(at(1), "max_in_flight_bytes" | "drain_timeout"),

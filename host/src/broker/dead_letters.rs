@@ -80,6 +80,12 @@ pub trait DeadLetters: Send + Sync {
     /// When the store cannot be read.
     async fn depth(&self) -> Result<u64, DeadLetterError>;
 
+    /// Removes those that were sent back before a time, at most so many. Gives back how many it removed.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written; some may be removed by then.
+    async fn forget_redriven(&self, before: SystemTime, at_most: usize) -> Result<usize, DeadLetterError>;
+
     /// When the oldest of those that were not redriven died; `None`: there are none.
     ///
     /// # Errors

@@ -57,6 +57,8 @@ pub(super) fn dump(config: &Config) -> String {
     }
     page.section(&["registry"]);
     page.line("keep_versions", number(config.registry.keep_versions as u64));
+    page.section(&["dead_letters"]);
+    page.line("keep_redriven", duration(config.dead_letters.keep_redriven));
     signatures(&mut page, &config.signatures);
     if let Some(cluster) = &config.cluster {
         page.section(&["cluster"]);

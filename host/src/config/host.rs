@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::check::Checker;
 use super::problem::Problem;
-use super::raw::{LogFormat, LogThreshold, RawHost, RawRegistry};
+use super::raw::{LogFormat, LogThreshold, RawDeadLetters, RawHost, RawRegistry};
 
 /// Where data is kept, beside the file.
 pub(super) const DATA_DIR: &str = "tidegate-data";
@@ -16,6 +16,9 @@ const MAX_IN_FLIGHT_BYTES: usize = 256 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 /// Two weeks of a deploy a working day. At 125 KB for Rust that is a megabyte or so, at 18 MB for Python 180 MB.
 const KEEP_VERSIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
+
+/// A month: whoever looks into last week's outage finds what was sent back, and disks do not fill with what is done.
+const KEEP_REDRIVEN: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The settings of `[host]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +55,13 @@ pub struct RegistryConfig {
     pub keep_versions: usize,
 }
 
+/// The settings of `[dead_letters]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeadLettersConfig {
+    /// How long a dead letter is kept after it was sent back: at least a second.
+    pub keep_redriven: Duration,
+}
+
 impl HostConfig {
     pub(super) fn validate(raw: RawHost, checker: &mut Checker) -> Self {
         let data_dir = checker.resolve(&raw.data_dir.unwrap_or_else(|| DATA_DIR.into()));
@@ -79,6 +89,13 @@ impl RegistryConfig {
     pub(super) fn validate(raw: &RawRegistry, host: &HostConfig, checker: &mut Checker) -> Self {
         let keep = checker.count(&["registry", "keep_versions"], raw.keep_versions, KEEP_VERSIONS);
         Self { dir: host.data_dir.join("registry"), keep_versions: usize::try_from(keep.get()).unwrap_or(usize::MAX) }
+    }
+}
+
+impl DeadLettersConfig {
+    pub(super) fn validate(raw: &RawDeadLetters, checker: &mut Checker) -> Self {
+        let (at, least) = (["dead_letters", "keep_redriven"], Duration::from_secs(1));
+        Self { keep_redriven: checker.duration(&at, raw.keep_redriven, KEEP_REDRIVEN, least) }
     }
 }
 

@@ -11,7 +11,7 @@ use super::check::Checker;
 use super::cluster::ClusterConfig;
 use super::environment;
 use super::handler::HandlerConfig;
-use super::host::{HostConfig, RegistryConfig};
+use super::host::{DeadLettersConfig, HostConfig, RegistryConfig};
 use super::http::HttpConfig;
 use super::otel;
 use super::problem::{Problem, Problems};
@@ -89,6 +89,7 @@ fn validate(raw: RawConfig, source: Document, checker: &mut Checker) -> Config {
     let host = HostConfig::validate(raw.host, checker);
     let http = HttpConfig::validate(raw.http, checker);
     let registry = RegistryConfig::validate(&raw.registry, &host, checker);
+    let dead_letters = DeadLettersConfig::validate(&raw.dead_letters, checker);
     let signatures = signatures::validate(raw.signatures, checker);
     let telemetry = raw.telemetry.map(|raw| TelemetryConfig::validate(raw, checker));
     let brokers: BTreeMap<String, BrokerConfig> = raw
@@ -123,7 +124,19 @@ fn validate(raw: RawConfig, source: Document, checker: &mut Checker) -> Config {
     check_names("handlers", &handler_names, checker);
     check_names("subscriptions", &names("subscriptions"), checker);
     check_queue_paths(&brokers, checker);
-    Config { host, http, registry, signatures, cluster, telemetry, brokers, handlers, subscriptions, source }
+    Config {
+        host,
+        http,
+        registry,
+        dead_letters,
+        signatures,
+        cluster,
+        telemetry,
+        brokers,
+        handlers,
+        subscriptions,
+        source,
+    }
 }
 
 /// Two names that differ in case or in `-` and `_` only could not be told apart in an environment variable.

@@ -51,7 +51,7 @@ pub use cluster::ClusterConfig;
 pub use diff::Difference;
 pub use granted::{BucketConfig, SecretGrant};
 pub use handler::{HandlerConfig, OutputConfig};
-pub use host::{HostConfig, LogConfig, RegistryConfig};
+pub use host::{DeadLettersConfig, HostConfig, LogConfig, RegistryConfig};
 pub use http::{HttpConfig, HttpTlsConfig, TokenConfig};
 pub(crate) use problem::nearest;
 pub use problem::{ProblemListed, Problems};
@@ -76,6 +76,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// What was deployed.
     pub registry: RegistryConfig,
+    /// What becomes of dead letters.
+    pub dead_letters: DeadLettersConfig,
     /// Who may sign the modules that run.
     pub signatures: Policy,
     /// The hosts that run the same versions; `None`: this one runs by itself.

@@ -29,6 +29,8 @@ pub(super) struct RawConfig {
     pub(super) http: RawHttp,
     /// What was deployed, and how much of it is kept.
     pub(super) registry: RawRegistry,
+    /// What becomes of dead letters.
+    pub(super) dead_letters: RawDeadLetters,
     /// Who may sign the modules that run.
     pub(super) signatures: RawSignatures,
     /// The hosts that run the same versions. Without it, this host runs by itself.
@@ -139,6 +141,15 @@ pub(super) struct RawToken {
 pub(super) struct RawRegistry {
     /// How many versions of each handler are kept, the newest ones; the active one is kept in any case. Default: 10.
     pub(super) keep_versions: Option<u32>,
+}
+
+/// What becomes of dead letters, on every broker.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawDeadLetters {
+    /// How long a dead letter is kept after it was sent back. Those that were not are kept until somebody sends them back or
+    /// discards them. Default: "30d".
+    pub(super) keep_redriven: Option<DurationText>,
 }
 
 /// A messaging system, chosen by its `type`.

@@ -133,6 +133,10 @@ impl DeadLetters for Shelf {
         Ok(())
     }
 
+    async fn forget_redriven(&self, _before: SystemTime, _at_most: usize) -> Result<usize, DeadLetterError> {
+        Ok(0)
+    }
+
     async fn depth(&self) -> Result<u64, DeadLetterError> {
         Ok(0)
     }

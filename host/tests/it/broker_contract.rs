@@ -518,6 +518,13 @@ pub(crate) async fn a_redrive_comes_back_with_its_identity(place: &Place) {
     // It dies once more: a dead letter of its own.
     settle_one(&*source, dead_letter(&again, "redrives", 1)).await.unwrap();
     assert_eq!(letters.depth().await.unwrap(), 1);
+    // What was sent back goes at its age, and nothing else.
+    let sent_back_at = letters.get(&id).await.unwrap().redriven_at.unwrap();
+    let hour = Duration::from_secs(3600);
+    assert_eq!(letters.forget_redriven(sent_back_at - hour, 10).await.unwrap(), 0);
+    assert_eq!(letters.forget_redriven(SystemTime::now() + hour, 10).await.unwrap(), 1);
+    assert!(matches!(letters.get(&id).await, Err(DeadLetterError::NotFound(_))));
+    assert_eq!(letters.depth().await.unwrap(), 1);
 }
 
 pub(crate) async fn a_redrive_loop_needs_force(place: &Place) {

@@ -62,6 +62,29 @@ fn the_same_error_is_one_group_and_is_found_by_all_that_it_has() {
 }
 
 #[test]
+fn what_was_sent_back_is_kept_for_as_long_as_the_configuration_says() {
+    let desk = Desk::with_handler();
+    let host = desk.host();
+    let letters = dead(&desk, "{\"subject\":\"reject\",\"id\":\"1\"}\n{\"subject\":\"reject\",\"id\":\"2\"}\n", 2);
+    let sent_back = by_message(&letters, "1");
+    desk.expect(&["dlq", "redrive", sent_back], "", 0);
+    drop(host);
+    // Kept for a month when nothing is said.
+    let host = desk.host();
+    desk.expect(&["dlq", "show", sent_back], "", 0);
+    drop(host);
+    let toml = std::fs::read_to_string(desk.path().join("tidegate.toml")).unwrap();
+    desk.write("tidegate.toml", &(toml + "[dead_letters]\nkeep_redriven = \"1s\"\n"));
+    until("it to be forgotten", || {
+        // A host looks when it starts, and every ten minutes.
+        let _host = desk.host();
+        desk.run(&["dlq", "show", sent_back], "").status.code() == Some(3)
+    });
+    let _host = desk.host();
+    desk.expect(&["dlq", "show", by_message(&letters, "2")], "", 0);
+}
+
+#[test]
 fn a_message_is_run_once_more_as_it_was_and_beside_another_module() {
     let desk = Desk::with_handler();
     std::fs::write(desk.path().join("ledger.wasm"), guest("ledger")).unwrap();

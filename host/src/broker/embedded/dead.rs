@@ -7,7 +7,7 @@ use rusqlite::{OptionalExtension as _, params};
 
 use super::codec;
 use super::error::Failure;
-use super::inbox::{Redrive, Restore};
+use super::inbox::{Forgotten, Redrive, Restore};
 use super::prepare::{self, DeadRow, Prepared};
 use super::publish::Audience;
 use super::row::{Damage, Found};
@@ -77,6 +77,13 @@ impl Writer<'_> {
         }
         tracing::info!(dead_letter = %id, "discarded");
         Ok(Ok(()))
+    }
+
+    /// Removes those that were sent back before a time; none of them is counted any more.
+    pub(super) fn forget_redriven(&mut self, forgotten: &Forgotten) -> Result<usize, Failure> {
+        let sql = "DELETE FROM dead_letter WHERE id IN \
+                   (SELECT id FROM dead_letter WHERE redriven_us < ?1 ORDER BY redriven_us LIMIT ?2)";
+        Ok(self.connection.execute(sql, [forgotten.before_us, forgotten.at_most])?)
     }
 
     /// Stores a dead letter that was kept elsewhere, unless it is there.

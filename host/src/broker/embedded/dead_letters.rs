@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::codec;
 use super::error::Failure;
-use super::inbox::{Op, Redrive, Request, Restore};
+use super::inbox::{Forgotten, Op, Redrive, Request, Restore};
 use super::prepare::dead_row;
 use super::reader::Reader;
 use super::{Inner, OpenError};
@@ -72,6 +72,13 @@ impl DeadLetters for EmbeddedDeadLetters {
         let row = dead_row(&record, headers, body).map_err(|why| unfit(&why))?;
         let (request, answered) = Request::new(Restore { subscription: record.subscription, row });
         self.inner.inbox.push(Op::Restore(request), 0).await.map_err(|failure| failure.dead_letter())?;
+        answered.await.unwrap_or_else(|_gone| Err(Failure::Closed.dead_letter()))
+    }
+
+    async fn forget_redriven(&self, before: SystemTime, at_most: usize) -> Result<usize, DeadLetterError> {
+        let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
+        let (request, answered) = Request::new(Forgotten { before_us: codec::micros(before), at_most });
+        self.inner.inbox.push(Op::ForgetRedriven(request), 0).await.map_err(|failure| failure.dead_letter())?;
         answered.await.unwrap_or_else(|_gone| Err(Failure::Closed.dead_letter()))
     }
 
@@ -149,6 +156,10 @@ impl DeadLetters for Inspector {
     }
 
     async fn restore(&self, _letter: DeadLetter) -> Result<bool, DeadLetterError> {
+        Err(only_looking())
+    }
+
+    async fn forget_redriven(&self, _before: SystemTime, _at_most: usize) -> Result<usize, DeadLetterError> {
         Err(only_looking())
     }
 

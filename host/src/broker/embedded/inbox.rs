@@ -65,6 +65,7 @@ pub(super) enum Op {
     Redrive(Request<Redrive, Result<Published, DeadLetterError>>),
     Discard(Request<String, Result<(), DeadLetterError>>),
     Restore(Request<Restore, Result<bool, DeadLetterError>>),
+    ForgetRedriven(Request<Forgotten, Result<usize, DeadLetterError>>),
     Forget(Request<Forget, Result<(), ForgetError>>),
     Receive(Waiter),
     GiveBack(Vec<u64>),
@@ -139,6 +140,12 @@ pub(super) struct Restore {
     pub(super) row: DeadRow,
 }
 
+/// Dead letters that were sent back before a time are to go.
+pub(super) struct Forgotten {
+    pub(super) before_us: i64,
+    pub(super) at_most: i64,
+}
+
 /// A caller of `receive` that waits for messages.
 pub(super) struct Waiter {
     pub(super) subscription: i64,
@@ -185,6 +192,7 @@ impl Op {
             | Self::Redrive(_)
             | Self::Discard(_)
             | Self::Restore(_)
+            | Self::ForgetRedriven(_)
             | Self::Forget(_)
             | Self::Receive(_) => 1,
         }
@@ -200,6 +208,7 @@ impl Op {
             Self::Redrive(request) => request.send(),
             Self::Discard(request) => request.send(),
             Self::Restore(request) => request.send(),
+            Self::ForgetRedriven(request) => request.send(),
             Self::Forget(request) => request.send(),
             Self::Receive(_) | Self::GiveBack(_) => {}
         }
@@ -224,6 +233,7 @@ impl Op {
             Self::Redrive(request) => request.send_instead(Err(failure.dead_letter())),
             Self::Discard(request) => request.send_instead(Err(failure.dead_letter())),
             Self::Restore(request) => request.send_instead(Err(failure.dead_letter())),
+            Self::ForgetRedriven(request) => request.send_instead(Err(failure.dead_letter())),
             Self::Forget(request) => request.send_instead(Err(ForgetError::Store(failure.to_string()))),
             Self::Receive(waiter) => {
                 let _gone = waiter.reply.send(Err(failure.receive()));

@@ -110,6 +110,7 @@ fn dead_letter_indexes() -> String {
          DROP INDEX IF EXISTS dead_letter_by_reason;
          CREATE INDEX IF NOT EXISTS dead_letter_waiting ON dead_letter
              (id, dead_us, fingerprint, reason, subscription, {HANDLER}, {DIGEST}) WHERE redriven_us IS NULL;
+         CREATE INDEX IF NOT EXISTS dead_letter_redriven ON dead_letter (redriven_us) WHERE redriven_us IS NOT NULL;
          CREATE INDEX IF NOT EXISTS dead_letter_of_fingerprint ON dead_letter (fingerprint, id) WHERE redriven_us IS NULL;
          CREATE INDEX IF NOT EXISTS dead_letter_of_version ON dead_letter ({DIGEST}, id) WHERE redriven_us IS NULL;
          CREATE INDEX IF NOT EXISTS dead_letter_of_handler ON dead_letter ({HANDLER}, id) WHERE redriven_us IS NULL;

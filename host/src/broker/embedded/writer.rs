@@ -135,6 +135,7 @@ impl<'c> Writer<'c> {
                 | Op::Redrive(_)
                 | Op::Discard(_)
                 | Op::Restore(_)
+                | Op::ForgetRedriven(_)
                 | Op::Forget(_)
                 | Op::GiveBack(_)) => group.push(op),
             }
@@ -282,6 +283,7 @@ impl<'c> Writer<'c> {
             Op::Redrive(request) => request.answer = Some(self.redrive(&request.input)?),
             Op::Discard(request) => request.answer = Some(self.discard(&request.input)?),
             Op::Restore(request) => request.answer = Some(self.restore(&request.input)?),
+            Op::ForgetRedriven(request) => request.answer = Some(Ok(self.forget_redriven(&request.input)?)),
             Op::Forget(request) => request.answer = Some(self.forget(&request.input)?),
             Op::GiveBack(tokens) => self.take_back(tokens)?,
             // Waits with its subscription, and is served from there.
@@ -320,6 +322,7 @@ impl<'c> Writer<'c> {
             | Op::Redrive(_)
             | Op::Discard(_)
             | Op::Restore(_)
+            | Op::ForgetRedriven(_)
             | Op::Forget(_) => true,
             Op::Extend(_) | Op::Receive(_) | Op::GiveBack(_) => false,
         });

@@ -461,6 +461,10 @@ impl DeadLetters for NoDeadLetters {
         Ok(())
     }
 
+    async fn forget_redriven(&self, _before: std::time::SystemTime, _at_most: usize) -> Result<usize, DeadLetterError> {
+        Ok(0)
+    }
+
     async fn depth(&self) -> Result<u64, DeadLetterError> {
         Ok(0)
     }

@@ -239,6 +239,11 @@ impl DeadLetters for DeadLetterStore {
         self.store(&letter).await.map(|stored| !stored.duplicate).map_err(DeadLetterError::Store)
     }
 
+    async fn forget_redriven(&self, before: SystemTime, at_most: usize) -> Result<usize, DeadLetterError> {
+        let session = self.session().await?;
+        self.forget(&session, before, at_most).await
+    }
+
     async fn depth(&self) -> Result<u64, DeadLetterError> {
         let session = self.session().await?;
         self.count(&session).await

@@ -8,6 +8,8 @@
 //! - What nobody would run is refused: the dead letter is all there is of its message.
 //! - A stream without room is no reason to send one back twice: what was confirmed is taken out first, then kept if it can be.
 
+use std::time::SystemTime;
+
 use async_nats::{HeaderMap, Subject};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,6 +21,7 @@ use super::{DeadLetterStore, Found, is_there_already, subject_of};
 use crate::broker::jetstream::check::{filters, has_origins};
 use crate::broker::jetstream::headers::{EXPECTED_STREAM, MESSAGE_ID, append, is_reserved};
 use crate::broker::jetstream::publish::{StoreError, from_refusal};
+use crate::broker::jetstream::reader::{Reader, Start};
 use crate::broker::jetstream::session::Session;
 use crate::broker::jetstream::setup::{consumer_info, stream_info};
 use crate::broker::jetstream::stored;
@@ -106,7 +109,7 @@ impl DeadLetterStore {
         let subject = subject_of(&found.message);
         for place in places(subject.split_once('.').map_or("", |(_, tail)| tail), id) {
             let (mut map, body) = layout::copy(&found.message);
-            let now = humantime::format_rfc3339_nanos(std::time::SystemTime::now()).to_string();
+            let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
             append(&mut map, REDRIVEN_AT, now.as_bytes())?;
             append(&mut map, EXPECTED_STREAM, self.options.stream.as_bytes())?;
             match self.publisher.store(Subject::from(place.as_str()), map, body).await {
@@ -138,6 +141,41 @@ impl DeadLetterStore {
             }
         }
         Ok(false)
+    }
+
+    /// Removes those that were sent back before a time, the oldest first, with what they refer to.
+    pub(super) async fn forget(
+        &self,
+        session: &Session,
+        before: SystemTime,
+        at_most: usize,
+    ) -> Result<usize, DeadLetterError> {
+        if stream_info(session, &self.options.stream).await?.is_none() {
+            return Ok(0);
+        }
+        let (all, start) = ([format!("{REDRIVEN}.>")], Start::Sequence(1));
+        let mut reader = Reader::open(session, &self.options.stream, &all, start).await?;
+        let mut old = Vec::new();
+        let read = loop {
+            match reader.next().await {
+                // They were stored when they were sent back.
+                Ok(Some((message, position))) if position.stored_at < before && old.len() < at_most => {
+                    old.push((message, position.sequence));
+                }
+                Ok(Some(_) | None) => break Ok(()),
+                Err(error) => break Err(DeadLetterError::from(error)),
+            }
+        };
+        reader.close().await;
+        read?;
+        for (message, sequence) in &old {
+            self.delete(session, *sequence).await?;
+            // What is none of ours refers to nothing of ours.
+            if let Ok(decoded) = layout::decode(message) {
+                self.discard_parts(session, &decoded).await?;
+            }
+        }
+        Ok(old.len())
     }
 
     async fn lies_there(&self, session: &Session, place: &str, id: &DeadLetterId) -> Result<bool, DeadLetterError> {
