@@ -133,14 +133,10 @@ impl DeadLetterStore {
         session: &Session,
         record: &DeadLetterRecord,
     ) -> Result<bool, DeadLetterError> {
-        for tail in [layout::tail(record), layout::other_tail(record)] {
-            for place in places(&tail, &record.id) {
-                if self.lies_there(session, &place, &record.id).await? {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
+        let tails = [layout::tail(record), layout::other_tail(record)];
+        let all: Vec<String> = tails.iter().flat_map(|tail| places(tail, &record.id)).collect();
+        let asked = all.iter().map(|place| self.lies_there(session, place, &record.id));
+        Ok(futures_util::future::try_join_all(asked).await?.contains(&true))
     }
 
     /// Removes those that were sent back before a time, the oldest first, with what they refer to.
