@@ -110,6 +110,9 @@ enum Verb {
     /// Look at handlers and their versions
     Handlers(handlers::Arguments),
     /// Make a version of before the active one again
+    ///
+    /// The one that was active before the one that runs. Again, it goes further back, and not forth: to a version that was
+    /// rolled back leads --to alone.
     Rollback(handlers::Rollback),
     /// Make the version that is tried the active one
     Promote(rollout::Arguments),

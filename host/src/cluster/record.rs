@@ -9,7 +9,9 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::ClusterError;
-use crate::registry::{Digest, Event, NewVersion, RolloutRecord, Settings, VersionRecord, forgotten};
+use crate::registry::{
+    Digest, Event, NewVersion, Ran, RolloutRecord, Settings, VersionRecord, before, forgotten, replaced_by,
+};
 use crate::signature::Signature;
 
 mod rollout;
@@ -63,6 +65,9 @@ pub struct DesiredVersion {
     /// When it was last made the active one; nothing: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activated_at: Option<String>,
+    /// The version that it took the place of then; nothing: none, or an earlier host did that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<u64>,
 }
 
 /// Who changed what is to run, and how.
@@ -197,10 +202,20 @@ impl Desired {
         self.versions.iter().find(|version| version.number == number)
     }
 
-    /// The version to go back to: the newest one before the active one that has been active.
+    /// The version to go back to: the one that was active before the active one.
     #[must_use]
     pub fn previous(&self) -> Option<&DesiredVersion> {
-        self.versions.iter().find(|version| version.number < self.active && version.activated_at.is_some())
+        self.version(before(&self.ran(), self.active)?)
+    }
+
+    /// When its versions ran.
+    fn ran(&self) -> Vec<Ran> {
+        let ran = |version: &DesiredVersion| Ran {
+            number: version.number,
+            was_active: version.activated_at.is_some(),
+            replaced: version.replaced,
+        };
+        self.versions.iter().map(ran).collect()
     }
 
     /// With another version, which is the active one; beside it the newest `keep` stay.
@@ -216,6 +231,7 @@ impl Desired {
         let mut versions = add(before, new, signature, &[number], keep, &change);
         if let Some(version) = versions.first_mut() {
             version.activated_at = Some(change.at.clone());
+            version.replaced = before.map(|before| before.active);
         }
         Self { layout: LAYOUT, active: number, next: number + 1, versions, rollout: None, change }
     }
@@ -223,9 +239,11 @@ impl Desired {
     /// With another one of its versions as the active one. A rollout that was on is over.
     #[must_use]
     pub fn rolled_back(&self, to: u64, change: Changed) -> Self {
+        let replaced = replaced_by(&self.ran(), Some(self.active), to);
         let mut after = Self { active: to, rollout: None, change, ..self.clone() };
         if let Some(version) = after.versions.iter_mut().find(|version| version.number == to) {
             version.activated_at = Some(after.change.at.clone());
+            version.replaced = replaced;
         }
         after
     }
@@ -252,6 +270,7 @@ impl Desired {
             deployed_at: spelled(version.deployed_at),
             signature: signature.as_ref().map(|signature| signature.as_str().to_owned()),
             activated_at: version.activated_at.map(spelled),
+            replaced: version.replaced,
         };
         let versions = versions.iter().map(version).collect();
         let mut brought = Self { layout: LAYOUT, active, next, versions, rollout: None, change };
@@ -294,6 +313,7 @@ impl DesiredVersion {
             deployed_by: self.deployed_by.clone(),
             deployed_at: read(&self.deployed_at),
             activated_at: self.activated_at.as_deref().map(read),
+            replaced: self.replaced,
         }
     }
 }
@@ -319,6 +339,7 @@ fn add(
         deployed_at: change.at.clone(),
         signature: signature.map(|signature| signature.as_str().to_owned()),
         activated_at: None,
+        replaced: None,
     };
     let kept = before.iter().flat_map(|before| &before.versions).cloned();
     let mut versions: Vec<DesiredVersion> = std::iter::once(version).chain(kept).collect();
@@ -383,7 +404,29 @@ pub(super) mod tests {
         assert_eq!((back.active, back.next, numbers(&back)), (2, 5, vec![4, 3, 2]));
         let again = deployed(Some(&back), "e");
         assert_eq!((again.active, numbers(&again)), (5, vec![5, 4, 3]));
-        assert_eq!(again.previous().unwrap().number, 4);
+    }
+
+    /// The story: version 2 was bad and rolled back, version 3 was bad too, and `rollback` brought 2 to every host.
+    #[test]
+    fn a_rollback_goes_to_the_version_that_was_active_before_and_the_next_one_further() {
+        let back = |from: &Desired| {
+            let to = from.previous().unwrap().number;
+            from.rolled_back(to, Changed::now(What::RolledBack, "bob", "b"))
+        };
+        let bad = deployed(Some(&deployed(None, "good")), "bad");
+        let third = deployed(Some(&back(&bad)), "bad too");
+        assert_eq!((third.active, third.version(3).unwrap().replaced), (3, Some(1)));
+        let read = Desired::read("h", &third.to_json()).unwrap();
+        assert_eq!(read.previous().unwrap().number, 1);
+        assert_eq!(read.records().first().unwrap().replaced, Some(1), "a host records it");
+        // Two that were good: the second rollback goes further back, and not forth again.
+        let second = back(&deployed(Some(&bad), "c"));
+        assert_eq!((second.active, second.previous().unwrap().number), (2, 1));
+        assert_eq!((back(&second).active, back(&second).previous()), (1, None));
+        // As an earlier host wrote it.
+        let text = String::from_utf8(third.to_json()).unwrap().replace(",\"replaced\":1", "");
+        let earlier = Desired::read("h", text.as_bytes()).unwrap();
+        assert_eq!((earlier.version(3).unwrap().replaced, earlier.previous().unwrap().number), (None, 2));
     }
 
     #[test]

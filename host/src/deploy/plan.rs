@@ -67,6 +67,7 @@ mod tests {
             deployed_by: String::new(),
             deployed_at: SystemTime::UNIX_EPOCH,
             activated_at: None,
+            replaced: None,
         };
         let module = configured.map(|module| Digest::of(module.as_bytes()));
         HandlerRecord {

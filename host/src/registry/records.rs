@@ -9,12 +9,14 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, Transaction, 
 use super::retain::forgotten;
 use super::version::{Configured, Event, HandlerRecord, Happened, NewVersion, VersionRecord};
 use super::{Digest, RegistryError};
+use active::make_active;
 
+mod active;
 mod follow;
 mod rollout;
 
-/// The layout of the file; another number is another layout. 1 had no rollouts.
-const LAYOUT: i64 = 2;
+/// The layout of the file; another number is another layout. 1 had no rollouts, 2 not what a version took the place of.
+const LAYOUT: i64 = 3;
 
 /// What layout 1 had.
 const TABLES: &str = "
@@ -65,11 +67,14 @@ impl Records {
         let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
         let mut records = Self { connection, path: path.to_owned() };
         match found {
-            0 | 1 => records.change(|transaction| {
-                if found == 0 {
+            0..LAYOUT => records.change(|transaction| {
+                if found < 1 {
                     transaction.execute_batch(TABLES)?;
                 }
-                transaction.execute_batch(rollout::TABLE)?;
+                if found < 2 {
+                    transaction.execute_batch(rollout::TABLE)?;
+                }
+                transaction.execute_batch(active::COLUMN)?;
                 transaction.pragma_update(None, "user_version", LAYOUT)
             })?,
             LAYOUT => {}
@@ -130,19 +135,6 @@ impl Records {
                 versions.iter().map(|(new, configured)| add_version(transaction, new, configured.as_ref(), now));
             added.collect()
         })
-    }
-
-    pub(super) fn activate(&mut self, name: &str, number: u64, by: &str, event: Event) -> Result<(), RegistryError> {
-        let now = millis(SystemTime::now());
-        let found = self.change(|transaction| {
-            let found = make_active(transaction, name, number.cast_signed(), now)?;
-            if found {
-                happened(transaction, name, Some(number.cast_signed()), event, by, "")?;
-                rollout::replaced(transaction, name, number.cast_signed(), by)?;
-            }
-            Ok(found)
-        })?;
-        if found { Ok(()) } else { Err(RegistryError::NoVersion { handler: name.to_owned(), number }) }
     }
 
     pub(super) fn happened(
@@ -231,7 +223,7 @@ fn handler(connection: &Connection, name: &str) -> rusqlite::Result<HandlerRecor
     });
     let (active, configured) = found.optional()?.unwrap_or_default();
     let mut statement = connection.prepare(
-        "SELECT number, digest, settings, size, contract, source, deployed_by, deployed_ms, activated_ms
+        "SELECT number, digest, settings, size, contract, source, deployed_by, deployed_ms, activated_ms, replaced
          FROM version WHERE handler = ?1 ORDER BY number DESC",
     )?;
     let versions = statement.query_map(params![name], version)?.collect::<rusqlite::Result<_>>()?;
@@ -252,6 +244,7 @@ fn version(row: &Row<'_>) -> rusqlite::Result<VersionRecord> {
         deployed_by: row.get(6)?,
         deployed_at: time(row.get(7)?),
         activated_at: row.get::<_, Option<i64>>(8)?.map(time),
+        replaced: row.get::<_, Option<i64>>(9)?.map(i64::cast_unsigned),
     })
 }
 
@@ -266,19 +259,6 @@ fn unreadable(index: usize, error: impl std::error::Error + Send + Sync + 'stati
 fn version_of(connection: &Connection, name: &str, number: i64) -> rusqlite::Result<VersionRecord> {
     let found = handler(connection, name)?;
     found.version(number.cast_unsigned()).cloned().ok_or(rusqlite::Error::QueryReturnedNoRows)
-}
-
-/// False when there is no such version.
-fn make_active(transaction: &Transaction<'_>, name: &str, number: i64, now: i64) -> rusqlite::Result<bool> {
-    let found = transaction.execute(
-        "UPDATE version SET activated_ms = ?3 WHERE handler = ?1 AND number = ?2",
-        params![name, number, now],
-    )?;
-    if found == 1 {
-        transaction
-            .execute("UPDATE handler SET active = ?2, activated_ms = ?3 WHERE name = ?1", params![name, number, now])?;
-    }
-    Ok(found == 1)
 }
 
 fn add_handler(transaction: &Transaction<'_>, name: &str) -> rusqlite::Result<()> {

@@ -134,7 +134,7 @@ async fn versions_are_numbered_by_handler_and_survive() {
 
     place.registry.activate("a", 1, "you", Event::RolledBack).await.unwrap();
     let record = place.registry.handler("a").await.unwrap();
-    assert_eq!((record.active, record.previous()), (Some(1), None));
+    assert_eq!((record.active, record.previous()), (Some(1), None), "the next one goes further back, and not forth");
     let missing = place.registry.activate("a", 9, "you", Event::RolledBack).await.unwrap_err();
     assert!(matches!(missing, RegistryError::NoVersion { number: 9, .. }), "{missing:?}");
     let history = place.registry.history("a", 10).await.unwrap();
@@ -162,6 +162,50 @@ async fn what_no_kept_version_names_is_collected_and_numbers_are_not_used_twice(
     drop(held);
     assert_eq!(place.registry.collect(2).await.unwrap(), 1);
     assert_eq!(place.deploy("a", b"six").await.number, 6);
+}
+
+/// The story: version 2 was bad and rolled back, version 3 was bad too, and `rollback` ran 2.
+#[tokio::test]
+async fn what_was_active_before_is_recorded_by_whatever_makes_a_version_active() {
+    let place = place().await;
+    let previous = |record: HandlerRecord| record.previous().map(|version| version.number);
+    place.deploy("a", b"good").await;
+    place.deploy("a", b"bad").await;
+    place.registry.activate("a", 1, "me", Event::RolledBack).await.unwrap();
+    place.deploy("a", b"bad too").await;
+    let place = place.again().await;
+    let record = place.registry.handler("a").await.unwrap();
+    assert_eq!((record.active, previous(record)), (Some(3), Some(1)));
+    // A version that was tried takes the place of what runs when it is promoted, not when it is recorded.
+    let kept = place.put(b"tried").await;
+    place.registry.begin_rollout(version("a", kept.digest()), canary("5%")).await.unwrap();
+    drop(kept);
+    place.registry.activate("a", 1, "me", Event::RolledBack).await.unwrap();
+    let kept = place.put(b"tried again").await;
+    place.registry.begin_rollout(version("a", kept.digest()), canary("5%")).await.unwrap();
+    place.registry.promote("a", 5, "me", "").await.unwrap();
+    let record = place.registry.handler("a").await.unwrap();
+    assert_eq!((record.active, previous(record)), (Some(5), Some(1)));
+    // What a cluster has is taken over with it.
+    let mut versions = place.registry.handler("a").await.unwrap().versions;
+    versions.iter_mut().filter(|version| version.number == 5).for_each(|version| version.replaced = Some(3));
+    let followed = Followed {
+        name: "a".to_owned(),
+        active: 5,
+        next: 6,
+        versions,
+        rollout: None,
+        tries: false,
+        event: Event::Followed,
+        by: "cluster".to_owned(),
+        detail: String::new(),
+        ended: None,
+        ended_as: Event::Aborted,
+        why_ended: String::new(),
+        configured: None,
+    };
+    place.registry.follow(followed).await.unwrap();
+    assert_eq!(previous(place.registry.handler("a").await.unwrap()), Some(3));
 }
 
 fn canary(text: &str) -> RolloutPlan {
@@ -231,23 +275,33 @@ async fn a_rollout_survives_and_ends_with_what_comes_after_it() {
     assert_eq!(told, expected);
 }
 
-/// The story: a host of before rollouts has records of layout 1; a later host finds its versions in them unchanged.
+/// The story: a host of before rollouts has records of layout 1, and a later one of layout 2; this one finds their versions in
+/// them unchanged. What a version took the place of is not in them: then it is the newest one below that was active.
 #[tokio::test]
-async fn records_of_the_first_layout_are_taken_over() {
+async fn records_of_an_earlier_layout_are_taken_over() {
+    for (layout, dropped) in [(1, "DROP TABLE rollout;"), (2, "")] {
+        taken_over(layout, dropped).await;
+    }
+}
+
+async fn taken_over(layout: u32, dropped: &str) {
     let place = place().await;
     place.deploy("a", b"one").await;
     place.deploy("a", b"two").await;
-    let before = place.registry.handlers().await.unwrap();
+    let mut before = place.registry.handlers().await.unwrap();
+    before.iter_mut().flat_map(|handler| &mut handler.versions).for_each(|version| version.replaced = None);
     let Place { directory, registry } = place;
     drop(registry);
     let connection = rusqlite::Connection::open(directory.path().join("registry.sqlite")).unwrap();
-    connection.execute_batch("DROP TABLE rollout; PRAGMA user_version = 1;").unwrap();
-    let tables: i64 =
+    let earlier = format!("{dropped} ALTER TABLE version DROP COLUMN replaced; PRAGMA user_version = {layout};");
+    connection.execute_batch(&earlier).unwrap();
+    let tables: u32 =
         connection.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get(0)).unwrap();
-    assert_eq!(tables, 3, "as layout 1 had them");
+    assert_eq!(tables, 2 + layout, "as the layout had them");
     drop(connection);
     let registry = Registry::open(directory.path().to_owned()).await.unwrap();
     assert_eq!(registry.handlers().await.unwrap(), before);
+    assert_eq!(registry.handler("a").await.unwrap().previous().unwrap().number, 1);
     let place = Place { directory, registry };
     let kept = place.put(b"three").await;
     place.registry.begin_rollout(version("a", kept.digest()), canary("5%")).await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use super::previous::{Ran, before};
 use super::{Digest, RolloutRecord, Settings};
 
 /// A version to be recorded.
@@ -44,6 +45,8 @@ pub struct VersionRecord {
     pub deployed_at: SystemTime,
     /// When it was last made the active one; `None`: never.
     pub activated_at: Option<SystemTime>,
+    /// The version that it took the place of then; `None`: none, or an earlier host did that.
+    pub replaced: Option<u64>,
 }
 
 /// What is known of a handler.
@@ -179,10 +182,17 @@ impl HandlerRecord {
         self.version(self.active?)
     }
 
-    /// The version to go back to: the newest one before the active one that has been active.
+    /// The version to go back to: the one that was active before the active one.
     #[must_use]
     pub fn previous(&self) -> Option<&VersionRecord> {
-        let active = self.active?;
-        self.versions.iter().find(|version| version.number < active && version.activated_at.is_some())
+        let versions: Vec<Ran> = self.versions.iter().map(VersionRecord::ran).collect();
+        self.version(before(&versions, self.active?)?)
+    }
+}
+
+impl VersionRecord {
+    /// When it ran.
+    pub(crate) const fn ran(&self) -> Ran {
+        Ran { number: self.number, was_active: self.activated_at.is_some(), replaced: self.replaced }
     }
 }

@@ -99,11 +99,14 @@ impl Deployments {
         refused
     }
 
-    /// Records what else the cluster says of a handler whose active version runs: versions that were forgotten.
+    /// Records what else the cluster says of a handler whose active version runs: versions that were forgotten, and what each took the place of.
     async fn mirror(&self, handler: &str, desired: &Desired) -> Result<(), DeployError> {
         let record = self.registry.handler(handler).await?;
         let same = |ours: &crate::registry::VersionRecord, theirs: &DesiredVersion| {
-            ours.number == theirs.number && ours.digest == theirs.digest && ours.settings == theirs.settings
+            ours.number == theirs.number
+                && ours.digest == theirs.digest
+                && ours.settings == theirs.settings
+                && ours.replaced == theirs.replaced
         };
         let is_same = record.versions.len() == desired.versions.len()
             && record.versions.iter().zip(&desired.versions).all(|(ours, theirs)| same(ours, theirs));

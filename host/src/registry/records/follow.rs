@@ -65,8 +65,9 @@ fn is_told(transaction: &Transaction<'_>, name: &str, number: u64, event: Event)
 fn insert(transaction: &Transaction<'_>, name: &str, version: &VersionRecord) -> rusqlite::Result<()> {
     transaction.execute(
         "INSERT INTO version
-            (handler, number, digest, settings, size, contract, source, deployed_by, deployed_ms, activated_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            (handler, number, digest, settings, size, contract, source, deployed_by, deployed_ms, activated_ms,
+             replaced)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![
             name,
             version.number.cast_signed(),
@@ -77,7 +78,8 @@ fn insert(transaction: &Transaction<'_>, name: &str, version: &VersionRecord) ->
             version.source,
             version.deployed_by,
             millis(version.deployed_at),
-            version.activated_at.map(millis)
+            version.activated_at.map(millis),
+            version.replaced.map(u64::cast_signed)
         ],
     )?;
     Ok(())

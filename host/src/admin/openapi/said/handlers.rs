@@ -83,8 +83,9 @@ pub(in crate::admin) fn rollback() -> Said {
         "rollback",
         Tag::Handlers,
         "Goes back to a version",
-        "The version that was active before this one, or the one that `to` names, becomes the active one again. A deploy that \
-         has recorded nothing yet ends for it, with `superseded`.",
+        "The version that was active before this one, or the one that `to` names, becomes the active one again. \
+         Again, it goes further back, and not forth: to a version that was rolled back leads `to` alone. A deploy that has \
+         recorded nothing yet ends for it, with `superseded`.",
     )
     .gives("It is the active version.")
     .fails(404, &["no-such-handler", "no-such-version"])
