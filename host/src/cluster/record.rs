@@ -218,7 +218,7 @@ impl Desired {
         self.versions.iter().map(ran).collect()
     }
 
-    /// With another version, which is the active one; beside it the newest `keep` stay.
+    /// With another version, which is the active one; of the others those in use and the newest `keep` stay.
     #[must_use]
     pub fn deployed(
         before: Option<&Self>,
@@ -227,13 +227,12 @@ impl Desired {
         keep: usize,
         change: Changed,
     ) -> Self {
-        let number = before.map_or(1, |before| before.next);
-        let mut versions = add(before, new, signature, &[number], keep, &change);
-        if let Some(version) = versions.first_mut() {
-            version.activated_at = Some(change.at.clone());
-            version.replaced = before.map(|before| before.active);
-        }
-        Self { layout: LAYOUT, active: number, next: number + 1, versions, rollout: None, change }
+        let mut version = next(before, new, signature, &change);
+        version.activated_at = Some(change.at.clone());
+        version.replaced = before.map(|before| before.active);
+        let (active, next) = (version.number, version.number + 1);
+        let versions = with(before, version);
+        Self { layout: LAYOUT, active, next, versions, rollout: None, change }.kept(keep)
     }
 
     /// With another one of its versions as the active one. A rollout that was on is over.
@@ -280,6 +279,14 @@ impl Desired {
         brought.active_version().is_some().then_some(brought)
     }
 
+    /// Without the versions that are not to be kept beside those in use: see [`forgotten`].
+    fn kept(mut self, keep: usize) -> Self {
+        let tried = self.rollout.as_ref().map(|rollout| rollout.version);
+        let forgotten = forgotten(&self.ran(), Some(self.active), tried, keep);
+        self.versions.retain(|version| !forgotten.contains(&version.number));
+        self
+    }
+
     /// The version that is tried.
     #[must_use]
     pub fn tried_version(&self) -> Option<&DesiredVersion> {
@@ -318,16 +325,9 @@ impl DesiredVersion {
     }
 }
 
-/// The versions with a new one before them, under the next number; of the others those in use and the newest `keep` stay.
-fn add(
-    before: Option<&Desired>,
-    new: &NewVersion,
-    signature: Option<&Signature>,
-    used: &[u64],
-    keep: usize,
-    change: &Changed,
-) -> Vec<DesiredVersion> {
-    let version = DesiredVersion {
+/// A new version, under the next number; it is not the active one.
+fn next(before: Option<&Desired>, new: &NewVersion, signature: Option<&Signature>, change: &Changed) -> DesiredVersion {
+    DesiredVersion {
         number: before.map_or(1, |before| before.next),
         digest: new.digest.clone(),
         settings: new.settings.clone(),
@@ -340,14 +340,12 @@ fn add(
         signature: signature.map(|signature| signature.as_str().to_owned()),
         activated_at: None,
         replaced: None,
-    };
-    let kept = before.iter().flat_map(|before| &before.versions).cloned();
-    let mut versions: Vec<DesiredVersion> = std::iter::once(version).chain(kept).collect();
-    let numbers: Vec<u64> = versions.iter().map(|version| version.number).collect();
-    let used: Vec<Option<u64>> = used.iter().copied().map(Some).collect();
-    let forgotten = forgotten(&numbers, &used, keep);
-    versions.retain(|version| !forgotten.contains(&version.number));
-    versions
+    }
+}
+
+/// The versions with a new one before them.
+fn with(before: Option<&Desired>, version: DesiredVersion) -> Vec<DesiredVersion> {
+    std::iter::once(version).chain(before.iter().flat_map(|before| &before.versions).cloned()).collect()
 }
 
 #[derive(Deserialize)]
@@ -403,7 +401,7 @@ pub(super) mod tests {
         let back = last.rolled_back(2, Changed::now(What::RolledBack, "bob", "b"));
         assert_eq!((back.active, back.next, numbers(&back)), (2, 5, vec![4, 3, 2]));
         let again = deployed(Some(&back), "e");
-        assert_eq!((again.active, numbers(&again)), (5, vec![5, 4, 3]));
+        assert_eq!((again.active, numbers(&again)), (5, vec![5, 4, 3, 2]), "a rollback goes to 2");
     }
 
     /// The story: version 2 was bad and rolled back, version 3 was bad too, and `rollback` brought 2 to every host.

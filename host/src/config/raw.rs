@@ -139,7 +139,8 @@ pub(super) struct RawToken {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawRegistry {
-    /// How many versions of each handler are kept, the newest ones; the active one is kept in any case. Default: 10.
+    /// How many versions of each handler are kept, the newest ones of those that were active; the active one and the one that a
+    /// rollback goes to are kept in any case, and of those that were tried and never became active the newest three. Default: 10.
     pub(super) keep_versions: Option<u32>,
 }
 

@@ -232,7 +232,8 @@ impl Registry {
         self.with(move |inner| inner.records().history(&name, limit)).await
     }
 
-    /// Forgets the versions beyond those in use and the newest `keep` of each handler, then removes the modules that
+    /// Forgets the versions of each handler beyond those in use, the newest `keep` of those that were active and a few that never
+    /// were, then removes the modules that
     /// no version names and nobody is deploying. Gives back how many modules went.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, Transaction, params};
 
+use super::previous::Ran;
 use super::retain::forgotten;
 use super::version::{Configured, Event, HandlerRecord, Happened, NewVersion, VersionRecord};
 use super::{Digest, RegistryError};
@@ -173,9 +174,9 @@ impl Records {
             .handlers()?
             .into_iter()
             .map(|handler| {
-                let numbers: Vec<u64> = handler.versions.iter().map(|version| version.number).collect();
+                let versions: Vec<Ran> = handler.versions.iter().map(VersionRecord::ran).collect();
                 let tried = handler.rollout.map(|rollout| rollout.number);
-                (handler.name, forgotten(&numbers, &[handler.active, tried], keep))
+                (handler.name, forgotten(&versions, handler.active, tried, keep))
             })
             .filter(|(_, numbers)| !numbers.is_empty())
             .collect();

@@ -164,6 +164,28 @@ async fn what_no_kept_version_names_is_collected_and_numbers_are_not_used_twice(
     assert_eq!(place.deploy("a", b"six").await.number, 6);
 }
 
+/// The story: production ran version 2 after a rollback and 5 was the newest; the next deploy forgot 2, which ran a moment ago,
+/// and so did a few canaries that were aborted.
+#[tokio::test]
+async fn what_a_rollback_goes_to_is_never_forgotten() {
+    let place = place().await;
+    for number in 1..=5 {
+        place.deploy("a", &[number]).await;
+    }
+    place.registry.activate("a", 2, "me", Event::RolledBack).await.unwrap();
+    place.deploy("a", b"six").await;
+    for number in 7..=10 {
+        let kept = place.put(&[number]).await;
+        place.registry.begin_rollout(version("a", kept.digest()), canary("5%")).await.unwrap();
+        place.registry.abort("a", number.into(), "me", "").await.unwrap();
+    }
+    place.registry.collect(2).await.unwrap();
+    let record = place.registry.handler("a").await.unwrap();
+    let kept: Vec<u64> = record.versions.iter().map(|version| version.number).collect();
+    assert_eq!((kept, record.previous().unwrap().number), (vec![10, 9, 6, 5, 2], 2));
+    assert_eq!(place.registry.read(&Digest::of(&[2])).await.unwrap(), [2]);
+}
+
 /// The story: version 2 was bad and rolled back, version 3 was bad too, and `rollback` ran 2.
 #[tokio::test]
 async fn what_was_active_before_is_recorded_by_whatever_makes_a_version_active() {

@@ -210,14 +210,21 @@ async fn a_module_of_the_configuration_has_its_signature_beside_it() {
 #[tokio::test]
 async fn a_signature_goes_with_its_module() {
     let place = Place::new();
-    let mut config = place.config(&["release"], "");
-    config.registry.keep_versions = 1;
-    let host = Deployments::open(&config, sandbox(), Arc::new(Metrics::new())).await.unwrap();
+    let open = async |handler| {
+        let mut config = place.config(&["release"], handler);
+        config.registry.keep_versions = 1;
+        Deployments::open(&config, sandbox(), Arc::new(Metrics::new())).await.unwrap()
+    };
+    let host = open("").await;
     done(&host, "module.wasm", Some("module.wasm.minisig")).await;
     let first = place.modules();
     assert_eq!(first.len(), 2, "{first:?}");
     done(&host, "second.wasm", Some("second.wasm.minisig")).await;
-    host.collect().await.unwrap();
+    assert_eq!(place.modules().len(), 4, "a rollback goes to the first one");
+    drop(host);
+    // Other limits are another version of the second module, and a rollback goes to that.
+    let host = open("limits.fuel = 1000000").await;
+    assert_eq!(host.slot("h").unwrap().active().unwrap().number, 3);
     let second = place.modules();
     assert!(second.len() == 2 && second.iter().all(|name| !first.contains(name)), "{second:?}");
 }

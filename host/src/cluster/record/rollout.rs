@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Changed, Desired, add, read};
+use super::{Changed, Desired, next, read, with};
 use crate::dispatch::Share;
 use crate::registry::{NewVersion, RolloutPlan, RolloutRecord};
 use crate::signature::Signature;
@@ -98,8 +98,8 @@ impl Desired {
     ) -> Self {
         let record = RolloutRecord { number: self.next, plan: *plan, started_at, started_by: change.by.clone() };
         let rollout = Some(DesiredRollout::of(&record));
-        let versions = add(Some(self), new, signature, &[self.active, self.next], keep, &change);
-        Self { layout: self.layout, active: self.active, next: self.next + 1, versions, rollout, change }
+        let versions = with(Some(self), next(Some(self), new, signature, &change));
+        Self { layout: self.layout, active: self.active, next: self.next + 1, versions, rollout, change }.kept(keep)
     }
 
     /// With the version that is tried as the active one; `None`: none is.
@@ -167,6 +167,16 @@ mod tests {
         }
         assert_eq!(numbers(&on), [5, 4, 3, 1]);
         assert_eq!(numbers(&tried(&on, "f")), [6, 5, 4, 1]);
+    }
+
+    /// The story: canaries that were aborted pushed out the version that ran before.
+    #[test]
+    fn what_was_tried_pushes_out_nothing_that_a_rollback_goes_to() {
+        let mut on = deployed(Some(&deployed(None, "a")), "b");
+        for module in ["c", "d", "e", "f", "g"] {
+            on = tried(&on, module).ended(on.change.clone()).unwrap();
+        }
+        assert_eq!((numbers(&on), on.previous().unwrap().number), (vec![7, 6, 5, 2, 1], 1));
     }
 
     #[test]
