@@ -154,6 +154,16 @@ impl Entry {
         self.lock().keep(loaded);
     }
 
+    /// Puts a version behind those that are kept ready, where there is room, and it is not in memory by now.
+    pub(super) fn keep_behind(&self, loaded: Loaded) {
+        let mut state = self.lock();
+        let is_it = |other: &Loaded| other.deployed.number == loaded.deployed.number;
+        let is_there = state.active.as_ref().is_some_and(is_it) || state.before.iter().any(is_it);
+        if !is_there && state.before.len() < LOADED_BEFORE {
+            state.before.push_back(loaded);
+        }
+    }
+
     /// New messages run on this version from here on. A trial that was on is over.
     pub(super) fn switch(&self, loaded: Loaded) {
         let mut state = self.lock();

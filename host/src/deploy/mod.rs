@@ -24,6 +24,7 @@ mod kept;
 mod own;
 mod pipeline;
 mod plan;
+mod previous;
 pub(crate) mod replay;
 pub mod report;
 mod rollout;
@@ -154,7 +155,10 @@ impl Deployments {
         }
         this.collect().await?;
         let watch = rollout::watch(Arc::downgrade(&this), Arc::clone(&this.trial_begun));
-        this.running.lock().unwrap_or_else(PoisonError::into_inner).spawn(watch);
+        let mut running = this.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.spawn(watch);
+        running.spawn(previous::load_all(Arc::downgrade(&this)));
+        drop(running);
         Ok(this)
     }
 
@@ -248,13 +252,12 @@ impl Deployments {
         let was_loaded = kept.is_some();
         let loaded = match kept {
             Some(loaded) => loaded,
-            None => {
-                let loaded = self.load(handler, target).await?;
-                let active = entry.active();
-                self.sandbox.warm(&loaded.version, active.as_ref().map(|active| active.version.as_ref())).await;
-                loaded
-            }
+            None => self.load(handler, target).await?,
         };
+        if loaded.deployed.figures.counts().runs == 0 {
+            let active = entry.active();
+            self.sandbox.warm(&loaded.version, active.as_ref().map(|active| active.version.as_ref())).await;
+        }
         if let Err(error) = self.registry.activate(handler, target.number, by, Event::RolledBack).await {
             entry.keep_loaded(loaded);
             return Err(error.into());

@@ -35,6 +35,16 @@ pub(super) struct Entry {
     digest: PathBuf,
 }
 
+/// What there is of an entry.
+pub(super) enum Found<'a> {
+    /// Code that is what was written, at this path.
+    Whole(&'a Path),
+    /// Nothing.
+    Nothing,
+    /// Something else than what was written; a warning says so.
+    Damaged,
+}
+
 impl Cache {
     /// Opens a directory, and makes it when it is not there. `None` when it cannot be trusted or made; a warning says
     /// why.
@@ -58,20 +68,21 @@ impl Cache {
 }
 
 impl Entry {
-    /// The path of the code, when it is there and is what was written.
-    pub(super) fn verified(&self) -> Option<&Path> {
-        let recorded = fs::read_to_string(&self.digest).ok()?;
-        let dir = self.code.parent()?;
+    /// Whether the code is there and is what was written.
+    pub(super) fn look(&self) -> Found<'_> {
+        let (Ok(recorded), Some(dir)) = (fs::read_to_string(&self.digest), self.code.parent()) else {
+            return Found::Nothing;
+        };
         let checked = check_private(dir).and_then(|()| sha256_of(&self.code));
         match checked {
-            Ok(found) if found == recorded.trim() => Some(&self.code),
+            Ok(found) if found == recorded.trim() => Found::Whole(&self.code),
             Ok(_other) => {
                 tracing::warn!(path = %self.code.display(), "compiled code is damaged and is compiled anew");
-                None
+                Found::Damaged
             }
             Err(error) => {
                 tracing::warn!(path = %self.code.display(), %error, "compiled code is not usable and is compiled anew");
-                None
+                Found::Damaged
             }
         }
     }

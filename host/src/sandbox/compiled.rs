@@ -10,38 +10,62 @@ use std::time::Instant;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::cache::Cache;
+use super::cache::{Cache, Found};
 use super::error::LoadError;
 use super::module::Module;
 
-/// The component of a module, ready to be linked. Takes as long as the compiler does: call it where that may be.
-pub(super) fn component(
+/// What the cache has of a module.
+pub(super) enum Kept {
+    /// Its compiled code.
+    Code(Component),
+    /// Nothing, so far.
+    Nothing,
+    /// Something that is damaged, or not of this engine; a warning said so.
+    Unusable,
+}
+
+/// The component of a module out of the cache, ready to be linked.
+pub(super) fn kept(engine: &Engine, module: &Module, cache: Option<&Cache>, handler: &str) -> Kept {
+    let started = Instant::now();
+    let Some(cache) = cache else { return Kept::Nothing };
+    let entry = cache.entry(engine, &module.cache_name());
+    match entry.look() {
+        Found::Whole(path) => match map(engine, path, handler) {
+            Some(component) => {
+                let took = started.elapsed();
+                tracing::debug!(handler, digest = module.digest, ?took, "took compiled code from the cache");
+                Kept::Code(component)
+            }
+            None => Kept::Unusable,
+        },
+        Found::Nothing => Kept::Nothing,
+        Found::Damaged => Kept::Unusable,
+    }
+}
+
+/// The same by the compiler; `found` is what the cache had. Takes as long as the compiler does: call it where that may be.
+pub(super) fn compile(
     engine: &Engine,
     module: &Module,
     cache: Option<&Cache>,
     handler: &str,
+    found: &Kept,
 ) -> Result<Component, LoadError> {
-    let started = Instant::now();
-    let Some(cache) = cache else {
-        let component =
-            Component::new(engine, module.component(engine)?).map_err(|source| LoadError::Invalid { source })?;
-        tracing::info!(handler, digest = module.digest, took = ?started.elapsed(), "compiled a module");
-        return Ok(component);
-    };
-    let entry = cache.entry(engine, &module.cache_name());
-    if let Some(component) = entry.verified().and_then(|path| map(engine, path, handler)) {
-        tracing::debug!(handler, digest = module.digest, took = ?started.elapsed(), "took compiled code from the cache");
+    // Whoever had the place before may have compiled the very module.
+    if let (Kept::Nothing, Kept::Code(component)) = (found, kept(engine, module, cache, handler)) {
         return Ok(component);
     }
+    let started = Instant::now();
     let code =
         engine.precompile_component(&module.component(engine)?).map_err(|source| LoadError::Invalid { source })?;
-    let stored = entry.store(&code);
     tracing::info!(handler, digest = module.digest, took = ?started.elapsed(), "compiled a module");
+    let entry = cache.map(|cache| cache.entry(engine, &module.cache_name()));
     // Mapped from the file, the code is shared with the page cache instead of being a copy in our own memory.
-    if let Some(component) = stored.and_then(|()| entry.verified()).and_then(|path| map(engine, path, handler)) {
-        return Ok(component);
-    }
-    read(engine, &code)
+    let mapped = entry.as_ref().filter(|entry| entry.store(&code).is_some()).and_then(|entry| match entry.look() {
+        Found::Whole(path) => map(engine, path, handler),
+        Found::Nothing | Found::Damaged => None,
+    });
+    mapped.map_or_else(|| read(engine, &code), Ok)
 }
 
 /// Maps compiled code from a verified file.

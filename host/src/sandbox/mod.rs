@@ -26,6 +26,7 @@ mod grants;
 mod imports;
 mod invocation;
 pub mod limits;
+mod load;
 mod log;
 mod module;
 mod repeatable;
@@ -53,7 +54,7 @@ pub use error::{LoadError, SandboxError};
 pub use fault::FRAMES;
 use granted::{Granted, Outlet};
 use limits::Limits;
-use module::Module;
+use load::{LOOK_TIMEOUT, LOOKS_AT_ONCE, Load, Looked, in_place};
 pub use sample::Profile;
 use ticker::Ticker;
 pub use version::Version;
@@ -118,6 +119,8 @@ pub struct Sandbox {
     metered: Arc<Station>,
     /// Made when the first unmetered handler is loaded: most hosts never have one.
     unmetered: OnceLock<Arc<Station>>,
+    /// For those that look whether a module was compiled before.
+    looking: Arc<Semaphore>,
     compiling: Arc<Semaphore>,
     compiler: Arc<Compiler>,
 }
@@ -136,9 +139,21 @@ impl Sandbox {
         let metered = Arc::new(Station::new(EngineKind::Metered, &options, &ticker, &disposer, &outlet)?);
         let cache = options.cache_dir.as_deref().and_then(|dir| Cache::open(dir).map(Arc::new));
         let compiling = Arc::new(Semaphore::new(usize::try_from(options.compile_threads.get()).unwrap_or(1)));
+        let looking = Arc::new(Semaphore::new(LOOKS_AT_ONCE));
         let compiler = Arc::new(Compiler::start()?);
         let unmetered = OnceLock::new();
-        Ok(Arc::new(Self { options, cache, ticker, disposer, outlet, metered, unmetered, compiling, compiler }))
+        Ok(Arc::new(Self {
+            options,
+            cache,
+            ticker,
+            disposer,
+            outlet,
+            metered,
+            unmetered,
+            looking,
+            compiling,
+            compiler,
+        }))
     }
 
     /// Makes a version of a module: checks it, compiles it or takes the compiled code from the cache, and links it. It is
@@ -169,7 +184,8 @@ impl Sandbox {
         self.load_in_stages(bytes, name, limits, granted, |_stage| {}).await
     }
 
-    /// As [`Sandbox::load_granted`]. Says when each stage begins, on the thread that does the work.
+    /// As [`Sandbox::load_granted`]. Says when each stage begins, on the thread that does the work; the wait for a place among
+    /// those that compile belongs to [`Stage::Compile`].
     ///
     /// # Errors
     ///
@@ -183,29 +199,25 @@ impl Sandbox {
         begins: impl Fn(Stage) + Send + 'static,
     ) -> Result<Arc<Version>, LoadError> {
         let kind = if limits.fuel.is_some() { EngineKind::Metered } else { EngineKind::Unmetered };
-        let station = self.station(kind)?;
-        let limit = self.options.compile_timeout;
+        let load = Load {
+            label: name.to_owned(),
+            station: self.station(kind)?,
+            limits: limits.clone(),
+            granted: Arc::new(granted),
+            cache: self.cache.clone(),
+            begins,
+        };
+        // What was compiled before takes none of the places of those that compile, which may be held for minutes: whoever goes
+        // back to a version waits for no other module.
+        let looked = in_place(&self.looking, LOOK_TIMEOUT, move || load.look(bytes)).await??;
+        let (load, module, kept) = match looked {
+            Looked::Done(version) => return Ok(version),
+            Looked::ToCompile(load, module, kept) => (load, module, kept),
+        };
+        let (compiler, limit) = (Arc::clone(&self.compiler), self.options.compile_timeout);
         // The compiler cannot be stopped in the middle. One that ran out of its time goes on with its permit, so that a
         // module made to take long costs at most so many cores, and those who come behind it are told.
-        let permit = tokio::time::timeout(limit, Arc::clone(&self.compiling).acquire_owned()).await;
-        let permit =
-            permit.map_err(|_elapsed| LoadError::CompilerBusy { limit })?.map_err(|_closed| LoadError::Stopped)?;
-        let (cache, compiler, limits) = (self.cache.clone(), Arc::clone(&self.compiler), limits.clone());
-        let label = name.to_owned();
-        let work = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            begins(Stage::Validate);
-            let module = Module::examine(bytes, &limits)?;
-            begins(Stage::Compile);
-            let component = compiler.run(|| compiled::component(&station.engine, &module, cache.as_deref(), &label))?;
-            begins(Stage::Imports);
-            Version::link(&label, module, &component, station, limits, Arc::new(granted))
-        });
-        match tokio::time::timeout(limit, work).await {
-            Ok(Ok(version)) => version.map(Arc::new),
-            Ok(Err(source)) => Err(LoadError::Compiler { source }),
-            Err(_elapsed) => Err(LoadError::CompileTimeout { limit }),
-        }
+        in_place(&self.compiling, limit, move || load.compile(module, &kept, &compiler)).await?
     }
 
     /// Makes a version ready for its first messages: the pool has slots for it on every core. When its instances are

@@ -291,9 +291,34 @@ async fn a_version_is_ready_for_its_messages_before_it_is_live() {
     // One that comes out of the cache again.
     let host = place.open().await;
     let rolled = host.rollback("h", None, "me").await.unwrap();
-    assert!(!rolled.was_loaded && rolled.to == 1);
+    assert_eq!(rolled.to, 1);
     let ready = mapped(first.as_str());
     assert!(ready.slots >= slots_made_ready(), "{ready:?}");
+}
+
+/// The first rollback after a restart had to load, and waited for whatever was being compiled.
+#[tokio::test]
+async fn after_a_start_the_version_that_a_rollback_goes_to_comes_into_memory_by_itself() {
+    let place = Place::new("");
+    let host = place.open().await;
+    for number in [7101, 7102, 7103] {
+        deploy(&host, &ledger(number)).await;
+    }
+    assert_eq!(host.rollback("h", None, "me").await.unwrap().to, 2);
+    drop(host);
+    let host = place.open().await;
+    assert_eq!(active(&host).number, 2, "the start waited for nothing else");
+    let states = || async {
+        let versions = host.show("h").await.unwrap().versions;
+        versions.iter().map(|version| version.state).collect::<Vec<_>>()
+    };
+    let expected = [VersionState::Kept, VersionState::Active, VersionState::Loaded];
+    eventually("it is in memory", || async { states().await == expected }).await;
+    let rolled = host.rollback("h", None, "me").await.unwrap();
+    assert!(rolled.was_loaded && rolled.to == 1);
+    let first = Digest::of(&ledger(7101));
+    let ready = mapped(first.as_str());
+    assert!(ready.slots >= slots_made_ready(), "it is ready for its first messages too: {ready:?}");
 }
 
 #[tokio::test]

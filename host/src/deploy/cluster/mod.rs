@@ -172,8 +172,8 @@ impl Deployments {
 }
 
 /// A version that is ready to run here.
-struct Ready {
-    loaded: Loaded,
+pub(super) struct Ready {
+    pub(super) loaded: Loaded,
     /// Whether it was in memory.
     was_loaded: bool,
 }

@@ -154,7 +154,7 @@ impl Deployments {
     }
 
     /// A version of the cluster, ready to run here: as it is in memory, or taken through every step.
-    pub(super) async fn ready(
+    pub(in crate::deploy) async fn ready(
         &self,
         cluster: &Cluster,
         entry: &Arc<Entry>,
