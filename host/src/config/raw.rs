@@ -53,7 +53,8 @@ pub(super) struct RawHost {
     pub(super) name: Option<String>,
     /// Where queues and records are kept, relative to this file. Default: `tidegate-data` beside this file.
     pub(super) data_dir: Option<PathBuf>,
-    /// Where compiled modules are kept, relative to this file. Default: `cache` in the data directory.
+    /// Where compiled modules are kept, relative to this file. Several hosts and commands may share it. A host removes what no
+    /// version of its handlers names and nobody used for a day. Default: `cache` in the data directory.
     pub(super) cache_dir: Option<PathBuf>,
     /// The most bytes of messages that the host holds at once, over all subscriptions. Default: "256MiB".
     pub(super) max_in_flight_bytes: Option<SizeText>,

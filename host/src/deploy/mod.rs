@@ -35,7 +35,7 @@ mod upload;
 mod view;
 mod witness;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
@@ -179,14 +179,20 @@ impl Deployments {
         self.keep_versions.store(count, Ordering::Relaxed);
     }
 
-    /// Removes what is not to be kept any more.
+    /// Removes what is not to be kept any more: versions, their modules, and the compiled code of those.
     ///
     /// # Errors
     /// When the records cannot be written.
     pub async fn collect(&self) -> Result<(), DeployError> {
         // In a cluster whoever deploys says which are kept, for all hosts.
         let keep = if self.cluster.is_some() { usize::MAX } else { self.keep_versions.load(Ordering::Relaxed) };
-        self.registry.collect(keep).await?;
+        let collected = self.registry.collect(keep).await?;
+        let hex = |digests: BTreeSet<Digest>| digests.into_iter().map(String::from).collect();
+        let (sandbox, named, removed) = (Arc::clone(&self.sandbox), hex(collected.named), hex(collected.removed));
+        // Nobody waits for it: code of years may lie there.
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        while running.try_join_next().is_some() {}
+        running.spawn(async move { sandbox.clean_cache(named, removed).await });
         Ok(())
     }
 

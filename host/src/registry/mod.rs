@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use digest::{Digest, NotADigest};
 pub use error::RegistryError;
 pub use incoming::Incoming;
-pub use modules::Kept;
+pub use modules::{Collected, Kept};
 pub(crate) use previous::{Ran, before, replaced_by};
 pub(crate) use retain::forgotten;
 pub use rollout::{RolloutPlan, RolloutRecord};
@@ -234,11 +234,11 @@ impl Registry {
 
     /// Forgets the versions of each handler beyond those in use, the newest `keep` of those that were active and a few that never
     /// were, then removes the modules that
-    /// no version names and nobody is deploying. Gives back how many modules went.
+    /// no version names and nobody is deploying.
     ///
     /// # Errors
     /// When the records cannot be written. A file that cannot be removed is no error: the next time removes it.
-    pub async fn collect(&self, keep: usize) -> Result<usize, RegistryError> {
+    pub async fn collect(&self, keep: usize) -> Result<Collected, RegistryError> {
         self.with(move |inner| {
             inner.records().forget(keep)?;
             inner.modules.collect(|| inner.records().digests())

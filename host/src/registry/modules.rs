@@ -32,6 +32,15 @@ pub struct Kept {
     held: Arc<Mutex<BTreeMap<Digest, usize>>>,
 }
 
+/// What a look for modules that are not needed came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collected {
+    /// The modules that versions name.
+    pub named: BTreeSet<Digest>,
+    /// Those that were removed.
+    pub removed: BTreeSet<Digest>,
+}
+
 impl Kept {
     /// The module's digest.
     #[must_use]
@@ -153,12 +162,12 @@ impl Modules {
     pub(super) fn collect(
         &self,
         named: impl FnOnce() -> Result<BTreeSet<Digest>, RegistryError>,
-    ) -> Result<usize, RegistryError> {
+    ) -> Result<Collected, RegistryError> {
         let held = self.held();
         // Asked under the lock: a version that is recorded now has held its module until now.
         let named = named()?;
         let entries = fs::read_dir(&self.modules).map_err(|source| RegistryError::io(&self.modules, source))?;
-        let mut removed = 0;
+        let mut removed = BTreeSet::new();
         for path in entries.flatten().map(|entry| entry.path()) {
             let is_signature = path.extension().is_some_and(|end| end == "minisig");
             let is_ours = is_signature || path.extension().is_some_and(|end| end == "wasm");
@@ -168,11 +177,11 @@ impl Modules {
             let removable = !named.contains(&digest) && !held.contains_key(&digest);
             if removable && fs::remove_file(&path).is_ok() && !is_signature {
                 tracing::info!(%digest, "a module that no version names any more was removed");
-                removed += 1;
+                removed.insert(digest);
             }
         }
         drop(held);
-        Ok(removed)
+        Ok(Collected { named, removed })
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {

@@ -2,7 +2,8 @@
 //!
 //! An entry is two files in a directory named for wasmtime's version and the engine's settings:
 //! `<digest of the module>.cwasm`, and beside it `.sha256` with the digest of the compiled code. The name of a module
-//! that was wrapped has the encoder's version too.
+//! that was wrapped has the encoder's version too. When `.sha256` was changed last, the entry was used last: give or take
+//! an hour.
 //!
 //! Invariants:
 //! - The directory belongs to our user and nobody else can enter it; one that does not is not used.
@@ -15,9 +16,17 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
+
+mod clean;
+
+pub(super) use clean::Needed;
+
+/// How exactly it is noted when an entry was used: what is used all day is written to a few times.
+const USED_NOTED_EVERY: Duration = Duration::from_secs(3600);
 
 /// The version that the crate is pinned to; a test compares it with the lock file.
 pub(super) const WASMTIME: &str = "48.0.8";
@@ -60,10 +69,23 @@ impl Cache {
 
     /// Where the code of a module would be, by the name that tells it from all others.
     pub(super) fn entry(&self, engine: &Engine, name: &str) -> Entry {
+        let dir = self.folder(engine);
+        Entry { code: dir.join(format!("{name}.cwasm")), digest: dir.join(format!("{name}.sha256")) }
+    }
+
+    /// Removes what is not needed, beside these engines. Takes as long as the disk does.
+    pub(super) fn clean(&self, engines: &[&Engine], needed: &Needed) {
+        let ours: Vec<PathBuf> = engines.iter().map(|engine| self.folder(engine)).collect();
+        let removed = clean::clean(&self.dir, &ours, needed, SystemTime::now());
+        if removed > 0 {
+            tracing::info!(removed, "compiled code that nobody needs any more was removed");
+        }
+    }
+
+    fn folder(&self, engine: &Engine) -> PathBuf {
         let mut settings = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut settings);
-        let dir = self.dir.join(format!("{WASMTIME}-{:016x}", settings.finish()));
-        Entry { code: dir.join(format!("{name}.cwasm")), digest: dir.join(format!("{name}.sha256")) }
+        self.dir.join(format!("{WASMTIME}-{:016x}", settings.finish()))
     }
 }
 
@@ -75,7 +97,10 @@ impl Entry {
         };
         let checked = check_private(dir).and_then(|()| sha256_of(&self.code));
         match checked {
-            Ok(found) if found == recorded.trim() => Found::Whole(&self.code),
+            Ok(found) if found == recorded.trim() => {
+                self.note_used();
+                Found::Whole(&self.code)
+            }
             Ok(_other) => {
                 tracing::warn!(path = %self.code.display(), "compiled code is damaged and is compiled anew");
                 Found::Damaged
@@ -84,6 +109,23 @@ impl Entry {
                 tracing::warn!(path = %self.code.display(), %error, "compiled code is not usable and is compiled anew");
                 Found::Damaged
             }
+        }
+    }
+
+    /// Notes that it is used. What cannot be noted may be removed a day after it was written.
+    fn note_used(&self) {
+        let note = || {
+            let file = fs::File::open(&self.digest)?;
+            let now = SystemTime::now();
+            let before = file.metadata()?.modified()?;
+            if now.duration_since(before).is_ok_and(|since| since < USED_NOTED_EVERY) {
+                return Ok(());
+            }
+            file.set_modified(now)
+        };
+        let noted: io::Result<()> = note();
+        if let Err(error) = noted {
+            tracing::debug!(path = %self.digest.display(), %error, "it was not noted that compiled code is used");
         }
     }
 

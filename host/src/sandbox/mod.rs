@@ -38,6 +38,7 @@ mod warm;
 mod wasi;
 mod wrap;
 
+use std::collections::BTreeSet;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -45,7 +46,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use cache::Cache;
+use cache::{Cache, Needed};
 use compiler::Compiler;
 pub use contract::Contract;
 use disposer::Disposer;
@@ -229,6 +230,20 @@ impl Sandbox {
         let keep = replaced.map_or(0, Version::kept);
         // Only a panic or the runtime's end can fail it, and both are told elsewhere.
         let _ended = tokio::task::spawn_blocking(move || warm::warm(&version, keep, &runtime)).await;
+    }
+
+    /// Removes compiled code that nobody needs: of modules that were `forgotten`, and whatever was not used for a day that is
+    /// of another engine, or of a module that no version names. Both are sha256 in hex. Dropped, it goes on to its end.
+    pub async fn clean_cache(&self, named: BTreeSet<String>, forgotten: BTreeSet<String>) {
+        let Some(cache) = self.cache.clone() else { return };
+        let stations: Vec<_> = std::iter::once(&self.metered).chain(self.unmetered.get()).cloned().collect();
+        let needed = Needed { named, forgotten };
+        let work = move || {
+            let engines: Vec<_> = stations.iter().map(|station| &station.engine).collect();
+            cache.clean(&engines, &needed);
+        };
+        // Only a panic or the runtime's end can fail it, and the next time does it again.
+        let _ended = tokio::task::spawn_blocking(work).await;
     }
 
     fn station(&self, kind: EngineKind) -> Result<Arc<Station>, SandboxError> {

@@ -1,5 +1,6 @@
 //! Deploying to a host: what is refused changes nothing, what is replaced goes, and a start finds what was deployed.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,6 +14,7 @@ use tidegate::handler::{Call, Effects, Run};
 use tidegate::message::{Headers, Message};
 use tidegate::outcome::Outcome;
 use tidegate::registry::{Digest, RegistryError};
+use tidegate::sandbox::{Sandbox, SandboxOptions};
 use tidegate::telemetry::Metrics;
 use tokio::time::Instant;
 
@@ -294,6 +296,29 @@ async fn a_version_is_ready_for_its_messages_before_it_is_live() {
     assert_eq!(rolled.to, 1);
     let ready = mapped(first.as_str());
     assert!(ready.slots >= slots_made_ready(), "{ready:?}");
+}
+
+#[tokio::test]
+async fn the_compiled_code_of_a_version_goes_with_it() {
+    let place = Place::new("");
+    let cache = place.directory.path().join("code");
+    let options = SandboxOptions { cache_dir: Some(cache.clone()), ..SandboxOptions::default() };
+    let text = format!("[host]\ndata_dir = \"{}\"\n[handlers.h]\n", place.directory.path().join("data").display());
+    let mut config = Config::from_text(&place.directory.path().join("tidegate.toml"), text, &[]).unwrap();
+    config.registry.keep_versions = 2;
+    let host = Deployments::open(&config, Sandbox::new(options).unwrap(), Arc::new(Metrics::new())).await.unwrap();
+    for number in 7201..=7204 {
+        deploy(&host, &ledger(number)).await;
+    }
+    let kept = || {
+        let folders = std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path());
+        let files = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()));
+        let code = files.filter(|path| path.extension().is_some_and(|end| end == "cwasm"));
+        code.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect::<BTreeSet<_>>()
+    };
+    let expected: BTreeSet<String> = [7203, 7204].map(|number| Digest::of(&ledger(number)).to_string()).into();
+    eventually("the code of the others is gone", || async { kept() == expected }).await;
+    assert_eq!(host.rollback("h", None, "me").await.unwrap().to, 3);
 }
 
 /// The first rollback after a restart had to load, and waited for whatever was being compiled.

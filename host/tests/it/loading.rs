@@ -1,5 +1,6 @@
 //! Loading a module: each way that bytes can be wrong has its own answer, and the code cache never does harm.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -299,4 +300,41 @@ async fn a_module_that_takes_too_long_to_compile_holds_one_place_at_the_most() {
     assert!(matches!(error, LoadError::CompileTimeout { .. }), "{error:?}");
     let error = sandbox.load(guest("order"), "order", &Limits::default()).await.unwrap_err();
     assert!(matches!(error, LoadError::CompilerBusy { .. }), "{error:?}");
+}
+
+/// The story: each save of a session of work left its compiled code, until the disk was full.
+#[tokio::test]
+async fn compiled_code_that_nobody_needs_goes_and_whoever_wants_it_compiles_it_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("code");
+    let sandbox = plain_sandbox(Some(&cache));
+    completes(&sandbox).await;
+    let version = sandbox.load(handler("", &answer("")), "cached", &Limits::default()).await.unwrap();
+    let [code] = files(&cache, ".cwasm").try_into().unwrap();
+    let none = BTreeSet::new;
+    sandbox.clean_cache(none(), none()).await;
+    assert!(code.exists(), "it was used a moment ago, by whomever");
+    // A day later. Whoever takes it uses it.
+    let old = std::time::SystemTime::now() - Duration::from_secs(86_400);
+    let age = || {
+        for path in files(&cache, "") {
+            fs::File::open(path).unwrap().set_modified(old).unwrap();
+        }
+    };
+    age();
+    sandbox.clean_cache([version.digest().to_owned()].into(), none()).await;
+    assert!(code.exists(), "a version names it");
+    completes(&plain_sandbox(Some(&cache))).await;
+    sandbox.clean_cache(none(), none()).await;
+    assert!(code.exists(), "it was taken from the cache just now");
+    age();
+    sandbox.clean_cache(none(), none()).await;
+    assert_eq!(files(&cache, ""), Vec::<PathBuf>::new());
+    assert_eq!(run(&version, &message("any", "")).await.outcome, Outcome::Completed(Vec::new()), "it still runs");
+    completes(&sandbox).await;
+    assert!(code.exists());
+    // What was forgotten goes at once.
+    sandbox.clean_cache(none(), [version.digest().to_owned()].into()).await;
+    assert_eq!(files(&cache, ""), Vec::<PathBuf>::new());
+    completes(&plain_sandbox(Some(&cache))).await;
 }
