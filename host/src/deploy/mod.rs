@@ -48,7 +48,7 @@ use crate::broker::Directory;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::dispatch::{Slot, Turns};
-use crate::registry::{Digest, Event, HandlerRecord, Kept, Registry, Settings};
+use crate::registry::{Digest, Event, Kept, Registry, Settings};
 use crate::sandbox::Sandbox;
 use crate::signature::Policy;
 use crate::telemetry::Metrics;
@@ -290,7 +290,7 @@ impl Deployments {
         let mut shown = Vec::new();
         for entry in self.handlers.load_full().values() {
             let record = records.get(&entry.name);
-            let signers = self.signers(record.and_then(HandlerRecord::active_version)).await?;
+            let signers = self.signers(record.and_then(|record| view::running(entry, record))).await?;
             let mut summary = view::summary(entry, record, &signers);
             if let Some(rollout) = &mut summary.rollout {
                 self.shown_on_all_hosts(entry, rollout);

@@ -191,7 +191,7 @@ pub struct HandlerList {
 pub struct HandlerSummary {
     /// Its name.
     pub name: String,
-    /// The version that runs.
+    /// The version that runs; nothing: none does.
     pub active: Option<VersionView>,
     /// The version that is tried beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -200,7 +200,7 @@ pub struct HandlerSummary {
     pub kept: usize,
     /// Who deploys now.
     pub deploying: Option<InProgress>,
-    /// Why no version runs.
+    /// Why no version runs, or that another one does than the records say.
     pub trouble: Option<String>,
 }
 
@@ -218,14 +218,14 @@ pub struct InProgress {
 pub struct HandlerView {
     /// Its name.
     pub name: String,
-    /// The number of the version that runs.
+    /// The number of the version that runs; nothing: none does.
     pub active: Option<u64>,
     /// The version that is tried beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutView>,
     /// Who deploys now.
     pub deploying: Option<InProgress>,
-    /// Why no version runs.
+    /// Why no version runs, or that another one does than the records say.
     pub trouble: Option<String>,
     /// The versions that are kept, the newest first.
     pub versions: Vec<VersionView>,

@@ -9,15 +9,20 @@ use crate::registry::{HandlerRecord, Happened, VersionRecord};
 
 /// A handler at a glance.
 pub(super) fn summary(entry: &Entry, record: Option<&HandlerRecord>, signers: &Signers) -> HandlerSummary {
-    let active = record.and_then(HandlerRecord::active_version);
+    let active = record.and_then(|record| running(entry, record));
     HandlerSummary {
         name: entry.name.clone(),
         active: active.map(|version| view(entry, version, signers)),
         rollout: rollout(entry),
         kept: record.map_or(0, |record| record.versions.len()),
         deploying: entry.turn.holder().map(in_progress),
-        trouble: trouble(entry),
+        trouble: trouble(entry, record.and_then(|record| record.active)),
     }
+}
+
+/// The version that runs, as it is recorded.
+pub(super) fn running<'a>(entry: &Entry, record: &'a HandlerRecord) -> Option<&'a VersionRecord> {
+    record.version(entry.active()?.deployed.number)
 }
 
 /// A handler, whole.
@@ -27,7 +32,7 @@ pub(super) fn whole(entry: &Entry, record: &HandlerRecord, signers: &Signers, hi
         active: entry.active().map(|loaded| loaded.deployed.number),
         rollout: rollout(entry),
         deploying: entry.turn.holder().map(in_progress),
-        trouble: trouble(entry),
+        trouble: trouble(entry, record.active),
         versions: record.versions.iter().map(|version| view(entry, version, signers)).collect(),
         history: history.into_iter().map(happened).collect(),
         to_run: None,
@@ -65,9 +70,20 @@ fn view(entry: &Entry, version: &VersionRecord, signers: &Signers) -> VersionVie
     }
 }
 
-fn trouble(entry: &Entry) -> Option<String> {
-    let waits = || entry.active().is_none().then(|| "it has no version yet: deploy one".to_owned());
-    entry.trouble().or_else(waits)
+fn trouble(entry: &Entry, recorded: Option<u64>) -> Option<String> {
+    entry.trouble().or_else(|| note(entry.active().map(|active| active.deployed.number), recorded))
+}
+
+/// What is to be told where what runs is not what is recorded as the active version.
+fn note(runs: Option<u64>, recorded: Option<u64>) -> Option<String> {
+    match (runs, recorded) {
+        (None, None) => Some("it has no version yet: deploy one".to_owned()),
+        (None, Some(number)) => Some(format!("version {number} is the active one by the records, and does not run")),
+        (Some(runs), Some(number)) if runs != number => {
+            Some(format!("version {runs} runs, and version {number} is the active one by the records"))
+        }
+        (Some(_), Some(_) | None) => None,
+    }
 }
 
 fn in_progress(deploying: Deploying) -> InProgress {
@@ -81,5 +97,24 @@ fn happened(happened: Happened) -> HistoryView {
         version: happened.number,
         who: happened.who,
         detail: happened.detail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_is_told_of_where_it_is_not_what_is_recorded() {
+        let rows = [
+            (None, None, Some("it has no version yet: deploy one")),
+            (None, Some(3), Some("version 3 is the active one by the records, and does not run")),
+            (Some(2), Some(3), Some("version 2 runs, and version 3 is the active one by the records")),
+            (Some(3), Some(3), None),
+            (Some(3), None, None),
+        ];
+        for (runs, recorded, told) in rows {
+            assert_eq!(note(runs, recorded).as_deref(), told, "{runs:?} {recorded:?}");
+        }
     }
 }

@@ -163,7 +163,11 @@ pub enum LoadError {
         limit: u64,
     },
     /// Compiling took longer than allowed.
-    #[error("compiling the module took longer than {} s: make it smaller, or raise `compile_timeout`", limit.as_secs())]
+    #[error(
+        "compiling the module took longer than {} s: try again when the machine has less to do, since compiling gives way to \
+         messages; if it takes as long then, make the module smaller (an optimized build, fewer dependencies, split handlers)",
+        limit.as_secs()
+    )]
     CompileTimeout {
         /// The limit.
         limit: Duration,

@@ -428,6 +428,8 @@ async fn a_damaged_module_is_not_run_and_a_deploy_mends_it() {
     assert!(host.slot("h").unwrap().active().is_none(), "nothing runs");
     let trouble = host.show("h").await.unwrap().trouble.unwrap();
     assert!(trouble.contains("is damaged") && trouble.contains(".damaged"), "{trouble}");
+    let [listed] = host.list().await.unwrap().try_into().unwrap();
+    assert_eq!((listed.active, listed.trouble), (None, Some(trouble)), "the list says what runs, too");
     assert_eq!(place.files("modules"), [format!("{name}.damaged")]);
     let done = deploy(&host, &ledger(1)).await;
     assert_eq!((done.unchanged, done.version), (false, 2));
