@@ -258,8 +258,8 @@ impl Inner {
         }
         let deployments = &self.stations.deployments;
         let change = deployments.prepare(&after.handlers, by).await?;
-        // A version that began to be tried just now would end without anybody having been shown that.
-        if change.modules() != outlook.modules || change.ends().any(|ends| !outlook.ends.contains(ends)) {
+        // A version that was deployed or began to be tried just now would end without anybody having been shown that.
+        if !change.is_as_shown(outlook) {
             return Err(ApplyError::Changed);
         }
         if self.closed.load(Ordering::Acquire) {

@@ -37,13 +37,17 @@ pub(super) fn read_anew(handler: &str, secret: &str) -> Change {
     Change { what, before: "the value that runs".to_owned(), after: "what is there now".to_owned() }
 }
 
-/// Names what runs, what the file says, the modules and certificates that it names, and what is tried and ends.
+/// Names the configuration that runs, what the file says, the modules and certificates that it names, the versions that are
+/// replaced, and what is tried and ends.
 pub(super) fn digest(before: &Config, after: &Config, outlook: &Outlook, material: Option<&Material>) -> String {
     let mut text = format!("{}\0{}", before.dump(), after.dump());
     for (handler, module) in &outlook.modules {
         let module = module.as_ref().map(ToString::to_string).unwrap_or_default();
         // Writing into a string does not fail.
         let _ = write!(text, "\0{handler} {module}");
+    }
+    for (handler, version) in &outlook.replaces {
+        let _ = write!(text, "\0{handler}@{}", version.unwrap_or_default());
     }
     for ends in &outlook.ends {
         let _ = write!(text, "\0{ends}");

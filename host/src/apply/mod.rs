@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Invariants:
-//! - What is applied is what was shown: the digest covers what runs, what the file says, and the modules that it names.
+//! - What is applied is what was shown: the digest covers the configuration that runs, what the file says, the modules that it
+//!   names, and the versions that they replace. A version that came meanwhile is not replaced.
 //! - When anything of a configuration cannot be applied, nothing of it is.
 //! - What is not changed is not touched.
 

@@ -31,11 +31,13 @@ mod ends;
 mod file;
 mod in_cluster;
 mod resume;
+mod shown;
 
 pub use ends::EndedTrial;
 use ends::withdrawn;
 use file::NamedModule;
 use resume::wait;
+pub use shown::Outlook;
 
 /// Handlers that are prepared at once: each waits for the disk and for the compiler in turn.
 const AT_ONCE: usize = 8;
@@ -58,6 +60,8 @@ struct Made {
     terms: Terms,
     /// The module that the configuration names; `None`: none, or its file is gone.
     module: Option<Digest>,
+    /// The version that was to run when nobody else could change that any more; in a cluster, there.
+    replaces: Option<u64>,
     /// To be noted in the records, where it differs from what is noted.
     configured: Option<Configured>,
     /// What is tried of it, and is not any more when another version comes, or when it may not have what it was given.
@@ -99,17 +103,6 @@ struct Candidate<'a> {
     basis: Option<Basis>,
 }
 
-/// What the files of modules make of the handlers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outlook {
-    /// Those that become another version, and how they differ from what runs.
-    pub differences: Vec<Difference>,
-    /// Every handler's file by its digest; `None`: the configuration names none, or it is gone.
-    pub modules: BTreeMap<String, Option<Digest>>,
-    /// Versions that are tried, and that another version ends.
-    pub ends: Vec<EndedTrial>,
-}
-
 /// What became of a handler by a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deployed {
@@ -137,6 +130,9 @@ impl Deployments {
             let looked = self.look_at(name, &terms, take(&mut records, name)).await?;
             let is_down = before.get(name).is_some_and(|entry| self.is_down(entry));
             outlook.differences.extend(difference(name, &looked, is_down));
+            if looked.plan.deploys() {
+                outlook.replaces.insert(name.clone(), self.to_run(name).or(looked.record.active));
+            }
             let ends = looked.plan.deploys() || withdrawn(&looked.record, &terms).is_some();
             outlook.ends.extend(EndedTrial::of(&looked.record).filter(|_| ends));
             outlook.modules.insert(name.clone(), looked.module);
@@ -176,21 +172,28 @@ impl Deployments {
         if known.is_none() && self.cluster.is_some() {
             return self.make_in_cluster(name, terms, &record).await;
         }
-        let looked = self.look_at(name, &terms, record).await?;
-        let is_noted = looked.plan == Plan::Wait || looked.record.configured.as_ref() == Some(&looked.configured);
-        let configured = (!is_noted).then(|| looked.configured.clone());
+        let mut looked = self.look_at(name, &terms, record).await?;
         let is_new = known.is_none();
         let runs = known.as_ref().is_some_and(|entry| !self.is_down(entry));
-        let goes_on = looked.plan == Plan::Wait || looked.plan == Plan::Resume && runs;
         let entry = known.unwrap_or_else(|| Arc::new(Entry::new(name, terms.clone())));
         let is_same = *entry.terms() == terms;
-        let busy = if is_new || is_same && goes_on { None } else { Some(entry.busy(by)?) };
+        let busy = if is_new || is_same && looked.goes_on(runs) { None } else { Some(entry.busy(by)?) };
+        if busy.is_some() {
+            // A deploy that ended while others were prepared is not undone by what was recorded before it.
+            let record = self.registry.handler(name).await?;
+            if record != looked.record {
+                looked = self.look_at(name, &terms, record).await?;
+            }
+        }
+        let is_noted = looked.plan == Plan::Wait || looked.record.configured.as_ref() == Some(&looked.configured);
+        let configured = (!is_noted).then(|| looked.configured.clone());
         let (module, ends) = (looked.module.clone(), EndedTrial::of(&looked.record));
         let withdrawn = withdrawn(&looked.record, &terms);
+        let (mut replaces, goes_on) = (looked.record.active, looked.goes_on(runs));
         let fate = if goes_on { Fate::GoesOn } else { self.fate(&entry, looked, &terms, runs).await? };
         if let (Fate::Passed(..), Some(cluster)) = (&fate, &self.cluster) {
             // What becomes a version there is sent when everything else can no longer fail.
-            cluster.basis(name).await?;
+            replaces = cluster.basis(name).await?.desired.map(|desired| desired.active).or(replaces);
         }
         if is_new {
             say_loaded(&entry, &fate, begun);
@@ -198,7 +201,7 @@ impl Deployments {
         // What could not be as the configuration says is tried again when it is looked at next.
         let waits = matches!(fate, Fate::GoesOn) && self.is_down(&entry);
         let configured = configured.filter(|_| !waits);
-        Ok(Made { entry, terms, module, configured, ends, withdrawn, fate, _busy: busy })
+        Ok(Made { entry, terms, module, replaces, configured, ends, withdrawn, fate, _busy: busy })
     }
 
     /// Brings a version as far as it gets without a change; `runs`: one of before runs meanwhile.
@@ -333,11 +336,10 @@ impl Deployments {
     }
 }
 
-impl Change {
-    /// Every handler's file by the digest that was prepared, as in an [`Outlook`].
-    #[must_use]
-    pub fn modules(&self) -> BTreeMap<String, Option<Digest>> {
-        self.made.iter().map(|one| (one.entry.name.clone(), one.module.clone())).collect()
+impl Looked {
+    /// Whether what runs of it goes on, or it waits for a version; `runs`: one does.
+    fn goes_on(&self, runs: bool) -> bool {
+        self.plan == Plan::Wait || self.plan == Plan::Resume && runs
     }
 }
 

@@ -1,8 +1,10 @@
 //! Deploying to a host: what is refused changes nothing, what is replaced goes, and a start finds what was deployed.
 
 use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use tidegate::broker::lease::Lease;
@@ -411,6 +413,40 @@ async fn a_start_finds_what_was_deployed_and_the_configuration_deploys_what_it_c
     empty.write("h.wasm", "not a module");
     let error = empty.try_open().await.err().unwrap();
     assert!(error.chain().contains("h.wasm: this is text"), "{}", error.chain());
+}
+
+/// One is prepared after the other: a deploy that ended meanwhile was looked at as it had been before.
+#[tokio::test]
+async fn what_is_prepared_is_held_against_what_was_deployed_meanwhile() {
+    let place = Place::new("module = \"a.wasm\"");
+    place.write("a.wasm", handler("", &answer("")));
+    // As many as are prepared at once come before the one that is deployed to.
+    let handlers = |limits: &str| -> String {
+        let names = (0..8).map(|number| format!("before-{number}")).chain(["h".to_owned()]);
+        names.map(|name| format!("[handlers.{name}]\nmodule = \"a.wasm\"\n{limits}\n")).collect()
+    };
+    let config = |limits: &str| {
+        let directory = place.directory.path();
+        let text = format!("[host]\ndata_dir = \"{}\"\n{}", directory.join("data").display(), handlers(limits));
+        Config::from_text(&directory.join("tidegate.toml"), text, &[]).unwrap()
+    };
+    let host = Deployments::open(&config(""), sandbox(), Arc::new(Metrics::new())).await.unwrap();
+    let after = config("limits.host_calls = 7777").handlers;
+    let outlook = host.outlook(&after).await.unwrap();
+    assert_eq!(outlook.replaces.len(), 9);
+    let change = host.prepare(&after, "ann").await.unwrap();
+    assert!(change.is_as_shown(&outlook));
+    drop(change);
+
+    let mut prepare = Box::pin(host.prepare(&after, "ann"));
+    // From when the first is held the records have been read; nobody goes on with it while the deploy ends.
+    while host.list().await.unwrap()[0].deploying.is_none() {
+        let is_under_way = poll_fn(|context| Poll::Ready(prepare.as_mut().poll(context).is_pending())).await;
+        assert!(is_under_way, "it is held until it is committed");
+    }
+    assert_eq!(deploy(&host, &handler("(func $other)", &answer(""))).await.version, 2);
+    let change = prepare.await.unwrap();
+    assert!(!change.is_as_shown(&outlook), "version 2 was not shown");
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ pub(super) fn withdrawn(record: &HandlerRecord, terms: &Terms) -> Option<DeployE
 
 impl Change {
     /// Versions that are not tried any more once it is committed, as in an [`super::Outlook`].
-    pub fn ends(&self) -> impl Iterator<Item = &EndedTrial> {
+    pub(super) fn ends(&self) -> impl Iterator<Item = &EndedTrial> {
         let ends = self.made.iter().filter(|one| one.withdrawn.is_some() || matches!(one.fate, Fate::Passed(..)));
         ends.filter_map(|one| one.ends.as_ref())
     }

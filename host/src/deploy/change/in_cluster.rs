@@ -24,7 +24,8 @@ impl Deployments {
             Some(active) => self.resume(&entry, &terms, active, None).await?,
             None => Fate::GoesOn,
         };
-        Ok(Made { entry, terms, module, configured: None, ends: None, withdrawn: None, fate, _busy: None })
+        let replaces = record.active;
+        Ok(Made { entry, terms, module, replaces, configured: None, ends: None, withdrawn: None, fate, _busy: None })
     }
 
     /// Carries a change out. What becomes another version is sent to the cluster at its end, handler by handler; what

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tidegate::apply::report::{How, Step};
+use tidegate::deploy::report::Line;
+use tidegate::registry::Digest;
 
 use super::books::Books;
 use super::rig::Rig;
@@ -294,6 +296,28 @@ fn a_version_that_is_tried_ends_with_another_and_that_is_shown_before() {
     assert_eq!(ends(&applied.steps), ["canary of version 3 of handler ledger"]);
     let handler = rig.handler();
     assert_eq!((handler.active, handler.rollout), (Some(4), None));
+}
+
+/// While the question waited for its answer, a colleague deployed: the answer replaced that version, and nobody was told.
+#[test]
+fn a_version_that_came_after_the_changes_were_shown_is_not_replaced() {
+    let mut rig = rig("type = \"embedded\"", "");
+    rig.start();
+    std::fs::write(rig.path().join("ledger.wasm"), ledger(2)).unwrap();
+    let shown = rig.changes().unwrap();
+    assert!(matches!(rig.deploy(&ledger(3)), Some(Line::Done(_))));
+    assert_eq!(rig.apply_shown(&shown.digest).unwrap().unwrap_err().code, "config-changed");
+    let handler = rig.handler();
+    assert_eq!((handler.active, handler.versions.len()), (Some(2), 2), "the colleague's, and nothing after it");
+    // Whoever looks again sees what is replaced; and what replaces nothing asks for no such look.
+    let shown = rig.changes().unwrap();
+    assert_eq!(shown.changes[0].before, Digest::of(&ledger(3)).to_string());
+    assert_eq!(rig.apply_shown(&shown.digest).unwrap().unwrap().deployed[0].version, 3);
+    concurrency(&rig, 3);
+    let shown = rig.changes().unwrap();
+    assert!(matches!(rig.deploy(&ledger(4)), Some(Line::Done(_))));
+    assert!(rig.apply_shown(&shown.digest).unwrap().unwrap().deployed.is_empty());
+    assert_eq!(rig.handler().active, Some(4));
 }
 
 #[test]
