@@ -1,6 +1,7 @@
 //! Why a deploy or a rollback did not happen. Nothing has changed when one of these is given.
 
 use crate::cluster::ClusterError;
+use crate::outcome::FaultKind;
 use crate::registry::{Digest, RegistryError};
 use crate::sandbox::LoadError;
 use crate::signature::SignatureError;
@@ -44,10 +45,10 @@ pub enum DeployError {
     #[error(transparent)]
     Refused(LoadError),
     /// The module cannot be started within the limits.
-    #[error("the module does not start: {detail} ({code})")]
+    #[error("the module does not start: {detail} ({})", .kind.code())]
     Init {
-        /// The outcome code.
-        code: &'static str,
+        /// Which fault.
+        kind: FaultKind,
         /// What happened.
         detail: String,
     },
@@ -63,6 +64,8 @@ pub enum DeployError {
         count: usize,
         /// The first of them.
         first: String,
+        /// Whether all of them were stopped by the clock or by the host, as on a machine under load.
+        stopped: bool,
     },
     /// There is no version to go back to.
     #[error("handler `{handler}` has {}: `tidegate handlers show {handler}` lists those that are kept",

@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use super::entry::Loaded;
 use super::report::GoldenRun;
 use crate::cases::{self, Bench, Checked, Difference, Found, Most};
+use crate::outcome::FaultKind;
 use crate::sandbox::Version;
 use crate::settle::outputs::Grants;
 
@@ -54,6 +55,11 @@ pub(super) async fn run(golden: &[Found], version: &Loaded, before: Option<&Load
         });
     }
     runs
+}
+
+/// Whether a run was stopped by the clock or by the host: on a machine under load one may be that does well elsewhere.
+pub(super) fn was_stopped(run: &GoldenRun) -> bool {
+    [FaultKind::Timeout, FaultKind::Interrupted].iter().any(|kind| run.outcome == kind.code().0)
 }
 
 /// A version as it is tried.

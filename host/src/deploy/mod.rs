@@ -32,6 +32,7 @@ mod say;
 mod signed;
 mod turn;
 mod upload;
+mod verdict;
 mod view;
 mod witness;
 

@@ -269,7 +269,7 @@ pub(super) async fn check(
     let used = version
         .init()
         .await
-        .map_err(|fault| DeployError::Init { code: fault.kind.code().0, detail: fault.detail })
+        .map_err(|fault| DeployError::Init { kind: fault.kind, detail: fault.detail })
         .map_err(|error| Stopped::at(Step::Init, error))?;
     say.done(format!("{} fuel, {} bytes of memory", used.fuel, used.memory_peak));
     let golden = try_golden(deployments, terms, &version, active.as_ref(), say).await?;
@@ -354,9 +354,12 @@ async fn try_golden(
     let messages = messages.map_err(|error| stopped(DeployError::Golden(error), Vec::new()))?;
     let candidate = Loaded::new(0, Arc::clone(version), &terms.settings, &deployments.metrics);
     let runs = golden::run(&messages, &candidate, active).await;
-    let mut unexpected = runs.iter().filter_map(|run| Some(format!("{}: {}", run.place, run.unexpected.as_ref()?)));
-    if let Some(first) = unexpected.next() {
-        let error = DeployError::Unexpected { failed: unexpected.count() + 1, count: runs.len(), first };
+    let unexpected: Vec<_> = runs.iter().filter(|run| run.unexpected.is_some()).collect();
+    if let Some(first) = unexpected.first() {
+        let first = format!("{}: {}", first.place, first.unexpected.as_deref().unwrap_or_default());
+        let (failed, count) = (unexpected.len(), runs.len());
+        let all_stopped = unexpected.iter().all(|run| golden::was_stopped(run));
+        let error = DeployError::Unexpected { failed, count, first, stopped: all_stopped };
         return Err(stopped(error, runs));
     }
     say.done(format!("{} messages", runs.len()));

@@ -11,9 +11,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::again::Again;
 use crate::cluster::record::Desired;
 use crate::cluster::report::OnHost;
 use crate::cluster::{COUNTS_EVERY, Cluster, SAYS_AT_MOST_EVERY, SAYS_EVERY, Word};
+use crate::deploy::verdict::{Verdict, verdict};
 use crate::deploy::{DeployError, Deployments};
 use crate::registry::Digest;
 
@@ -23,10 +25,6 @@ const FIRST_LOOK: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 8;
 /// Between two watches of a bucket: a server that ends each at once is not asked without a pause.
 const WATCH_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// When what was not possible for now is tried again.
-const AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// The same where only somebody's deploy is in the way.
-const BUSY_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// Handlers whose change waits to be looked at: more wait with the server.
 const CHANGES: usize = 64;
 
@@ -185,6 +183,7 @@ async fn follow(deployments: Weak<Deployments>, cluster: Arc<Cluster>, mut chang
     let mut running: JoinSet<(String, Result<(), DeployError>)> = JoinSet::new();
     let mut under_way = BTreeSet::new();
     let mut due: BTreeMap<String, Instant> = BTreeMap::new();
+    let mut again = Again::default();
     loop {
         let has_room = running.len() < AT_ONCE;
         let first = due.iter().filter(|(name, _)| has_room && !under_way.contains(*name)).map(|(_, at)| *at).min();
@@ -208,15 +207,28 @@ async fn follow(deployments: Weak<Deployments>, cluster: Arc<Cluster>, mut chang
         match turn {
             Turn::Over => return,
             Turn::Changed(name) if name.is_empty() => {
+                again.forget(&name);
                 due.extend(deployments.handlers.load().keys().map(|name| (name.clone(), now)));
             }
             Turn::Changed(name) => {
+                again.forget(&name);
                 due.insert(name, now);
             }
             Turn::Ended(name, ended) => {
                 under_way.remove(&name);
-                if let Some(after) = again_after(&deployments, &cluster, &name, ended) {
-                    due.entry(name).or_insert(now + after);
+                match ended {
+                    Ok(()) => {
+                        cluster.hosts().trouble(&name, None);
+                        again.forget(&name);
+                    }
+                    Err(error) => {
+                        if is_told(&error) {
+                            deployments.tell(&cluster, &name, &error);
+                        }
+                        if let Some(after) = again.after(&name, &error) {
+                            due.entry(name).or_insert(now + after);
+                        }
+                    }
                 }
                 cluster.touch();
             }
@@ -239,32 +251,10 @@ async fn follow(deployments: Weak<Deployments>, cluster: Arc<Cluster>, mut chang
     }
 }
 
-/// When a handler is looked at again that was not brought to what is to run; `None`: when that changes.
-fn again_after(
-    deployments: &Deployments,
-    cluster: &Cluster,
-    handler: &str,
-    ended: Result<(), DeployError>,
-) -> Option<Duration> {
-    match ended {
-        Ok(()) => {
-            cluster.hosts().trouble(handler, None);
-            None
-        }
-        Err(DeployError::Busy { .. }) => Some(BUSY_AGAIN_AFTER),
-        Err(DeployError::Cluster(error)) if error.is_away() => Some(AGAIN_AFTER),
-        Err(DeployError::Cluster(error)) if error.passes() => {
-            deployments.tell(cluster, handler, &error.into());
-            Some(AGAIN_AFTER)
-        }
-        // The disk may have room again, and a secret be there.
-        Err(error) if matches!(error, DeployError::Registry(_)) || error.is_of_a_grant() => {
-            deployments.tell(cluster, handler, &error);
-            Some(AGAIN_AFTER)
-        }
-        Err(error) => {
-            deployments.tell(cluster, handler, &error);
-            None
-        }
+/// Whether people are told of it: not of somebody's deploy, and that the cluster is away is told for all handlers at once.
+fn is_told(error: &DeployError) -> bool {
+    match error {
+        DeployError::Cluster(error) => !error.is_away(),
+        error => verdict(error) != Verdict::Taken,
     }
 }

@@ -10,6 +10,7 @@ use crate::cluster::{Basis, Cluster, ClusterError, Next, next};
 use crate::deploy::entry::{Entry, Loaded, Terms};
 use crate::deploy::pipeline::{self, Checked, Uploaded};
 use crate::deploy::say::Say;
+use crate::deploy::verdict::verdict;
 use crate::deploy::{DeployError, Deployments, Provenance, check_granted};
 use crate::registry::{Digest, RegistryError};
 
@@ -67,8 +68,8 @@ impl Deployments {
                 Ok(false) => {}
                 // What the configuration names cannot run: what the cluster has runs all the same.
                 Err(error @ (DeployError::Configured { .. } | DeployError::Unreadable { .. })) => {
-                    // What it grants may be there at the next look.
-                    entry.set_unplanned(error.is_of_a_grant());
+                    // What it grants may be there at the next look, and the machine have less to do.
+                    entry.set_unplanned(verdict(&error).passes());
                     refused = Err(error);
                 }
                 Err(error) => return Err(error),
@@ -86,7 +87,7 @@ impl Deployments {
             (Next::Take, Some(desired)) => {
                 let taken = Box::pin(self.take(cluster, entry, desired)).await;
                 // Why the configuration's own is not there is told, and that is tried again.
-                if refused.as_ref().err().is_none_or(|refused: &DeployError| !refused.is_of_a_grant()) {
+                if refused.as_ref().err().is_none_or(|refused| !verdict(refused).passes()) {
                     taken?;
                 }
             }

@@ -4,7 +4,7 @@
 //! - It begins and ends by compare-and-set: of two who end it at once, and of two who begin one, one is told of the other.
 //! - A shadow that has had its time by the server's clock sees nothing more on any host, whoever ends it and whenever.
 //! - No host counts as one that tries it but those on which it has passed every step. A host on which it fails one ends it
-//!   for all, and says which host that is and why.
+//!   for all, and says which host that is and why; one that had too much to do tries it again.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use crate::cluster::{Basis, Cluster, ClusterError};
 use crate::deploy::entry::Entry;
 use crate::deploy::own::Own;
 use crate::deploy::rollout::{HOST, OnTrial};
+use crate::deploy::verdict::{Verdict, verdict};
 use crate::deploy::{DeployError, Deployments, check_granted};
 use crate::registry::Digest;
 
@@ -89,34 +90,6 @@ fn is_tried(on: &OnTrial, desired: &Desired) -> bool {
     tried.is_some_and(|tried| tried.number == on.record.number && tried.digest == on.digest)
 }
 
-/// Whether a host that fails so at a version says something about the version there, and not about the moment.
-const fn speaks_against(error: &DeployError) -> bool {
-    match error {
-        DeployError::Signature(_)
-        | DeployError::Refused(_)
-        | DeployError::Init { .. }
-        | DeployError::Golden(_)
-        | DeployError::Unexpected { .. }
-        | DeployError::NotGranted { .. }
-        | DeployError::Unloadable { .. } => true,
-        DeployError::NoHandler { .. }
-        | DeployError::Busy { .. }
-        | DeployError::Overtaken { .. }
-        | DeployError::NoVersion { .. }
-        | DeployError::NotKept { .. }
-        | DeployError::AlreadyActive { .. }
-        | DeployError::RolloutOn { .. }
-        | DeployError::NoRollout { .. }
-        | DeployError::NothingBeside { .. }
-        | DeployError::WholeCanary
-        | DeployError::Ungrantable { .. }
-        | DeployError::Unreadable { .. }
-        | DeployError::Configured { .. }
-        | DeployError::Cluster(_)
-        | DeployError::Registry(_) => false,
-    }
-}
-
 impl Deployments {
     /// Takes what is tried in the cluster through every step of a deploy, and tries it here too. When it fails one, it is
     /// not tried anywhere any more.
@@ -149,7 +122,7 @@ impl Deployments {
         };
         let loaded = match ready {
             Ok(Ready { loaded, .. }) => loaded,
-            Err(error) if speaks_against(&error) => {
+            Err(error) if verdict(&error) == Verdict::Against => {
                 let (host, why) = (&cluster.me().host, error.chain());
                 let why = format!("host `{host}` cannot run version {}: {why}", version.number);
                 let change = Changed::now(What::Aborted, HOST, host).because(&why);
