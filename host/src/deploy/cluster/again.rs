@@ -46,6 +46,9 @@ impl Again {
     }
 }
 
+/// How long a handler rests on which the host panicked.
+pub(super) const AFTER_A_PANIC: Duration = AGAIN_AFTER;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,16 +2,17 @@
 //!
 //! Each loop ends with the host's deployments; none holds them while it waits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::JoinError;
 use tokio::time::Instant;
 
-use super::again::Again;
+use super::again::{AFTER_A_PANIC, Again};
+use super::under_way::UnderWay;
 use crate::cluster::record::Desired;
 use crate::cluster::report::OnHost;
 use crate::cluster::{COUNTS_EVERY, Cluster, SAYS_AT_MOST_EVERY, SAYS_EVERY, Word};
@@ -80,7 +81,10 @@ impl Deployments {
 
     /// Notes why what is to run does not run here.
     pub(in crate::deploy) fn tell(&self, cluster: &Cluster, handler: &str, error: &DeployError) {
-        let why = error.chain();
+        self.tell_why(cluster, handler, error.chain());
+    }
+
+    fn tell_why(&self, cluster: &Cluster, handler: &str, why: String) {
         tracing::error!(handler, why, "what is to run in the cluster does not run here; what ran before goes on");
         if let Some(entry) = self.handlers.load().get(handler).filter(|entry| entry.active().is_none()) {
             entry.set_trouble(why.clone());
@@ -172,6 +176,8 @@ enum Turn {
     Changed(String),
     /// A handler was brought to what is to run, or not.
     Ended(String, Result<(), DeployError>),
+    /// The host panicked on the way.
+    Broke(String, JoinError),
     /// It is time to try something again.
     Due,
     /// The host ends.
@@ -180,13 +186,12 @@ enum Turn {
 
 /// Brings handlers to what is to run: each by itself, one change of it after the other.
 async fn follow(deployments: Weak<Deployments>, cluster: Arc<Cluster>, mut changed: mpsc::Receiver<String>) {
-    let mut running: JoinSet<(String, Result<(), DeployError>)> = JoinSet::new();
-    let mut under_way = BTreeSet::new();
+    let mut under_way = UnderWay::nothing();
     let mut due: BTreeMap<String, Instant> = BTreeMap::new();
     let mut again = Again::default();
     loop {
-        let has_room = running.len() < AT_ONCE;
-        let first = due.iter().filter(|(name, _)| has_room && !under_way.contains(*name)).map(|(_, at)| *at).min();
+        let has_room = under_way.count() < AT_ONCE;
+        let first = due.iter().filter(|(name, _)| has_room && !under_way.has(name)).map(|(_, at)| *at).min();
         let wait = async move {
             match first {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -196,9 +201,9 @@ async fn follow(deployments: Weak<Deployments>, cluster: Arc<Cluster>, mut chang
         let turn = tokio::select! {
             name = changed.recv() => name.map_or(Turn::Over, Turn::Changed),
             () = cluster.to_look_again() => Turn::Changed(String::new()),
-            Some(ended) = running.join_next(), if !running.is_empty() => match ended {
-                Ok((name, ended)) => Turn::Ended(name, ended),
-                Err(_) => Turn::Due,
+            Some((name, ended)) = under_way.ended() => match ended {
+                Ok(ended) => Turn::Ended(name, ended),
+                Err(broke) => Turn::Broke(name, broke),
             },
             () = wait => Turn::Due,
         };
@@ -215,38 +220,51 @@ async fn follow(deployments: Weak<Deployments>, cluster: Arc<Cluster>, mut chang
                 due.insert(name, now);
             }
             Turn::Ended(name, ended) => {
-                under_way.remove(&name);
-                match ended {
-                    Ok(()) => {
-                        cluster.hosts().trouble(&name, None);
-                        again.forget(&name);
-                    }
-                    Err(error) => {
-                        if is_told(&error) {
-                            deployments.tell(&cluster, &name, &error);
-                        }
-                        if let Some(after) = again.after(&name, &error) {
-                            due.entry(name).or_insert(now + after);
-                        }
-                    }
+                if let Some(after) = again_after(&deployments, &cluster, &mut again, &name, ended) {
+                    due.entry(name).or_insert(now + after);
                 }
                 cluster.touch();
             }
+            Turn::Broke(name, broke) => {
+                let why =
+                    format!("following the cluster stopped; this is a bug of the host, and is tried again: {broke}");
+                deployments.tell_why(&cluster, &name, why);
+                due.entry(name).or_insert(now + AFTER_A_PANIC);
+            }
             Turn::Due => {}
         }
-        let ready = due.iter().filter(|(name, at)| **at <= now && !under_way.contains(*name));
+        let ready = due.iter().filter(|(name, at)| **at <= now && !under_way.has(name));
         let ready: Vec<String> =
-            ready.map(|(name, _)| name.clone()).take(AT_ONCE.saturating_sub(running.len())).collect();
+            ready.map(|(name, _)| name.clone()).take(AT_ONCE.saturating_sub(under_way.count())).collect();
         for name in ready {
             due.remove(&name);
             // One that this host does not have is none of its business.
             let Ok(entry) = deployments.entry(&name) else { continue };
-            under_way.insert(name.clone());
             let (deployments, cluster) = (Arc::clone(&deployments), Arc::clone(&cluster));
-            running.spawn(async move {
-                let ended = deployments.reconcile(&cluster, &entry).await;
-                (name, ended)
-            });
+            under_way.begin(&name, async move { deployments.reconcile(&cluster, &entry).await });
+        }
+    }
+}
+
+/// Tells how a handler was brought to what is to run. When it is looked at again; `None`: when that changes.
+fn again_after(
+    deployments: &Deployments,
+    cluster: &Cluster,
+    again: &mut Again,
+    handler: &str,
+    ended: Result<(), DeployError>,
+) -> Option<Duration> {
+    match ended {
+        Ok(()) => {
+            cluster.hosts().trouble(handler, None);
+            again.forget(handler);
+            None
+        }
+        Err(error) => {
+            if is_told(&error) {
+                deployments.tell(cluster, handler, &error);
+            }
+            again.after(handler, &error)
         }
     }
 }

@@ -17,6 +17,7 @@ mod reconcile;
 mod rollout;
 mod share;
 mod together;
+mod under_way;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
