@@ -10,7 +10,7 @@ Exit codes:
   2  the command line or the configuration is wrong
   3  what was asked for is not there
   4  some of it was done, and some was not; in a cluster: some host does not run the version (deploy, rollback)
-     or has not said that it holds the pause (pause); another pause still holds it (resume)
+     or has not said that it holds the pause (pause); another pause still holds it (resume); it is not recorded yet (abort)
   5  the handler did not complete the message (invoke), or did something else than is expected (test);
      the candidate would do something else than the active version (replay)
   6  the host refused the module or the configuration, and nothing was changed (deploy, apply)";

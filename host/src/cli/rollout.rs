@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::cluster::WaitArgument;
-use super::exit::Ended;
+use super::exit::{Ended, Exit};
 use super::host::HostArguments;
 use super::{client, say, table};
 use crate::deploy::report::{DidView, DifferenceView, Kind, OnAllHosts, Plan, RolloutView, ShadowView, SideView};
@@ -46,7 +46,13 @@ pub(super) fn abort(arguments: &Arguments) -> Ended {
         let (handler, version, active) = (&aborted.handler, aborted.version, aborted.active);
         say::data(&format!("{handler}@{version} is not tried any more; all messages run on {handler}@{active}"))?;
     }
-    arguments.wait.all_run(&client, &arguments.handler, aborted.active)
+    let ended = arguments.wait.all_run(&client, &arguments.handler, aborted.active)?;
+    let Some(why) = &aborted.unrecorded else { return Ok(ended) };
+    let why = table::harmless(why);
+    say::talk(&format!(
+        "that is not recorded yet, and is tried again: a host that is killed before tries it again ({why})"
+    ));
+    Ok(Exit::Partly)
 }
 
 /// How a version is tried, in a few words: `5% canary`.

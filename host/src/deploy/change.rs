@@ -19,6 +19,7 @@ use super::entry::{Entry, Loaded, Terms};
 use super::pipeline::{self, Checked, Passed, Uploaded};
 use super::plan::{Plan, plan};
 use super::report::Change as Difference;
+use super::rollout::HOST;
 use super::say::Say;
 use super::turn::Busy;
 use super::{DeployError, Deployments, Provenance};
@@ -283,7 +284,8 @@ impl Deployments {
         let nothing = versions.is_empty() && notes.is_empty();
         let recorded = if nothing { Vec::new() } else { self.registry.deploy_all(versions, notes).await? };
         for (entry, on, why) in made.iter().filter_map(Made::tried_beyond) {
-            self.abort_beyond(entry, &on, &why).await;
+            // What is not recorded is not gone on with either, at the next start: it has a grant that is withdrawn.
+            let _unrecorded = self.abort_now(entry, &on, HOST, &why).await;
         }
         let deployed = self.switch(made, &gone, recorded);
         self.resume_rollouts().await;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::rollout::OnTrial;
+use super::rollout::{OnTrial, Unrecorded};
 use super::turn::Turn;
 use crate::config::{HandlerConfig, SecretGrant};
 use crate::dispatch::{Deployed, Slot};
@@ -56,6 +56,8 @@ struct State {
     active: Option<Loaded>,
     /// The one that is tried beside it.
     trial: Option<OnTrial>,
+    /// One that is not tried any more, which is not recorded yet.
+    unrecorded: Option<Unrecorded>,
     /// Replaced ones, the latest first.
     before: VecDeque<Loaded>,
     /// Why there is no version that runs.
@@ -140,6 +142,21 @@ impl Entry {
         drop(state);
         self.turn.changed();
         drop(over);
+    }
+
+    /// The same, where that is to be recorded yet.
+    pub(super) fn abort_trial(&self, over: Unrecorded) {
+        self.set_unrecorded(Some(over));
+        self.end_trial();
+    }
+
+    /// A trial that is over, which is not recorded.
+    pub(super) fn unrecorded(&self) -> Option<Unrecorded> {
+        self.lock().unrecorded.clone()
+    }
+
+    pub(super) fn set_unrecorded(&self, over: Option<Unrecorded>) {
+        self.lock().unrecorded = over;
     }
 
     /// Takes a replaced version out of those that are kept ready.

@@ -194,7 +194,7 @@ async fn deploy(deployments: &Deployments, busy: &Busy, uploaded: &Uploaded, say
 /// Tries what has passed beside the active version.
 async fn begin_trial(
     deployments: &Deployments,
-    entry: &Entry,
+    entry: &Arc<Entry>,
     passed: Passed,
     plan: RolloutPlan,
     basis: Option<&Basis>,
@@ -222,6 +222,8 @@ async fn begin_trial(
         }
         (_, _) => {
             say.begin(step);
+            // One at a time is recorded.
+            deployments.record_what_ended(entry).await.map_err(|error| Stopped::at(step, error))?;
             let recorded = deployments.registry.begin_rollout(passed.new.clone(), plan).await;
             recorded.map_err(|error| Stopped::at(step, error.into()))?.1
         }

@@ -15,7 +15,7 @@ use tidegate::dispatch::Deployed;
 use tidegate::handler::{Call, Effects, Run};
 use tidegate::message::{Headers, Message};
 use tidegate::outcome::Outcome;
-use tidegate::registry::{Digest, RegistryError};
+use tidegate::registry::{Digest, RegistryError, RolloutPlan};
 use tidegate::sandbox::{Sandbox, SandboxOptions};
 use tidegate::telemetry::Metrics;
 use tokio::time::Instant;
@@ -492,6 +492,47 @@ async fn a_full_disk_is_told_and_changes_nothing() {
     assert_eq!((active(&host).number, files(&data, "incoming").len(), files(&data, "modules").len()), (1, 0, 1));
     std::fs::remove_file(&filler).unwrap();
     assert_eq!(deploy(&host, &guest("behaviours")).await.version, 2);
+}
+
+/// The end of a trial was recorded first: while the disk was full, the share went on running on what was to be aborted.
+#[tokio::test]
+async fn a_trial_is_aborted_at_once_though_the_disk_is_full_and_that_is_recorded_when_there_is_room() {
+    let disk = SmallDisk::mount();
+    let place = Place::new("");
+    let data = disk.mounted.join("data");
+    let host = open(&data, place.directory.path(), "").await.unwrap();
+    deploy(&host, &ledger(1)).await;
+    let try_it = async |module: &[u8]| {
+        let plan = RolloutPlan::Canary { share: "5%".parse().unwrap(), promote_after: None };
+        let mut upload = host.upload("h", "me", None).await.unwrap().tried(plan).unwrap();
+        upload.write(module).await.unwrap();
+        let mut lines = upload.deploy(Provenance { by: "me".into(), source: "a test".into() }, None).await.unwrap();
+        while let Some(line) = lines.recv().await {
+            assert!(!matches!(line, Line::Failed(_)), "{line:?}");
+        }
+    };
+    try_it(&ledger(2)).await;
+    let slot = host.slot("h").unwrap();
+    assert!(slot.trial().is_some());
+    let filler = disk.mounted.join("filler");
+    fill(&filler);
+    let aborted = host.abort("h", "ann").await.unwrap();
+    assert_eq!((aborted.version, aborted.active), (2, 1));
+    let why = aborted.unrecorded.expect("there is no room to record it");
+    assert!(why.contains("make room"), "{why}");
+    assert!(slot.trial().is_none(), "no message runs on it any more");
+    assert_eq!(host.abort("h", "ann").await.unwrap_err().code(), "no-rollout");
+    let events = async || {
+        let history = host.show("h").await.unwrap().history;
+        history.into_iter().map(|one| format!("{} {:?} {}", one.event, one.version, one.who)).collect::<Vec<_>>()
+    };
+    assert!(!events().await.iter().any(|one| one.starts_with("aborted")), "it is not recorded");
+    std::fs::remove_file(&filler).unwrap();
+    let aborted = || async { events().await.contains(&"aborted Some(2) ann".to_owned()) };
+    eventually("it is recorded", aborted).await;
+    // And the next one is tried as ever.
+    try_it(&ledger(3)).await;
+    assert!(slot.trial().is_some());
 }
 
 /// Writes until nothing more can be written.

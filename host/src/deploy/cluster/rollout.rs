@@ -104,6 +104,10 @@ impl Deployments {
         if entry.on_trial().is_some_and(|on| is_tried(&on, desired)) {
             return Ok(());
         }
+        // It is over for this host, and will be for all as soon as the cluster can be told.
+        if entry.unrecorded().is_some_and(|over| over.number == version.number) {
+            return Ok(());
+        }
         if self.has_had_its_time(&rollout.record()) {
             // No host that was there could end it.
             let (number, why) = (Some(version.number), "it had its time");

@@ -185,4 +185,8 @@ pub struct Aborted {
     pub version: u64,
     /// The version that is active, as before.
     pub active: u64,
+    /// Why that is not recorded yet; nothing: it is. No message runs on the version any more and the host goes on trying to
+    /// record it; killed before, it tries the version again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unrecorded: Option<String>,
 }

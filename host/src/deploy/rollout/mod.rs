@@ -7,9 +7,11 @@
 //!   Only what the configuration deploys, at a start or when it is applied, ends it; who applies one is shown that it will.
 //! - What is decided of a canary follows from counts alone ([`judge`]), and of a shadow from the time ([`shadow`]); what carries
 //!   it out ([`mod@watch`]) decides nothing.
-//! - Promoting and aborting change the records before the slot, as every switch does.
+//! - Promoting changes the records before the slot, as every switch does. Aborting changes the slot first ([`abort`]): what
+//!   speaks against a version does not wait for a disk that is full.
 //! - In a cluster all of it goes through what is to run there, and the counts are those of all hosts (`deploy/cluster`).
 
+mod abort;
 mod exact;
 mod judge;
 mod shadow;
@@ -20,6 +22,7 @@ mod watch;
 
 use std::sync::{Arc, PoisonError};
 
+pub(super) use abort::Unrecorded;
 pub(super) use sums::Sums;
 pub(super) use view::plan_view;
 use watch::Watched;
@@ -124,6 +127,8 @@ impl Deployments {
 
     /// Ends the rollout, and leaves the active version as it is.
     ///
+    /// It ends at once. On a host by itself, that it cannot be recorded is no error: the answer says so, and it is tried again.
+    ///
     /// # Errors
     /// As for [`Deployments::promote`].
     pub async fn abort(&self, handler: &str, by: &str) -> Result<Aborted, DeployError> {
@@ -131,11 +136,12 @@ impl Deployments {
         let _busy = entry.busy_soon(by).await?;
         if let Some(cluster) = &self.cluster {
             let (active, version, _) = self.end_in_cluster(cluster, &entry, End::Abort, None, by, None).await?;
-            return Ok(Aborted { handler: handler.to_owned(), version, active });
+            return Ok(Aborted { handler: handler.to_owned(), version, active, unrecorded: None });
         }
         let (on, active) = tried(&entry)?;
-        self.abort_now(&entry, &on, by, &on.told(&active, &on.sums())).await?;
-        Ok(Aborted { handler: handler.to_owned(), version: on.record.number, active: active.deployed.number })
+        let unrecorded = self.abort_now(&entry, &on, by, &on.told(&active, &on.sums())).await;
+        let (version, active) = (on.record.number, active.deployed.number);
+        Ok(Aborted { handler: handler.to_owned(), version, active, unrecorded })
     }
 
     /// Begins to try a version that is recorded as tried.
@@ -174,6 +180,9 @@ impl Deployments {
                 continue;
             }
             let (handler, number) = (&record.name, rollout.number);
+            if entry.unrecorded().is_some_and(|over| over.number == number) {
+                continue;
+            }
             match self.load_tried(&record, number).await {
                 Ok((loaded, digest)) => {
                     tracing::info!(handler, version = number, kind = rollout.plan.name(), "the rollout goes on");
@@ -218,15 +227,6 @@ impl Deployments {
         }
     }
 
-    /// Ends the trial of a version that has a grant which is withdrawn: whatever becomes of the record, no message runs on it
-    /// any more, and the next start does not go on with it.
-    pub(super) async fn abort_beyond(&self, entry: &Entry, on: &OnTrial, why: &str) {
-        if let Err(error) = self.abort_now(entry, on, HOST, why).await {
-            tracing::error!(handler = entry.name, %error, "that what was tried is aborted could not be recorded");
-            entry.end_trial();
-        }
-    }
-
     /// For whoever holds the handler.
     async fn promote_now(&self, entry: &Entry, on: &OnTrial, by: &str, why: &str) -> Result<(), DeployError> {
         let (handler, version) = (&entry.name, on.record.number);
@@ -246,17 +246,6 @@ impl Deployments {
         entry.end_trial();
         tracing::info!(handler, version, by, why, "the shadow had its time");
         self.tell_end(entry, (Own::Ended, version), by, why).await;
-        Ok(())
-    }
-
-    /// For whoever holds the handler.
-    async fn abort_now(&self, entry: &Entry, on: &OnTrial, by: &str, why: &str) -> Result<(), DeployError> {
-        let (handler, version) = (&entry.name, on.record.number);
-        self.registry.abort(handler, version, by, why).await.map_err(|error| ended(entry, error))?;
-        crate::failpoint::reached("aborted");
-        entry.end_trial();
-        tracing::warn!(handler, version, by, why, "aborted: the version from before goes on alone");
-        self.tell_end(entry, (Own::Aborted, version), by, why).await;
         Ok(())
     }
 }

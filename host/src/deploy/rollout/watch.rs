@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
+use super::abort::AGAIN_AFTER;
 use super::judge::{Looks, Next, Situation, decide};
 use super::waits::{Others, Waits, waits};
 use super::{HOST, OnTrial, Sums, shadow, tried};
@@ -18,8 +19,6 @@ use crate::registry::{RolloutPlan, RolloutRecord};
 /// Between two looks. A version that fails is noticed within this, and a look at which there is nothing new to see costs
 /// a microsecond.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// What could not be recorded is tried again after so long: a full disk is told of once in a while.
-const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// What is to be done about a rollout now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,10 +77,15 @@ impl Deployments {
         shadow::left(record.ends_at(), now).is_some_and(|left| left.is_zero())
     }
 
-    /// Whether a version is tried at all.
+    /// Whether a version is tried at all, or was and that is not recorded.
     async fn look_after_rollouts(&self) -> bool {
         let mut any = false;
         for entry in self.handlers.load_full().values() {
+            if let Some(over) = entry.unrecorded() {
+                any = true;
+                self.record_when_due(entry, &over).await;
+                continue;
+            }
             let Ok((on, active)) = tried(entry) else { continue };
             any = true;
             if let Err(error) = self.look(entry, &on, &active).await {
@@ -114,23 +118,22 @@ impl Deployments {
         }
         // Somebody who ends it by hand has it; what was seen now is seen the next time too.
         let Ok(_busy) = entry.busy(HOST) else { return Ok(()) };
-        if let Some(cluster) = &self.cluster {
-            let end = match due {
-                Due::Promote => End::Promote,
-                Due::Abort => End::Abort,
-                Due::End => End::Over,
-            };
-            let ended = self.end_in_cluster(cluster, entry, end, Some(on.record.number), HOST, Some(&why)).await;
-            return match ended {
-                // Another host saw it first.
-                Ok(_) | Err(DeployError::NoRollout { .. } | DeployError::Cluster(ClusterError::Conflict(_))) => Ok(()),
-                Err(error) => Err(error),
-            };
-        }
-        match due {
-            Due::Promote => self.promote_now(entry, on, HOST, &why).await,
-            Due::Abort => self.abort_now(entry, on, HOST, &why).await,
-            Due::End => self.end_now(entry, on, HOST, &why).await,
+        let end = match due {
+            Due::Abort => {
+                // What is not recorded is told, and looked after from here on.
+                let _unrecorded = self.abort_now(entry, on, HOST, &why).await;
+                return Ok(());
+            }
+            Due::Promote if self.cluster.is_none() => return self.promote_now(entry, on, HOST, &why).await,
+            Due::End if self.cluster.is_none() => return self.end_now(entry, on, HOST, &why).await,
+            Due::Promote => End::Promote,
+            Due::End => End::Over,
+        };
+        let Some(cluster) = &self.cluster else { return Ok(()) };
+        match self.end_in_cluster(cluster, entry, end, Some(on.record.number), HOST, Some(&why)).await {
+            // Another host saw it first.
+            Ok(_) | Err(DeployError::NoRollout { .. } | DeployError::Cluster(ClusterError::Conflict(_))) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }

@@ -77,13 +77,14 @@ fn a_canary_on_jetstream_gets_the_messages_of_its_share_through_a_kill() {
 }
 
 /// Where it dies, what is asked of it there, and what the next start finds: the active version, and the one on trial.
-const PLACES: [(&str, Option<&str>, u64, Option<u64>); 7] = [
+const PLACES: [(&str, Option<&str>, u64, Option<u64>); 8] = [
     ("uploaded", None, 1, None),
     ("kept", None, 1, None),
     ("checked", None, 1, None),
     ("recorded", None, 1, Some(2)),
     ("switched", None, 1, Some(2)),
     ("promoted", Some("promote"), 2, None),
+    ("aborting", Some("abort"), 1, Some(2)),
     ("aborted", Some("abort"), 1, None),
 ];
 
