@@ -16,15 +16,15 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use super::wiring::{Stations, tuning};
-use super::wording::{digest, ended, read_anew, renewed, told};
+use super::wording::{digest, ended, new_version, read_anew, renewed, told, waits_for_cluster};
 use super::{Report, open};
 use crate::admin::wire::PauseKind;
 use crate::admin::{Audit, Begun, Material, Tls};
-use crate::apply::report::{Applied, Changes, NewVersion};
+use crate::apply::report::{Applied, Changes};
 use crate::apply::{ApplyError, Configuration, Plan, Work, plan};
 use crate::broker::{Backlog, NamedBroker, Status};
 use crate::config::{Config, ConfigError};
-use crate::deploy::{Outlook, Renewed};
+use crate::deploy::{Committed, Outlook, Renewed};
 
 /// How long a broker that comes may take to be reached: a server across the world answers in a second.
 const REACHED_WITHIN: Duration = Duration::from_secs(5);
@@ -201,8 +201,8 @@ impl Inner {
         let opened = self.open(&looked).await?;
         // Before new versions are made ready, which may have buckets there: from their first message on.
         self.stations.brokers.add(&opened);
-        let deployed = match self.commit(&looked, &opened, by).await {
-            Ok(deployed) => deployed,
+        let Committed { deployed, waits } = match self.commit(&looked, &opened, by).await {
+            Ok(committed) => committed,
             Err(error) => {
                 for name in opened.keys() {
                     let _closed_below = self.stations.brokers.remove(name);
@@ -211,7 +211,9 @@ impl Inner {
                 return Err(error);
             }
         };
-        let troubles = self.carry_out(&looked).await;
+        let mut troubles: Vec<String> = waits.iter().map(|(handler, why)| waits_for_cluster(handler, why)).collect();
+        troubles.extend(self.carry_out(&looked).await);
+        let deployed = deployed.into_iter().map(new_version).collect();
         let Changes { changes, steps, .. } = looked.changes;
         tracing::info!(by, changes = changes.len(), took = ?begun.elapsed(), "the configuration was applied");
         Ok(Applied { changes, steps, deployed, troubles, ms: begun.elapsed().as_secs_f64() * 1e3 })
@@ -246,7 +248,7 @@ impl Inner {
         looked: &Looked,
         opened: &BTreeMap<String, NamedBroker>,
         by: &str,
-    ) -> Result<Vec<NewVersion>, ApplyError> {
+    ) -> Result<Committed, ApplyError> {
         let Looked { after, plan, outlook, .. } = looked;
         for name in plan.with(&[Work::Start, Work::Restart]) {
             let Some(subscription) = after.subscriptions.get(name) else { continue };
@@ -266,16 +268,11 @@ impl Inner {
             return Err(ApplyError::Draining);
         }
         crate::failpoint::reached("apply-checked");
-        let deployed = deployments.commit(change).await?;
+        let committed = deployments.commit(change).await?;
         crate::failpoint::reached("apply-recorded");
         deployments.renew_secrets(&looked.secrets);
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(after);
-        let new = |one: crate::deploy::Deployed| NewVersion {
-            handler: one.handler,
-            version: one.version,
-            digest: one.digest,
-        };
-        Ok(deployed.into_iter().map(new).collect())
+        Ok(committed)
     }
 
     /// Brings brokers and subscriptions to what the configuration says. Gives back what does not run yet.

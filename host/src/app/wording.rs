@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::admin::{Material, Tls};
-use crate::apply::report::{How, Step};
+use crate::apply::report::{How, NewVersion, Step};
 use crate::config::{Config, Difference};
 use crate::deploy::report::Change;
-use crate::deploy::{EndedTrial, Outlook};
+use crate::deploy::{Deployed, EndedTrial, Outlook};
 
 /// A key that differs.
 pub(super) fn told(difference: &Difference) -> Change {
@@ -22,6 +22,17 @@ pub(super) fn told(difference: &Difference) -> Change {
 /// A version that is not tried any more.
 pub(super) fn ended(ends: &EndedTrial) -> Step {
     Step { what: ends.to_string(), how: How::Ended }
+}
+
+/// A handler that runs another version.
+pub(super) fn new_version(deployed: Deployed) -> NewVersion {
+    let Deployed { handler, version, digest, ends: _ } = deployed;
+    NewVersion { handler, version, digest }
+}
+
+/// A handler whose other version could not be sent to the cluster yet.
+pub(super) fn waits_for_cluster(handler: &str, why: &str) -> String {
+    format!("handler `{handler}` waits for the cluster, and runs with the module, limits and grants from before until then: {why}")
 }
 
 /// How the files of the listener's TLS differ from what is used of them.

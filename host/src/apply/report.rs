@@ -75,7 +75,8 @@ pub struct Applied {
     /// Handlers that run another version now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deployed: Vec<NewVersion>,
-    /// Subscriptions that take no messages yet, and why: their broker went away just now. The host goes on trying.
+    /// What does not run yet as the configuration says, and why: a subscription whose broker went away just now, a handler whose
+    /// other version could not be sent to the cluster. The host goes on trying.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<String>,
     /// How long it took, in milliseconds.

@@ -117,6 +117,15 @@ pub struct Deployed {
     pub ends: Option<EndedTrial>,
 }
 
+/// What became of the handlers by a commit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Those that run another version now.
+    pub deployed: Vec<Deployed>,
+    /// Those that are to, in a cluster, and whose version from before runs on until the cluster can be told; with why.
+    pub waits: Vec<(String, String)>,
+}
+
 impl Deployments {
     /// What the files of modules make of the handlers of a configuration.
     ///
@@ -266,7 +275,7 @@ impl Deployments {
     ///
     /// # Errors
     /// When the records could not be written; nothing has changed then.
-    pub async fn commit(&self, change: Change) -> Result<Vec<Deployed>, DeployError> {
+    pub async fn commit(&self, change: Change) -> Result<Committed, DeployError> {
         if let Some(cluster) = self.cluster.clone() {
             return Box::pin(self.commit_in_cluster(&cluster, change)).await;
         }
@@ -291,7 +300,7 @@ impl Deployments {
         self.resume_rollouts().await;
         let acts: Vec<_> = deployed.iter().map(Deployed::act).collect();
         self.put_on_record(&acts).await;
-        Ok(deployed)
+        Ok(Committed { deployed, waits: Vec::new() })
     }
 
     /// What cannot fail and takes no time.

@@ -54,7 +54,7 @@ use crate::sandbox::Sandbox;
 use crate::signature::Policy;
 use crate::telemetry::Metrics;
 
-pub use change::{Change, Deployed, EndedTrial, Outlook};
+pub use change::{Change, Committed, Deployed, EndedTrial, Outlook};
 use entry::{Entry, Terms};
 pub use error::DeployError;
 pub use golden::check as check_golden;

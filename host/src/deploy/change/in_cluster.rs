@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{CONFIGURATION, Candidate, Change, Deployed, EndedTrial, Fate, Made, NamedModule, Plan};
+use super::{CONFIGURATION, Candidate, Change, Committed, Deployed, EndedTrial, Fate, Made, NamedModule, Plan};
 use crate::cluster::{Basis, Cluster};
 use crate::deploy::entry::{Entry, Terms};
 use crate::deploy::{DeployError, Deployments};
@@ -34,7 +34,7 @@ impl Deployments {
         &self,
         cluster: &Arc<Cluster>,
         change: Change,
-    ) -> Result<Vec<Deployed>, DeployError> {
+    ) -> Result<Committed, DeployError> {
         let Change { made, gone } = change;
         let notes = made.iter().filter(|one| !matches!(one.fate, Fate::Passed(..)));
         let notes = notes.filter_map(|one| Some((one.entry.name.clone(), one.configured.clone()?)));
@@ -61,24 +61,27 @@ impl Deployments {
         self.switch(made, &gone, Vec::new());
         drop(gone);
         self.resume_rollouts().await;
-        let mut deployed = Vec::new();
+        let mut committed = Committed::default();
         for (entry, ends) in changed {
             match self.reconcile(cluster, &entry).await {
                 Ok(()) => {
                     let record = self.registry.handler(&entry.name).await?;
-                    deployed.extend(record.active_version().map(|active| Deployed {
+                    committed.deployed.extend(record.active_version().map(|active| Deployed {
                         handler: entry.name.clone(),
                         version: active.number,
                         digest: active.digest.clone(),
                         ends,
                     }));
                 }
-                Err(error) => self.tell(cluster, &entry.name, &error),
+                Err(error) => {
+                    self.tell(cluster, &entry.name, &error);
+                    committed.waits.push((entry.name.clone(), error.chain()));
+                }
             }
         }
         // What comes anew, and what could not be sent.
         cluster.look_again();
-        Ok(deployed)
+        Ok(committed)
     }
 
     /// Holds what the configuration says of a handler against what is to run in the cluster, and sends there what it

@@ -24,6 +24,17 @@ impl Ground {
         });
     }
 
+    /// From now on what is to run may have so many bytes; any number: -1.
+    fn allow_bytes(&self, bytes: i32) {
+        self.runtime.block_on(async {
+            let context = async_nats::jetstream::new(self.server.client().await);
+            let mut stream = context.get_stream(STREAMS[0]).await.unwrap();
+            let mut config = stream.info().await.unwrap().config.clone();
+            config.max_message_size = bytes;
+            context.update_stream(config).await.unwrap();
+        });
+    }
+
     /// Whether somebody has put what is to run of the ledger into the bucket.
     fn is_known(&self) -> bool {
         self.runtime.block_on(async {
@@ -88,6 +99,23 @@ fn buckets_that_are_lost_are_made_anew_and_numbers_go_on() {
     let mut c = ground.host("c");
     c.start();
     assert_eq!(runs(&c), Some((4, Digest::of(&ledger(4)).to_string())), "the modules are there too");
+}
+
+/// It was said that all was applied, and the limits from before ran on.
+#[test]
+fn what_the_cluster_does_not_take_at_an_apply_is_told_and_comes_by_itself() {
+    let ground = Ground::new();
+    let [a, b] = ground.hosts(["a", "b"]);
+    ground.allow_bytes(16);
+    a.edit(|text| text.replace("[handlers.ledger]", "[handlers.ledger]\nlimits.fuel = 900_000_000"));
+    let applied = a.apply().unwrap();
+    assert!(applied.deployed.is_empty(), "{applied:?}");
+    let [trouble] = applied.troubles.as_slice() else { panic!("{applied:?}") };
+    assert!(trouble.starts_with("handler `ledger` waits for the cluster"), "{trouble}");
+    assert_eq!(runs(&a).unwrap().0, 1);
+    ground.allow_bytes(-1);
+    until_all_run(&[&a, &b], 2, 1);
+    assert_eq!(a.handler().versions[0].settings.limits.fuel.unwrap().get(), 900_000_000);
 }
 
 #[test]
