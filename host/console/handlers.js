@@ -65,5 +65,6 @@ function standing(on) {
   if (!on) return "–";
   const what = on.version === null || on.version === undefined ? "nothing" : `version ${on.version}`;
   const also = on.tries ? `, tries ${on.tries}` : "";
-  return on.standing === "current" ? what + also : h("span", {}, h("span", { class: "tag warn" }, on.standing), ` ${what}${also}`, on.why && ` (${on.why})`);
+  const trouble = on.trouble && h("span", {}, " ", h("span", { class: "tag warn" }, "trouble"), ` ${on.trouble}`);
+  return on.standing === "current" ? h("span", {}, what + also, trouble) : h("span", {}, h("span", { class: "tag warn" }, on.standing), ` ${what}${also}`, on.why && ` (${on.why})`);
 }

@@ -126,7 +126,12 @@ fn stand(cluster: &ClusterView, handler: &str, version: u64, goal: Goal) -> Stan
         };
         match (presence, on.standing) {
             (Presence::Gone | Presence::Stopped, _) => stand.away.push(name.clone()),
-            (Presence::Here, Standing::Current) if is_there => stand.run.push(name.clone()),
+            // It runs also where another one is taken or refused: one that is tried.
+            (Presence::Here, Standing::Current | Standing::Taking | Standing::Refused)
+                if is_there && on.wants != Some(version) =>
+            {
+                stand.run.push(name.clone());
+            }
             (Presence::Here, Standing::Refused) if on.wants == Some(version) => {
                 stand.refuse.push((name.clone(), on.why.clone().unwrap_or_default()));
             }
@@ -195,6 +200,9 @@ pub(super) fn by_host(cluster: &ClusterView) -> String {
             if let (Some(why), Some(wants)) = (&on.why, on.wants) {
                 text += &format!("{} refuses {name}@{wants}: {}\n", host.name, table::cut(why, 200));
             }
+            if let (Some(trouble), Some(version)) = (&on.trouble, on.version) {
+                text += &format!("{} runs {name}@{version}, and tells: {}\n", host.name, table::cut(trouble, 200));
+            }
         }
     }
     text
@@ -218,7 +226,7 @@ pub(super) fn of_handler(cluster: &ClusterView, handler: &str) -> String {
             standing.to_owned(),
             host.last_word.clone(),
             table::cut(&host.address, 60),
-            table::cut(on.why.as_deref().unwrap_or_default(), 200),
+            table::cut(on.why.as_deref().or(on.trouble.as_deref()).unwrap_or_default(), 200),
         ]);
     }
     format!("{}{}", header(cluster), table::rendered(&rows))
@@ -261,7 +269,7 @@ mod tests {
 
     fn on(version: u64, standing: Standing, wants: Option<u64>, why: Option<&str>) -> OnHost {
         let why = why.map(str::to_owned);
-        OnHost { version: Some(version), digest: Some(Digest::of(b"")), tries: None, standing, wants, why }
+        OnHost { version: Some(version), digest: Some(Digest::of(b"")), tries: None, standing, wants, why, trouble: None }
     }
 
     fn cluster() -> ClusterView {
@@ -309,6 +317,28 @@ mod tests {
             not there: c; they take it when they are back"]]
         .assert_eq(&stand(&cluster, "invoice", 8, Goal::Run).told(Duration::from_secs(30), Goal::Run));
         assert_eq!(stand(&cluster, "other", 8, Goal::Run), Stand::default());
+    }
+
+    /// A deploy reported that a host did not run it yet, on which it ran.
+    #[test]
+    fn a_host_that_runs_it_is_not_waited_for_whatever_else_is_wrong_there() {
+        let mut cluster = cluster();
+        let trouble = Some("handler `invoice` cannot run the module that the configuration names".to_owned());
+        cluster.hosts = vec![
+            host("a", Presence::Here, OnHost { trouble, ..on(8, Standing::Current, None, None) }),
+            host("b", Presence::Here, on(8, Standing::Refused, Some(9), Some("it does not start"))),
+            host("c", Presence::Here, on(8, Standing::Refused, Some(8), Some("another module"))),
+        ];
+        let stood = stand(&cluster, "invoice", 8, Goal::Run);
+        assert_eq!((stood.run.join(" "), stood.refuse.len(), stood.take.len()), ("a b".to_owned(), 1, 0));
+        cluster.hosts.truncate(1);
+        expect_test::expect![[r"
+            cluster main, asked a
+            HANDLER  a
+            invoice  8
+            a runs invoice@8, and tells: handler `invoice` cannot run the module that the configuration names
+        "]]
+        .assert_eq(&by_host(&cluster));
     }
 
     #[test]

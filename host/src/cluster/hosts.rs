@@ -136,17 +136,19 @@ impl Hosts {
             })
         });
         let is_wanted = runs_it && wanted.is_some_and(|wanted| wanted.tries == tries);
-        let why = state.troubles.get(handler).cloned();
-        let standing = match (wanted, is_wanted, &why) {
+        let told = state.troubles.get(handler).cloned();
+        let standing = match (wanted, is_wanted, &told) {
+            (Some(_), true, _) => Standing::Current,
             (_, _, Some(_)) => Standing::Refused,
-            (Some(_), true, None) => Standing::Current,
             (Some(_), false, None) => Standing::Taking,
             (None, _, None) => Standing::Waiting,
         };
+        // What is told where it runs is no reason why it does not.
+        let (why, trouble) = if standing == Standing::Current { (None, told) } else { (told, None) };
         let (version, digest) = runs.unzip();
         let wants = wanted.filter(|_| !is_wanted);
         let wants = wants.map(|wanted| wanted.tries.filter(|_| runs_it).unwrap_or(wanted.number));
-        OnHost { version, digest, tries, standing, wants, why }
+        OnHost { version, digest, tries, standing, wants, why, trouble }
     }
 
     /// What the two versions of a rollout came to on the other hosts, as far as they have said it; also on those that said
@@ -323,6 +325,10 @@ mod tests {
         hosts.trouble("h", Some("it cannot".to_owned()));
         let on = hosts.standing("h", runs(&first), None);
         assert_eq!((on.standing, on.wants, on.why.as_deref()), (Standing::Refused, Some(2), Some("it cannot")));
+        // One that runs is not refused, whatever else the host has to tell: as that what its own file names cannot run.
+        let on = hosts.standing("h", runs(&desired), None);
+        let told = (on.standing, on.wants, on.why.as_deref(), on.trouble.as_deref());
+        assert_eq!(told, (Standing::Current, None, None, Some("it cannot")));
         // Another version is another question; and the same number with another module is another version.
         let next = deployed(Some(&desired), "c");
         hosts.wanted("h", Some(&next), 3);
@@ -374,6 +380,7 @@ mod tests {
             standing: Standing::Current,
             wants: None,
             why: None,
+            trouble: None,
         };
         let say = |name: &str, handler: &str, tries, stopped, at: u64| {
             let handlers = BTreeMap::from([(handler.to_owned(), on(tries))]);

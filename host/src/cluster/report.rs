@@ -78,6 +78,9 @@ pub struct OnHost {
     /// Why it does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What else is wrong there with the handler, though what is to run runs: as that what the host's configuration names cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
 }
 
 /// How a host stands to what is to run of a handler.
