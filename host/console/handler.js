@@ -67,9 +67,9 @@ export async function handler(view, { parts: [name], signal, me }) {
     const row = (label, side) => h("tr", {}, h("th", { scope: "row" }, label), [count(side.messages), count(side.ended), count(side.faults), count(side.failures), count(side.dead_letters),
       seconds(side.figures.p99_seconds), fuel(side.figures.mean_fuel)].map((value) => h("td", { class: "number" }, value)));
     return h("div", { class: "sheet" }, h("div", { class: "bar" }, h("h2", { class: "grow" }, `${it.kind === "canary" ? "Canary" : "Shadow"}: version ${it.version} on ${it.share}`),
-      me.may("deploy") && button("Promote", () => change(`Version ${it.version} is the active one.`, "promote", {}, {
+      me.may("deploy") && button("Promote", () => change(`Version ${it.version} is the active one.`, "promote", { version: it.version }, {
         title: `Make version ${it.version} the active one?`, text: "It gets all messages from now on.", yes: "Promote" }), { class: "main" }),
-      me.may("deploy") && button("Abort", () => change(({ unrecorded }) => (unrecorded ? `The ${it.kind} has ended. That is not recorded yet, and is tried again: ${unrecorded}` : `The ${it.kind} has ended.`), "abort", {}, {
+      me.may("deploy") && button("Abort", () => change(({ unrecorded }) => (unrecorded ? `The ${it.kind} has ended. That is not recorded yet, and is tried again: ${unrecorded}` : `The ${it.kind} has ended.`), "abort", { version: it.version }, {
         title: `End the ${it.kind}?`, text: `Version ${it.stable.version} goes on with all messages.`, yes: "Abort", bad: true }), { class: "bad" })),
     h("p", {}, it.note, left !== null && left !== undefined && ` (${seconds(left)})`, `. Begun ${ago(it.started_at)} by ${it.started_by}.`),
     h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("td"), ["Messages", "Ended", "Faults", "Failures", "Dead letters", "p99", "Fuel of a run"].map((text) => h("th", { scope: "col", class: "number" }, text)))),

@@ -95,6 +95,14 @@ pub(super) struct RollbackQuery {
     to: Option<u64>,
 }
 
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TrialQuery {
+    /// The number of the version that was looked at: nothing is done when another one is tried. The one that is tried, whichever
+    /// that is, when it is not said.
+    version: Option<u64>,
+}
+
 pub(super) async fn list(State(state): State<Arc<HostState>>, caller: Caller) -> Result<Json<HandlerList>, Fail> {
     let deployments = deployments(&state)?;
     let mut handlers = deployments.list().await.map_err(|error| fail(&error))?;
@@ -148,18 +156,22 @@ pub(super) async fn promote(
     State(state): State<Arc<HostState>>,
     Path(handler): Path<String>,
     caller: Caller,
+    query: Result<Query<TrialQuery>, QueryRejection>,
 ) -> Result<Json<Promoted>, Fail> {
+    let Query(query) = query.map_err(|rejection| Fail::bad_request("invalid-query", rejection.body_text()))?;
     let by = caller.name.to_string();
-    whole(&state, move |deployments| async move { deployments.promote(&handler, &by).await }).await
+    whole(&state, move |deployments| async move { deployments.promote(&handler, query.version, &by).await }).await
 }
 
 pub(super) async fn abort(
     State(state): State<Arc<HostState>>,
     Path(handler): Path<String>,
     caller: Caller,
+    query: Result<Query<TrialQuery>, QueryRejection>,
 ) -> Result<Json<Aborted>, Fail> {
+    let Query(query) = query.map_err(|rejection| Fail::bad_request("invalid-query", rejection.body_text()))?;
     let by = caller.name.to_string();
-    whole(&state, move |deployments| async move { deployments.abort(&handler, &by).await }).await
+    whole(&state, move |deployments| async move { deployments.abort(&handler, query.version, &by).await }).await
 }
 
 /// Does what switches versions in a task of its own: a caller who goes away in the middle leaves no switch half done.
@@ -286,6 +298,7 @@ pub(super) fn fail(error: &DeployError) -> Fail {
         | DeployError::Overtaken { .. }
         | DeployError::AlreadyActive { .. }
         | DeployError::RolloutOn { .. }
+        | DeployError::OtherTried { .. }
         | DeployError::NothingBeside { .. }
         | DeployError::NotGranted { .. } => StatusCode::CONFLICT,
         DeployError::Signature(_)

@@ -32,7 +32,9 @@ pub(super) fn new_version(deployed: Deployed) -> NewVersion {
 
 /// A handler whose other version could not be sent to the cluster yet.
 pub(super) fn waits_for_cluster(handler: &str, why: &str) -> String {
-    format!("handler `{handler}` waits for the cluster, and runs with the module, limits and grants from before until then: {why}")
+    format!(
+        "handler `{handler}` waits for the cluster, and runs with the module, limits and grants from before until then: {why}"
+    )
 }
 
 /// How the files of the listener's TLS differ from what is used of them.

@@ -269,7 +269,15 @@ mod tests {
 
     fn on(version: u64, standing: Standing, wants: Option<u64>, why: Option<&str>) -> OnHost {
         let why = why.map(str::to_owned);
-        OnHost { version: Some(version), digest: Some(Digest::of(b"")), tries: None, standing, wants, why, trouble: None }
+        OnHost {
+            version: Some(version),
+            digest: Some(Digest::of(b"")),
+            tries: None,
+            standing,
+            wants,
+            why,
+            trouble: None,
+        }
     }
 
     fn cluster() -> ClusterView {

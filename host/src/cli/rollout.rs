@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::client::Client;
 use super::cluster::WaitArgument;
-use super::exit::{Ended, Exit};
+use super::exit::{Ended, Exit, Failure};
 use super::host::HostArguments;
 use super::{client, say, table};
 use crate::deploy::report::{DidView, DifferenceView, Kind, OnAllHosts, Plan, RolloutView, ShadowView, SideView};
@@ -16,6 +17,9 @@ pub(super) struct Arguments {
     /// The handler
     #[arg(value_name = "NAME")]
     handler: String,
+    /// The version that is meant: nothing is done when another one is tried by now
+    #[arg(long = "tried", value_name = "VERSION")]
+    version: Option<u64>,
     #[command(flatten)]
     wait: WaitArgument,
     #[command(flatten)]
@@ -25,9 +29,21 @@ pub(super) struct Arguments {
     json: bool,
 }
 
+impl Arguments {
+    /// The version that is meant; where none is named, the one that is tried at the moment. `None`: none is, which the host says.
+    fn looked_at(&self, client: &Client) -> Result<Option<u64>, Failure> {
+        if self.version.is_some() {
+            return Ok(self.version);
+        }
+        let view = client.handler(&self.handler)?;
+        let on_all_hosts = view.to_run.and_then(|to_run| to_run.tries);
+        Ok(view.rollout.map(|rollout| rollout.version).or(on_all_hosts))
+    }
+}
+
 pub(super) fn promote(arguments: &Arguments) -> Ended {
     let client = client::of(&arguments.host)?;
-    let promoted = client.promote(&arguments.handler)?;
+    let promoted = client.promote(&arguments.handler, arguments.looked_at(&client)?)?;
     if arguments.json {
         say::json(&promoted)?;
     } else {
@@ -39,7 +55,7 @@ pub(super) fn promote(arguments: &Arguments) -> Ended {
 
 pub(super) fn abort(arguments: &Arguments) -> Ended {
     let client = client::of(&arguments.host)?;
-    let aborted = client.abort(&arguments.handler)?;
+    let aborted = client.abort(&arguments.handler, arguments.looked_at(&client)?)?;
     if arguments.json {
         say::json(&aborted)?;
     } else {

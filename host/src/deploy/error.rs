@@ -113,6 +113,19 @@ pub enum DeployError {
         /// The handler.
         handler: String,
     },
+    /// Another version of the handler is being tried than the one that was looked at.
+    #[error(
+        "version {number} of handler `{handler}` is not the one that is tried: that is version {tried}; look at `tidegate \
+         handlers show {handler}`, then promote or abort that one"
+    )]
+    OtherTried {
+        /// The handler.
+        handler: String,
+        /// The version that was looked at.
+        number: u64,
+        /// The one that is tried.
+        tried: u64,
+    },
     /// There is no version that another could be tried beside.
     #[error("handler `{handler}` has no version that runs, and a version is tried beside one: deploy it without")]
     NothingBeside {
@@ -197,6 +210,7 @@ impl DeployError {
             Self::AlreadyActive { .. } => "already-active",
             Self::RolloutOn { .. } => "rollout-in-progress",
             Self::NoRollout { .. } => "no-rollout",
+            Self::OtherTried { .. } => "other-version-tried",
             Self::NothingBeside { .. } => "no-active-version",
             Self::WholeCanary => "invalid-share",
             Self::NotGranted { .. } => "not-granted",
@@ -217,6 +231,12 @@ impl DeployError {
                 | RegistryError::Stopped { .. } => "registry-unavailable",
             },
         }
+    }
+
+    /// Whether a version that was to be promoted or aborted is not tried any more.
+    #[must_use]
+    pub const fn is_not_tried(&self) -> bool {
+        matches!(self, Self::NoRollout { .. } | Self::OtherTried { .. })
     }
 
     /// Whether what the configuration grants could not be given just now, as a secret whose file is not there: it may be

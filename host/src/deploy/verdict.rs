@@ -55,6 +55,7 @@ pub(super) fn verdict(error: &DeployError) -> Verdict {
         | DeployError::AlreadyActive { .. }
         | DeployError::RolloutOn { .. }
         | DeployError::NoRollout { .. }
+        | DeployError::OtherTried { .. }
         | DeployError::NothingBeside { .. }
         | DeployError::WholeCanary
         | DeployError::Unreadable { .. } => Verdict::Nothing,

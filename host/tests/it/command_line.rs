@@ -375,6 +375,7 @@ fn a_canary_is_begun_looked_at_promoted_and_aborted() {
         0,
     );
     assert_eq!(deployed["rollout"], json!({ "kind": "canary", "share": "5%", "promote_after_seconds": 3600.0 }));
+    desk.expect(&["promote", "behave", "--tried", "2"], "", 1);
     let promoted = desk.json(&["promote", "behave", "--json"], "", 0);
     assert_eq!((&promoted["from"], &promoted["to"]), (&json!(1), &json!(3)));
     let shown = desk.json(&["handlers", "show", "behave", "--json"], "", 0);

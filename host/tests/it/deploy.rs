@@ -516,12 +516,12 @@ async fn a_trial_is_aborted_at_once_though_the_disk_is_full_and_that_is_recorded
     assert!(slot.trial().is_some());
     let filler = disk.mounted.join("filler");
     fill(&filler);
-    let aborted = host.abort("h", "ann").await.unwrap();
+    let aborted = host.abort("h", None, "ann").await.unwrap();
     assert_eq!((aborted.version, aborted.active), (2, 1));
     let why = aborted.unrecorded.expect("there is no room to record it");
     assert!(why.contains("make room"), "{why}");
     assert!(slot.trial().is_none(), "no message runs on it any more");
-    assert_eq!(host.abort("h", "ann").await.unwrap_err().code(), "no-rollout");
+    assert_eq!(host.abort("h", None, "ann").await.unwrap_err().code(), "no-rollout");
     let events = async || {
         let history = host.show("h").await.unwrap().history;
         history.into_iter().map(|one| format!("{} {:?} {}", one.event, one.version, one.who)).collect::<Vec<_>>()

@@ -297,6 +297,8 @@ fn versions(host: &Asking<'_>) {
     let (status, handlers) = host.get("reader", "/v1/handlers");
     assert!(status == 200 && handlers["handlers"][0]["rollout"].is_object(), "{handlers}");
     act("rollback", 409);
+    act("promote?version=9", 409);
+    act("abort?version=9", 409);
     act("promote", 200);
     host.deploy("canary=5%25&promote_after=1h", &ledger(3));
     act("abort", 200);

@@ -75,12 +75,13 @@ const MESSAGES: [(&str, &str); 23] = [
 ];
 
 /// Of handlers and their versions.
-const HANDLERS: [(&str, &str); 18] = [
+const HANDLERS: [(&str, &str); 19] = [
     ("no-handlers-here", "no handlers run here: this listener serves queues alone"),
     ("no-such-handler", "the configuration has no such handler"),
     ("no-such-version", "the handler has no such version, or not any more"),
     ("no-active-version", "a version is tried beside one that runs, and none does"),
     ("no-rollout", "no version of the handler is being tried"),
+    ("other-version-tried", "another version of the handler is tried than the one that was looked at"),
     ("already-active", "the handler runs that version already"),
     ("deploy-in-progress", "somebody deploys to the handler just now"),
     ("superseded", "somebody changed which version runs before the deploy came to it"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::DeserializeOwned;
 use ureq::AsSendBody;
 
 use super::{Client, encoded, read, refusal, said, unmet};
@@ -50,14 +51,22 @@ impl Client {
         read(request.send_empty())
     }
 
-    /// Makes the version that is tried the active one.
-    pub(crate) fn promote(&self, name: &str) -> Result<Promoted, Failure> {
-        read(self.agent.post(self.of_handler(name, "/promote")).send_empty())
+    /// Makes the version that is tried the active one, if it is this one.
+    pub(crate) fn promote(&self, name: &str, version: Option<u64>) -> Result<Promoted, Failure> {
+        self.end_trial(name, "/promote", version)
     }
 
-    /// Ends the trial of a version.
-    pub(crate) fn abort(&self, name: &str) -> Result<Aborted, Failure> {
-        read(self.agent.post(self.of_handler(name, "/abort")).send_empty())
+    /// Ends the trial of a version, if it is this one.
+    pub(crate) fn abort(&self, name: &str, version: Option<u64>) -> Result<Aborted, Failure> {
+        self.end_trial(name, "/abort", version)
+    }
+
+    fn end_trial<T: DeserializeOwned>(&self, name: &str, how: &str, version: Option<u64>) -> Result<T, Failure> {
+        let mut request = self.agent.post(self.of_handler(name, how));
+        if let Some(number) = version {
+            request = request.query("version", number.to_string());
+        }
+        read(request.send_empty())
     }
 
     /// Uploads a module, with its signature and what is asked of the deploy, and passes each line of the answer on as it comes.

@@ -13,7 +13,7 @@ use crate::cluster::record::{Changed, Desired, What};
 use crate::cluster::{Basis, Cluster, ClusterError};
 use crate::deploy::entry::Entry;
 use crate::deploy::own::Own;
-use crate::deploy::rollout::{HOST, OnTrial};
+use crate::deploy::rollout::{HOST, OnTrial, check_number};
 use crate::deploy::verdict::{Verdict, verdict};
 use crate::deploy::{DeployError, Deployments, check_granted};
 use crate::registry::Digest;
@@ -112,7 +112,8 @@ impl Deployments {
             // No host that was there could end it.
             let (number, why) = (Some(version.number), "it had its time");
             return match Box::pin(self.end_in_cluster(cluster, entry, End::Over, number, HOST, Some(why))).await {
-                Ok(_) | Err(DeployError::NoRollout { .. }) => Ok(()),
+                Ok(_) => Ok(()),
+                Err(error) if error.is_not_tried() => Ok(()),
                 Err(error) => Err(error),
             };
         }
@@ -166,9 +167,7 @@ impl Deployments {
         let basis = cluster.basis(handler).await?;
         let desired = basis.desired.as_ref().ok_or_else(no_rollout)?;
         let version = desired.tried_version().ok_or_else(no_rollout)?;
-        if number.is_some_and(|number| number != version.number) {
-            return Err(no_rollout());
-        }
+        check_number(handler, number, version.number)?;
         let on = entry.on_trial().filter(|on| is_tried(on, desired)).zip(entry.active());
         let told = on.map(|(on, active)| on.told(&active, &self.sums(entry, &on, &active)));
         let why = why.map(str::to_owned).or(told).unwrap_or_default();

@@ -46,8 +46,8 @@ impl Deployments {
         crate::failpoint::reached("aborting");
         match self.record(entry, over).await {
             // Another version took its place a moment before, or another host ended it.
-            Ok(()) | Err(DeployError::NoRollout { .. }) => None,
-            Err(error) => Some(error.chain()),
+            Ok(()) => None,
+            Err(error) => (!error.is_not_tried()).then(|| error.chain()),
         }
     }
 
@@ -58,8 +58,8 @@ impl Deployments {
     pub(in crate::deploy) async fn record_what_ended(&self, entry: &Arc<Entry>) -> Result<(), DeployError> {
         let Some(over) = entry.unrecorded() else { return Ok(()) };
         match self.record(entry, over).await {
-            Ok(()) | Err(DeployError::NoRollout { .. }) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if !error.is_not_tried() => Err(error),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 
@@ -77,7 +77,8 @@ impl Deployments {
     async fn record(&self, entry: &Arc<Entry>, over: Unrecorded) -> Result<(), DeployError> {
         let recorded = self.record_once(entry, &over).await;
         match &recorded {
-            Ok(()) | Err(DeployError::NoRollout { .. }) => entry.set_unrecorded(None),
+            Ok(()) => entry.set_unrecorded(None),
+            Err(error) if error.is_not_tried() => entry.set_unrecorded(None),
             Err(error) => {
                 let (handler, version) = (&entry.name, over.number);
                 let mut rests_until = Instant::now();

@@ -96,6 +96,14 @@ pub(super) fn check(entry: &Entry, plan: &RolloutPlan) -> Result<(), DeployError
     }
 }
 
+/// Refuses to end the trial of another version than the one that was looked at.
+pub(super) fn check_number(handler: &str, number: Option<u64>, tried: u64) -> Result<(), DeployError> {
+    match number {
+        Some(number) if number != tried => Err(DeployError::OtherTried { handler: handler.to_owned(), number, tried }),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Refuses what would change the versions of a handler while one is tried.
 pub(super) fn check_none(entry: &Entry) -> Result<(), DeployError> {
     match entry.on_trial() {
@@ -108,37 +116,39 @@ pub(super) fn check_none(entry: &Entry) -> Result<(), DeployError> {
 }
 
 impl Deployments {
-    /// Makes the version that is tried the active one, now.
+    /// Makes the version that is tried the active one, now; `number`: when it is that one.
     ///
     /// # Errors
-    /// When there is no such handler, no version of it is tried, somebody deploys to it, or it cannot be recorded.
-    pub async fn promote(&self, handler: &str, by: &str) -> Result<Promoted, DeployError> {
+    /// When there is no such handler, no version of it or another one is tried, somebody deploys to it, or it cannot be recorded.
+    pub async fn promote(&self, handler: &str, number: Option<u64>, by: &str) -> Result<Promoted, DeployError> {
         let entry = self.entry(handler)?;
         let _busy = entry.busy_soon(by).await?;
         if let Some(cluster) = &self.cluster {
-            let (from, to, digest) = self.end_in_cluster(cluster, &entry, End::Promote, None, by, None).await?;
+            let (from, to, digest) = self.end_in_cluster(cluster, &entry, End::Promote, number, by, None).await?;
             return Ok(Promoted { handler: handler.to_owned(), from, to, digest });
         }
         let (on, active) = tried(&entry)?;
+        check_number(handler, number, on.record.number)?;
         self.promote_now(&entry, &on, by, &on.told(&active, &on.sums())).await?;
         let (from, to) = (active.deployed.number, on.record.number);
         Ok(Promoted { handler: handler.to_owned(), from, to, digest: on.digest })
     }
 
-    /// Ends the rollout, and leaves the active version as it is.
+    /// Ends the rollout, and leaves the active version as it is; `number`: when it is that one's.
     ///
     /// It ends at once. On a host by itself, that it cannot be recorded is no error: the answer says so, and it is tried again.
     ///
     /// # Errors
     /// As for [`Deployments::promote`].
-    pub async fn abort(&self, handler: &str, by: &str) -> Result<Aborted, DeployError> {
+    pub async fn abort(&self, handler: &str, number: Option<u64>, by: &str) -> Result<Aborted, DeployError> {
         let entry = self.entry(handler)?;
         let _busy = entry.busy_soon(by).await?;
         if let Some(cluster) = &self.cluster {
-            let (active, version, _) = self.end_in_cluster(cluster, &entry, End::Abort, None, by, None).await?;
+            let (active, version, _) = self.end_in_cluster(cluster, &entry, End::Abort, number, by, None).await?;
             return Ok(Aborted { handler: handler.to_owned(), version, active, unrecorded: None });
         }
         let (on, active) = tried(&entry)?;
+        check_number(handler, number, on.record.number)?;
         let unrecorded = self.abort_now(&entry, &on, by, &on.told(&active, &on.sums())).await;
         let (version, active) = (on.record.number, active.deployed.number);
         Ok(Aborted { handler: handler.to_owned(), version, active, unrecorded })

@@ -132,7 +132,8 @@ impl Deployments {
         let Some(cluster) = &self.cluster else { return Ok(()) };
         match self.end_in_cluster(cluster, entry, end, Some(on.record.number), HOST, Some(&why)).await {
             // Another host saw it first.
-            Ok(_) | Err(DeployError::NoRollout { .. } | DeployError::Cluster(ClusterError::Conflict(_))) => Ok(()),
+            Ok(_) | Err(DeployError::Cluster(ClusterError::Conflict(_))) => Ok(()),
+            Err(error) if error.is_not_tried() => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -292,6 +292,9 @@ fn a_canary_that_one_host_cannot_run_is_aborted_and_says_which_host() {
     // One that it can run is tried on both.
     assert_eq!(begin(&a, "canary=5%25", 2).version, 4);
     until_all_try(&[&a, &b], 4, 1);
+    for what in ["promote?version=3", "abort?version=3"] {
+        assert_eq!(b.post(what).unwrap().0, 409, "another one is tried than was looked at");
+    }
     for name in ["a", "b"] {
         until("it is seen who tries it", PATIENCE, || {
             let on = seen(&a, name).unwrap().1;

@@ -19,8 +19,15 @@ fn haunt(ground: &Ground) {
         life: "one".to_owned(),
         address: "127.0.0.1:1".to_owned(),
     };
-    let on =
-        OnHost { version: Some(1), digest: None, tries: None, standing: Standing::Taking, wants: Some(2), why: None, trouble: None };
+    let on = OnHost {
+        version: Some(1),
+        digest: None,
+        tries: None,
+        standing: Standing::Taking,
+        wants: Some(2),
+        why: None,
+        trouble: None,
+    };
     let word = Word::of(&me, BTreeMap::from([("ledger".to_owned(), on)]), BTreeMap::new()).to_json();
     let client = ground.runtime.block_on(ground.server.client());
     // It says so until the ground is left.

@@ -124,6 +124,25 @@ pub(super) fn killed_at_each_step(query: &str) {
     }
 }
 
+/// An order to promote 2 promoted 3, which had begun meanwhile.
+#[test]
+fn what_is_promoted_or_aborted_is_what_was_looked_at() {
+    let mut rig = Rig::new("type = \"embedded\"", Duration::from_secs(30), "");
+    rig.start();
+    begin(&rig, "canary=5%25", &ledger(2));
+    assert_eq!(rig.post("abort?version=2").unwrap().0, 200);
+    begin(&rig, "canary=5%25", &ledger(3));
+    for what in ["promote?version=2", "abort?version=2"] {
+        let (status, answer) = rig.post(what).unwrap();
+        assert_eq!((status, answer["error"]["code"].as_str()), (409, Some("other-version-tried")), "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains("that is version 3"), "{answer}");
+    }
+    let handler = rig.handler();
+    assert_eq!((handler.active, handler.rollout.map(|rollout| rollout.version)), (Some(1), Some(3)));
+    assert_eq!(rig.post("promote?version=3").unwrap().0, 200);
+    assert_eq!(rig.handler().active, Some(3));
+}
+
 /// Waits until no version is tried any more, while messages come.
 fn until_ended(rig: &Rig) {
     until("the rollout ends by itself", Duration::from_secs(120), || rig.handler().rollout.is_none());

@@ -103,12 +103,12 @@ pub(in crate::admin) fn promote() -> Said {
         "promote",
         Tag::Handlers,
         "Makes the version that is tried the active one",
-        "All messages run on it from here on.",
+        "All messages run on it from here on. With `version` nothing is done when another one is tried by now.",
     )
     .gives("It is the active version.")
     .fails(404, &["no-such-handler", "no-rollout"])
     .fails(409, BUSY)
-    .fails(409, &["not-granted"])
+    .fails(409, &["not-granted", "other-version-tried"])
     .fails(422, UNFIT)
     .fails(500, &["switch-broken"])
     .fails(503, UNAVAILABLE)
@@ -121,11 +121,12 @@ pub(in crate::admin) fn abort() -> Said {
         "abort",
         Tag::Handlers,
         "Ends the trial of a version",
-        "All messages run on the version from before again.",
+        "All messages run on the version from before again. With `version` nothing is done when another one is tried by now.",
     )
     .gives("It is not tried any more.")
     .fails(404, &["no-such-handler", "no-rollout"])
     .fails(409, BUSY)
+    .fails(409, &["other-version-tried"])
     .fails(500, &["switch-broken"])
     .fails(503, UNAVAILABLE)
     .fails(507, &["disk-full"])
