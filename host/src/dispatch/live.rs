@@ -198,6 +198,15 @@ impl Live {
         }
     }
 
+    /// Tells those who look that a message ended so, with nothing else about it.
+    #[cfg(test)]
+    pub(crate) fn tell(&self, subscription: &str, message_id: &str, settled_as: Ending) {
+        let mut seen = tests::ending(0);
+        seen.identity.subscription = Arc::from(subscription);
+        (seen.message_id, seen.settled_as) = (message_id.to_owned(), settled_as);
+        self.endings.send(seen);
+    }
+
     fn is_watched(&self) -> bool {
         self.endings.count() > 0 || self.accounts.count() > 0
     }
@@ -322,7 +331,7 @@ mod tests {
     use super::*;
     use crate::handler::LogLevel;
 
-    fn ending(sequence: u64) -> Seen {
+    pub(super) fn ending(sequence: u64) -> Seen {
         let name = || Arc::from("n");
         Seen {
             at: SystemTime::UNIX_EPOCH,

@@ -10,10 +10,13 @@
 //! - A task is on the disk before it does anything.
 //! - What a broker cannot take now (full, away) is waited for; what it will never take is counted, named and passed over.
 
+mod canary;
+mod each;
 mod error;
+mod first;
+mod patience;
 mod record;
 mod store;
-mod watch;
 mod work;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use super::first::{First, Way};
 use crate::broker::DeadLetterFilter;
 use crate::settle::dead_letter::DeadLetterId;
 
@@ -138,6 +139,12 @@ pub struct Record {
     pub(super) after: Option<DeadLetterId>,
     /// Whether the canary was sent and did well.
     pub(super) is_past_canary: bool,
+    /// Those that go first, until they are judged.
+    #[serde(default)]
+    pub(super) first: Vec<First>,
+    /// Behind which dead letter it goes on when all of these are dealt with.
+    #[serde(default)]
+    pub(super) behind_first: Option<DeadLetterId>,
 }
 
 impl Record {
@@ -158,6 +165,8 @@ impl Record {
             left,
             after: None,
             is_past_canary: canary.is_none(),
+            first: Vec::new(),
+            behind_first: None,
         }
     }
 
@@ -174,6 +183,12 @@ impl Record {
             Act::Discard => None,
         }
     }
+
+    /// Forgets those that were to go first and were not sent.
+    pub(super) fn forget_waiting(&mut self) {
+        self.first.retain(|first| first.way == Way::Sent);
+        self.behind_first = None;
+    }
 }
 
 /// What is to be done after a canary.
@@ -187,9 +202,9 @@ pub(super) enum Verdict {
     Abort(String),
 }
 
-/// Judges a canary. `is_over`: it has had its time. Whoever has not ended by then has not done well: a task that goes on over
-/// what nobody saw would make the second wave of an outage.
-pub(super) fn judge(canary: &Canary, counts: &CanaryCounts, is_over: bool) -> Verdict {
+/// Judges a canary. `is_over`: it has had its time. `goes_on`: the host was away in between, and may not have seen all. Whoever
+/// has not ended by then has not done well: a task that goes on over what nobody saw would make the second wave of an outage.
+pub(super) fn judge(canary: &Canary, counts: &CanaryCounts, is_over: bool, goes_on: bool) -> Verdict {
     #[expect(clippy::cast_precision_loss, reason = "a canary is some messages")]
     let (sent, badly) = (counts.sent as f64, counts.badly as f64);
     if badly * 100.0 > canary.abort_above * sent {
@@ -204,9 +219,10 @@ pub(super) fn judge(canary: &Canary, counts: &CanaryCounts, is_over: bool) -> Ve
         (true, _) => Verdict::Go,
         (false, false) => Verdict::Wait,
         (false, true) => Verdict::Abort(format!(
-            "only {ended} of the {} that went first have ended on this host within {}: look what became of the others",
+            "only {ended} of the {} that went first have ended on this host within {}{}: look what became of the others",
             counts.sent,
-            humantime::format_duration(canary.patience)
+            humantime::format_duration(canary.patience),
+            if goes_on { ", and it was started again in between and may not have seen all of them" } else { "" }
         )),
     }
 }
@@ -219,7 +235,7 @@ mod tests {
     #[test]
     fn a_canary_goes_on_only_when_all_have_ended_and_few_failed() {
         let canary = Canary { letters: 10, abort_above: 20.0, patience: Duration::from_secs(60) };
-        let judged = |well, badly, is_over| judge(&canary, &CanaryCounts { sent: 10, well, badly }, is_over);
+        let judged = |well, badly, is_over| judge(&canary, &CanaryCounts { sent: 10, well, badly }, is_over, false);
         assert_eq!(judged(10, 0, false), Verdict::Go);
         assert_eq!(judged(8, 2, false), Verdict::Go, "20% may");
         assert_eq!(judged(0, 2, false), Verdict::Wait);

@@ -14,6 +14,7 @@ use crate::broker::{
 };
 use crate::message::{Headers, Publish};
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, StoredDeadLetter};
+use crate::telemetry::Ending;
 
 /// Dead letters in memory, by the rules of the real stores.
 #[derive(Default)]
@@ -25,6 +26,8 @@ struct Shelf {
     is_full: AtomicBool,
     /// So many more tries are refused.
     refused: AtomicUsize,
+    /// Where the end of what is sent back is told at once, and how it ends.
+    told: Mutex<Option<(Arc<Live>, Ending)>>,
 }
 
 fn letter(number: u64, died: SystemTime, redrives: u32) -> StoredDeadLetter {
@@ -121,6 +124,9 @@ impl DeadLetters for Shelf {
         }
         stored.redriven_at = Some(SystemTime::now());
         self.sent.lock().unwrap().push(id.0.clone());
+        if let Some((live, ending)) = &*self.told.lock().unwrap() {
+            live.tell(&stored.letter.record.subscription, &stored.letter.record.message_id, *ending);
+        }
         Ok(Published { sequence: 1, duplicate: false })
     }
 
@@ -157,6 +163,7 @@ impl DeadLetters for Shelf {
 struct Site {
     folder: tempfile::TempDir,
     brokers: Arc<Directory>,
+    live: Option<Arc<Live>>,
     ends: Arc<Ended>,
 }
 
@@ -175,12 +182,29 @@ impl Site {
     fn new(shelf: &Arc<Shelf>) -> Self {
         let named = NamedBroker { kind: "embedded", broker: Arc::new(Named(Arc::clone(shelf))) };
         let brokers = Directory::new(BTreeMap::from([("main".to_owned(), named)]));
-        Self { folder: tempfile::tempdir().unwrap(), brokers, ends: Arc::default() }
+        Self { folder: tempfile::tempdir().unwrap(), brokers, live: None, ends: Arc::default() }
+    }
+
+    /// A site whose host sees what becomes of messages.
+    fn seeing(shelf: &Arc<Shelf>) -> (Self, Arc<Live>) {
+        let live = Arc::new(Live::default());
+        (Self { live: Some(Arc::clone(&live)), ..Self::new(shelf) }, live)
+    }
+
+    /// What would be found on the disk if the host were killed now.
+    fn killed(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("tasks")).unwrap();
+        for entry in std::fs::read_dir(self.folder.path().join("tasks")).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), folder.path().join("tasks").join(entry.file_name())).unwrap();
+        }
+        Self { folder, brokers: Arc::clone(&self.brokers), live: self.live.clone(), ends: Arc::default() }
     }
 
     async fn tasks(&self) -> Arc<Tasks> {
         let (folder, ends) = (self.folder.path().join("tasks"), Arc::clone(&self.ends));
-        Tasks::open(folder, Arc::clone(&self.brokers), None, Arc::default(), ends).await.unwrap()
+        Tasks::open(folder, Arc::clone(&self.brokers), self.live.clone(), Arc::default(), ends).await.unwrap()
     }
 }
 
@@ -328,4 +352,91 @@ async fn what_cannot_be_done_as_ordered_is_not_begun() {
     }
     assert!(matches!(tasks.begin(redrive(false), None).await, Err(TaskError::TooMany)));
     tasks.close().await;
+}
+
+fn canary_of(letters: usize) -> Order {
+    let canary = Canary { letters, abort_above: 10.0, patience: Duration::from_secs(60) };
+    order(Act::Redrive { force: false, canary: Some(canary) })
+}
+
+/// The oldest are the likeliest to have come back too often: a canary that stopped at them let all others go unjudged.
+#[tokio::test]
+async fn a_canary_takes_the_next_ones_for_those_that_cannot_be_sent() {
+    for (ending, standing, done) in [(Ending::DeadLettered, "aborted", 3), (Ending::Completed, "done", 25)] {
+        let shelf = shelf(30);
+        for held in &mut shelf.letters.lock().unwrap()[..5] {
+            held.letter.record.redrives = 3;
+        }
+        let (site, live) = Site::seeing(&shelf);
+        *shelf.told.lock().unwrap() = Some((live, ending));
+        let tasks = site.tasks().await;
+        let begun = tasks.begin(canary_of(3), None).await.unwrap();
+        let ended = until(&tasks, &begun.id, has_ended).await;
+        let counts = &ended.counts;
+        let stands = if matches!(ended.standing, Standing::Aborted(_)) { "aborted" } else { "done" };
+        assert_eq!((stands, counts.done, counts.held_back), (standing, done, 5), "{ended:?}");
+        assert_eq!(counts.canary.unwrap().sent, 3);
+        let mut sent = shelf.sent.lock().unwrap().clone();
+        sent.truncate(3);
+        sent.sort_unstable();
+        assert_eq!(sent, ["0005", "0006", "0007"]);
+    }
+}
+
+#[tokio::test]
+async fn a_canary_of_which_none_can_be_sent_counts_them_and_is_done() {
+    let shelf = shelf(7);
+    for held in shelf.letters.lock().unwrap().iter_mut() {
+        held.letter.record.redrives = 3;
+    }
+    let (site, _) = Site::seeing(&shelf);
+    let tasks = site.tasks().await;
+    let begun = tasks.begin(canary_of(2), None).await.unwrap();
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    assert_eq!((ended.standing, ended.counts.held_back, ended.counts.canary), (Standing::Done, 7, None));
+}
+
+/// Killed after two of four were sent, and before that was written down.
+#[tokio::test(start_paused = true)]
+async fn a_canary_goes_on_after_a_kill_with_as_many_as_were_ordered_and_judges_them_all() {
+    let shelf = shelf(30);
+    let (site, live) = Site::seeing(&shelf);
+    let tasks = site.tasks().await;
+    let begun = tasks.begin(Order { rate: Some(1.0), ..canary_of(4) }, None).await.unwrap();
+    until(&tasks, &begun.id, |_| shelf.sent.lock().unwrap().len() == 2).await;
+    let next = site.killed();
+    tasks.cancel(&begun.id).await.unwrap();
+    tasks.close().await;
+    assert_eq!(shelf.sent.lock().unwrap().len(), 2);
+
+    let tasks = next.tasks().await;
+    tasks.go_on();
+    let sent_first = |record: &Record| record.counts.canary.map_or(0, |canary| canary.sent);
+    until(&tasks, &begun.id, |record| sent_first(record) == 4).await;
+    for (number, well) in [(2, 1), (3, 2), (0, 3)] {
+        live.tell("", &format!("m-{number}"), Ending::Completed);
+        let judged = |record: &Record| record.counts.canary.is_some_and(|canary| canary.well == well);
+        assert!(until(&tasks, &begun.id, judged).await.is_running());
+    }
+    assert_eq!(shelf.sent.lock().unwrap().len(), 4, "no more go before the verdict");
+    live.tell("", "m-1", Ending::Completed);
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    assert_eq!((ended.standing, ended.counts.done), (Standing::Done, 30));
+    assert_eq!(shelf.sent.lock().unwrap().len(), 30, "none twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_canary_whose_ends_were_missed_while_the_host_was_away_is_aborted_and_says_so() {
+    let shelf = shelf(30);
+    let (site, _) = Site::seeing(&shelf);
+    let tasks = site.tasks().await;
+    let begun = tasks.begin(canary_of(4), None).await.unwrap();
+    until(&tasks, &begun.id, |record| record.counts.canary.is_some_and(|canary| canary.sent == 4)).await;
+    tasks.close().await;
+    let tasks = site.tasks().await;
+    tasks.go_on();
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    let Standing::Aborted(why) = ended.standing else { panic!("{ended:?}") };
+    assert!(why.contains("only 0 of the 4") && why.contains("started again in between"), "{why}");
+    assert_eq!((ended.counts.done, shelf.sent.lock().unwrap().len()), (4, 4), "no other canary was sent");
 }

@@ -1,0 +1,210 @@
+//! What is done with each dead letter of a page, and how that is counted.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tokio::time::Instant;
+
+use super::first::{First, Way};
+use super::patience::{Patience, pause};
+use super::record::{Counts, Failed, NAMED_FAILURES, Record};
+use super::work::Next;
+use super::{Act, Inner, Task};
+use crate::broker::{DeadLetterError, DeadLetters, NamedBroker, PublishError, Status};
+use crate::settle::dead_letter::{DeadLetterId, StoredDeadLetter};
+
+/// Dead letters that are in the broker's hands at once: a few, so that a group commit or a server's answer is shared.
+const AT_ONCE: usize = 16;
+/// A dead letter that its store cannot read while the broker is there is tried so often.
+const TRIES: u32 = 5;
+
+/// One that it is done with.
+#[derive(Debug, Clone)]
+pub(super) struct Aim {
+    /// The dead letter's id, as people know it.
+    id: String,
+    /// By which its store finds it.
+    handle: DeadLetterId,
+}
+
+impl From<&StoredDeadLetter> for Aim {
+    fn from(stored: &StoredDeadLetter) -> Self {
+        Self { id: stored.letter.record.id.0.clone(), handle: stored.handle.clone() }
+    }
+}
+
+impl From<&First> for Aim {
+    fn from(first: &First) -> Self {
+        Self { id: first.id.clone(), handle: first.handle.clone() }
+    }
+}
+
+/// What became of one dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Met {
+    Done,
+    Gone,
+    HeldBack,
+    Failed(String),
+    /// The broker cannot take it now.
+    Full(String),
+    /// It cannot be read or written now.
+    Unreadable(String),
+}
+
+/// Does what was ordered with each of a page, some at once, at the rate. Those that were not begun when the task was ended
+/// are not in the answer.
+pub(super) async fn all_of(inner: &Inner, task: &Task, letters: &dyn DeadLetters, page: &[Aim]) -> Vec<(Aim, Met)> {
+    let (act, rate) = {
+        let record = task.lock();
+        (record.order.act.clone(), record.order.rate)
+    };
+    let apart = rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
+    let begun = Instant::now();
+    let begins = page.iter().zip(0u32..).map(|(aim, number)| {
+        let act = &act;
+        async move {
+            if let Some(apart) = apart {
+                tokio::select! {
+                    biased;
+                    () = task.cancel.cancelled() => return None,
+                    () = inner.stop.cancelled() => return None,
+                    () = tokio::time::sleep_until(begun + apart * number) => {}
+                }
+            }
+            if task.cancel.is_cancelled() || inner.stop.is_cancelled() {
+                return None;
+            }
+            let result = match act {
+                Act::Redrive { force, .. } => letters.redrive(&aim.handle, *force).await.map(drop),
+                Act::Discard => letters.discard(&aim.handle).await,
+            };
+            Some((aim.clone(), met(result)))
+        }
+    });
+    // As a list: a stream over the iterator would hold its closure, of which the compiler cannot see that it may be sent.
+    let begins: Vec<_> = begins.collect();
+    let met = futures_util::stream::iter(begins).buffered(AT_ONCE).collect::<Vec<_>>().await;
+    if let Some(apart) = apart {
+        // The last one has its time too, or the next page would begin early.
+        let ends = begun + apart * u32::try_from(page.len()).unwrap_or(u32::MAX);
+        tokio::select! {
+            () = task.cancel.cancelled() => {}
+            () = inner.stop.cancelled() => {}
+            () = tokio::time::sleep_until(ends) => {}
+        }
+    }
+    met.into_iter().flatten().collect()
+}
+
+fn met(result: Result<(), DeadLetterError>) -> Met {
+    match result {
+        Ok(()) => Met::Done,
+        Err(DeadLetterError::NotFound(_) | DeadLetterError::AlreadyRedriven(_)) => Met::Gone,
+        Err(DeadLetterError::Loop { .. }) => Met::HeldBack,
+        Err(DeadLetterError::Store(why)) => Met::Unreadable(why),
+        Err(DeadLetterError::Publish { source, .. }) => match source {
+            PublishError::Unavailable(_) | PublishError::Full(_) => Met::Full(source.to_string()),
+            PublishError::Invalid(_) | PublishError::TooLarge { .. } => Met::Failed(source.to_string()),
+        },
+    }
+}
+
+/// Counts a page of so many, and goes on behind it; or stays, when the broker could not take all of it now.
+pub(super) async fn take_in(
+    inner: &Inner,
+    task: &Task,
+    patience: &mut Patience,
+    named: &NamedBroker,
+    asked: usize,
+    next: Option<DeadLetterId>,
+    met: Vec<(Aim, Met)>,
+) -> Next {
+    let is_whole = met.len() == asked;
+    let waits_for = met.iter().find_map(|(_, met)| match met {
+        Met::Full(why) => Some((false, why.clone())),
+        Met::Unreadable(why) => Some((true, why.clone())),
+        Met::Done | Met::Gone | Met::HeldBack | Met::Failed(_) => None,
+    });
+    let waits_for = match waits_for {
+        // The broker is there and cannot read this one: others need not wait for it.
+        Some((true, _)) if patience.tries >= TRIES => None,
+        Some((is_unreadable, why)) => {
+            let is_there = named.broker.status() == Status::Connected;
+            patience.tries += u32::from(is_unreadable && is_there);
+            Some(why)
+        }
+        None => None,
+    };
+    let goes_on = waits_for.is_none() && is_whole;
+    {
+        let mut record = task.lock();
+        let met: Vec<_> =
+            met.into_iter().map(|(aim, met)| (aim.id, sent_first(&mut record, &aim.handle, met))).collect();
+        show(inner, &record, &met, goes_on);
+        for (id, met) in met {
+            count(&mut record.counts, id, met, goes_on);
+        }
+        if goes_on {
+            record.forget_waiting();
+            record.waits_for = None;
+            record.after = next;
+            if record.after.is_none() && !record.left.is_empty() {
+                record.left.remove(0);
+            }
+            patience.refresh();
+        }
+    }
+    match waits_for {
+        Some(why) => pause(inner, task, patience, why).await,
+        None => Next::On,
+    }
+}
+
+/// Notes of one that goes first whether it was sent. One that is gone and that a try was begun with is taken for sent: else
+/// more could go first than were ordered.
+fn sent_first(record: &mut Record, handle: &DeadLetterId, met: Met) -> Met {
+    let Some(first) = record.first.iter_mut().find(|first| first.handle == *handle && first.way != Way::Sent) else {
+        return met;
+    };
+    match met {
+        Met::Done => first.way = Way::Sent,
+        Met::Gone if first.way == Way::Unsure => {
+            first.way = Way::Sent;
+            return Met::Done;
+        }
+        Met::Full(_) | Met::Unreadable(_) => first.way = Way::Unsure,
+        Met::Gone | Met::HeldBack | Met::Failed(_) => {}
+    }
+    met
+}
+
+fn count(counts: &mut Counts, id: String, met: Met, goes_on: bool) {
+    match met {
+        Met::Done => counts.done += 1,
+        // These come again with the same page, and are counted when it is done.
+        Met::Gone | Met::HeldBack | Met::Failed(_) | Met::Full(_) | Met::Unreadable(_) if !goes_on => {}
+        Met::Gone => counts.gone += 1,
+        Met::HeldBack => counts.held_back += 1,
+        Met::Failed(why) | Met::Full(why) | Met::Unreadable(why) => {
+            counts.failed += 1;
+            if counts.failures.len() < NAMED_FAILURES {
+                counts.failures.push(Failed { id, why });
+            }
+        }
+    }
+}
+
+/// Counts a page for the metrics, as the record is counted.
+fn show(inner: &Inner, record: &Record, met: &[(String, Met)], goes_on: bool) {
+    let action = record.order.act.word();
+    let broker = record.left.first().cloned().unwrap_or_default();
+    let count = |of: fn(&Met) -> bool| met.iter().filter(|(_, met)| of(met)).count() as u64;
+    inner.metrics.dead_letters_acted(&broker, action, "done", count(|met| *met == Met::Done));
+    if goes_on {
+        inner.metrics.dead_letters_acted(&broker, action, "gone", count(|met| *met == Met::Gone));
+        inner.metrics.dead_letters_acted(&broker, action, "held-back", count(|met| *met == Met::HeldBack));
+        let failed = count(|met| matches!(met, Met::Failed(_) | Met::Full(_) | Met::Unreadable(_)));
+        inner.metrics.dead_letters_acted(&broker, action, "failed", failed);
+    }
+}
