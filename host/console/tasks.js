@@ -30,9 +30,9 @@ export function tasks({ signal, me, ended }) {
   }
 
   function one(task) {
-    const dealt = task.done + task.gone + task.held_back + task.failed;
+    const unknown = task.unknown ?? 0, dealt = task.done + task.gone + unknown + task.held_back + task.failed;
     const word = task.action === "redrive" ? "redriven" : "discarded";
-    const parts = [`${count(task.done)} ${word}`, task.gone > 0 && `${count(task.gone)} were gone`, task.held_back > 0 && `${count(task.held_back)} held back: they came back too often`,
+    const parts = [`${count(task.done)} ${word}`, task.gone > 0 && `${count(task.gone)} were gone`, unknown > 0 && `${count(unknown)} were gone when the host came back after a kill, by this task or by others`, task.held_back > 0 && `${count(task.held_back)} held back: they came back too often`,
       task.failed > 0 && `${count(task.failed)} failed: ${task.failures?.[0]?.why ?? ""}`].filter(Boolean);
     const canary = task.canary && `, ${count(task.canary.sent)} went first: ${count(task.canary.well)} did well, ${count(task.canary.badly)} failed again`;
     const kinds = { running: "warn", done: "good", cancelled: "", aborted: "bad" };

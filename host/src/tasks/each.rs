@@ -171,6 +171,8 @@ fn sent_first(record: &mut Record, handle: &DeadLetterId, met: Met) -> Met {
         Met::Done => first.way = Way::Sent,
         Met::Gone if first.way == Way::Unsure => {
             first.way = Way::Sent;
+            // It was among those of which nobody knew.
+            record.counts.unknown = record.counts.unknown.saturating_sub(1);
             return Met::Done;
         }
         Met::Full(_) | Met::Unreadable(_) => first.way = Way::Unsure,

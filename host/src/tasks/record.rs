@@ -106,6 +106,10 @@ pub struct Counts {
     pub done: u64,
     /// Gone before it was their turn: somebody else sent them back or removed them.
     pub gone: u64,
+    /// Gone when the host came back after it was killed: this task sent them back or removed them and could not write it down
+    /// any more, or others did meanwhile.
+    #[serde(default)]
+    pub unknown: u64,
     /// Held back, as they came back too often.
     pub held_back: u64,
     /// Those that it could do nothing with.
@@ -139,6 +143,9 @@ pub struct Record {
     pub(super) after: Option<DeadLetterId>,
     /// Whether the canary was sent and did well.
     pub(super) is_past_canary: bool,
+    /// The host ended in peace, and all that was done is counted.
+    #[serde(default)]
+    pub(super) rests: bool,
     /// Those that go first, until they are judged.
     #[serde(default)]
     pub(super) first: Vec<First>,
@@ -165,6 +172,7 @@ impl Record {
             left,
             after: None,
             is_past_canary: canary.is_none(),
+            rests: false,
             first: Vec::new(),
             behind_first: None,
         }

@@ -440,3 +440,40 @@ async fn a_canary_whose_ends_were_missed_while_the_host_was_away_is_aborted_and_
     assert!(why.contains("only 0 of the 4") && why.contains("started again in between"), "{why}");
     assert_eq!((ended.counts.done, shelf.sent.lock().unwrap().len()), (4, 4), "no other canary was sent");
 }
+
+/// What others removed while the host was down was told as sent back.
+#[tokio::test]
+async fn what_went_while_the_host_was_killed_is_told_as_unknown_and_not_as_done() {
+    let shelf = shelf(30);
+    let site = Site::new(&shelf);
+    let tasks = site.tasks().await;
+    let begun = tasks.begin(Order { rate: Some(100.0), ..redrive(false) }, None).await.unwrap();
+    let next = site.killed();
+    until(&tasks, &begun.id, |_| shelf.sent.lock().unwrap().len() >= 3).await;
+    tasks.close().await;
+    let sent = shelf.sent.lock().unwrap().len() as u64;
+    // The last ones, so that the task does not meet them again.
+    shelf.letters.lock().unwrap().truncate(26);
+    assert!(sent <= 26, "it was stopped in the middle: {sent}");
+
+    let tasks = next.tasks().await;
+    tasks.go_on();
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    let counts = &ended.counts;
+    assert_eq!((counts.done, counts.unknown, counts.total), (26 - sent, 4 + sent, Some(30)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn after_a_peaceful_end_nothing_is_unknown() {
+    let shelf = shelf(30);
+    let site = Site::new(&shelf);
+    let tasks = site.tasks().await;
+    let begun = tasks.begin(Order { rate: Some(100.0), ..redrive(false) }, None).await.unwrap();
+    until(&tasks, &begun.id, |_| shelf.sent.lock().unwrap().len() >= 3).await;
+    tasks.close().await;
+    shelf.letters.lock().unwrap().truncate(26);
+    let tasks = site.tasks().await;
+    tasks.go_on();
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    assert_eq!((ended.counts.done, ended.counts.unknown), (26, 0), "others removed four: {ended:?}");
+}

@@ -5,7 +5,6 @@ use std::time::SystemTime;
 
 use super::canary::first_ones;
 use super::each::{Aim, all_of, take_in};
-use super::first::waiting;
 use super::patience::{Patience, pause};
 use super::{Inner, Standing, Task};
 use crate::broker::DeadLetterQuery;
@@ -32,7 +31,10 @@ pub(super) async fn work(inner: &Inner, task: &Arc<Task>, goes_on: bool) {
         match step(inner, task, &mut patience).await {
             Next::On => {}
             Next::End(standing) => break standing,
-            Next::Stop => return save(inner, task).await,
+            Next::Stop => {
+                task.lock().rests = true;
+                return save(inner, task).await;
+            }
         }
         patience.save_in_time(inner, task).await;
         crate::failpoint::reached("task-page");
@@ -63,17 +65,25 @@ pub(super) async fn work(inner: &Inner, task: &Arc<Task>, goes_on: bool) {
     save(inner, task).await;
 }
 
-/// After a kill fewer may stand in the record than were done: what is left says how many were.
-async fn correct(inner: &Inner, task: &Task) {
+/// After a kill fewer may stand in the record than were done: what is left says how many are gone that nobody counted. Whether
+/// this task or somebody else sent them back or removed them, nothing tells.
+async fn correct(inner: &Inner, task: &Arc<Task>) {
     let record = task.now();
-    let Some(total) = record.counts.total else { return };
-    if let Ok(Some(left)) = inner.count(&record.order.brokers, &record.order).await {
+    // A host that ended in peace had written down all that it did.
+    let left = match (record.rests, record.counts.total) {
+        (true, _) | (false, None) => None,
+        (false, Some(_)) => inner.count(&record.order.brokers, &record.order).await.ok().flatten(),
+    };
+    {
         let mut record = task.lock();
-        // Those that go first are asked after one by one, and counted then.
-        let asked_after = waiting(&record.first).len() as u64;
+        record.rests = false;
         let counts = &mut record.counts;
-        counts.done = counts.done.max(total.saturating_sub(left).saturating_sub(counts.gone + asked_after));
+        if let (Some(left), Some(total)) = (left, counts.total) {
+            let gone = total.saturating_sub(left);
+            counts.unknown = counts.unknown.max(gone.saturating_sub(counts.done + counts.gone));
+        }
     }
+    save(inner, task).await;
 }
 
 pub(super) async fn save(inner: &Inner, task: &Arc<Task>) {

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dead_letter::time;
+use super::dead_letter_stats::is_zero;
 use crate::tasks::{Record, Standing};
 
 /// The tasks of a host.
@@ -42,6 +43,10 @@ pub struct TaskView {
     pub done: u64,
     /// Gone before it was their turn: somebody else sent them back or removed them.
     pub gone: u64,
+    /// Gone when the host came back after it was killed: this task sent them back or removed them and could not write it down
+    /// any more, or others did meanwhile.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unknown: u64,
     /// Held back, as they came back too often.
     pub held_back: u64,
     /// Those that it could do nothing with.
@@ -98,6 +103,7 @@ impl TaskView {
             total: counts.total,
             done: counts.done,
             gone: counts.gone,
+            unknown: counts.unknown,
             held_back: counts.held_back,
             failed: counts.failed,
             failures: counts.failures.into_iter().map(failure).collect(),

@@ -127,6 +127,9 @@ fn exit(task: &TaskView) -> Exit {
     }
 }
 
+/// What is said of those of which nobody knows what became of them.
+const UNKNOWN: &str = "gone when the host came back after a kill: sent back or removed by this task or by others";
+
 fn word(task: &TaskView) -> &'static str {
     if task.action == "discard" { "removed" } else { "sent back" }
 }
@@ -138,6 +141,7 @@ fn summary(task: &TaskView) -> String {
         (task.held_back, "held back: they came back too often, and --force sends them all the same"),
         (task.failed, "could not be"),
         (task.gone, "gone before"),
+        (task.unknown, UNKNOWN),
     ] {
         if count > 0 {
             text += &format!(", {} {what}", number(count));
@@ -191,6 +195,9 @@ fn whole(task: &TaskView) -> String {
     let of = task.total.map(|total| format!(" of {}", number(total))).unwrap_or_default();
     text += &format!("done      {}{of}\n", number(task.done));
     text += &format!("gone      {}\nheld back {}\n", number(task.gone), number(task.held_back));
+    if task.unknown > 0 {
+        text += &format!("unknown   {} {UNKNOWN}\n", number(task.unknown));
+    }
     text += &format!("failed    {}\n", number(task.failed));
     if let Some(canary) = task.canary {
         text += &format!("canary    {} sent, {} well, {} badly\n", canary.sent, canary.well, canary.badly);
@@ -219,6 +226,7 @@ mod tests {
             total: Some(1204),
             done,
             gone: 0,
+            unknown: 0,
             held_back: 0,
             failed,
             failures: Vec::new(),
@@ -251,6 +259,9 @@ mod tests {
         assert_eq!(summary(&task("done", 1203, 1)), "1,203 sent back, 1 could not be\n");
         let removed = TaskView { action: "discard".to_owned(), ..task("done", 1, 0) };
         assert_eq!(summary(&removed), "1 removed\n");
+        let killed = TaskView { unknown: 2, ..task("done", 3, 0) };
+        assert!(summary(&killed).starts_with("3 sent back, 2 gone when the host came back"), "{}", summary(&killed));
+        assert!(whole(&killed).contains("unknown   2 gone when"));
         assert!(whole(&waiting).contains("canary    10 sent, 3 well, 1 badly"));
         assert!(listed(&[waiting]).contains("the queue is full"));
     }

@@ -57,7 +57,9 @@ fn redriven(rig: &mut Rig) -> BTreeMap<String, Vec<u64>> {
     rig.start();
     until("the task is done", Duration::from_secs(120), || task(rig)["standing"] == "done");
     let done = task(rig);
-    assert_eq!((&done["done"], &done["failed"]), (&COUNT.into(), &0.into()), "{done}");
+    let count = |key: &str| done[key].as_u64().unwrap_or(0);
+    // What the last second before the kill came to is not written down: it is told as unknown, and not as sent back.
+    assert_eq!((count("done") + count("unknown"), count("failed")), (COUNT, 0), "{done}");
     until("all are dead again", Duration::from_secs(120), || depth(rig) >= COUNT);
     letters(rig)
 }
