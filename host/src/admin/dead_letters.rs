@@ -24,12 +24,14 @@ use crate::settle::dead_letter::DeadLetterId;
 
 mod carry;
 mod chosen;
+mod newest;
 mod replay;
 mod stats;
 pub(super) mod tasks;
 
 pub(super) use carry::{export, import};
 use chosen::Chosen;
+use newest::{Part, Shown as Position, newest, position};
 pub(super) use replay::replay;
 pub(super) use stats::stats;
 
@@ -46,7 +48,7 @@ pub(super) struct ListQuery {
     /// Those that were sent back, too.
     #[serde(default)]
     include_redriven: bool,
-    /// What the page before gave as `next`: `broker/id`.
+    /// What the page before gave as `next`: `broker/id`, and with a comma between them when several brokers have more.
     #[schemars(extend("pattern" = "/"))]
     after: Option<String>,
     /// How many at the most: 100 when it is not said, and never more than 1,000.
@@ -86,42 +88,35 @@ pub(super) async fn list(
 ) -> Result<Json<DeadLetterList>, Fail> {
     let query = given(query)?;
     let limit = query.limit.unwrap_or(PAGE).clamp(1, LONGEST_PAGE);
-    let (from, after) = match &query.after {
-        None => (None, None),
-        Some(text) => {
-            let parts =
-                text.split_once('/').ok_or_else(|| Fail::bad_request("invalid-query", "`after` is no position"))?;
-            (Some(parts.0), Some(DeadLetterId(parts.1.to_owned())))
-        }
-    };
     let filter = DeadLetterFilter { include_redriven: query.include_redriven, ..query.chosen.filter(&caller)? };
     let brokers = state.brokers.all();
-    let behind = |name: &&str| from.is_none_or(|from| *name >= from);
-    let mut list = DeadLetterList::default();
-    let mut names = query.chosen.brokers(&brokers)?.into_iter().filter(behind).peekable();
-    while let Some(name) = names.next() {
-        let (_, entry) = named(&brokers, name)?;
-        let page_query = DeadLetterQuery {
-            filter: filter.clone(),
-            after: after.clone().filter(|_| from == Some(name)).filter(|id| !id.0.is_empty()),
-            limit: limit.saturating_sub(list.letters.len()),
-            oldest_first: false,
-        };
-        let page = entry.broker.dead_letters().list(&page_query).await.map_err(|error| Fail::from(&error))?;
-        // A page may be shorter than it was asked to be; `next` alone says whether it is the last.
-        let shown = page.letters.into_iter().map(|stored| DeadLetterView::new(stored, name, Shown::listed(&caller)));
-        list.letters.extend(shown);
-        if let Some(next) = page.next {
-            list.next = Some(format!("{name}/{next}"));
-            break;
-        }
-        if list.letters.len() >= limit {
-            // The page is full and this broker is done: the next page starts at the next broker's newest.
-            list.next = names.peek().map(|name| format!("{name}/"));
-            break;
-        }
+    let names = query.chosen.brokers(&brokers)?;
+    let from = match &query.after {
+        None => names.iter().map(|name| (*name, Position::None)).collect(),
+        Some(text) => position(text).ok_or_else(|| Fail::bad_request("invalid-query", "`after` is no position"))?,
+    };
+    let mut parts = Vec::new();
+    for name in &names {
+        let Some((_, shown)) = from.iter().find(|(known, _)| known == name) else { continue };
+        let page_query = DeadLetterQuery { filter: filter.clone(), after: shown.through(), limit, oldest_first: false };
+        let page = named(&brokers, name)?.1.broker.dead_letters().list(&page_query).await;
+        let page = page.map_err(|error| unlisted(name, names.len(), &error))?;
+        parts.push(Part::new(name, shown.clone(), page));
     }
-    Ok(Json(list))
+    let (letters, next) = newest(parts, limit);
+    let shown = |(name, stored)| DeadLetterView::new(stored, name, Shown::listed(&caller));
+    // A page may be shorter than it was asked to be; `next` alone says whether it is the last.
+    Ok(Json(DeadLetterList { letters: letters.into_iter().map(shown).collect(), next }))
+}
+
+/// Which of several brokers it is that cannot be looked at, and how to see the others.
+fn unlisted(name: &str, brokers: usize, error: &DeadLetterError) -> Fail {
+    let mut fail = Fail::from(error);
+    if brokers > 1 {
+        fail.body.message =
+            format!("broker `{name}`: {}; the others are shown one by one, by `broker`", fail.body.message);
+    }
+    fail
 }
 
 pub(super) async fn show(

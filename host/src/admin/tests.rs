@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -162,6 +162,14 @@ impl DeadLetters for Letters {
 
 fn letter(id: &str, reason: &str, redrives: u32) -> StoredDeadLetter {
     let at = SystemTime::UNIX_EPOCH;
+    // One of the second broker died between those of the first.
+    let died = if id == "01" {
+        0
+    } else if id == "11" {
+        1
+    } else {
+        2
+    };
     let record = DeadLetterRecord {
         id: DeadLetterId(id.to_owned()),
         reason: reason.to_owned(),
@@ -180,7 +188,7 @@ fn letter(id: &str, reason: &str, redrives: u32) -> StoredDeadLetter {
         defers: 0,
         timeouts: 0,
         first_seen: at,
-        dead_at: at,
+        dead_at: at + Duration::from_secs(died),
         handler: "triage".to_owned(),
         digest: "ab".repeat(32),
         version: Some(7),
@@ -586,7 +594,7 @@ async fn dead_letters_are_walked_over_all_brokers() {
         let Some(next) = page.next else { break };
         after = format!("&after={next}");
     }
-    assert_eq!(seen, ["02", "01", "11"]);
+    assert_eq!(seen, ["02", "11", "01"], "the newest first, whichever broker has it");
     let (_, page) = site.get("/v1/dead-letters?reason=timeout&broker=local").await;
     let page: wire::DeadLetterList = serde_json::from_value(page).unwrap();
     assert_eq!(page.letters.len(), 1);

@@ -12,7 +12,7 @@ use crate::settle::dead_letter::StoredDeadLetter;
 /// A page of dead letters.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadLetterList {
-    /// Broker by broker, the newest first.
+    /// The newest first, over all brokers.
     pub letters: Vec<DeadLetterView>,
     /// What to give as `after` for the next page; nothing when this is the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]

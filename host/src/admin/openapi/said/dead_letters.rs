@@ -8,7 +8,7 @@ pub(in crate::admin) fn list() -> Said {
         "listDeadLetters",
         Tag::DeadLetters,
         "A page of dead letters",
-        "Broker by broker, the newest first, without bodies. Headers and log lines need the role `operate`. A caller who is \
+        "The newest first, over all brokers, without bodies. Headers and log lines need the role `operate`. A caller who is \
          limited to some handlers sees those of these alone. A page may be shorter than asked for, or empty: one request \
          looks at so many and no more, and `next` alone says whether there are more.",
     )
