@@ -20,9 +20,9 @@ export async function deadLetter(view, { parts: [id], query, signal, me }) {
 
   put(view,
     h("div", { class: "note bad" }, h("p", {}, h("strong", {}, letter.reason), " ", h("span", { class: "break" }, letter.error))),
-    letter.redriven_at && h("p", { class: "note" }, `It was redriven ${ago(letter.redriven_at)}.`),
+    letter.redriven_at && h("p", { class: "note" }, `It was redriven ${ago(letter.redriven_at)}, and is not sent a second time: when its message fails again, that is a dead letter of its own.`),
     me.may("operate") ? h("div", { class: "bar" },
-      button("Redrive", () => redrive(), { class: "main" }), edits,
+      !letter.redriven_at && [button("Redrive", () => redrive(), { class: "main" }), edits],
       button("Discard…", discard, { class: "bad" }),
       button("Copy the command", () => copy(`tidegate dlq show ${letter.id}`), { class: "quiet" })) : h("p", { class: "note" }, `Redriving needs the role “operate”; ${me.name} has the role “${me.role}”.`),
     editing, replay && replay.element,
@@ -69,7 +69,8 @@ export async function deadLetter(view, { parts: [id], query, signal, me }) {
       say(edited ? "The message was redriven with the edited body." : "The message was redriven.");
       location.hash = "#/dead-letters";
     } catch (error) {
-      const again = !force && (error.code === "already-redriven" || error.code === "redriven-too-often");
+      // No force sends back what was sent back: the message would be there twice.
+      const again = !force && error.code === "redriven-too-often";
       if (again && (await ask({ title: "Redrive it all the same?", text: error.message, yes: "Redrive", bad: true }))) return redrive(true, body);
       if (!again) say(error.message, "bad");
     }

@@ -3,7 +3,7 @@
 import { get, poll, post, remove } from "./api.js";
 import { ask } from "./dialog.js";
 import { button, h, put, say } from "./dom.js";
-import { ago, bytes, count, many } from "./format.js";
+import { ago, atLeast, bytes, count, many } from "./format.js";
 import { holding, table } from "./table.js";
 import { tasks } from "./tasks.js";
 
@@ -40,9 +40,10 @@ export async function deadLetters(view, { signal, me, query }) {
     search.value = "";
     reload();
   });
-  const groups = groupsOf((key, value) => { given.set(key, value); reload(); }, (number) => { matched = number; act(); });
+  const groups = groupsOf((key, value) => { given.set(key, value); reload(); }, (told) => { all = told; act(); });
   const work = tasks({ signal, me, ended: () => reload() });
-  let matched = 0;
+  // What may be done with all of them at once: the filter that they were counted by, and how many there are. Nothing until then.
+  let all = null;
 
   const chosen = new Map();
   const list = table({
@@ -88,6 +89,7 @@ export async function deadLetters(view, { signal, me, query }) {
   async function reload() {
     put(tags, [...given].map(([key, value]) => h("span", { class: "tag" }, `${key}: ${value} `,
       button("×", () => { given.delete(key); return reload(); }, { class: "quiet small", "aria-label": `Any ${key}` }))));
+    all = null;
     groups.load(filter(), signal);
     letters = [];
     next = undefined;
@@ -138,10 +140,14 @@ export async function deadLetters(view, { signal, me, query }) {
 
   function act() {
     const number = chosen.size;
-    const all = me.may("operate") && matched > 0 && !redriven.checked;
-    put(actions, number === 0 && all && [h("span", { class: "muted" }, `${count(matched)} match in all:`),
-      button("Redrive all…", () => work.begin("redrive", filter(), matched)),
-      button("Discard all…", () => work.begin("discard", filter(), matched), { class: "bad" })],
+    // Never while something else is shown than what would be acted on: the redriven ones too, or fewer, by what is searched for.
+    const may = me.may("operate") && all !== null && all.matched > 0 && !redriven.checked;
+    const whole = may && search.value.trim() === "";
+    put(actions, number === 0 && may && !whole && h("span", { class: "muted" }, "What is shown is searched: press Enter, and what is done with all that match is offered for these."),
+      number === 0 && whole && [h("span", { class: "muted" }, `${atLeast(all)} match in all:`),
+        button("Redrive all…", () => work.begin("redrive", all)),
+        all.more ? h("span", { class: "muted" }, "To discard all that match, narrow them down, as by their error: there are more than are counted.")
+          : button("Discard all…", () => work.begin("discard", all), { class: "bad" })],
     number > 0 && [h("strong", {}, `${count(number)} chosen`),
       button("Redrive", () => batch("redriven", {
         title: `Redrive ${many(number, "dead letter")}?`, text: "They go back to the subscription that gave them up, and start with no attempts. Mend the handler first, or they come back.", yes: "Redrive" },
@@ -192,13 +198,15 @@ function groupsOf(choose, counted) {
     const stats = await get("/v1/dead-letters/stats", { ...filter, by: by.value, top: 20 }, signal).catch((error) => {
       if (!signal.aborted) put(place, h("p", { class: "note bad" }, error.message));
     });
-    if (!stats || last.filter !== filter) return;
-    counted(stats.matched);
+    if (!stats || signal.aborted || last.filter !== filter) return;
+    counted({ filter, matched: stats.matched, more: stats.more === true });
     const keys = { version: "digest" };
+    const none = { fingerprint: "no fingerprint", handler: "no handler is known", version: "no version ran" };
     const rows = stats.groups.map((group) => {
       const key = keys[by.value] ?? by.value;
-      const name = by.value === "fingerprint" ? group.newest?.error ?? group.key : group.key;
-      const pick = ["fingerprint", "handler", "version"].includes(by.value)
+      const name = (by.value === "fingerprint" ? group.newest?.error : undefined) ?? group.key;
+      // A filter by nothing is none: all would be meant.
+      const pick = group.key === "" ? h("span", { class: "muted" }, `${none[by.value] ?? "nothing is known"}: there is no filter for these alone`) : ["fingerprint", "handler", "version"].includes(by.value)
         ? button(name, () => choose(key, group.key), { class: "quiet left", "aria-label": `Only ${by.value} ${group.key}` }) : name;
       return h("tr", {}, h("td", { class: "number" }, count(group.letters)), h("td", { class: "break" }, pick),
         h("td", {}, group.newest ? `${group.newest.handler}${group.newest.version ? `@${group.newest.version}` : ""}` : "–"), h("td", {}, group.newest?.reason ?? "–"),

@@ -10,6 +10,11 @@ export function count(value) {
   return short(value);
 }
 
+/** How many match, of what was counted: at least so many, where the host does not look at all of them. */
+export function atLeast({ matched, more }) {
+  return `${more ? "at least " : ""}${count(matched)}`;
+}
+
 /** Three digits and a letter. */
 export function short(value) {
   for (const [unit, letter] of SI) if (Math.abs(value) >= unit) return `${digits(value / unit)}${letter}`;

@@ -8,7 +8,7 @@ import { ago, count, many } from "./format.js";
 
 const LOOK = 1000;
 
-/** Shows the tasks that run and the last that ended; `begin(act, filter, matched)` starts one. */
+/** Shows the tasks that run and the last that ended; `begin(act, { filter, matched, more })` starts one. */
 export function tasks({ signal, me, ended }) {
   const element = h("div", { "aria-live": "polite" });
   let timer, running = new Set();
@@ -42,17 +42,19 @@ export function tasks({ signal, me, ended }) {
       me.may("operate") && button("Cancel", () => change(`/v1/dead-letters/tasks/${encodeURIComponent(task.id)}/cancel`, {}, "The task was cancelled; what it had done stays done."), { class: "bad" })));
   }
 
-  async function begin(action, filter, matched) {
+  async function begin(action, { filter, matched, more }) {
     const discards = action === "discard";
     const rate = h("input", { size: "6", inputmode: "decimal", "aria-label": "At most so many a second", placeholder: "no limit" });
     const first = h("input", { size: "6", inputmode: "numeric", "aria-label": "So many go first", placeholder: "none" });
     const text = discards ? "Nothing of them is kept. When others match by then, nothing is discarded."
       : [h("p", {}, "They go back to the subscriptions that gave them up, and start with no attempts. The host goes on with it when this page is closed."),
-        h("div", { class: "bar" }, h("label", {}, "a second at most", rate), h("label", {}, "go first, as a canary", first))];
-    const agreed = await ask({ title: `${discards ? "Discard" : "Redrive"} ${many(matched, "dead letter")}${discards ? " for good" : ""}?`, text, yes: discards ? "Discard" : "Redrive", bad: discards, typed: discards ? String(matched) : undefined });
+        more && h("p", {}, "There are more of them than the host counts at once: all that match are meant, however many they are."),
+        h("div", { class: "bar" }, h("label", {}, "a second at most", rate), h("label", {}, "go first, as a canary", first))].filter(Boolean);
+    const title = `${discards ? "Discard" : "Redrive"} ${more ? "at least " : ""}${many(matched, "dead letter")}${discards ? " for good" : ""}?`;
+    const agreed = await ask({ title, text, yes: discards ? "Discard" : "Redrive", bad: discards, typed: discards ? String(matched) : undefined });
     if (!agreed) return;
-    const more = discards ? { count: matched } : { rate: rate.value.trim(), canary: first.value.trim() };
-    await change("/v1/dead-letters/tasks", { ...filter, action, ...more }, discards ? "They are discarded." : "They are redriven.");
+    const how = discards ? { count: matched } : { rate: rate.value.trim(), canary: first.value.trim() };
+    await change("/v1/dead-letters/tasks", { ...filter, action, ...how }, discards ? "They are discarded." : "They are redriven.");
   }
 
   async function change(path, query, done) {

@@ -67,7 +67,7 @@ pub(super) struct OneQuery {
 pub(super) struct RedriveQuery {
     /// The broker that keeps it; all are asked when it is not said.
     broker: Option<String>,
-    /// Sends it back even if it was before, or came back too often.
+    /// Sends it back even if it came back from redrives three times. One that was sent back already never is a second time.
     #[serde(default)]
     force: bool,
     /// Sends it back with the body of this request in the place of its own, which the dead letter keeps.

@@ -10,6 +10,7 @@ use tidegate::access::TokenHash;
 
 mod cluster;
 mod live;
+mod many;
 mod replay;
 mod scale;
 
