@@ -5,6 +5,7 @@ import { get, post } from "./api.js";
 import { ask } from "./dialog.js";
 import { button, h, put, say } from "./dom.js";
 import { ago, count, many } from "./format.js";
+import { order } from "./order.js";
 
 const LOOK = 1000;
 
@@ -44,17 +45,14 @@ export function tasks({ signal, me, ended }) {
 
   async function begin(action, { filter, matched, more }) {
     const discards = action === "discard";
-    const rate = h("input", { size: "6", inputmode: "decimal", "aria-label": "At most so many a second", placeholder: "no limit" });
-    const first = h("input", { size: "6", inputmode: "numeric", "aria-label": "So many go first", placeholder: "none" });
+    const form = order({ filter, signal });
     const text = discards ? "Nothing of them is kept. When others match by then, nothing is discarded."
       : [h("p", {}, "They go back to the subscriptions that gave them up, and start with no attempts. The host goes on with it when this page is closed."),
-        more && h("p", {}, "There are more of them than the host counts at once: all that match are meant, however many they are."),
-        h("div", { class: "bar" }, h("label", {}, "a second at most", rate), h("label", {}, "go first, as a canary", first))].filter(Boolean);
+        more && h("p", {}, "There are more of them than the host counts at once: all that match are meant, however many they are."), form.element].filter(Boolean);
     const title = `${discards ? "Discard" : "Redrive"} ${more ? "at least " : ""}${many(matched, "dead letter")}${discards ? " for good" : ""}?`;
     const agreed = await ask({ title, text, yes: discards ? "Discard" : "Redrive", bad: discards, typed: discards ? String(matched) : undefined });
     if (!agreed) return;
-    const how = discards ? { count: matched } : { rate: rate.value.trim(), canary: first.value.trim() };
-    await change("/v1/dead-letters/tasks", { ...filter, action, ...how }, discards ? "They are discarded." : "They are redriven.");
+    await change("/v1/dead-letters/tasks", { ...filter, action, ...(discards ? { count: matched } : form.said()) }, discards ? "They are discarded." : "They are redriven.");
   }
 
   async function change(path, query, done) {

@@ -66,6 +66,7 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         "replay.js": SCRIPT,
         "edit.js": SCRIPT,
         "tasks.js": SCRIPT,
+        "order.js": SCRIPT,
         "live.js": SCRIPT,
         "audit.js": SCRIPT,
     }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::start;
+use super::{check_rules, go, host, signed_in, start};
 use crate::chaos::Rig;
-use crate::support::browser::Browser;
+use crate::support::browser::{Browser, TAB};
 use crate::support::until;
 
 /// The console of a host that asks nobody, at its dead letters; with these brought in beside the three that are there.
@@ -91,6 +91,40 @@ fn all_is_offered_for_what_is_shown_and_never_for_more() {
     browser.press("Redrive all\u{2026}");
     browser.sees("Redrive at least 3 dead letters?");
     browser.sees("all that match are meant, however many they are");
+    assert_eq!(browser.complaints(), [] as [String; 0]);
+}
+
+#[test]
+fn a_redrive_of_all_is_ordered_with_all_that_the_command_line_has() {
+    let rig = host();
+    let browser = signed_in(&rig, "operator");
+    go(&browser, "Dead letters");
+    browser.sees("3 match in all:");
+    browser.press("Redrive all\u{2026}");
+    browser.sees("Redrive 3 dead letters?");
+    check_rules(&browser, "the question before a redrive of all");
+    browser.press("Dry run");
+    browser.sees("3 would be sent back now.");
+    browser.run("document.querySelector('dialog input[name=rate]').focus()");
+    // How a canary is judged is said of one alone.
+    let mut passed = Vec::new();
+    for _ in 0..3 {
+        passed.push(browser.run("return document.activeElement.name"));
+        browser.key(TAB);
+    }
+    assert_eq!(passed, ["rate", "canary", "force"]);
+    browser.enter("dialog input[name=canary]", "2");
+    browser.enter("dialog input[name=above]", "100");
+    browser.enter("dialog input[name=wait]", "30s");
+    browser.run("document.querySelector('dialog input[name=force]').click()");
+    browser.picture("redrive-all");
+    agree(&browser);
+    // Two went first and failed again, as all of them may; the third followed.
+    browser.sees("3 redriven of 3, 2 went first: 0 did well, 2 failed again");
+    go(&browser, "Audit log");
+    browser.sees("dead-letter.task");
+    let text = browser.text();
+    assert!(text.contains("canary=2&abort_above=100&canary_wait=30s&force=true"), "{text}");
     assert_eq!(browser.complaints(), [] as [String; 0]);
 }
 

@@ -16,7 +16,7 @@ use super::until;
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// Keys, as WebDriver names them: <https://www.w3.org/TR/webdriver2/#keyboard-actions>.
-const TAB: &str = "\u{e004}";
+pub(crate) const TAB: &str = "\u{e004}";
 pub(crate) const ENTER: &str = "\u{e007}";
 pub(crate) const ESCAPE: &str = "\u{e00c}";
 
