@@ -8,7 +8,7 @@ use clap::Args;
 use crate::config::{parse_duration, parse_size};
 use crate::sandbox::limits::Limits;
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitArguments {
     /// Fuel, or `unmetered`
@@ -34,6 +34,16 @@ fn fuel(text: &str) -> Result<Fuel, String> {
 }
 
 impl LimitArguments {
+    #[cfg(test)]
+    pub(super) fn with_fuel(fuel: Option<NonZeroU64>) -> Self {
+        Self { fuel: Some(Fuel(fuel)), ..Self::default() }
+    }
+
+    /// Whether the fuel is said here.
+    pub(super) const fn is_fuel_given(&self) -> bool {
+        self.fuel.is_some()
+    }
+
     pub(super) fn over(&self, mut limits: Limits) -> Limits {
         if let Some(Fuel(fuel)) = self.fuel {
             limits.fuel = fuel;

@@ -20,6 +20,12 @@ fn by_message<'a>(letters: &'a [Value], id: &str) -> &'a str {
     letters.iter().find(|letter| letter["message_id"] == id).unwrap()["id"].as_str().unwrap()
 }
 
+/// The versions that are kept, the newest first.
+fn versions(desk: &Desk) -> Vec<u64> {
+    let shown = desk.json(&["handlers", "show", "behave", "--json"], "", 0);
+    shown["versions"].as_array().unwrap().iter().map(|version| version["number"].as_u64().unwrap()).collect()
+}
+
 #[test]
 fn the_same_error_is_one_group_and_is_found_by_all_that_it_has() {
     let desk = Desk::with_handler();
@@ -110,11 +116,7 @@ fn a_message_is_run_once_more_as_it_was_and_beside_another_module() {
     for module in ["ledger.wasm", "order.wasm"] {
         desk.expect(&["deploy", module, "--handler", "behave"], "", 0);
     }
-    until("the module to be collected", || {
-        let shown = desk.json(&["handlers", "show", "behave", "--json"], "", 0);
-        let kept = shown["versions"].as_array().unwrap().iter().map(|version| version["number"].clone());
-        kept.collect::<Vec<_>>() == [3, 2]
-    });
+    until("the module to be collected", || versions(&desk) == [3, 2]);
     let gone = desk.run(&["dlq", "replay", id], "");
     let told = String::from_utf8_lossy(&gone.stderr);
     assert_eq!(gone.status.code(), Some(3), "{told}");
@@ -123,7 +125,48 @@ fn a_message_is_run_once_more_as_it_was_and_beside_another_module() {
     assert_eq!((&alone["difference"], alone.get("replayed")), (&json!(""), None), "{alone}");
     let shown = desk.expect(&["dlq", "replay", id, "--with", "behaviours.wasm"], "", 5);
     assert!(shown.contains("compared  as recorded") && shown.contains("nothing was sent"), "{shown}");
+    let told = desk.run(&["dlq", "replay", id, "--with", "behaviours.wasm"], "");
+    let told = String::from_utf8_lossy(&told.stderr);
+    assert!(
+        told.contains("fuel as the dead letter tells") && told.contains("those of behave@3, which is active"),
+        "{told}"
+    );
     assert_eq!(desk.json(&["dlq", "ls", "--json"], "", 0).as_array().unwrap(), &letters, "it is as it was");
+}
+
+/// The active version has fuel enough by now: by its limits the message would look mended.
+#[test]
+fn a_message_that_ran_out_of_fuel_does_so_again_when_its_version_is_forgotten() {
+    let desk = Desk::with_handler();
+    let toml = std::fs::read_to_string(desk.path().join("tidegate.toml")).unwrap();
+    let keeps_one = "[registry]\nkeep_versions = 1\n";
+    let once = "retry = { max_attempts = 1 }\n";
+    desk.write("tidegate.toml", &format!("{toml}{once}{keeps_one}[handlers.behave.limits]\nfuel = 100\n"));
+    let _host = desk.host();
+    let letters = dead(&desk, "{\"subject\":\"probe.message\",\"id\":\"2\",\"body\":\"x\"}\n", 1);
+    let id = letters[0]["id"].as_str().unwrap();
+    // Two of them: the one that a rollback goes to is kept.
+    for limits in ["[handlers.behave.limits]\nfuel = 100000000\n", ""] {
+        desk.write("tidegate.toml", &format!("{toml}{once}{keeps_one}{limits}"));
+        desk.expect(&["apply", "--yes"], "", 0);
+    }
+    until("the versions with enough fuel to be the only ones", || versions(&desk) == [3, 2]);
+    // It has the same module, and is taken for the one that ran.
+    let again = desk.json(&["dlq", "replay", id, "--with", "behaviours.wasm", "--json"], "", 5);
+    for one in ["replayed", "with"] {
+        assert_eq!(again[one]["outcome"]["code"], "out-of-fuel", "{one}: {again}");
+    }
+    let more = desk.json(&["dlq", "replay", id, "--with", "behaviours.wasm", "--fuel", "1000000000", "--json"], "", 5);
+    assert_ne!(more["with"]["outcome"]["code"], "out-of-fuel", "what the command line says goes before: {more}");
+
+    // Nor is its module kept.
+    for module in ["ledger", "order"] {
+        std::fs::write(desk.path().join(module), guest(module)).unwrap();
+        desk.expect(&["deploy", module, "--handler", "behave"], "", 0);
+    }
+    until("the module to be collected", || versions(&desk) == [5, 4]);
+    let alone = desk.json(&["dlq", "replay", id, "--with", "behaviours.wasm", "--json"], "", 5);
+    assert_eq!(alone["with"]["outcome"]["code"], "out-of-fuel", "{alone}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,17 @@ struct Terms {
     granted: Granted,
     /// What of that is on the host alone.
     lacks: Option<String>,
+    /// Which limits are whose, where they are not all those that the message was given up by.
+    whose: Option<Whose>,
+}
+
+/// Whose limits they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Whose {
+    /// The fuel that the dead letter tells of; `None`: it tells of none.
+    fuel: Option<Option<NonZeroU64>>,
+    /// The others.
+    others: String,
 }
 
 /// A run that has ended.
@@ -121,6 +133,9 @@ pub(super) fn replay(arguments: &Arguments) -> Ended {
             return Err(Failure { exit, error: error.context(hint) });
         }
     };
+    if let Some(whose) = &terms.whose {
+        say::talk(&whose.told(&arguments.limits));
+    }
     let with = arguments.with.as_deref().map(|path| given(path, &terms)).transpose()?;
     // A queue that this command had opened by itself is not needed any more.
     drop(reached);
@@ -192,33 +207,66 @@ fn recorded(client: &Client, letter: &DeadLetterView, handler: &HandlerView) -> 
     Ok(Candidate {
         name: format!("{}@{}", letter.handler, version.number),
         module: client.module(&letter.handler, version.digest.as_str())?,
-        terms: Terms::of(version),
+        terms: Terms::of(version).within(fuel(letter), || format!("those of {}@{}", letter.handler, version.number)),
     })
 }
 
-/// The terms of the version that ran; else of the one that is active; else the default with the fuel that is recorded.
+/// The fuel that the message was given up by, as far as its dead letter tells; `Some(None)`: without a limit.
+fn fuel(letter: &DeadLetterView) -> Option<Option<NonZeroU64>> {
+    // Of a message that no module ran on no limit is known.
+    (!letter.digest.is_empty()).then(|| NonZeroU64::new(letter.fuel_limit))
+}
+
+/// The terms of the version that ran. When that was forgotten: the fuel that the dead letter tells of, or a message that ran out
+/// of it would look mended; and the rest of a version with the same module, of the one that is active, or by default.
 fn terms(letter: &DeadLetterView, handler: Option<&HandlerView>) -> Terms {
-    let of_handler = handler.and_then(|handler| {
-        let active = || handler.versions.iter().find(|version| Some(version.number) == handler.active);
-        version(letter, handler).or_else(active)
-    });
-    of_handler.map_or_else(
-        || Terms {
-            limits: Limits { fuel: std::num::NonZeroU64::new(letter.fuel_limit), ..Limits::default() },
-            grants: None,
-            granted: Granted::anything(),
-            lacks: None,
-        },
-        Terms::of,
-    )
+    let name = |number: u64| format!("{}@{number}", letter.handler);
+    if let Some(ran) = handler.and_then(|handler| version(letter, handler)) {
+        return Terms::of(ran).within(fuel(letter), || format!("those of {}", name(ran.number)));
+    }
+    let active =
+        handler.and_then(|handler| handler.versions.iter().find(|version| Some(version.number) == handler.active));
+    let (terms, others) = match active {
+        Some(active) => (Terms::of(active), format!("those of {}, which is active", name(active.number))),
+        None => {
+            let terms = Terms { granted: Granted::anything(), ..Terms::default() };
+            (terms, "the defaults, as no version of the handler is known".to_owned())
+        }
+    };
+    let whose = Some(Whose { fuel: None, others: others.clone() });
+    Terms { whose, ..terms }.within(fuel(letter), || others)
+}
+
+impl Whose {
+    /// The same for people. What the command line says goes before either.
+    fn told(&self, limits: &LimitArguments) -> String {
+        let Self { fuel, others } = self;
+        match fuel {
+            Some(fuel) if !limits.is_fuel_given() => {
+                let fuel = fuel.map_or_else(|| "no limit".to_owned(), |fuel| number(fuel.get()));
+                format!("limits: fuel as the dead letter tells ({fuel}); the others are {others}")
+            }
+            Some(_) | None => format!("limits: what is not said here is {others}"),
+        }
+    }
 }
 
 impl Terms {
+    /// The same within the fuel that is recorded; `others` says whose the other limits are.
+    fn within(mut self, recorded: Option<Option<NonZeroU64>>, others: impl FnOnce() -> String) -> Self {
+        if let Some(fuel) = recorded.filter(|fuel| self.whose.is_some() || *fuel != self.limits.fuel) {
+            self.limits.fuel = fuel;
+            self.whose = Some(Whose { fuel: recorded, others: others() });
+        }
+        self
+    }
+
     fn of(version: &VersionView) -> Self {
         let settings = &version.settings;
         // Its secrets stay where they are.
         let granted = without_host(settings, &BTreeMap::new());
-        Self { limits: settings.limits.clone(), grants: Some(settings.grants()), granted, lacks: lacking(settings) }
+        let (limits, grants) = (settings.limits.clone(), Some(settings.grants()));
+        Self { limits, grants, granted, lacks: lacking(settings), whose: None }
     }
 }
 
@@ -343,19 +391,41 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
 
-    #[test]
-    fn headers_come_back_byte_by_byte() {
-        let letter: DeadLetterView = serde_json::from_value(serde_json::json!({
+    fn letter(digest: &str, fuel_limit: u64) -> DeadLetterView {
+        serde_json::from_value(serde_json::json!({
             "id": "1", "broker": "b", "subscription": "s", "reason": "r", "error": "e", "fingerprint": "f",
             "subject": "a", "message_id": "m", "sequence": 1, "published_at": "2026-11-23T21:00:00.000Z",
             "first_seen": "2026-11-23T21:00:00.000Z", "dead_at": "2026-11-23T21:00:00.000Z", "attempts": 1,
-            "deliveries": 1, "defers": 0, "timeouts": 0, "redrives": 0, "handler": "h", "digest": "", "host": "x",
-            "fuel_used": 0, "fuel_limit": 0, "memory_peak_bytes": 0, "run_ms": 0,
+            "deliveries": 1, "defers": 0, "timeouts": 0, "redrives": 0, "handler": "h", "digest": digest, "host": "x",
+            "fuel_used": 0, "fuel_limit": fuel_limit, "memory_peak_bytes": 0, "run_ms": 0,
             "headers": [["A", "?"]], "raw_headers": [["A", "/w=="]], "body_size": 2, "body_base64": "/wA=",
         }))
-        .unwrap();
-        let message = message(&letter).unwrap();
+        .unwrap()
+    }
+
+    #[test]
+    fn headers_come_back_byte_by_byte() {
+        let message = message(&letter("", 0)).unwrap();
         assert_eq!(message.headers.get("a").unwrap().as_ref(), [0xff]);
         assert_eq!(message.body.as_ref(), [0xff, 0]);
+    }
+
+    #[test]
+    fn a_forgotten_version_leaves_its_fuel_and_the_rest_is_told() {
+        let limits = LimitArguments::default();
+        let given = LimitArguments::with_fuel(NonZeroU64::new(9));
+        let told = |letter: &DeadLetterView, limits: &LimitArguments| {
+            let terms = terms(letter, None);
+            (terms.limits.fuel.map(NonZeroU64::get), terms.whose.unwrap().told(limits))
+        };
+        let default = Limits::default().fuel.map(NonZeroU64::get);
+        let others = "the defaults, as no version of the handler is known";
+        let recorded = format!("limits: fuel as the dead letter tells (1,000); the others are {others}");
+        assert_eq!(told(&letter("ab", 1000), &limits), (Some(1000), recorded));
+        let unlimited = format!("limits: fuel as the dead letter tells (no limit); the others are {others}");
+        assert_eq!(told(&letter("ab", 0), &limits), (None, unlimited));
+        let rest = format!("limits: what is not said here is {others}");
+        assert_eq!(told(&letter("", 0), &limits), (default, rest.clone()), "no module ran");
+        assert_eq!(told(&letter("ab", 1000), &given).1, rest, "what is said here goes before");
     }
 }
