@@ -13,6 +13,7 @@ mod live;
 mod many;
 mod replay;
 mod scale;
+mod tour;
 
 use crate::chaos::{Rig, ledger};
 use crate::support::browser::{Browser, ENTER, ESCAPE};
@@ -165,6 +166,15 @@ fn a_module_is_dragged_in_and_rolled_back() {
     browser.run("document.querySelector('dialog button[type=submit]').click()");
     browser.sees("The canary has ended.");
     assert_eq!(rig_active(&rig), 1);
+
+    drag(&browser, &ledger(4));
+    browser.sees("is tried as a canary on 5%");
+    browser.picture("canary");
+    browser.press("Promote");
+    browser.sees("It gets all messages from now on.");
+    browser.run("document.querySelector('dialog button[type=submit]').click()");
+    browser.sees("is the active one.");
+    assert_eq!(rig_active(&rig), 4);
     assert_eq!(browser.complaints(), [] as [String; 0]);
 }
 
@@ -226,9 +236,15 @@ fn who_may_only_read_is_shown_no_payload_and_changes_nothing() {
         1,
         "there is nothing to choose"
     );
+    browser.sees("What they have in common");
+    offers_nothing(&browser, &["Redrive all\u{2026}", "Discard all\u{2026}", "Redrive", "Discard\u{2026}"]);
     browser.run("document.querySelectorAll('tbody a')[0].click()");
     browser.sees("Body and headers need the role");
     assert!(!browser.text().contains("pwned"), "{}", browser.text());
+    offers_nothing(&browser, &["Replay", "Redrive", "Edit\u{2026}", "Discard\u{2026}"]);
+    browser.run("location.hash = '#/subscriptions/ledger'");
+    browser.sees("What it is");
+    offers_nothing(&browser, &["Pause\u{2026}", "Resume"]);
     go(&browser, "Handlers");
     browser.press("ledger");
     browser.sees("Deploying needs the role");
@@ -237,6 +253,14 @@ fn who_may_only_read_is_shown_no_payload_and_changes_nothing() {
     assert_eq!(browser.complaints(), [] as [String; 0]);
     browser.press("Sign out");
     browser.sees("This host asks who you are");
+}
+
+/// The page has buttons, and none of these.
+fn offers_nothing(browser: &Browser, names: &[&str]) {
+    let buttons = browser.run("return [...document.querySelectorAll('button')].filter((it) => it.offsetParent).map((it) => it.textContent.trim())");
+    let buttons: Vec<&str> = buttons.as_array().unwrap().iter().filter_map(|name| name.as_str()).collect();
+    assert!(!buttons.is_empty());
+    assert!(names.iter().all(|name| !buttons.contains(name)), "{buttons:?}");
 }
 
 #[test]

@@ -277,3 +277,32 @@ fn a_message_is_sent_back_with_another_body_and_the_dead_letter_keeps_its_own() 
     desk.expect(&["dlq", "redrive", &again, "--body", "body.txt"], "", 0);
     desk.expect(&["dlq", "redrive", id, &again, "--body", "body.txt"], "", 2);
 }
+
+/// The way of `docs/tour.md`: found, understood, tried on the mended module, deployed, sent again, done.
+#[test]
+fn a_failure_is_found_understood_mended_and_sent_again() {
+    let desk = Desk::with_handler();
+    std::fs::write(desk.path().join("mended.wasm"), guest("ledger")).unwrap();
+    let _host = desk.host();
+    // One module rejects them by their subject, the other skips them by their number.
+    dead(&desk, "{\"subject\":\"reject\",\"id\":\"18\"}\n{\"subject\":\"reject\",\"id\":\"38\"}\n", 2);
+    let stats = desk.json(&["dlq", "stats", "--json"], "", 0);
+    let group = &stats["groups"][0];
+    let (fingerprint, id) = (group["key"].as_str().unwrap(), group["newest"]["id"].as_str().unwrap());
+    assert_eq!(group["letters"], 2, "{stats}");
+    assert!(desk.expect(&["dlq", "show", id], "", 0).contains("card-declined"));
+    assert!(desk.expect(&["dlq", "replay", id], "", 5).contains("compared  as recorded"));
+    let cases = ["dlq", "export", "--as-fixture", "cases", "--fingerprint", fingerprint];
+    desk.expect(&cases, "", 0);
+    assert_eq!(std::fs::read_dir(desk.path().join("cases")).unwrap().count(), 2);
+    let tried = desk.expect(&["dlq", "replay", id, "--with", "mended.wasm"], "", 0);
+    assert!(tried.contains("compared  handler-rejected"), "{tried}");
+    desk.expect(&["deploy", "mended.wasm", "--handler", "behave"], "", 0);
+    let all = ["dlq", "redrive", "--all", "--fingerprint", fingerprint, "--canary", "1"];
+    assert_eq!(desk.expect(&all, "", 0), "2 sent back\n");
+    assert_eq!(desk.json(&["dlq", "ls", "--json"], "", 0), json!([]));
+    until("both to be done", || {
+        let status: Value = serde_json::from_str(&desk.get("/v1/status").1).unwrap();
+        status["subscriptions"][0]["counts"]["skipped"] == 2
+    });
+}
