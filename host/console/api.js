@@ -76,7 +76,10 @@ export async function remove(path, query) {
 
 /** What `/ready` says: it is an answer also when the host is not ready. */
 export async function readiness(signal) {
-  const answer = await fetch("/ready", { signal, cache: "no-store" });
+  const token = sessionStorage.getItem(KEY);
+  // Whoever shows no token is told what is not ready, and not why.
+  const headers = token === null ? {} : { Authorization: `Bearer ${token}` };
+  const answer = await fetch("/ready", { signal, headers, cache: "no-store", credentials: "omit" });
   return answer.json();
 }
 

@@ -42,6 +42,10 @@ pub(super) async fn gate(
 ) -> Response {
     let needs = gate.endpoint.needs();
     let Some(role) = needs.role() else {
+        // Nobody has to say who they are; whoever does may be told more.
+        if let Ok(caller) = gate.door.caller(request.headers(), Role::Read, SystemTime::now()) {
+            request.extensions_mut().insert(caller);
+        }
         return match parameters {
             Ok(_) => next.run(request).await,
             Err(rejection) => Fail::bad_request("invalid-path", rejection.body_text()).into_response(),

@@ -219,7 +219,10 @@ impl Endpoint {
             // Probes of orchestrators and load balancers have no token.
             // A page asks for a token itself; what it is made of is the same on every host, and says nothing of this one.
             Self::Live | Self::Ready | Self::Console | Self::ConsoleFile => Needs::Nothing,
-            Self::Metrics | Self::Whoami | Self::Status | Self::History => Needs::Role(Role::Read),
+            // These show the subscriptions whose handlers the caller covers.
+            Self::Whoami | Self::Status | Self::History => Needs::Role(Role::Read),
+            // They are of all handlers, in figures that cannot be taken apart.
+            Self::Metrics => Needs::WholeHost(Role::Read),
             // Which handler a subscription had that is not configured any more, nobody knows.
             Self::Kept => Needs::WholeHost(Role::Read),
             Self::Forget => Needs::WholeHost(Role::Operate),

@@ -3,30 +3,40 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 
 use super::state::HostState;
 use super::wire::{DEAD_LETTERS, Readiness, Trouble};
+use crate::access::Caller;
 use crate::broker::{NamedBroker, Status};
 use crate::telemetry::Metrics;
 
 /// A scrape or a probe is not held up longer than this by a broker that is slow to tell of its dead letters.
 const DEPTH_PATIENCE: Duration = Duration::from_secs(2);
 
+/// In the place of a reason, for whoever may not read it.
+const WITHHELD: &str = "why is told to those who show a token that may read it";
+
 pub(super) async fn live() -> &'static str {
     "live\n"
 }
 
-pub(super) async fn ready(State(state): State<Arc<HostState>>) -> (StatusCode, Json<Readiness>) {
-    let readiness = readiness(&state).await;
+pub(super) async fn ready(
+    State(state): State<Arc<HostState>>,
+    caller: Option<Extension<Caller>>,
+) -> (StatusCode, Json<Readiness>) {
+    let readiness = readiness(&state, caller.as_deref()).await;
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness))
 }
 
-async fn readiness(state: &HostState) -> Readiness {
+/// What a probe needs to know is for all: the state, and of what it is. Why it is so may say names, subjects and addresses, and
+/// is for a caller who may read, of the handlers that they cover.
+async fn readiness(state: &HostState, caller: Option<&Caller>) -> Readiness {
+    let told = |is_theirs: bool, why: String| if is_theirs { why } else { WITHHELD.to_owned() };
     let mut troubles = Vec::new();
     if state.subscriptions.is_draining() {
         troubles.push(Trouble { what: "host".to_owned(), why: "it is draining".to_owned() });
@@ -35,10 +45,13 @@ async fn readiness(state: &HostState) -> Readiness {
         match entry.broker.status() {
             Status::Connected => {
                 if let Err(why) = writable(entry.broker.as_ref()).await {
+                    let why = told(caller.is_some(), why);
                     troubles.push(Trouble { what: format!("{DEAD_LETTERS} of broker {name}"), why });
                 }
             }
-            Status::Away(why) | Status::Failed(why) => troubles.push(Trouble { what: format!("broker {name}"), why }),
+            Status::Away(why) | Status::Failed(why) => {
+                troubles.push(Trouble { what: format!("broker {name}"), why: told(caller.is_some(), why) });
+            }
         }
     }
     let (mut paused, mut stalled) = (Vec::new(), Vec::new());
@@ -50,10 +63,12 @@ async fn readiness(state: &HostState) -> Readiness {
             stalled.push(subscription.name.clone());
         }
         if let Some(why) = subscription.trouble {
+            let why = told(caller.is_some_and(|caller| caller.covers(&subscription.handler)), why);
             troubles.push(Trouble { what: format!("subscription {}", subscription.name), why });
         }
     }
     let cluster = state.deployments.as_ref().and_then(|deployments| deployments.cluster_view()?.trouble);
+    let cluster = cluster.map(|why| told(caller.is_some(), why));
     Readiness { ready: troubles.is_empty(), troubles, paused, stalled, cluster }
 }
 

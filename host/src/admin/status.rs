@@ -8,9 +8,13 @@ use axum::extract::State;
 use super::health::depth;
 use super::state::HostState;
 use super::wire::{self, BrokerView, PauseView, StallView, SubscriptionView};
+use crate::access::{Caller, Scope};
 use crate::broker::Status;
 
-pub(super) async fn status(State(state): State<Arc<HostState>>) -> Json<wire::Status> {
+/// Whoever is limited to some handlers sees their subscriptions, and of brokers what says nothing of others: not how many dead
+/// letters all have together, and not the warnings, which name streams and consumers.
+pub(super) async fn status(State(state): State<Arc<HostState>>, caller: Caller) -> Json<wire::Status> {
+    let is_whole = caller.handlers == Scope::All;
     let all = state.brokers.all();
     let mut brokers = Vec::with_capacity(all.len());
     for (name, entry) in all.iter() {
@@ -23,12 +27,13 @@ pub(super) async fn status(State(state): State<Arc<HostState>>) -> Json<wire::St
             kind: entry.kind.to_owned(),
             connected: trouble.is_none(),
             trouble,
-            dead_letters: depth(entry.broker.as_ref()).await,
-            warnings: entry.broker.warnings(),
+            dead_letters: if is_whole { depth(entry.broker.as_ref()).await } else { None },
+            warnings: if is_whole { entry.broker.warnings() } else { Vec::new() },
         });
     }
     let recent = state.metrics.history().recent();
-    let subscriptions = state.subscriptions.list().into_iter().map(|subscription| SubscriptionView {
+    let theirs = state.subscriptions.list().into_iter().filter(|subscription| caller.covers(&subscription.handler));
+    let subscriptions = theirs.map(|subscription| SubscriptionView {
         recent_run_seconds: recent.get(&subscription.name).copied(),
         name: subscription.name,
         broker: subscription.broker,

@@ -565,6 +565,41 @@ async fn payload_is_for_those_who_operate_and_handlers_for_those_who_have_them()
     assert_eq!(theirs.send("DELETE /v1/dead-letters/01", &[as_operator], b"").await.0, 204);
 }
 
+/// A limited token saw the subscriptions of others in the status, the history and the metrics; whoever had none was told reasons.
+#[tokio::test]
+async fn what_is_of_other_handlers_is_not_shown_and_reasons_are_for_readers() {
+    let as_reader = "Authorization: Bearer tidegate_read";
+    let asked = async |handlers: &[&str], line: &str| {
+        let site = guarded(10, door(vec![token(Role::Read, handlers)])).await;
+        site.subscribed.0.lock().unwrap().1 = Some("the stream `secret` is not there".to_owned());
+        let bare = site.send(line, &[], b"").await;
+        (bare, site.send(line, &[as_reader], b"").await)
+    };
+    let (_, (status, body)) = asked(&["billing-*"], "GET /v1/status").await;
+    assert!(status == 200 && !body.contains("webhooks") && !body.contains("secret"), "{body}");
+    assert!(body.contains("\"local\"") && !body.contains("dead_letters\":2"), "{body}");
+    let (_, (_, body)) = asked(&["tri*"], "GET /v1/status").await;
+    assert!(body.contains("webhooks") && body.contains("secret"), "{body}");
+    let rows = [
+        (&["billing-*"][..], "GET /v1/history?subscription=webhooks", 404),
+        (&["billing-*"], "GET /v1/history", 200),
+        (&["tri*"], "GET /v1/history?subscription=webhooks", 200),
+        (&["billing-*"], "GET /metrics", 403),
+        (&["tri*"], "GET /metrics", 403),
+        (&[], "GET /metrics", 200),
+    ];
+    for (handlers, line, expected) in rows {
+        let (_, (status, body)) = asked(handlers, line).await;
+        assert_eq!(status, expected, "{handlers:?} {line}: {body}");
+    }
+    for (handlers, is_told) in [(&[][..], true), (&["tri*"], true), (&["billing-*"], false)] {
+        let ((bare, stranger), (status, reader)) = asked(handlers, "GET /ready").await;
+        assert_eq!((bare, status), (503, 503), "a probe is answered the same");
+        assert!(stranger.contains("subscription webhooks") && !stranger.contains("secret"), "{stranger}");
+        assert_eq!(reader.contains("secret"), is_told, "{handlers:?}: {reader}");
+    }
+}
+
 #[tokio::test]
 async fn whoever_asks_for_nothing_special_on_loopback_is_local() {
     let site = site(10).await;

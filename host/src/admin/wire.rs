@@ -179,7 +179,7 @@ pub(crate) const DEAD_LETTERS: &str = "dead letters";
 pub struct Trouble {
     /// Which: `host`, `broker NAME` or `subscription NAME`.
     pub what: String,
-    /// Why, for a person.
+    /// Why, for a person. Whoever shows no token that may read it is told that it takes one.
     pub why: String,
 }
 

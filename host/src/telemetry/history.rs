@@ -88,6 +88,24 @@ impl Moment {
 }
 
 impl Point {
+    /// This and another of the same step together. How long the runs of both took is not known any more, where both had some.
+    fn and(&self, other: &Self) -> Self {
+        let mut sum = *self;
+        sum.ended.iter_mut().zip(other.ended).for_each(|(sum, more)| *sum = sum.saturating_add(more));
+        sum.runs = self.runs.saturating_add(other.runs);
+        sum.fuel = self.fuel.saturating_add(other.fuel);
+        (sum.p50, sum.p99) = match (self.runs, other.runs) {
+            (_, 0) => (self.p50, self.p99),
+            (0, _) => (other.p50, other.p99),
+            (_, _) => (None, None),
+        };
+        sum.in_flight = self.in_flight.saturating_add(other.in_flight);
+        sum.concurrency = self.concurrency.saturating_add(other.concurrency);
+        sum.ready = self.ready.saturating_add(other.ready);
+        sum.oldest_age = self.oldest_age.max(other.oldest_age);
+        sum
+    }
+
     fn between(before: &Moment, now: &Moment, at: SystemTime, took: Duration) -> Self {
         let earlier = before.runs.iter().copied().chain(std::iter::repeat(0));
         let runs: Vec<u64> = now.runs.iter().zip(earlier).map(|(now, before)| now.saturating_sub(before)).collect();
@@ -193,6 +211,23 @@ impl History {
         };
         Some(track.points.iter().copied().collect())
     }
+
+    /// The points of some subscriptions together, the oldest first.
+    #[must_use]
+    pub fn together(&self, are_meant: impl Fn(&str) -> bool) -> Vec<Point> {
+        // Each look gives all of them a point, so the last ones belong together; those that came later have fewer.
+        let mut sums: Vec<Point> = Vec::new();
+        for (_, track) in self.subscriptions.iter().filter(|(name, _)| are_meant(name)) {
+            for (index, point) in track.points.iter().rev().enumerate() {
+                match sums.get_mut(index) {
+                    Some(sum) => *sum = sum.and(point),
+                    None => sums.push(*point),
+                }
+            }
+        }
+        sums.reverse();
+        sums
+    }
 }
 
 impl Metrics {
@@ -256,6 +291,16 @@ mod tests {
         assert_eq!(p99(Some("orders"))[1], None, "nothing ran");
         assert!(p99(None)[0].is_some_and(|p99| p99 > 0.1), "{:?}", p99(None));
         assert_eq!(metrics.history().points(Some("nobody")), None);
+
+        let some = |meant: fn(&str) -> bool| metrics.history().together(meant);
+        assert_eq!(some(|name| name == "orders"), of(Some("orders")));
+        let both = some(|_| true);
+        let figures =
+            |points: &[Point]| points.iter().map(|point| (point.ended, point.runs, point.fuel)).collect::<Vec<_>>();
+        assert_eq!(figures(&both), figures(&of(None)));
+        assert_eq!(both[0].p99, None, "how long the runs of both took together is not known");
+        assert_eq!(both[1].p99, p99(Some("mails"))[1], "one alone ran");
+        assert_eq!(some(|_| false), []);
     }
 
     #[tokio::test(start_paused = true)]

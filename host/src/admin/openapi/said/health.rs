@@ -19,7 +19,7 @@ pub(in crate::admin) fn ready() -> Said {
         "ready",
         Tag::Health,
         "Whether messages are taken",
-        "For probes that send work elsewhere, and for people who wonder: what is not ready is named with its reason. What is paused, and what gets nowhere, is named too, \
+        "For probes that send work elsewhere, and for people who wonder: what is not ready is named, and its reason is told to whoever shows a token that may read it. What is paused, and what gets nowhere, is named too, \
          and the host is ready all the same: it takes what is published to it, and its other subscriptions go on.",
     )
     .gives("Messages are taken, and given up ones can be stored.")
@@ -42,7 +42,8 @@ pub(in crate::admin) fn status() -> Said {
         "status",
         Tag::Health,
         "What every subscription has done",
-        "Counts since the host started. How many messages wait is as the broker said last.",
+        "Counts since the host started. How many messages wait is as the broker said last. A caller who is limited to some \
+         handlers sees the subscriptions of those alone, and of brokers neither warnings nor how many dead letters they keep.",
     )
     .gives("Brokers and subscriptions.")
     .example(json!({
@@ -60,7 +61,8 @@ pub(in crate::admin) fn history() -> Said {
         "history",
         Tag::Health,
         "The last hour",
-        "A point every ten seconds, of one subscription or of all together. It begins with the host; a metrics system keeps \
+        "A point every ten seconds, of one subscription or of all together: for a caller who is limited to some handlers, of all of these, and then without \
+         how long runs took where several had some. It begins with the host; a metrics system keeps \
          more of it for longer.",
     )
     .gives("Lists of figures, the oldest first.")
