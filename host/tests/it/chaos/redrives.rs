@@ -83,3 +83,28 @@ fn a_redrive_goes_on_after_a_kill_and_loses_nothing_on_jetstream() {
     assert_eq!(letters.len() as u64, COUNT, "one is lost");
     assert!(letters.values().flatten().all(|redrives| *redrives == 1), "{letters:?}");
 }
+
+/// The canary was sent and not yet written down when the host was killed: the next one sends no other.
+#[test]
+fn a_canary_of_a_redrive_that_is_killed_in_the_middle_is_sent_once_and_judged_whole() {
+    let mut rig = Rig::new("type = \"embedded\"", Duration::from_secs(30), "");
+    rig.start();
+    rig.publisher().publish(&rejected());
+    until("all are dead", Duration::from_secs(120), || depth(&rig) == COUNT);
+    rig.kill();
+
+    rig.dies_at = Some("task-first");
+    rig.start();
+    let _ = rig.ask("/v1/dead-letters/tasks?action=redrive&canary=5&canary_wait=5s");
+    rig.dead();
+    rig.dies_at = None;
+    rig.start();
+    // They fail again; or their ends were missed, which is no better.
+    until("the task is aborted", Duration::from_secs(120), || task(&rig)["standing"] == "aborted");
+    let ended = task(&rig);
+    assert_eq!((&ended["done"], &ended["canary"]["sent"]), (&5.into(), &5.into()), "{ended}");
+    until("the five are dead again", Duration::from_secs(120), || {
+        letters(&rig).values().flatten().filter(|redrives| **redrives == 1).count() == 5
+    });
+    assert_eq!(letters(&rig).len() as u64, COUNT, "one is lost, or others were sent");
+}
