@@ -40,6 +40,11 @@ fn without_values(words: &str) -> String {
             return format!("{start}{kind}{}", expected(rest));
         }
     }
+    for none in ["there are no fields", "there are no variants"] {
+        if words.ends_with(none) {
+            return format!("it does not fit, {none}");
+        }
+    }
     for start in ["unknown variant", "unknown field"] {
         if let Some(rest) = words.strip_prefix(start) {
             return format!("{start}{}", expected(rest));
@@ -63,6 +68,10 @@ mod tests {
         pair: Option<(u8, u8)>,
         address: Option<std::net::IpAddr>,
     }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Empty {}
 
     #[derive(Debug, Deserialize)]
     #[serde(rename_all = "lowercase")]
@@ -96,8 +105,10 @@ mod tests {
             (r#"{"id": 99999999999}"#, "invalid value: integer, expected u32 at line 1 column 18"),
         ];
         for (body, expected) in rows {
-            let error = serde_json::from_str::<Order>(body).map_err(|error| told(&error));
-            assert_eq!(error.unwrap_err(), expected, "{body}");
+            let error = serde_json::from_str::<Order>(body).err().map(|error| told(&error));
+            assert_eq!(error.as_deref(), Some(expected), "{body}");
         }
+        let error = serde_json::from_str::<Empty>(r#"{"a, expected 4111": 1}"#).err().map(|error| told(&error));
+        assert_eq!(error.as_deref(), Some("it does not fit, there are no fields at line 1 column 19"));
     }
 }

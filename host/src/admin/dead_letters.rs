@@ -185,7 +185,7 @@ fn result(error: &DeadLetterError) -> &'static str {
     match error {
         DeadLetterError::NotFound(_) | DeadLetterError::AlreadyRedriven(_) => "gone",
         DeadLetterError::Loop { .. } => "held-back",
-        DeadLetterError::Publish { .. } | DeadLetterError::Store(_) => "failed",
+        DeadLetterError::Publish { .. } | DeadLetterError::StillThere { .. } | DeadLetterError::Store(_) => "failed",
     }
 }
 

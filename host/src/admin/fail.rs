@@ -60,7 +60,9 @@ impl From<&DeadLetterError> for Fail {
             DeadLetterError::AlreadyRedriven(_) => (StatusCode::CONFLICT, "already-redriven"),
             DeadLetterError::Loop { .. } => (StatusCode::CONFLICT, "redriven-too-often"),
             DeadLetterError::Publish { source, .. } => return Self::from(source),
-            DeadLetterError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable"),
+            DeadLetterError::StillThere { .. } | DeadLetterError::Store(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable")
+            }
         };
         Self::new(status, code, error.to_string())
     }

@@ -116,6 +116,14 @@ pub enum DeadLetterError {
         #[source]
         source: PublishError,
     },
+    /// It was sent back, and could not be taken from the dead letters: a further redrive may run the message once more.
+    #[error("dead letter `{id}` was sent back, and is still among the dead letters ({why}): discard it")]
+    StillThere {
+        /// Which.
+        id: String,
+        /// Why.
+        why: String,
+    },
     /// The store could not be read or written.
     #[error("could not use the dead-letter store: {0}")]
     Store(String),

@@ -99,7 +99,8 @@ pub(super) async fn all_of(inner: &Inner, task: &Task, letters: &dyn DeadLetters
 
 fn met(result: Result<(), DeadLetterError>) -> Met {
     match result {
-        Ok(()) => Met::Done,
+        // Its message runs: what is left of it is no reason to send it again.
+        Ok(()) | Err(DeadLetterError::StillThere { .. }) => Met::Done,
         Err(DeadLetterError::NotFound(_) | DeadLetterError::AlreadyRedriven(_)) => Met::Gone,
         Err(DeadLetterError::Loop { .. }) => Met::HeldBack,
         Err(DeadLetterError::Store(why)) => Met::Unreadable(why),

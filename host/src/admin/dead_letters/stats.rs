@@ -29,7 +29,7 @@ pub(in crate::admin) struct StatsQuery {
     by: CountedBy,
     /// How many groups at the most: 20 when it is not said, and never more than 200.
     top: Option<usize>,
-    /// Counts all of them. On JetStream the newest 200,000 are counted otherwise, since each has to be looked at, some 50,000 a
+    /// Counts all of them. On JetStream the newest 200,000 are counted otherwise, since each has to be looked at, some 20,000 a
     /// second.
     #[serde(default)]
     whole: bool,

@@ -246,7 +246,7 @@ pub(super) fn not_covered(stream: &Map<String, Value>, wanted: &[String]) -> Vec
 }
 
 /// Whether a stream has messages from other streams: it mirrors one, or collects from some.
-pub(super) fn has_origins(stream: &Map<String, Value>) -> bool {
+fn has_origins(stream: &Map<String, Value>) -> bool {
     let has = |name: &str| stream.get(name).is_some_and(|value| !value.is_null());
     has("mirror") || has("sources")
 }

@@ -17,6 +17,7 @@ mod edited;
 mod letters;
 mod login;
 mod notes;
+mod sent_back;
 mod setup;
 mod trouble;
 mod unreadable;

@@ -28,6 +28,8 @@ use crate::broker::{
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
 
 mod count;
+mod destination;
+mod forget;
 mod layout;
 mod rest;
 mod room;
@@ -122,6 +124,12 @@ impl DeadLetterStore {
 
     /// Finds a dead letter, whole.
     async fn find(&self, session: &Session, id: &DeadLetterId) -> Result<Found, DeadLetterError> {
+        let found = self.locate(session, id).await?;
+        self.assembled(session, found).await
+    }
+
+    /// Finds a dead letter, without what it refers to.
+    async fn locate(&self, session: &Session, id: &DeadLetterId) -> Result<Found, DeadLetterError> {
         let not_found = || DeadLetterError::NotFound(id.to_string());
         let (wanted, _) = scan::split_cursor(id);
         let sequence = self.position(session, id).await?;
@@ -129,10 +137,17 @@ impl DeadLetterStore {
         if layout::header(&found, layout::ID) != Some(wanted) {
             return Err(not_found());
         }
-        let mut decoded = layout::decode(&found).map_err(DeadLetterError::Store)?;
+        let decoded = layout::decode(&found).map_err(DeadLetterError::Store)?;
+        Ok(Found { message: found, decoded, sequence })
+    }
+
+    /// With what it refers to.
+    async fn assembled(&self, session: &Session, found: Found) -> Result<Found, DeadLetterError> {
+        let Found { message, mut decoded, sequence } = found;
+        let wanted = decoded.letter.record.id.clone();
         if let Some((subject, _)) = &decoded.elsewhere {
             let body = self.direct_get(session, &json!({ "last_by_subj": subject })).await?;
-            let body = body.filter(|body| layout::is_referred(&found, &body.payload));
+            let body = body.filter(|body| layout::is_referred(&message, &body.payload));
             let Some(body) = body else {
                 return Err(DeadLetterError::Store(format!(
                     "the body of dead letter `{wanted}` is not in `{subject}`"
@@ -145,7 +160,7 @@ impl DeadLetterStore {
             rest::unpack(&mut decoded.letter, rest, &packed)
                 .map_err(|error| DeadLetterError::Store(format!("dead letter `{wanted}`: {error}")))?;
         }
-        Ok(Found { message: found, decoded, sequence })
+        Ok(Found { message, decoded, sequence })
     }
 
     /// The parts of what lies elsewhere, put together.
@@ -222,10 +237,11 @@ impl DeadLetters for DeadLetterStore {
 
     async fn discard(&self, id: &DeadLetterId) -> Result<(), DeadLetterError> {
         let session = self.session().await?;
-        let found = self.find(&session, id).await?;
+        // One whose body is gone can be discarded too.
+        let found = self.locate(&session, id).await?;
         self.delete(&session, found.sequence).await?;
         // Only then what it refers to: a crash in between leaves parts that nobody needs, never a dead letter in pieces.
-        self.discard_parts(&session, &found.decoded).await?;
+        self.discard_parts_unless_awaited(&session, &found.decoded).await?;
         tracing::info!(dead_letter = %id, "discarded");
         Ok(())
     }

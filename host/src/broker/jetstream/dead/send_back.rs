@@ -16,28 +16,17 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::json;
 
+use super::destination::destination;
 use super::layout::{self, REDRIVEN, REDRIVEN_AT};
 use super::{DeadLetterStore, Found, is_there_already, subject_of};
-use crate::broker::jetstream::check::{filters, has_origins};
 use crate::broker::jetstream::headers::{EXPECTED_STREAM, MESSAGE_ID, append, is_reserved};
 use crate::broker::jetstream::publish::{StoreError, from_refusal};
-use crate::broker::jetstream::reader::{Reader, Start};
 use crate::broker::jetstream::session::Session;
-use crate::broker::jetstream::setup::{consumer_info, stream_info};
 use crate::broker::jetstream::stored;
-use crate::broker::jetstream::wire::{PubAck, StreamNames, texts};
-use crate::broker::subject::matches;
+use crate::broker::jetstream::wire::PubAck;
 use crate::broker::{DeadLetterError, MAX_REDRIVES, PublishError, Published};
 use crate::message::{KEPT_ID_HEADER, REDRIVE_COUNT_HEADER, REDRIVE_FOR_HEADER, REDRIVE_OF_HEADER};
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, UNREADABLE_HEADERS};
-
-/// Where a message that is sent back is stored.
-enum Destination {
-    /// In this stream and no other.
-    Stream(String),
-    /// In whichever stream the one of the subscription collects from.
-    Origin,
-}
 
 impl DeadLetterStore {
     /// Publishes one again, with its own body or another, and moves it among those that were sent back.
@@ -57,9 +46,16 @@ impl DeadLetterStore {
         if record.redrives >= MAX_REDRIVES && !force {
             return Err(DeadLetterError::Loop { id, count: record.redrives });
         }
+        let subject = subject_of(&found.message);
+        let archived = places(subject.split_once('.').map_or("", |(_, tail)| tail), &record.id);
+        if self.lies_among(&session, &archived, &record.id).await? {
+            // It was sent back before, and what did that was killed before it was taken out.
+            self.delete(&session, found.sequence).await?;
+            return Err(DeadLetterError::AlreadyRedriven(id));
+        }
         let failed = |source| DeadLetterError::Publish { id: id.clone(), source };
-        let destination = destination(&session, record).await?.map_err(failed)?;
-        let map = again(&found.decoded.letter, &id, &destination).map_err(failed)?;
+        let stream = destination(&session, record).await?.map_err(failed)?;
+        let map = again(&found.decoded.letter, &id).map_err(failed)?;
         let subject = Subject::from(record.subject.clone());
         let sent = body.clone().unwrap_or_else(|| found.decoded.letter.body.clone());
         let ack = match self.publisher.store(subject, map, sent).await {
@@ -67,14 +63,19 @@ impl DeadLetterStore {
             Err(StoreError::Refused(refusal)) => return Err(failed(from_refusal(&refusal))),
             Err(StoreError::Publish(error)) => return Err(failed(error)),
         };
+        if ack.stream != stream {
+            // The subject went to another one since it was looked at. That it goes to one stream alone cannot be asked of the server:
+            // the header for it stays in the message, and mirrors of the stream would refuse that.
+            let subject = &record.subject;
+            return Err(failed(PublishError::Invalid(format!(
+                "its subject `{subject}` was taken in by stream `{}` and not by `{stream}`, from which its subscription receives",
+                ack.stream
+            ))));
+        }
         tracing::info!(dead_letter = id, subject = record.subject, stream = ack.stream, "sent back");
-        self.move_to_redriven(&session, &found).await.map_err(|error| {
-            DeadLetterError::Store(format!(
-                "dead letter `{id}` was sent back as message {} of stream `{}`, and could not be taken from the dead letters \
-                 ({error}): discard it, or redrive it within the stream's duplicate window, which changes nothing else",
-                ack.seq, ack.stream
-            ))
-        })?;
+        self.move_to_redriven(&session, &found)
+            .await
+            .map_err(|error| DeadLetterError::StillThere { id: id.clone(), why: error.to_string() })?;
         match body {
             // An earlier try had sent it, and the stream took this one for that.
             Some(body) if ack.duplicate && !has_body(&session, &ack, &body).await => {
@@ -93,7 +94,7 @@ impl DeadLetterStore {
                 if let Err(error) = self.archive(session, found).await {
                     let (id, stream) = (&found.decoded.letter.record.id, &self.options.stream);
                     tracing::warn!(dead_letter = %id, stream, %error, "was sent back, and no copy of it could be kept");
-                    self.discard_parts(session, &found.decoded).await?;
+                    self.discard_parts_unless_awaited(session, &found.decoded).await?;
                 }
                 Ok(())
             }
@@ -135,43 +136,18 @@ impl DeadLetterStore {
     ) -> Result<bool, DeadLetterError> {
         let tails = [layout::tail(record), layout::other_tail(record)];
         let all: Vec<String> = tails.iter().flat_map(|tail| places(tail, &record.id)).collect();
-        let asked = all.iter().map(|place| self.lies_there(session, place, &record.id));
-        Ok(futures_util::future::try_join_all(asked).await?.contains(&true))
+        self.lies_among(session, &all, &record.id).await
     }
 
-    /// Removes those that were sent back before a time, the oldest first, with what they refer to.
-    pub(super) async fn forget(
+    /// Whether a dead letter lies in one of some places.
+    pub(super) async fn lies_among(
         &self,
         session: &Session,
-        before: SystemTime,
-        at_most: usize,
-    ) -> Result<usize, DeadLetterError> {
-        if stream_info(session, &self.options.stream).await?.is_none() {
-            return Ok(0);
-        }
-        let (all, start) = ([format!("{REDRIVEN}.>")], Start::Sequence(1));
-        let mut reader = Reader::open(session, &self.options.stream, &all, start).await?;
-        let mut old = Vec::new();
-        let read = loop {
-            match reader.next().await {
-                // They were stored when they were sent back.
-                Ok(Some((message, position))) if position.stored_at < before && old.len() < at_most => {
-                    old.push((message, position.sequence));
-                }
-                Ok(Some(_) | None) => break Ok(()),
-                Err(error) => break Err(DeadLetterError::from(error)),
-            }
-        };
-        reader.close().await;
-        read?;
-        for (message, sequence) in &old {
-            self.delete(session, *sequence).await?;
-            // What is none of ours refers to nothing of ours.
-            if let Ok(decoded) = layout::decode(message) {
-                self.discard_parts(session, &decoded).await?;
-            }
-        }
-        Ok(old.len())
+        places: &[String],
+        id: &DeadLetterId,
+    ) -> Result<bool, DeadLetterError> {
+        let asked = places.iter().map(|place| self.lies_there(session, place, id));
+        Ok(futures_util::future::try_join_all(asked).await?.contains(&true))
     }
 
     async fn lies_there(&self, session: &Session, place: &str, id: &DeadLetterId) -> Result<bool, DeadLetterError> {
@@ -189,51 +165,8 @@ fn away(error: DeadLetterError) -> PublishError {
     PublishError::Unavailable(error.to_string())
 }
 
-/// The stream that a message goes to that is sent back, if the subscription that gave it up receives it from there: nobody
-/// else would run it.
-async fn destination(
-    session: &Session,
-    record: &DeadLetterRecord,
-) -> Result<Result<Destination, PublishError>, DeadLetterError> {
-    let (name, subject) = (&record.subscription, &record.subject);
-    let refused = |text: String| Ok(Err(PublishError::Invalid(text)));
-    let stream = match &record.stream {
-        Some(stream) => stream.clone(),
-        // It died on a broker without streams, and was brought in here.
-        None => {
-            let names: StreamNames = session.api("STREAM.NAMES", &json!({ "subject": subject })).await?;
-            let Some(stream) = names.streams.unwrap_or_default().into_iter().next() else {
-                return refused(format!("no stream takes in its subject `{subject}`"));
-            };
-            stream
-        }
-    };
-    let Some(consumer) = consumer_info(session, &stream, name).await? else {
-        return refused(format!("there is no subscription `{name}` any more that would receive it"));
-    };
-    let wanted = filters(&consumer.config);
-    if !wanted.is_empty() && !wanted.iter().any(|filter| matches(filter, subject)) {
-        let wanted = wanted.join(", ");
-        return refused(format!(
-            "subscription `{name}` does not receive its subject `{subject}` any more (it receives {wanted})"
-        ));
-    }
-    let Some(info) = stream_info(session, &stream).await? else {
-        return refused(format!("there is no stream `{stream}` any more"));
-    };
-    if texts(&info.config, "subjects").iter().any(|filter| matches(filter, subject)) {
-        return Ok(Ok(Destination::Stream(stream)));
-    }
-    match has_origins(&info.config) {
-        true => Ok(Ok(Destination::Origin)),
-        false => refused(format!(
-            "stream `{stream}`, from which subscription `{name}` receives, does not take in its subject `{subject}` any more"
-        )),
-    }
-}
-
 /// The message that a dead letter becomes when it is sent back.
-fn again(letter: &DeadLetter, id: &str, destination: &Destination) -> Result<HeaderMap, PublishError> {
+fn again(letter: &DeadLetter, id: &str) -> Result<HeaderMap, PublishError> {
     let record = &letter.record;
     if letter.headers.get(UNREADABLE_HEADERS).is_some() {
         return Err(PublishError::Invalid(
@@ -255,11 +188,6 @@ fn again(letter: &DeadLetter, id: &str, destination: &Destination) -> Result<Hea
     }
     // Another id than the first time, or the stream would take it for a duplicate; the same for each try.
     append(&mut map, MESSAGE_ID, format!("redrive-{id}").as_bytes())?;
-    match destination {
-        // The subject may have gone to another stream since it was looked at.
-        Destination::Stream(stream) => append(&mut map, EXPECTED_STREAM, stream.as_bytes())?,
-        Destination::Origin => {}
-    }
     Ok(map)
 }
 
