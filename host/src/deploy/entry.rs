@@ -64,6 +64,8 @@ struct State {
     trouble: Option<String>,
     /// What the configuration says of it was not yet held against what is to run in the cluster.
     unplanned: bool,
+    /// The version that somebody was shown to be replaced by that, and no other one is; nothing: nobody was shown any.
+    shown: Option<Option<u64>>,
 }
 
 /// A version that is ready to run.
@@ -199,7 +201,20 @@ impl Entry {
 
     /// What the configuration says of it is to be held against what is to run in the cluster; or that has been done.
     pub(super) fn set_unplanned(&self, unplanned: bool) {
-        self.lock().unplanned = unplanned;
+        let mut known = self.lock();
+        known.unplanned = unplanned;
+        known.shown = known.shown.filter(|_| unplanned);
+    }
+
+    /// The same, by somebody who was shown which version that replaces.
+    pub(super) fn plan_over(&self, replaces: Option<u64>) {
+        let mut known = self.lock();
+        (known.unplanned, known.shown) = (true, Some(replaces));
+    }
+
+    /// Whether what is planned may replace a version.
+    pub(super) fn may_replace(&self, version: u64) -> bool {
+        self.lock().shown.is_none_or(|shown| shown == Some(version))
     }
 
     pub(super) fn is_unplanned(&self) -> bool {

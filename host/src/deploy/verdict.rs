@@ -66,10 +66,11 @@ const fn of_load(error: &LoadError) -> Verdict {
     match error {
         LoadError::CompileTimeout { .. }
         | LoadError::CompilerBusy { .. }
-        | LoadError::Compiler { .. }
         | LoadError::Stopped
         | LoadError::Sandbox(_) => Verdict::Load,
-        LoadError::TooLarge { .. }
+        // A compiler that panics over a module does so each time.
+        LoadError::Compiler { .. }
+        | LoadError::TooLarge { .. }
         | LoadError::Empty
         | LoadError::Text { .. }
         | LoadError::NotWasm { .. }

@@ -76,6 +76,7 @@ impl Records {
                     transaction.execute_batch(rollout::TABLE)?;
                 }
                 transaction.execute_batch(active::COLUMN)?;
+                active::fill_in(transaction)?;
                 transaction.pragma_update(None, "user_version", LAYOUT)
             })?,
             LAYOUT => {}
@@ -168,8 +169,11 @@ impl Records {
         })
     }
 
-    /// Forgets the versions that are not to be kept.
+    /// Forgets the versions that are not to be kept. With the largest `keep` there are none: the cluster says which are.
     pub(super) fn forget(&mut self, keep: usize) -> Result<(), RegistryError> {
+        if keep == usize::MAX {
+            return Ok(());
+        }
         let due: Vec<(String, Vec<u64>)> = self
             .handlers()?
             .into_iter()

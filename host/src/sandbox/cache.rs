@@ -73,10 +73,9 @@ impl Cache {
         Entry { code: dir.join(format!("{name}.cwasm")), digest: dir.join(format!("{name}.sha256")) }
     }
 
-    /// Removes what is not needed, beside these engines. Takes as long as the disk does.
-    pub(super) fn clean(&self, engines: &[&Engine], needed: &Needed) {
-        let ours: Vec<PathBuf> = engines.iter().map(|engine| self.folder(engine)).collect();
-        let removed = clean::clean(&self.dir, &ours, needed, SystemTime::now());
+    /// Removes what is not needed. Takes as long as the disk does.
+    pub(super) fn clean(&self, needed: &Needed) {
+        let removed = clean::clean(&self.dir, WASMTIME, needed, SystemTime::now());
         if removed > 0 {
             tracing::info!(removed, "compiled code that nobody needs any more was removed");
         }

@@ -236,12 +236,8 @@ impl Sandbox {
     /// of another engine, or of a module that no version names. Both are sha256 in hex. Dropped, it goes on to its end.
     pub async fn clean_cache(&self, named: BTreeSet<String>, forgotten: BTreeSet<String>) {
         let Some(cache) = self.cache.clone() else { return };
-        let stations: Vec<_> = std::iter::once(&self.metered).chain(self.unmetered.get()).cloned().collect();
         let needed = Needed { named, forgotten };
-        let work = move || {
-            let engines: Vec<_> = stations.iter().map(|station| &station.engine).collect();
-            cache.clean(&engines, &needed);
-        };
+        let work = move || cache.clean(&needed);
         // Only a panic or the runtime's end can fail it, and the next time does it again.
         let _ended = tokio::task::spawn_blocking(work).await;
     }

@@ -43,9 +43,9 @@ impl Deployments {
             self.registry.deploy_all(Vec::new(), notes).await?;
         }
         let changed = made.iter().filter(|one| matches!(one.fate, Fate::Passed(..)));
-        let changed: Vec<_> = changed.map(|one| (Arc::clone(&one.entry), one.ends.clone())).collect();
-        for (entry, _) in &changed {
-            entry.set_unplanned(true);
+        let changed: Vec<_> = changed.map(|one| (Arc::clone(&one.entry), one.replaces, one.ends.clone())).collect();
+        for (entry, replaces, _) in &changed {
+            entry.plan_over(*replaces);
         }
         // Not here from now on; and nowhere, as soon as the cluster is asked for it again.
         for (entry, on, why) in made.iter().filter_map(Made::tried_beyond) {
@@ -62,7 +62,7 @@ impl Deployments {
         drop(gone);
         self.resume_rollouts().await;
         let mut committed = Committed::default();
-        for (entry, ends) in changed {
+        for (entry, _, ends) in changed {
             match self.reconcile(cluster, &entry).await {
                 Ok(()) => {
                     let record = self.registry.handler(&entry.name).await?;
@@ -129,6 +129,10 @@ impl Deployments {
                 return Ok(false);
             }
         };
+        if let Some(desired) = basis.desired.as_ref().filter(|desired| !entry.may_replace(desired.active)) {
+            // Whoever deployed meanwhile did so on purpose: the configuration counts again when it is applied again.
+            return Err(DeployError::Overtaken { handler: name.clone(), by: desired.change.by.clone() });
+        }
         let NamedModule { bytes, signature, .. } = module;
         let (bytes, source) = (bytes.as_slice(), source.as_str());
         let candidate = Candidate { bytes, signature, source, what, basis: Some(basis.clone()) };

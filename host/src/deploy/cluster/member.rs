@@ -41,9 +41,10 @@ impl Deployments {
                 while let Some((looked, entry)) = looks.next().await {
                     match looked {
                         Ok(()) => {}
-                        // What the configuration names and cannot run stops the start, as everywhere.
+                        // What the configuration names and cannot run stops the start, as everywhere; a machine that has too
+                        // much to do, and a grant that is not there yet, do not.
                         Err(error @ (DeployError::Configured { .. } | DeployError::Unreadable { .. }))
-                            if !error.is_of_a_grant() =>
+                            if !error.is_of_a_grant() && !verdict(&error).passes() =>
                         {
                             return Err(error);
                         }

@@ -67,7 +67,11 @@ impl Deployments {
                 }
                 Ok(false) => {}
                 // What the configuration names cannot run: what the cluster has runs all the same.
-                Err(error @ (DeployError::Configured { .. } | DeployError::Unreadable { .. })) => {
+                Err(
+                    error @ (DeployError::Configured { .. }
+                    | DeployError::Unreadable { .. }
+                    | DeployError::Overtaken { .. }),
+                ) => {
                     // What it grants may be there at the next look, and the machine have less to do.
                     entry.set_unplanned(verdict(&error).passes());
                     refused = Err(error);

@@ -1,5 +1,6 @@
 //! Which version of a handler is the active one, and which one it took the place of.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
@@ -31,6 +32,35 @@ impl Records {
         })?;
         if found { Ok(()) } else { Err(RegistryError::NoVersion { handler: name.to_owned(), number }) }
     }
+}
+
+/// Fills in what versions took the place of, as far as the history of a file of before has it.
+pub(super) fn fill_in(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let became = [Event::Deployed, Event::RolledBack, Event::Promoted, Event::Followed].map(Event::name);
+    let mut statement = transaction.prepare(
+        "SELECT handler, number FROM history
+         WHERE number IS NOT NULL AND event IN (?1, ?2, ?3, ?4) ORDER BY handler, id",
+    )?;
+    let rows = statement.query_map(became, |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)))?;
+    let mut handlers: BTreeMap<String, (Vec<Ran>, Option<u64>)> = BTreeMap::new();
+    for row in rows {
+        let (name, number) = row?;
+        let (versions, active) = handlers.entry(name).or_default();
+        let number = number.cast_unsigned();
+        let replaced = replaced_by(versions, *active, number);
+        versions.retain(|version| version.number != number);
+        versions.push(Ran { number, was_active: true, replaced });
+        *active = Some(number);
+    }
+    for (name, (versions, _)) in handlers {
+        for Ran { number, replaced, .. } in versions {
+            transaction.execute(
+                "UPDATE version SET replaced = ?3 WHERE handler = ?1 AND number = ?2",
+                params![name, number.cast_signed(), replaced.map(u64::cast_signed)],
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// False when there is no such version.

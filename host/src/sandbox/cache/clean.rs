@@ -50,7 +50,7 @@ struct Whole {
 }
 
 impl Whole {
-    /// Whether it goes. `is_ours`: it was compiled by an engine that this process has.
+    /// Whether it goes. `is_ours`: it was compiled by the engine that is in this program.
     fn goes(&self, needed: &Needed, is_ours: bool, now: SystemTime) -> bool {
         let is_old = now.duration_since(self.used_at).is_ok_and(|unused| unused >= UNUSED_KEPT);
         let is_named = needed.named.contains(&self.module);
@@ -62,13 +62,15 @@ impl Whole {
     }
 }
 
-/// Removes from a cache what is not needed; `ours` are the folders of the engines of this process. Gives back how many entries
-/// went. What cannot be looked at or removed is left to the next time.
-pub(super) fn clean(dir: &Path, ours: &[PathBuf], needed: &Needed, now: SystemTime) -> usize {
+/// Removes from a cache what is not needed; `engine` is the version of the one in this program, whose folders are ours: which of
+/// them it comes to need is known only once it has loaded what counts no fuel, too. Gives back how many entries went. What cannot be
+/// looked at or removed is left to the next time.
+pub(super) fn clean(dir: &Path, engine: &str, needed: &Needed, now: SystemTime) -> usize {
     let folders = paths(dir).filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_folder));
     let mut removed = 0;
     for folder in folders.filter(|folder| check_private(folder).is_ok()) {
-        let is_ours = ours.contains(&folder);
+        let name = folder.file_name().and_then(|name| name.to_str());
+        let is_ours = name.and_then(|name| name.rsplit_once('-')).is_some_and(|(version, _)| version == engine);
         for whole in wholes(&folder).into_iter().filter(|whole| whole.goes(needed, is_ours, now)) {
             let all_went = whole.files.values().all(|path| fs::remove_file(path).is_ok());
             removed += usize::from(all_went && !whole.is_temporary);
@@ -179,6 +181,8 @@ mod tests {
             (OURS, format!("{named}.77-1.tmp"), hour, true),
             (OURS, format!("{named}.txt"), day * 90, true),
             (OURS, "notes.cwasm".to_owned(), day * 90, true),
+            // With other settings, as what counts no fuel has.
+            ("48.0.8-fedcba9876543210", format!("{named}.cwasm"), day * 90, true),
             // Of another engine: whatever was not used for a day.
             (OTHER, format!("{named}.cwasm"), hour, true),
             (OTHER, format!("{unnamed}.cwasm"), day, false),
@@ -191,7 +195,7 @@ mod tests {
             write(&dir.path().join(folder).join(name), *unused, now);
         }
         let needed = Needed { named: [named].into(), forgotten: [forgotten].into() };
-        let removed = clean(dir.path(), &[dir.path().join(OURS)], &needed, now);
+        let removed = clean(dir.path(), "48.0.8", &needed, now);
         let mut expected: Vec<String> =
             rows.iter().filter(|row| row.3).map(|(folder, name, ..)| format!("{folder}/{name}")).collect();
         expected.sort();
@@ -209,9 +213,9 @@ mod tests {
         write(&file, day, now);
         std::os::unix::fs::symlink(&elsewhere, dir.path().join(OTHER)).unwrap();
         std::os::unix::fs::symlink(&file, elsewhere.join(format!("{}.cwasm", module('b')))).unwrap();
-        assert_eq!(clean(dir.path(), &[], &Needed::default(), now), 0);
+        assert_eq!(clean(dir.path(), "", &Needed::default(), now), 0);
         fs::rename(&elsewhere, dir.path().join(OURS)).unwrap();
-        assert_eq!(clean(dir.path(), &[], &Needed::default(), now), 1, "the link is no file of ours");
-        assert_eq!(clean(&dir.path().join("none"), &[], &Needed::default(), now), 0);
+        assert_eq!(clean(dir.path(), "", &Needed::default(), now), 1, "the link is no file of ours");
+        assert_eq!(clean(&dir.path().join("none"), "", &Needed::default(), now), 0);
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tidegate::cluster::report::{Presence, Standing};
 use tidegate::deploy::report::Line;
 use tidegate::registry::Digest;
@@ -115,6 +116,27 @@ fn what_the_cluster_does_not_take_at_an_apply_is_told_and_comes_by_itself() {
     assert_eq!(runs(&a).unwrap().0, 1);
     ground.allow_bytes(-1);
     until_all_run(&[&a, &b], 2, 1);
+    assert_eq!(a.handler().versions[0].settings.limits.fuel.unwrap().get(), 900_000_000);
+}
+
+/// What waited for the cluster was sent there whenever it came back, over whatever a colleague had deployed meanwhile.
+#[test]
+fn what_waited_for_the_cluster_replaces_no_version_that_nobody_was_shown() {
+    let ground = Ground::new();
+    let [a, b] = ground.hosts(["a", "b"]);
+    ground.allow_bytes(16);
+    a.edit(|text| text.replace("[handlers.ledger]", "[handlers.ledger]\nlimits.fuel = 900_000_000"));
+    let applied = a.apply().unwrap();
+    assert_eq!(applied.troubles.len(), 1, "{applied:?}");
+    a.signal(Signal::STOP);
+    ground.allow_bytes(-1);
+    assert_eq!(deploy(&b, 2), 2);
+    a.signal(Signal::CONT);
+    until_all_run(&[&a, &b], 2, 2);
+    // Whoever wants it applies it again, and is shown what it replaces: nothing was sent by itself.
+    let applied = a.apply().unwrap();
+    assert!(applied.troubles.is_empty() && applied.deployed.len() == 1, "{applied:?}");
+    until_all_run(&[&a, &b], 3, 2);
     assert_eq!(a.handler().versions[0].settings.limits.fuel.unwrap().get(), 900_000_000);
 }
 
