@@ -118,6 +118,8 @@ export async function deadLetters(view, { signal, me, query }) {
     list.show(rows);
     more.hidden = !next;
     put(found, rows.length === 0 ? "" : `${many(rows.length, "dead letter")}${next ? " so far, the newest" : ""}`);
+    // What came later is not chosen, and whoever chose all while nothing was there chose none.
+    everything.checked = rows.length > 0 && rows.every((letter) => chosen.has(name(letter)));
     act();
   }
 

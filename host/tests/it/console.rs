@@ -124,7 +124,11 @@ fn a_person_finds_what_failed_and_redrives_it() {
         browser.text().contains("came back 1×")
     });
 
-    browser.run("document.querySelector('label:has(+ [role=status]) input').click()");
+    // What is being loaded cannot be chosen yet.
+    until("all are chosen", Duration::from_secs(60), || {
+        browser.run("document.querySelector('label:has(+ [role=status]) input:not(:checked)')?.click()");
+        browser.text().contains("3 chosen")
+    });
     browser.press("Discard\u{2026}");
     browser.sees("to confirm");
     assert_eq!(browser.run("return document.querySelector('dialog button[type=submit]').disabled"), true);
