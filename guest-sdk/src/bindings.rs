@@ -507,6 +507,8 @@ pub mod tidegate {
                 pub key: Option<_rt::Vec<u8>>,
                 /// The media type of the body, when the publisher gave one.
                 pub content_type: Option<_rt::String>,
+                /// The others that the publisher sent along, but those that are of this message alone: what its broker
+                /// wrote for itself, its id, that it was sent back. So all of them may be passed on with an output.
                 pub headers: _rt::Vec<Header>,
                 pub body: _rt::Vec<u8>,
                 /// The counted run this is: 1 the first time. Returns that were nobody's fault do not count.

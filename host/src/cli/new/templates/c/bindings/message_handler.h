@@ -96,6 +96,8 @@ typedef struct tidegate_events_types_message_t {
   message_handler_option_list_u8_t   key;
   // The media type of the body, when the publisher gave one.
   message_handler_option_string_t   content_type;
+  // The others that the publisher sent along, but those that are of this message alone: what its broker
+  // wrote for itself, its id, that it was sent back. So all of them may be passed on with an output.
   tidegate_events_types_list_header_t   headers;
   message_handler_list_u8_t   body;
   // The counted run this is: 1 the first time. Returns that were nobody's fault do not count.
