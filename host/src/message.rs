@@ -23,14 +23,18 @@ pub const REDRIVE_FOR_HEADER: &str = "Dlq-Redrive-For";
 /// The id of a message that was sent back, on a broker whose own field for it must have a new one.
 pub const KEPT_ID_HEADER: &str = "Tidegate-Message-Id";
 
+/// Whether a NATS server gives a header a meaning of its own.
+pub(crate) fn is_of_nats(name: &str) -> bool {
+    name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("Nats-"))
+}
+
 /// Whether a header says something of the message that it came with and of no other: what the broker wrote for itself, its id,
 /// that it was sent back. A handler has fields for what matters of that, and does not see it: it may pass on all headers that it
 /// sees, to a message that is another one.
 #[must_use]
 pub fn is_of_its_message_alone(name: &str) -> bool {
     let own = [KEPT_ID_HEADER, REDRIVE_COUNT_HEADER, REDRIVE_OF_HEADER, REDRIVE_FOR_HEADER];
-    let of_broker = name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("Nats-"));
-    of_broker || own.iter().any(|own| name.eq_ignore_ascii_case(own))
+    is_of_nats(name) || own.iter().any(|own| name.eq_ignore_ascii_case(own))
 }
 
 /// One header. Values are bytes, because brokers do not agree on an encoding.

@@ -263,16 +263,11 @@ async fn a_core_module_for_preview_1_gets_the_adapter_and_no_more_than_others() 
     assert!(format!("{error:?}").contains("fd_teleport"), "{error:?}");
 }
 
-/// The story: two slow modules were being compiled, and a rollback to a version that had been compiled long ago waited for them
-/// for two minutes, and was refused.
-#[tokio::test]
-async fn what_was_compiled_before_waits_for_none_that_is_being_compiled() {
-    let dir = tempfile::tempdir().unwrap();
-    let cache = dir.path().join("code");
-    completes(&plain_sandbox(Some(&cache))).await;
+/// A sandbox whose one place to compile is held by a module that ran out of its time.
+async fn with_its_one_compiler_at_work(cache_dir: Option<PathBuf>) -> Arc<Sandbox> {
     let bomb = handler(&"(func (drop (i32.const 1)))".repeat(100_000), &answer(""));
     let options = SandboxOptions {
-        cache_dir: Some(cache),
+        cache_dir,
         compile_timeout: Duration::from_millis(1),
         compile_threads: std::num::NonZeroU32::MIN,
         ..SandboxOptions::default()
@@ -280,6 +275,17 @@ async fn what_was_compiled_before_waits_for_none_that_is_being_compiled() {
     let sandbox = Sandbox::new(options).unwrap();
     let error = sandbox.load(bomb, "bomb", &Limits::default()).await.unwrap_err();
     assert!(matches!(error, LoadError::CompileTimeout { .. }), "{error:?}");
+    sandbox
+}
+
+/// The story: two slow modules were being compiled, and a rollback to a version that had been compiled long ago waited for them
+/// for two minutes, and was refused.
+#[tokio::test]
+async fn what_was_compiled_before_waits_for_none_that_is_being_compiled() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("code");
+    completes(&plain_sandbox(Some(&cache))).await;
+    let sandbox = with_its_one_compiler_at_work(Some(cache)).await;
     completes(&sandbox).await;
     let error = sandbox.load(guest("order"), "order", &Limits::default()).await.unwrap_err();
     assert!(matches!(error, LoadError::CompilerBusy { .. }), "the place is still held: {error:?}");
@@ -288,16 +294,7 @@ async fn what_was_compiled_before_waits_for_none_that_is_being_compiled() {
 /// One that ran out of its time cannot be stopped: it keeps its place, and who comes behind it is told so.
 #[tokio::test]
 async fn a_module_that_takes_too_long_to_compile_holds_one_place_at_the_most() {
-    let functions = "(func (drop (i32.const 1)))".repeat(100_000);
-    let bomb = handler(&functions, &answer(""));
-    let options = SandboxOptions {
-        compile_timeout: Duration::from_millis(1),
-        compile_threads: std::num::NonZeroU32::MIN,
-        ..SandboxOptions::default()
-    };
-    let sandbox = Sandbox::new(options).unwrap();
-    let error = sandbox.load(bomb, "bomb", &Limits::default()).await.unwrap_err();
-    assert!(matches!(error, LoadError::CompileTimeout { .. }), "{error:?}");
+    let sandbox = with_its_one_compiler_at_work(None).await;
     let error = sandbox.load(guest("order"), "order", &Limits::default()).await.unwrap_err();
     assert!(matches!(error, LoadError::CompilerBusy { .. }), "{error:?}");
 }

@@ -15,7 +15,7 @@ use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 
 use crate::broker::PublishError;
-use crate::message::{Header, Headers, KEPT_ID_HEADER, REDRIVE_FOR_HEADER};
+use crate::message::{Header, Headers, KEPT_ID_HEADER, REDRIVE_FOR_HEADER, is_of_nats};
 
 /// The id by which a stream de-duplicates.
 pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
@@ -24,7 +24,7 @@ pub(super) const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
 
 /// Whether the server gives a header a meaning of its own.
 pub(super) fn is_reserved(name: &str) -> bool {
-    has_prefix(name, "Nats-")
+    is_of_nats(name)
 }
 
 /// Whether a name starts with a prefix, without regard to ASCII case.

@@ -46,9 +46,7 @@ impl DeadLetterStore {
         if record.redrives >= MAX_REDRIVES && !force {
             return Err(DeadLetterError::Loop { id, count: record.redrives });
         }
-        let subject = subject_of(&found.message);
-        let archived = places(subject.split_once('.').map_or("", |(_, tail)| tail), &record.id);
-        if self.lies_among(&session, &archived, &record.id).await? {
+        if self.lies_among(&session, &places_of(&found), &record.id).await? {
             // It was sent back before, and what did that was killed before it was taken out.
             self.delete(&session, found.sequence).await?;
             return Err(DeadLetterError::AlreadyRedriven(id));
@@ -107,8 +105,7 @@ impl DeadLetterStore {
     /// Stores a copy of it among those that were sent back, or finds it there.
     async fn archive(&self, session: &Session, found: &Found) -> Result<(), PublishError> {
         let id = &found.decoded.letter.record.id;
-        let subject = subject_of(&found.message);
-        for place in places(subject.split_once('.').map_or("", |(_, tail)| tail), id) {
+        for place in places_of(found) {
             let (mut map, body) = layout::copy(&found.message);
             let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
             append(&mut map, REDRIVEN_AT, now.as_bytes())?;
@@ -159,6 +156,12 @@ impl DeadLetterStore {
 /// Where one may lie that was sent back: under its own name, and where that is taken under one that no other has.
 fn places(tail: &str, id: &DeadLetterId) -> [String; 2] {
     [format!("{REDRIVEN}.{tail}"), format!("{REDRIVEN}.{tail}-{id}")]
+}
+
+/// The same of one that was found.
+fn places_of(found: &Found) -> [String; 2] {
+    let subject = subject_of(&found.message);
+    places(subject.split_once('.').map_or("", |(_, tail)| tail), &found.decoded.letter.record.id)
 }
 
 fn away(error: DeadLetterError) -> PublishError {
