@@ -138,7 +138,7 @@ fn hosting(count: usize, folder: &Path, data: &Path) -> Config {
 /// Starts a host and leaves it alone.
 async fn idle(config: &Config, is_first: bool) -> Found {
     let begun = Instant::now();
-    let host = Host::start(config).await.unwrap();
+    let host = Host::start(config, super::compile_in()).await.unwrap();
     let start_ms = begun.elapsed().as_secs_f64() * 1e3;
     let (mut resident, mut anonymous, mut idle_cpu) = (0, 0, 0.0);
     if !is_first {

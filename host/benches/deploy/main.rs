@@ -40,6 +40,7 @@ use std::time::{Duration, Instant};
 use tidegate::app::Host;
 use tidegate::config::Config;
 use tidegate::deploy::report::{Line, RolledBack};
+use tidegate::sandbox::{COMPILE_MEMORY, CompileIn};
 use tokio::runtime::Runtime;
 
 use guests::guest;
@@ -47,6 +48,11 @@ use guests::guest;
 const DEPLOYS: usize = 30;
 const ROLLBACKS: usize = 200;
 const HANDLERS: usize = 200;
+
+/// As a host has it: in a process of its own.
+fn compile_in() -> CompileIn {
+    CompileIn::OwnProcess { program: env!("CARGO_BIN_EXE_tidegate").into(), memory: COMPILE_MEMORY }
+}
 
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
@@ -118,7 +124,7 @@ fn deploys(runtime: &Runtime) {
     let folder = tempfile::tempdir().unwrap();
     let entries = "[handlers.h]\n[subscriptions.s]\nbroker = \"q\"\nsubjects = [\">\"]\nhandler = \"h\"\n";
     let config = config(folder.path(), entries);
-    let host = runtime.block_on(Host::start(&config)).unwrap();
+    let host = runtime.block_on(Host::start(&config, compile_in())).unwrap();
     let base = format!("http://{}/v1/handlers/h", host.address());
     let agent = ureq::Agent::new_with_defaults();
     let order = guest("order");
@@ -160,7 +166,7 @@ fn starts(runtime: &Runtime) {
     let config = config(folder.path(), &entries);
     let start = || {
         let begun = Instant::now();
-        let host = runtime.block_on(Host::start(&config)).unwrap();
+        let host = runtime.block_on(Host::start(&config, compile_in())).unwrap();
         let took = begun.elapsed();
         runtime.block_on(host.drain(Duration::from_secs(5)));
         took

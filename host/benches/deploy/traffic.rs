@@ -148,8 +148,8 @@ pub async fn measure() {
     // The disk's own jitter would hide what is looked for.
     options.durability = Durability::Relaxed;
     let broker: Arc<dyn Broker> = EmbeddedQueue::open(options).await.unwrap();
-    let sandbox =
-        Sandbox::new(SandboxOptions { cache_dir: Some(folder.path().join("code")), ..SandboxOptions::default() });
+    let (cache_dir, compile_in) = (Some(folder.path().join("code")), super::compile_in());
+    let sandbox = Sandbox::new(SandboxOptions { cache_dir, compile_in, ..SandboxOptions::default() });
     let (sandbox, slot, metrics) = (sandbox.unwrap(), Slot::empty(), Metrics::new());
     let rig = Rig { sandbox, slot, metrics, samples: Arc::default(), order: guest("order") };
     // All that comes is compiled before: how a deploy's steps disturb is the row below.

@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::deploy::Deployments;
 use crate::dispatch::{Told, Turns};
 use crate::pause::Pauses;
-use crate::sandbox::{Sandbox, SandboxOptions};
+use crate::sandbox::{CompileIn, Sandbox, SandboxOptions};
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
 use crate::telemetry::otlp::Otlp;
@@ -75,9 +75,9 @@ pub enum Ended {
 /// # Errors
 /// When something cannot be started and a person has to act: a broker's directory or settings, a module, the listener.
 /// When a broker failed.
-pub async fn run(config: Config) -> anyhow::Result<Ended> {
+pub async fn run(config: Config, compile_in: CompileIn) -> anyhow::Result<Ended> {
     let mut stop = Signals::new()?;
-    let mut host = Host::start(&config).await?;
+    let mut host = Host::start(&config, compile_in).await?;
     tracing::info!(host = %config.host.name, http = %host.address, "the host runs");
     let mut hang_up = Signals::one(SignalKind::hangup())?;
     let failed = loop {
@@ -118,11 +118,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// Opens brokers and modules, starts the subscriptions, answers over HTTP.
+    /// Opens brokers and modules, starts the subscriptions, answers over HTTP. Modules are compiled as `compile_in` says.
     ///
     /// # Errors
     /// As [`run`].
-    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+    pub async fn start(config: &Config, compile_in: CompileIn) -> anyhow::Result<Self> {
         let door = Door::new(&config.http.tokens);
         if door.is_open() {
             tracing::info!("no tokens are configured: whoever is on this machine may do everything (`local`)");
@@ -139,7 +139,7 @@ impl Host {
         let (told, circuits) = mpsc::channel(CIRCUITS_TOLD);
         let audit = Arc::new(Audit::new(config.host.data_dir.clone()));
         let on_record = Arc::clone(&audit);
-        let (stations, cluster) = open_stations(config, metrics, address, told, traces, on_record).await?;
+        let (stations, cluster) = open_stations(config, compile_in, metrics, address, told, traces, on_record).await?;
         let stations = Arc::new(stations);
         let desk = Desk::new(&stations, Arc::clone(&audit), cluster);
         let pausing = desk.begin().await;
@@ -262,6 +262,7 @@ impl Host {
 
 async fn open_stations(
     config: &Config,
+    compile_in: CompileIn,
     metrics: Arc<Metrics>,
     address: std::net::SocketAddr,
     told: Told,
@@ -275,8 +276,8 @@ async fn open_stations(
         let opened = open::broker(name, broker, &config.host.data_dir).await?;
         brokers.insert(name.clone(), NamedBroker { kind: broker.kind(), broker: opened });
     }
-    let sandbox =
-        Sandbox::new(SandboxOptions { cache_dir: Some(config.host.cache_dir.clone()), ..SandboxOptions::default() })?;
+    let cache_dir = Some(config.host.cache_dir.clone());
+    let sandbox = Sandbox::new(SandboxOptions { cache_dir, compile_in, ..SandboxOptions::default() })?;
     let cluster =
         config.cluster.as_ref().map(|cluster| open::cluster(config, cluster, &brokers, address)).transpose()?;
     let (brokers, turns) = (Directory::new(brokers), Turns::of_this_machine());

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, FILE_NAME};
+use crate::sandbox::COMPILE_VERB;
 
 mod apply;
 mod audit;
@@ -18,6 +19,7 @@ mod build;
 mod check;
 mod client;
 mod cluster;
+mod compile;
 mod completions;
 mod deploy;
 mod dev;
@@ -149,6 +151,9 @@ enum Verb {
     Token(token::Arguments),
     /// Print a completion script for a shell
     Completions(completions::Arguments),
+    /// Compile one module for the host that started this
+    #[command(name = COMPILE_VERB, hide = true)]
+    CompileForHost,
 }
 
 /// Which configuration.
@@ -212,6 +217,7 @@ pub fn main() -> ExitCode {
         Verb::Whoami(arguments) => login::whoami(&arguments),
         Verb::Token(arguments) => token::token(arguments),
         Verb::Completions(arguments) => completions::completions(&arguments),
+        Verb::CompileForHost => compile::compile(),
     };
     finish(ended)
 }

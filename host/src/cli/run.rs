@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::Args;
 
 use super::exit::{Ended, Exit, Failure};
 use super::{ConfigArgument, say, table};
 use crate::app;
 use crate::app::Report;
+use crate::sandbox::CompileIn;
 use crate::telemetry::logs;
 
 /// How long the end of the process waits for threads that are blocked, when everything is settled.
@@ -24,7 +26,8 @@ pub(super) fn run(arguments: &Arguments) -> Ended {
     config.check_files_at_start().map_err(Failure::usage)?;
     logs::set_up(config.host.log).map_err(anyhow::Error::from)?;
     let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from)?;
-    let ended = runtime.block_on(app::run(config));
+    let compile_in = CompileIn::own_program().context("looking which program this is")?;
+    let ended = runtime.block_on(app::run(config, compile_in));
     // What still blocks by now, as the lookup of a name by a resolver that is silent, has nothing to do with a message.
     runtime.shutdown_timeout(BLOCKED_AT_MOST);
     match ended? {

@@ -66,10 +66,14 @@ const fn of_load(error: &LoadError) -> Verdict {
     match error {
         LoadError::CompileTimeout { .. }
         | LoadError::CompilerBusy { .. }
+        | LoadError::CompilerKilled
+        | LoadError::CompilerProcess { .. }
         | LoadError::Stopped
         | LoadError::Sandbox(_) => Verdict::Load,
-        // A compiler that panics over a module does so each time.
-        LoadError::Compiler { .. }
+        // A compiler that crashes over a module does so each time.
+        LoadError::CompileMemory { .. }
+        | LoadError::CompilerCrash { .. }
+        | LoadError::Compiler { .. }
         | LoadError::TooLarge { .. }
         | LoadError::Empty
         | LoadError::Text { .. }

@@ -1,7 +1,7 @@
-//! Compiled code: from the cache when it is there and whole, else from the compiler.
+//! Compiled code: from the cache when it is there and whole, else as the compiler made it.
 //!
 //! Invariants:
-//! - Native code is taken only from the cache's own directory, and only when its digest is the one we wrote.
+//! - Native code is taken only from our own compiler, or from the cache's own directory when its digest is the one we wrote.
 //! - A broken entry is compiled anew and written again; the cache is never a reason to refuse a module.
 
 use std::path::Path;
@@ -43,29 +43,21 @@ pub(super) fn kept(engine: &Engine, module: &Module, cache: Option<&Cache>, hand
     }
 }
 
-/// The same by the compiler; `found` is what the cache had. Takes as long as the compiler does: call it where that may be.
-pub(super) fn compile(
+/// The component of machine code that the compiler just made, which is kept where there is a cache.
+pub(super) fn made(
     engine: &Engine,
     module: &Module,
+    code: &[u8],
     cache: Option<&Cache>,
     handler: &str,
-    found: &Kept,
 ) -> Result<Component, LoadError> {
-    // Whoever had the place before may have compiled the very module.
-    if let (Kept::Nothing, Kept::Code(component)) = (found, kept(engine, module, cache, handler)) {
-        return Ok(component);
-    }
-    let started = Instant::now();
-    let code =
-        engine.precompile_component(&module.component(engine)?).map_err(|source| LoadError::Invalid { source })?;
-    tracing::info!(handler, digest = module.digest, took = ?started.elapsed(), "compiled a module");
     let entry = cache.map(|cache| cache.entry(engine, &module.cache_name()));
     // Mapped from the file, the code is shared with the page cache instead of being a copy in our own memory.
-    let mapped = entry.as_ref().filter(|entry| entry.store(&code).is_some()).and_then(|entry| match entry.look() {
+    let mapped = entry.as_ref().filter(|entry| entry.store(code).is_some()).and_then(|entry| match entry.look() {
         Found::Whole(path) => map(engine, path, handler),
         Found::Nothing | Found::Damaged => None,
     });
-    mapped.map_or_else(|| read(engine, &code), Ok)
+    mapped.map_or_else(|| read(engine, code), Ok)
 }
 
 /// Maps compiled code from a verified file.
@@ -81,6 +73,7 @@ fn map(engine: &Engine, path: &Path, handler: &str) -> Option<Component> {
 /// Takes compiled code from memory.
 #[expect(unsafe_code, reason = "native code is trusted by construction; this module is where that is argued")]
 fn read(engine: &Engine, code: &[u8]) -> Result<Component, LoadError> {
-    // SAFETY: the bytes come from this engine's compiler, in this call.
+    // SAFETY: the bytes come from this engine's compiler, for this load: in this process, or over its own pipe from a
+    // process of the program that the host's owner named, which is its own.
     unsafe { Component::deserialize(engine, code) }.map_err(|source| LoadError::Invalid { source })
 }

@@ -7,6 +7,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
@@ -19,7 +20,7 @@ use super::ticker::Ticker;
 use super::{SandboxOptions, adapters, granted, imports, wasi};
 
 /// Which of the two engines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum EngineKind {
     /// Counts fuel: all handlers but those that an operator excepts.
     Metered,
@@ -131,6 +132,27 @@ pub(super) fn permits_for(memories: u32, tables: u32) -> u32 {
     memories.div_ceil(MEMORIES_PER_PERMIT).max(tables.div_ceil(TABLES_PER_PERMIT)).max(1)
 }
 
+/// An engine whose machine code those of its kind take, and that runs nothing: it reserves no address space.
+pub(super) fn for_compiling(kind: EngineKind) -> wasmtime::Result<Engine> {
+    Engine::new(&settings(kind))
+}
+
+/// All of an engine's settings but where its instances live.
+fn settings(kind: EngineKind) -> Config {
+    let mut config = Config::new();
+    config
+        .consume_fuel(kind == EngineKind::Metered)
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK)
+        .async_stack_size(RUN_STACK)
+        // Synchronous handlers need none of the stores' task tables; the contract has only such.
+        .concurrency_support(false)
+        // 64-bit memories need bounds checks, and cannot be larger than the limit anyway. Threads, which would share
+        // memory past the limiter, are not compiled in.
+        .wasm_memory64(false);
+    config
+}
+
 fn config(kind: EngineKind, max_instances: u32, frames: NonZeroUsize) -> Config {
     // Warm slots are beside those that run: address space, and no memory before a guest touches it.
     let slots = max_instances.saturating_add(WARM_SLOTS);
@@ -151,18 +173,7 @@ fn config(kind: EngineKind, max_instances: u32, frames: NonZeroUsize) -> Config 
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         // `Auto` asks the kernel: Linux 6.7 and later can tell which pages were written.
         .pagemap_scan(Enabled::Auto);
-    let mut config = Config::new();
-    config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
-        .consume_fuel(kind == EngineKind::Metered)
-        .epoch_interruption(true)
-        .max_wasm_stack(WASM_STACK)
-        .async_stack_size(RUN_STACK)
-        .wasm_backtrace_max_frames(Some(frames))
-        // Synchronous handlers need none of the stores' task tables; the contract has only such.
-        .concurrency_support(false)
-        // 64-bit memories need bounds checks, and cannot be larger than the limit anyway. Threads, which would share
-        // memory past the limiter, are not compiled in.
-        .wasm_memory64(false);
+    let mut config = settings(kind);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool)).wasm_backtrace_max_frames(Some(frames));
     config
 }

@@ -181,6 +181,38 @@ pub enum LoadError {
         /// How long it was waited for.
         limit: Duration,
     },
+    /// Compiling took more memory than allowed.
+    #[error(
+        "compiling the module took more than {} MiB of memory: make the module smaller (an optimized build, fewer dependencies, \
+         split handlers)",
+        limit >> 20
+    )]
+    CompileMemory {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The process that compiled was killed from outside.
+    #[error(
+        "the process that compiled the module was killed, as the system does where memory runs out: try again when there is \
+         more of it, or give the host more"
+    )]
+    CompilerKilled,
+    /// The process that compiled came to an end of its own.
+    #[error("the compiler crashed over the module ({how}); this is a bug of the compiler, the host runs on: {said}")]
+    CompilerCrash {
+        /// How the process ended.
+        how: String,
+        /// The last that it said.
+        said: String,
+    },
+    /// There is no process that compiles.
+    #[error(
+        "the process that is to compile the module cannot be started or talked to: see that the host may start its own program"
+    )]
+    CompilerProcess {
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The compiler itself failed.
     #[error("the compiler stopped; this is a bug of the host, the module was not accepted")]
     Compiler {

@@ -5,15 +5,15 @@
 //! - Both are bounded: so many at once look, so many compile, and whoever waits too long is told.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Component;
 
 use super::Stage;
 use super::cache::Cache;
 use super::compiled::{self, Kept};
-use super::compiler::Compiler;
+use super::compiler::{Compiler, Made};
 use super::engine::Station;
 use super::error::LoadError;
 use super::granted::Granted;
@@ -25,7 +25,7 @@ use super::version::Version;
 /// the most that we know, which takes a tenth of a second of one core.
 pub(super) const LOOKS_AT_ONCE: usize = 4;
 /// How long one may take: only a disk that hangs comes near it.
-pub(super) const LOOK_TIMEOUT: Duration = Duration::from_secs(120);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A module that is to become a version.
 pub(super) struct Load<F> {
@@ -49,7 +49,7 @@ pub(super) enum Looked<F> {
 
 impl<F: Fn(Stage)> Load<F> {
     /// Looks at the bytes, and takes the compiled code from the cache where it is.
-    pub(super) fn look(self, bytes: Vec<u8>) -> Result<Looked<F>, LoadError> {
+    fn look(self, bytes: Vec<u8>) -> Result<Looked<F>, LoadError> {
         (self.begins)(Stage::Validate);
         let module = Module::examine(bytes, &self.limits)?;
         (self.begins)(Stage::Compile);
@@ -59,10 +59,22 @@ impl<F: Fn(Stage)> Load<F> {
         }
     }
 
-    /// Compiles it; `kept` is what the look found. Takes as long as the compiler does.
-    pub(super) fn compile(self, module: Module, kept: &Kept, compiler: &Compiler) -> Result<Arc<Version>, LoadError> {
-        let (engine, cache) = (&self.station.engine, self.cache.as_deref());
-        let component = compiler.run(|| compiled::compile(engine, &module, cache, &self.label, kept))?;
+    /// Looks once more, when the place is there: whoever had it before may have compiled the very module.
+    fn look_again(self: Box<Self>, module: Module, kept: Kept) -> Result<Looked<F>, LoadError> {
+        match kept {
+            Kept::Nothing => match compiled::kept(&self.station.engine, &module, self.cache.as_deref(), &self.label) {
+                Kept::Code(component) => self.link(module, &component).map(Looked::Done),
+                kept @ (Kept::Nothing | Kept::Unusable) => Ok(Looked::ToCompile(self, module, kept)),
+            },
+            kept @ (Kept::Code(_) | Kept::Unusable) => Ok(Looked::ToCompile(self, module, kept)),
+        }
+    }
+
+    /// Takes what the compiler made.
+    fn take(self, made: Made) -> Result<Arc<Version>, LoadError> {
+        let Made { module, code, place: _place } = made;
+        let component = compiled::made(&self.station.engine, &module, &code, self.cache.as_deref(), &self.label)?;
+        drop(code);
         self.link(module, &component)
     }
 
@@ -72,21 +84,54 @@ impl<F: Fn(Stage)> Load<F> {
     }
 }
 
-/// Does work on a thread where it may take long, when one of the places is free. Dropped or out of time, the work goes on in its
-/// place until it is done.
-pub(super) async fn in_place<T: Send + 'static>(
-    places: &Arc<Semaphore>,
-    limit: Duration,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, LoadError> {
-    let place = tokio::time::timeout(limit, Arc::clone(places).acquire_owned()).await;
-    let place = place.map_err(|_elapsed| LoadError::CompilerBusy { limit })?.map_err(|_closed| LoadError::Stopped)?;
-    let work = tokio::task::spawn_blocking(move || {
-        let _place = place;
-        work()
-    });
-    match tokio::time::timeout(limit, work).await {
-        Ok(done) => done.map_err(|source| LoadError::Compiler { source }),
-        Err(_elapsed) => Err(LoadError::CompileTimeout { limit }),
+impl<F: Fn(Stage) + Send + 'static> Load<F> {
+    /// Compiles it, when one of the places is free; `kept` is what the look found. Dropped or out of time, what the compiler does
+    /// goes on in its place until it is done, or is killed, as the [`Compiler`] has it.
+    pub(super) async fn compile(
+        self: Box<Self>,
+        module: Module,
+        kept: Kept,
+        compiler: &Compiler,
+        places: &Arc<Semaphore>,
+        limit: Duration,
+    ) -> Result<Arc<Version>, LoadError> {
+        let place = place(places, limit).await?;
+        let compiled = async {
+            let looked = on_a_thread(move || self.look_again(module, kept)).await??;
+            let (load, module) = match looked {
+                Looked::Done(version) => return Ok(version),
+                Looked::ToCompile(load, module, _kept) => (load, module),
+            };
+            let started = Instant::now();
+            let made = compiler.make(&load.station, module, place).await?;
+            tracing::info!(handler = load.label, digest = made.module.digest, took = ?started.elapsed(), "compiled a module");
+            on_a_thread(move || load.take(made)).await?
+        };
+        tokio::time::timeout(limit, compiled).await.map_err(|_elapsed| LoadError::CompileTimeout { limit })?
     }
+}
+
+/// Looks at a module, when one of the places is free. Out of time, the look goes on in its place until it is done.
+pub(super) async fn look<F: Fn(Stage) + Send + 'static>(
+    load: Load<F>,
+    bytes: Vec<u8>,
+    places: &Arc<Semaphore>,
+) -> Result<Looked<F>, LoadError> {
+    let place = place(places, LOOK_TIMEOUT).await?;
+    let looked = on_a_thread(move || {
+        let _place = place;
+        load.look(bytes)
+    });
+    let limit = LOOK_TIMEOUT;
+    tokio::time::timeout(limit, looked).await.map_err(|_elapsed| LoadError::CompileTimeout { limit })??
+}
+
+async fn place(places: &Arc<Semaphore>, limit: Duration) -> Result<OwnedSemaphorePermit, LoadError> {
+    let place = tokio::time::timeout(limit, Arc::clone(places).acquire_owned()).await;
+    place.map_err(|_elapsed| LoadError::CompilerBusy { limit })?.map_err(|_closed| LoadError::Stopped)
+}
+
+/// Does work on a thread where it may take long.
+async fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, LoadError> {
+    tokio::task::spawn_blocking(work).await.map_err(|source| LoadError::Compiler { source })
 }

@@ -48,6 +48,7 @@ use tokio::sync::Semaphore;
 
 use cache::{Cache, Needed};
 use compiler::Compiler;
+pub use compiler::{COMPILE_MEMORY, COMPILE_VERB, CompileIn, compile_as_told};
 pub use contract::Contract;
 use disposer::Disposer;
 use engine::{EngineKind, Station};
@@ -55,7 +56,7 @@ pub use error::{LoadError, SandboxError};
 pub use fault::FRAMES;
 use granted::{Granted, Outlet};
 use limits::Limits;
-use load::{LOOK_TIMEOUT, LOOKS_AT_ONCE, Load, Looked, in_place};
+use load::{LOOKS_AT_ONCE, Load, Looked, look};
 pub use sample::Profile;
 use ticker::Ticker;
 pub use version::Version;
@@ -73,6 +74,8 @@ pub struct SandboxOptions {
     pub max_instances: NonZeroU32,
     /// The most modules that are compiled at once.
     pub compile_threads: NonZeroU32,
+    /// Where modules are compiled.
+    pub compile_in: CompileIn,
     /// How long a module may take to compile.
     pub compile_timeout: Duration,
     /// Whether every run of a message sees the same time, which begins when the message was published, and the same random
@@ -86,6 +89,7 @@ impl Default for SandboxOptions {
     fn default() -> Self {
         Self {
             cache_dir: None,
+            compile_in: CompileIn::default(),
             max_instances: MAX_INSTANCES,
             // Each compilation uses all cores by itself; the second one is there so that a small module does not wait
             // for a big one.
@@ -123,7 +127,7 @@ pub struct Sandbox {
     /// For those that look whether a module was compiled before.
     looking: Arc<Semaphore>,
     compiling: Arc<Semaphore>,
-    compiler: Arc<Compiler>,
+    compiler: Compiler,
 }
 
 impl Sandbox {
@@ -141,7 +145,7 @@ impl Sandbox {
         let cache = options.cache_dir.as_deref().and_then(|dir| Cache::open(dir).map(Arc::new));
         let compiling = Arc::new(Semaphore::new(usize::try_from(options.compile_threads.get()).unwrap_or(1)));
         let looking = Arc::new(Semaphore::new(LOOKS_AT_ONCE));
-        let compiler = Arc::new(Compiler::start()?);
+        let compiler = Compiler::start(&options.compile_in)?;
         let unmetered = OnceLock::new();
         Ok(Arc::new(Self {
             options,
@@ -160,8 +164,8 @@ impl Sandbox {
     /// Makes a version of a module: checks it, compiles it or takes the compiled code from the cache, and links it. It is
     /// granted nothing.
     ///
-    /// `name` is the handler's, for logs. Dropping the future leaves a running compilation to finish by itself; it
-    /// holds its compile permit until then.
+    /// `name` is the handler's, for logs. Dropping the future kills a compilation in a process of its own; one in this process
+    /// finishes by itself, and holds its compile permit until then.
     ///
     /// # Errors
     ///
@@ -210,15 +214,12 @@ impl Sandbox {
         };
         // What was compiled before takes none of the places of those that compile, which may be held for minutes: whoever goes
         // back to a version waits for no other module.
-        let looked = in_place(&self.looking, LOOK_TIMEOUT, move || load.look(bytes)).await??;
-        let (load, module, kept) = match looked {
-            Looked::Done(version) => return Ok(version),
-            Looked::ToCompile(load, module, kept) => (load, module, kept),
-        };
-        let (compiler, limit) = (Arc::clone(&self.compiler), self.options.compile_timeout);
-        // The compiler cannot be stopped in the middle. One that ran out of its time goes on with its permit, so that a
-        // module made to take long costs at most so many cores, and those who come behind it are told.
-        in_place(&self.compiling, limit, move || load.compile(module, &kept, &compiler)).await?
+        match look(load, bytes, &self.looking).await? {
+            Looked::Done(version) => Ok(version),
+            Looked::ToCompile(load, module, kept) => {
+                load.compile(module, kept, &self.compiler, &self.compiling, self.options.compile_timeout).await
+            }
+        }
     }
 
     /// Makes a version ready for its first messages: the pool has slots for it on every core. When its instances are

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 
@@ -25,8 +26,8 @@ const HEADER_BYTES: usize = 8;
 const METADATA: &[u8] = b"component-type";
 
 /// What whole bytes hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Form {
     /// A component.
     Component,
     /// A core module from whose metadata a component can be made.
@@ -38,7 +39,7 @@ enum Form {
 pub(super) struct Module {
     /// The bytes, as they were uploaded.
     pub(super) bytes: Vec<u8>,
-    form: Form,
+    pub(super) form: Form,
     /// Their sha256, in hex.
     pub(super) digest: String,
 }
@@ -72,12 +73,14 @@ impl Module {
             Form::Core => format!("{}-{ENCODER}", self.digest),
         }
     }
+}
 
+impl Form {
     /// The component to compile.
-    pub(super) fn component(&self, engine: &Engine) -> Result<Cow<'_, [u8]>, LoadError> {
-        match self.form {
-            Form::Component => Ok(Cow::Borrowed(&self.bytes)),
-            Form::Core => wrap(engine, &self.bytes).map(Cow::Owned),
+    pub(super) fn component<'a>(self, engine: &Engine, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, LoadError> {
+        match self {
+            Self::Component => Ok(Cow::Borrowed(bytes)),
+            Self::Core => wrap(engine, bytes).map(Cow::Owned),
         }
     }
 }

@@ -145,10 +145,14 @@ async fn a_flipped_bit_is_refused_or_stays_in_the_sandbox() {
     assert!(refused > 0, "no flip was noticed");
 }
 
+/// A module of a hundred thousand functions, which takes the compiler long.
+pub(crate) fn bomb() -> Vec<u8> {
+    handler(&"(func (drop (i32.const 1)))".repeat(100_000), &answer(""))
+}
+
 #[tokio::test]
 async fn a_hundred_thousand_functions_compile_or_run_out_of_time() {
-    let functions = "(func (drop (i32.const 1)))".repeat(100_000);
-    let bytes = handler(&functions, &answer(""));
+    let bytes = bomb();
     let options = SandboxOptions { compile_timeout: Duration::from_millis(1), ..SandboxOptions::default() };
     let impatient = Sandbox::new(options).unwrap();
     let error = impatient.load(bytes.clone(), "bomb", &Limits::default()).await.unwrap_err();
@@ -265,7 +269,6 @@ async fn a_core_module_for_preview_1_gets_the_adapter_and_no_more_than_others() 
 
 /// A sandbox whose one place to compile is held by a module that ran out of its time.
 async fn with_its_one_compiler_at_work(cache_dir: Option<PathBuf>) -> Arc<Sandbox> {
-    let bomb = handler(&"(func (drop (i32.const 1)))".repeat(100_000), &answer(""));
     let options = SandboxOptions {
         cache_dir,
         compile_timeout: Duration::from_millis(1),
@@ -273,7 +276,7 @@ async fn with_its_one_compiler_at_work(cache_dir: Option<PathBuf>) -> Arc<Sandbo
         ..SandboxOptions::default()
     };
     let sandbox = Sandbox::new(options).unwrap();
-    let error = sandbox.load(bomb, "bomb", &Limits::default()).await.unwrap_err();
+    let error = sandbox.load(bomb(), "bomb", &Limits::default()).await.unwrap_err();
     assert!(matches!(error, LoadError::CompileTimeout { .. }), "{error:?}");
     sandbox
 }

@@ -19,6 +19,7 @@ mod buckets;
 mod cases;
 mod chaos;
 mod command_line;
+mod compiling;
 mod console;
 mod contracts;
 mod dead_letters;

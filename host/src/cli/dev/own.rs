@@ -12,6 +12,7 @@ use crate::cli::client::Client;
 use crate::cli::exit::Failure;
 use crate::cli::profile::TlsFiles;
 use crate::config::{Config, HttpConfig};
+use crate::sandbox::CompileIn;
 
 /// The host, until it is drained.
 pub(super) struct Own {
@@ -19,6 +20,7 @@ pub(super) struct Own {
     host: Option<Host>,
     /// What it runs by, with the address that it answers at.
     config: Config,
+    compile_in: CompileIn,
     /// Two sessions do not share their data.
     _lock: File,
 }
@@ -32,10 +34,11 @@ impl Own {
             fs::remove_dir_all(&data).with_context(|| format!("removing {}", data.display()))?;
         }
         let mut config = setting.own();
-        let started = runtime.block_on(Host::start(&config));
+        let compile_in = CompileIn::own_program().context("looking which program this is")?;
+        let started = runtime.block_on(Host::start(&config, compile_in.clone()));
         let host = started.map_err(|error| hinted(error, &config.http))?;
         config.http.listen = host.address();
-        Ok(Self { runtime: Arc::clone(runtime), host: Some(host), config, _lock: lock })
+        Ok(Self { runtime: Arc::clone(runtime), host: Some(host), config, compile_in, _lock: lock })
     }
 
     /// Where it answers, and how.
@@ -53,13 +56,13 @@ impl Own {
         }
         let mut changed = setting.own();
         changed.http.listen = self.config.http.listen;
-        match self.runtime.block_on(Host::start(&changed)) {
+        match self.runtime.block_on(Host::start(&changed, self.compile_in.clone())) {
             Ok(host) => {
                 (self.host, self.config) = (Some(host), changed);
                 Ok(())
             }
             Err(error) => {
-                let before = self.runtime.block_on(Host::start(&self.config));
+                let before = self.runtime.block_on(Host::start(&self.config, self.compile_in.clone()));
                 self.host = Some(before.context("starting the host once more")?);
                 Err(RestartError::Refused(error))
             }

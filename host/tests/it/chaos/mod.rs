@@ -17,6 +17,7 @@ mod cluster_rollouts;
 mod cluster_shadows;
 mod cluster_superseded;
 mod cluster_trouble;
+mod compiling;
 mod deploys;
 mod embedded;
 mod forgotten;

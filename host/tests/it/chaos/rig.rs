@@ -153,9 +153,13 @@ retry = {{ preset = "quick", max_attempts = 100 }}
         status.unwrap()
     }
 
+    /// The host's process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(self.child.as_ref().unwrap())
+    }
+
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(self.child.as_ref().unwrap());
-        kill_process(pid, signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
     pub fn get(&self, path: &str) -> Option<String> {

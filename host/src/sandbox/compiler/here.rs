@@ -1,26 +1,23 @@
-//! The threads that compile: one a core, of a lower priority than those that run handlers.
-//!
-//! Invariant: what compiles gives way to what runs. With both cores of two at work on messages a compilation still has a
-//! tenth of them, so that it ends.
+//! The compiler in this process: threads, one a core, of a lower priority than those that run handlers.
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::error::SandboxError;
+use crate::sandbox::error::SandboxError;
 
-/// How far the kernel puts these threads back. Each step is a factor of 1.25: ten of them leave a tenth of a core that
+/// How far the kernel puts back what compiles. Each step is a factor of 1.25: ten of them leave a tenth of a core that
 /// others want, and the largest module that we know (16 s of one core) ends within its two minutes even then.
-const NICE: i32 = 10;
+pub(super) const NICE: i32 = 10;
 
 /// The same for what takes a millisecond or so and should not be long in coming: five steps leave a quarter of a core.
 const NICE_FOR_SHORT_WORK: i32 = 5;
 
-/// Where the compiler runs.
+/// The threads.
 #[derive(Debug)]
-pub(super) struct Compiler {
+pub(in crate::sandbox) struct Here {
     pool: ThreadPool,
 }
 
-impl Compiler {
+impl Here {
     /// Starts the threads.
     pub(super) fn start() -> Result<Self, SandboxError> {
         let pool = ThreadPoolBuilder::new()
@@ -37,12 +34,13 @@ impl Compiler {
 }
 
 /// From here on the thread that calls, which has no long work to do, gives way to those that run handlers.
-pub(super) fn give_way() {
+pub(in crate::sandbox) fn give_way() {
     be_nice(NICE_FOR_SHORT_WORK);
 }
 
-fn be_nice(steps: i32) {
-    // On Linux this is the thread's own, not the process's. Where it is not allowed, it works all the same.
+/// Lowers the priority of whoever calls.
+pub(super) fn be_nice(steps: i32) {
+    // On Linux this is the thread's own, and that of the threads that it starts. Where it is not allowed, it works all the same.
     if let Err(error) = rustix::process::nice(steps) {
         tracing::debug!(%error, "the priority of a thread beside the handlers could not be lowered");
     }
@@ -57,7 +55,7 @@ mod tests {
     fn only_what_compiles_gives_way() {
         let priority = || rustix::process::getpriority_process(None).unwrap();
         let own = priority();
-        let compiler = Compiler::start().unwrap();
+        let compiler = Here::start().unwrap();
         assert_eq!(compiler.run(priority), (own + NICE).min(19));
         assert_eq!(priority(), own, "the thread that waits keeps its own");
     }
