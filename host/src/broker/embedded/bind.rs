@@ -32,6 +32,7 @@ impl Writer<'_> {
                 own.filters = bind.filters.clone();
                 // What the filters of before passed over since the last message that they wanted, these may want.
                 own.marks.caught_up = false;
+                own.marks.at_most = None;
                 own.marks.ready = ready;
             }
             self.state.filters_changed();

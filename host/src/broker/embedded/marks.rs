@@ -11,6 +11,9 @@ pub(super) struct Marks {
     pub(super) floor: i64,
     /// Wanted messages above the cursor.
     pub(super) ready: i64,
+    /// The same, where it is known for certain that there are no more: all that came was counted since nothing was above the
+    /// cursor. What went meanwhile without being handed out is among them. Not stored.
+    pub(super) at_most: Option<i64>,
     /// Rows in `pending`.
     pub(super) pending: i64,
     /// No row of `pending` is due before this; `None`: none waits.
@@ -23,6 +26,13 @@ impl Marks {
     /// What stands for the count of what is ready where nothing above the cursor is wanted.
     const CAUGHT_UP: i64 = -1;
 
+    /// Nothing above the cursor is wanted.
+    pub(super) const fn catch_up(&mut self) {
+        self.caught_up = true;
+        self.ready = 0;
+        self.at_most = Some(0);
+    }
+
     /// The count of what is ready, as it is stored.
     pub(super) const fn stored_ready(&self) -> i64 {
         if self.caught_up { Self::CAUGHT_UP } else { self.ready }
@@ -30,6 +40,8 @@ impl Marks {
 
     /// Takes up what is stored.
     pub(super) fn stored(cursor: i64, floor: i64, ready: i64) -> Self {
-        Self { cursor, floor, ready: ready.max(0), caught_up: ready == Self::CAUGHT_UP, ..Self::default() }
+        let caught_up = ready == Self::CAUGHT_UP;
+        let at_most = if caught_up { Some(0) } else { None };
+        Self { cursor, floor, ready: ready.max(0), caught_up, at_most, ..Self::default() }
     }
 }

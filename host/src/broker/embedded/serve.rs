@@ -204,8 +204,7 @@ impl Writer<'_> {
         let last = self.state.last();
         let Some(subscription) = self.state.touch(id) else { return Ok(()) };
         if !subscription.has_unseen(last) {
-            subscription.marks.caught_up = true;
-            subscription.marks.ready = 0;
+            subscription.marks.catch_up();
             return Ok(());
         }
         if budget.is_spent() {
@@ -216,11 +215,19 @@ impl Writer<'_> {
         let mut looked_at = 0;
         let mut wanted = 0;
         let mut rows = self.st.scan.query([cursor])?;
-        let reached_end = loop {
+        let mut most = subscription.marks.at_most;
+        let caught_up = loop {
+            // Where all that is wanted has been found, what others want is not looked at.
+            if most.is_some_and(|most| wanted >= most) {
+                break true;
+            }
             if budget.is_spent() || looked_at >= LOOK_AT_MOST {
                 break false;
             }
-            let Some(row) = rows.next()? else { break true };
+            let Some(row) = rows.next()? else {
+                cursor = last;
+                break true;
+            };
             looked_at += 1;
             let sequence: i64 = row.get(0)?;
             // A subject that cannot be read may be one that we want: looked at closer, and found damaged.
@@ -234,17 +241,24 @@ impl Writer<'_> {
                 if !budget.take(found.message.size()) {
                     break false;
                 }
+                if found.damage.is_some() {
+                    // It may be one that somebody else wanted, and was not counted.
+                    most = None;
+                }
                 wanted += 1;
                 candidates.push(Candidate { found, progress: Progress::first(now), has_row: false });
             }
             cursor = sequence;
         };
         drop(rows);
-        subscription.marks.cursor = if reached_end { last } else { cursor };
-        subscription.marks.caught_up = subscription.marks.cursor >= last;
-        // The count of what is ready may be off by what came and went while it was first counted; here it is known.
-        let left = (subscription.marks.ready - wanted).max(0);
-        subscription.marks.ready = if subscription.marks.caught_up { 0 } else { left };
+        subscription.marks.cursor = cursor;
+        if caught_up || cursor >= last {
+            subscription.marks.catch_up();
+        } else {
+            // May be off by what came and went while it was first counted.
+            subscription.marks.ready = (subscription.marks.ready - wanted).max(0);
+            subscription.marks.at_most = most.map(|most| most - wanted);
+        }
         Ok(())
     }
 

@@ -382,6 +382,7 @@ impl Subscription {
             self.marks.cursor = self.marks.cursor.max(passed);
         }
         self.marks.ready += 1;
+        self.marks.at_most = self.marks.at_most.map(|most| most + 1);
     }
 
     /// Whether there may be something for it that was never handed out; `last` is the last sequence there is.

@@ -177,6 +177,48 @@ async fn a_dead_letter_with_the_id_of_another_is_refused() {
     assert_eq!((queue.stats().messages, queue.stats().dead_letters), (1, 1), "the second is still there");
 }
 
+/// Two subscriptions that have looked at all there is, each at its own subject.
+async fn two_that_have_caught_up(queue: &EmbeddedQueue) -> [Arc<dyn Source>; 2] {
+    let mut sources = Vec::new();
+    for name in ["a", "b"] {
+        let subjects = vec![name.to_owned()];
+        let source = queue.subscribe(&SubscriptionSpec { subjects, ..spec(name) }).await.unwrap();
+        queue.publish(vec![Publish { subject: name.to_owned(), ..message("first") }]).await;
+        assert_eq!(source.receive(demand(10)).await.unwrap().len(), 1);
+        sources.push(source);
+    }
+    sources.try_into().unwrap_or_else(|_| panic!("two"))
+}
+
+#[tokio::test]
+async fn where_all_that_one_wants_is_found_what_others_want_is_not_looked_at() {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = EmbeddedQueue::open(Options::new(directory.path())).await.unwrap();
+    let [a, _b] = two_that_have_caught_up(&queue).await;
+    let subjects = ["a", "b", "b", "a", "b", "b"];
+    queue.publish(subjects.map(|to| Publish { subject: to.to_owned(), ..message(to) }).to_vec()).await;
+    let came = a.receive(demand(10)).await.unwrap();
+    assert_eq!(came.iter().map(|one| one.message.sequence).collect::<Vec<_>>(), [3, 6]);
+    let cursor = "SELECT cursor FROM subscription WHERE name = 'a'";
+    let cursor: i64 = behind_its_back(directory.path()).query_row(cursor, [], |row| row.get(0)).unwrap();
+    assert_eq!(cursor, 6, "the two behind it were not looked at");
+    queue.publish(vec![Publish { subject: "a".to_owned(), ..message("next") }]).await;
+    assert_eq!(a.receive(demand(10)).await.unwrap()[0].message.sequence, 9, "and nothing is passed over");
+}
+
+/// What cannot be read may be somebody else's, and is in no count of what is wanted.
+#[tokio::test]
+async fn a_damaged_message_of_another_hides_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let queue = EmbeddedQueue::open(Options::new(directory.path())).await.unwrap();
+    let [a, _b] = two_that_have_caught_up(&queue).await;
+    queue.publish(["b", "a"].map(|to| Publish { subject: to.to_owned(), ..message(to) }).to_vec()).await;
+    let damage = "UPDATE message SET subject = CAST(x'ff' AS TEXT) WHERE seq = 3";
+    behind_its_back(directory.path()).execute_batch(damage).unwrap();
+    let came = a.receive(demand(10)).await.unwrap();
+    assert_eq!(came.iter().map(|one| one.message.sequence).collect::<Vec<_>>(), [4]);
+}
+
 /// A first run that the cursor has left far behind is given a row, and is held and counted as before.
 #[test]
 fn a_straggler_keeps_its_lease() {
