@@ -274,6 +274,7 @@ pub(super) async fn check(
         .map_err(|fault| DeployError::Init { kind: fault.kind, detail: fault.detail })
         .map_err(|error| Stopped::at(Step::Init, error))?;
     say.done(format!("{} fuel, {} bytes of memory", used.fuel, used.memory_peak));
+    crate::failpoint::reached("initialized");
     let golden = try_golden(deployments, terms, &version, active.as_ref(), say).await?;
     // Last, so that nothing pushes it out again before its first message.
     deployments.sandbox.warm(&version, active.as_ref().map(|active| active.version.as_ref())).await;
@@ -330,7 +331,10 @@ async fn load(
         teller.begin(match stage {
             Stage::Validate => Step::Validate,
             Stage::Compile => Step::Compile,
-            Stage::Imports => Step::Imports,
+            Stage::Imports => {
+                crate::failpoint::reached("compiled");
+                Step::Imports
+            }
         });
     };
     let loaded = deployments.sandbox.load_in_stages(bytes, &entry.name, &settings.limits, granted, tell).await;
@@ -365,6 +369,7 @@ async fn try_golden(
         return Err(stopped(error, runs));
     }
     say.done(format!("{} messages", runs.len()));
+    crate::failpoint::reached("tried");
     Ok(runs)
 }
 

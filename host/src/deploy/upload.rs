@@ -61,7 +61,9 @@ impl Upload {
     /// # Errors
     /// When there are too many, or they cannot be written.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), DeployError> {
-        Ok(self.incoming.write(bytes).await?)
+        self.incoming.write(bytes).await?;
+        crate::failpoint::reached("arriving");
+        Ok(())
     }
 
     /// Deploys what has arrived. What is left of the way goes on by itself, whether or not somebody reads the lines that

@@ -127,6 +127,7 @@ pub(super) async fn init(version: &Version) -> Result<Usage, Fault> {
     instance.begin(limits, started, None);
     let clock = Arc::clone(&instance.clock);
     let lease = Lease::until(started + limits.max_run + INIT_PATIENCE);
+    crate::failpoint::reached("initializing");
     match drive(instance.start(version), &clock, &lease).await {
         Ok(Ok(_handle)) => Ok(instance.usage(fuel_limit, started)),
         Ok(Err(error)) => Err(fault::classify(&error, &circumstances)),

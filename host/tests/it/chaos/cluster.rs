@@ -316,7 +316,7 @@ fn killed_at_each_step_every_host_ends_on_the_same_version() {
 
 #[test]
 fn a_host_killed_while_it_takes_a_version_takes_it_at_its_next_start() {
-    for place in ["follower-checked", "follower-recorded"] {
+    for place in ["compiled", "initialized", "follower-checked", "follower-recorded"] {
         let ground = Ground::new();
         let [a, mut b] = ground.hosts(["a", "b"]);
         b.drain();

@@ -384,7 +384,7 @@ pub(super) fn killed_at_each_step(query: &str) {
 
 #[test]
 fn a_host_killed_while_it_takes_up_a_canary_tries_it_from_its_next_start_on() {
-    for place in ["follower-checked", "follower-recorded"] {
+    for place in ["compiled", "initialized", "follower-checked", "follower-recorded"] {
         let ground = Ground::new();
         let [a, mut b] = ground.hosts(["a", "b"]);
         b.drain();

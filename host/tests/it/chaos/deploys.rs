@@ -11,24 +11,44 @@ use super::rig::Rig;
 use super::swap::ledger;
 use crate::support::until;
 
-/// Where it dies, and which version runs after that.
-const PLACES: [(&str, u64); 6] = [
-    // All bytes are there, in a file without a name.
-    ("uploaded", 1),
+/// Where it dies, which version runs after that, and how many files without a name and modules it leaves until its next start.
+const PLACES: [(&str, u64, (usize, usize)); 11] = [
+    // Some of the bytes are there, in a file without a name.
+    ("arriving", 1, (1, 1)),
+    // All of them are.
+    ("uploaded", 1, (1, 1)),
     // The module has its name, and the name is not synced yet.
-    ("renamed", 1),
+    ("renamed", 1, (0, 2)),
     // The module is durable.
-    ("kept", 1),
-    // It is compiled, linked, started and tried.
-    ("checked", 1),
+    ("kept", 1, (0, 2)),
+    // It is compiled, and what it asks for is not looked at yet.
+    ("compiled", 1, (0, 2)),
+    // Its first instance is about to run.
+    ("initializing", 1, (0, 2)),
+    // It has run.
+    ("initialized", 1, (0, 2)),
+    // It has done with the golden messages what is known of it.
+    ("tried", 1, (0, 2)),
+    // It is ready for its first messages too.
+    ("checked", 1, (0, 2)),
     // The version and the switch are recorded; what runs is still the old one.
-    ("recorded", 2),
+    ("recorded", 2, (0, 2)),
     // It runs.
-    ("switched", 2),
+    ("switched", 2, (0, 2)),
 ];
 
 fn files(rig: &Rig, folder: &str) -> usize {
     std::fs::read_dir(rig.path().join("tidegate-data/registry").join(folder)).unwrap().count()
+}
+
+/// A host with a handler of which it is known what it does with a message: that is tried before a switch.
+pub(super) fn with_golden_messages() -> Rig {
+    let rig = Rig::new("type = \"embedded\"", Duration::from_secs(30), "");
+    rig.edit(|text| text.replace("module = \"ledger.wasm\"", "module = \"ledger.wasm\"\ngolden = \"golden\""));
+    std::fs::create_dir(rig.path().join("golden")).unwrap();
+    let golden = "{\"subject\": \"in.x\", \"id\": \"m-1\", \"body\": \"m-1\", \"expect\": \"completed\"}\n";
+    std::fs::write(rig.path().join("golden/one.jsonl"), golden).unwrap();
+    rig
 }
 
 /// Waits until so many messages were completed since the start.
@@ -40,8 +60,8 @@ fn until_completed(rig: &Rig, count: u64) {
 
 #[test]
 fn killed_at_each_step_of_a_deploy_it_runs_one_version_whole() {
-    for (place, expected) in PLACES {
-        let mut rig = Rig::new("type = \"embedded\"", Duration::from_secs(30), "");
+    for (place, expected, left) in PLACES {
+        let mut rig = with_golden_messages();
         rig.start();
         rig.publisher().publish(&["m-0".to_owned()]);
         until_completed(&rig, 1);
@@ -51,6 +71,7 @@ fn killed_at_each_step_of_a_deploy_it_runs_one_version_whole() {
         let answer = rig.deploy(&ledger(2));
         assert!(!matches!(answer, Some(Line::Failed(_))), "{place}: {answer:?}");
         rig.dead();
+        assert_eq!((files(&rig, "incoming"), files(&rig, "modules")), left, "{place}: it died there");
 
         rig.dies_at = None;
         rig.start();

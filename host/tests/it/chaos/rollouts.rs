@@ -9,6 +9,7 @@ use tidegate::dispatch::Share;
 use tokio::runtime::Runtime;
 
 use super::books::Books;
+use super::deploys::with_golden_messages;
 use super::rig::Rig;
 use super::swap::ledger;
 use super::{Feed, audit, balance, until_settled};
@@ -77,9 +78,14 @@ fn a_canary_on_jetstream_gets_the_messages_of_its_share_through_a_kill() {
 }
 
 /// Where it dies, what is asked of it there, and what the next start finds: the active version, and the one on trial.
-const PLACES: [(&str, Option<&str>, u64, Option<u64>); 8] = [
+const PLACES: [(&str, Option<&str>, u64, Option<u64>); 13] = [
+    ("arriving", None, 1, None),
     ("uploaded", None, 1, None),
     ("kept", None, 1, None),
+    ("compiled", None, 1, None),
+    ("initializing", None, 1, None),
+    ("initialized", None, 1, None),
+    ("tried", None, 1, None),
     ("checked", None, 1, None),
     ("recorded", None, 1, Some(2)),
     ("switched", None, 1, Some(2)),
@@ -96,7 +102,7 @@ fn killed_at_each_step_of_a_canary_the_next_start_goes_on_with_it_or_knows_nothi
 /// Kills the host at each step of a rollout that is begun as the query says.
 pub(super) fn killed_at_each_step(query: &str) {
     for (place, asked, active, tried) in PLACES {
-        let mut rig = Rig::new("type = \"embedded\"", Duration::from_secs(30), "");
+        let mut rig = with_golden_messages();
         // The first version is deployed by a life that is not cut short.
         rig.start();
         rig.drain();
