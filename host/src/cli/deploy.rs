@@ -11,7 +11,7 @@ use clap::Args;
 use super::cluster::WaitArgument;
 use super::exit::{Ended, Exit, Failure};
 use super::host::HostArguments;
-use super::oci::{self, Pulled, Reference};
+use super::oci::{self, Pulled, Reference, RegistryArguments};
 use super::{client, rollout, say, table};
 use crate::config::{parse_duration, parse_size};
 use crate::deploy::report::{Change, Done, Failed, GoldenRun, Line};
@@ -51,9 +51,8 @@ pub(super) struct Arguments {
     /// The largest module to take out of a registry, such as 64MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     limit: Option<u64>,
-    /// Speak to the registry without TLS; so it is in any case with one on this machine
-    #[arg(long)]
-    plain_http: bool,
+    #[command(flatten)]
+    registry: RegistryArguments,
     #[command(flatten)]
     wait: WaitArgument,
     #[command(flatten)]
@@ -127,7 +126,7 @@ impl Arguments {
                 let limit = self.limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
                 let largest = limit.unwrap_or_else(|| Limits::default().module_size);
                 let given = given.map(signature::read).transpose().map_err(Failure::usage)?;
-                let Pulled { module, digest, signature } = oci::pull(reference, self.plain_http, largest)?;
+                let Pulled { module, digest, signature } = oci::pull(reference, &self.registry, largest)?;
                 let source = reference.pinned(&digest);
                 say::talk(&format!("pulled {source} ({})", table::size(module.len() as u64)));
                 let digest = Some(Digest::of(&module));

@@ -5,15 +5,18 @@
 //! - Nothing is read beyond its limit, whatever a registry says of sizes.
 //! - A secret is sent to the registry and to the token service that it names, over TLS where the registry has it.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
+use clap::Args;
 
 use super::exit::Failure;
 use crate::signature::Signature;
 
 mod answer;
 mod authorize;
+mod keychain;
 mod layout;
 mod reference;
 mod registry;
@@ -30,6 +33,17 @@ const LARGEST_MANIFEST: usize = 4 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// To begin an answer. A registry that stores a large layer on slow storage answers when it is done.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How a registry is spoken to.
+#[derive(Debug, Args)]
+pub(super) struct RegistryArguments {
+    /// Speak to the registry without TLS; so it is with one on this machine, unless --registry-ca is given
+    #[arg(long)]
+    plain_http: bool,
+    /// Trust the authorities in this PEM file too when a registry shows its certificate, beside those of the system
+    #[arg(long, value_name = "FILE", conflicts_with = "plain_http")]
+    registry_ca: Option<PathBuf>,
+}
 
 /// A module as it was pulled.
 #[derive(Debug)]
@@ -51,8 +65,8 @@ pub(super) struct ToPush<'a> {
 }
 
 /// Gets a module, and checks every digest on the way.
-pub(super) fn pull(reference: &Reference, plain_http: bool, largest: usize) -> Result<Pulled, Failure> {
-    let mut registry = Registry::new(reference, plain_http, "pull");
+pub(super) fn pull(reference: &Reference, with: &RegistryArguments, largest: usize) -> Result<Pulled, Failure> {
+    let mut registry = Registry::new(reference, with, "pull")?;
     let (bytes, kind) = registry.manifest(reference.version())?;
     let digest = layout::digest(&bytes);
     if let Some(wanted) = reference.digest()
@@ -90,7 +104,7 @@ fn verified(layer: &Descriptor, module: &[u8]) -> anyhow::Result<()> {
 }
 
 /// Stores a module with what it imports and exports and its signature, and gives back the manifest's digest.
-pub(super) fn push(reference: &Reference, plain_http: bool, pushed: &ToPush<'_>) -> Result<String, Failure> {
+pub(super) fn push(reference: &Reference, with: &RegistryArguments, pushed: &ToPush<'_>) -> Result<String, Failure> {
     let ToPush { module, imports, exports, signature } = *pushed;
     if reference.digest().is_some() {
         return Err(Failure::usage(anyhow::anyhow!("push to a tag: the digest follows from what is pushed")));
@@ -98,7 +112,7 @@ pub(super) fn push(reference: &Reference, plain_http: bool, pushed: &ToPush<'_>)
     let layer = Descriptor::of(layout::MODULE, module);
     let config = layout::config(&layer.digest, imports, exports, SystemTime::now())?;
     let manifest = Manifest::of(Descriptor::of(layout::CONFIG, &config), layer, signature).bytes()?;
-    let mut registry = Registry::new(reference, plain_http, "pull,push");
+    let mut registry = Registry::new(reference, with, "pull,push")?;
     registry.store(module)?;
     registry.store(&config)?;
     registry.tag(reference.version(), &manifest)?;

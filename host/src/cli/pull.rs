@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::exit::{Ended, Exit, Failure};
-use super::oci::{self, Reference};
+use super::oci::{self, Reference, RegistryArguments};
 use super::{say, table};
 use crate::config::parse_size;
 use crate::sandbox::limits::Limits;
@@ -28,9 +28,8 @@ pub(super) struct Arguments {
     /// The largest module to take, such as 64MiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     limit: Option<u64>,
-    /// Speak to the registry without TLS; so it is in any case with one on this machine
-    #[arg(long)]
-    plain_http: bool,
+    #[command(flatten)]
+    registry: RegistryArguments,
     /// Print what was written as JSON
     #[arg(long)]
     json: bool,
@@ -48,7 +47,7 @@ struct Shown {
 }
 
 pub(super) fn pull(arguments: &Arguments) -> Ended {
-    let Arguments { reference, output, force, limit, plain_http, json } = arguments;
+    let Arguments { reference, output, force, limit, registry, json } = arguments;
     let file = output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.wasm", reference.name())));
     let signature_file = signature::file_beside(&file);
     // A signature that lies there already would be taken for one of the module that comes.
@@ -61,7 +60,7 @@ pub(super) fn pull(arguments: &Arguments) -> Ended {
         )));
     }
     let largest = limit.map_or(Limits::default().module_size, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let pulled = oci::pull(reference, *plain_http, largest)?;
+    let pulled = oci::pull(reference, registry, largest)?;
     write(&file, &pulled.module).with_context(|| format!("writing {}", file.display()))?;
     let signature = match &pulled.signature {
         Some(signature) => {

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::exit::{Ended, Exit, Failure};
-use super::oci::{self, Reference, ToPush};
+use super::oci::{self, Reference, RegistryArguments, ToPush};
 use super::say;
 use crate::sandbox::granted::Granted;
 use crate::sandbox::limits::Limits;
@@ -25,9 +25,8 @@ pub(super) struct Arguments {
     /// the file beside the module, FILE.minisig, when it is there]
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
-    /// Speak to the registry without TLS; so it is in any case with one on this machine
-    #[arg(long)]
-    plain_http: bool,
+    #[command(flatten)]
+    registry: RegistryArguments,
     /// Print what was stored as JSON
     #[arg(long)]
     json: bool,
@@ -44,7 +43,7 @@ struct Pushed {
 }
 
 pub(super) fn push(arguments: &Arguments) -> Ended {
-    let Arguments { module, reference, signature, plain_http, json } = arguments;
+    let Arguments { module, reference, signature, registry, json } = arguments;
     let shown = module.display();
     let signature = signature::given_or_beside(signature.as_deref(), module).map_err(Failure::usage)?;
     let bytes = std::fs::read(module).with_context(|| format!("reading the module {shown}"))?;
@@ -58,7 +57,7 @@ pub(super) fn push(arguments: &Arguments) -> Ended {
     let imports: Vec<String> = version.imports().map(str::to_owned).collect();
     let exports: Vec<String> = version.exports().map(str::to_owned).collect();
     let to_push = ToPush { module: &bytes, imports: &imports, exports: &exports, signature: signature.as_ref() };
-    let digest = oci::push(reference, *plain_http, &to_push)?;
+    let digest = oci::push(reference, registry, &to_push)?;
     let signed_with = signature.map(|signature| signature.key().to_string());
     if let Some(key) = &signed_with {
         say::talk(&format!("its signature, with the key {key}, is stored with it"));

@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 use crate::support::guests::guest;
 use crate::support::registry::{OciRegistry, USER};
 
+mod credentials;
+mod private_ca;
+
 /// A folder with a module, and a home without credentials.
 struct Desk(tempfile::TempDir);
 
@@ -35,13 +38,19 @@ impl Desk {
         std::fs::write(self.path().join(".docker/config.json"), config.to_string()).unwrap();
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    /// The command, with nothing in its environment that says where credentials or authorities are.
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-        command.args(arguments).current_dir(self.path()).env("HOME", self.path()).env_remove("XDG_CONFIG_HOME");
-        for variable in ["TIDEGATE_CONFIG", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR"] {
+        command.args(arguments).current_dir(self.path()).env("HOME", self.path());
+        let places = ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"];
+        for variable in places.into_iter().chain(["TIDEGATE_CONFIG", "SSL_CERT_FILE", "SSL_CERT_DIR"]) {
             command.env_remove(variable);
         }
-        command.output().unwrap()
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
     }
 
     fn json(&self, arguments: &[&str]) -> Value {

@@ -18,7 +18,7 @@ pub(super) fn client(files: &TlsFiles, trusts_anyone: bool) -> Result<TlsConfig,
             builder().root_certs(RootCerts::from(certificates))
         }
         (None, true) => builder().disable_verification(true),
-        (None, false) => system(builder()),
+        (None, false) => builder().root_certs(RootCerts::from(of_system())),
     };
     let shown = match (&files.cert, &files.key) {
         (Some(cert), Some(key)) => {
@@ -47,9 +47,34 @@ fn certificates(path: &Path) -> anyhow::Result<Vec<Certificate<'static>>> {
     Ok(certificates)
 }
 
+/// What to do about a registry that is asked without TLS and has it.
+pub(in crate::cli) const REGISTRY_WITH_TLS: &str = "where it speaks TLS, leave `--plain-http` out, and of one on this machine \
+                                                    name its authority's certificate with `--registry-ca`";
+
+/// Who is met.
+#[derive(Debug, Clone, Copy)]
+enum Party {
+    Host,
+    Registry,
+}
+
+/// How a registry is met: by the authorities that the system trusts, and those in a file.
+pub(in crate::cli) fn registry(ca: Option<&Path>) -> Result<TlsConfig, Failure> {
+    let mut trusted = of_system();
+    if let Some(ca) = ca {
+        trusted.extend(certificates(ca).map_err(Failure::usage)?);
+    }
+    Ok(builder().root_certs(RootCerts::from(trusted)).build())
+}
+
+/// Why a registry that answers cannot be asked, and what to do; `None`: it is for another reason.
+pub(in crate::cli) fn why_no_registry(error: &ureq::Error) -> Option<String> {
+    unfit(error, Party::Registry)
+}
+
 /// Why a host was not met, and what to do about it where that is known.
 pub(super) fn not_met(error: &ureq::Error) -> NotMet {
-    match unfit(error) {
+    match unfit(error, Party::Host) {
         Some(why) => NotMet::Unfit(why),
         None => NotMet::Nobody(error.to_string()),
     }
@@ -57,56 +82,67 @@ pub(super) fn not_met(error: &ureq::Error) -> NotMet {
 
 /// The same for one that was met before.
 pub(super) fn why(error: &ureq::Error) -> String {
-    unfit(error).unwrap_or_else(|| error.to_string())
+    unfit(error, Party::Host).unwrap_or_else(|| error.to_string())
 }
 
 /// What to do when somebody answers and is not understood, or does not agree.
-fn unfit(error: &ureq::Error) -> Option<String> {
+fn unfit(error: &ureq::Error, party: Party) -> Option<String> {
     let tls = match error {
         ureq::Error::Protocol(error) => {
-            return Some(format!(
-                "it does not answer in HTTP; where it has TLS, its address begins with https:// ({error})"
-            ));
+            let hint = match party {
+                Party::Host => "where it has TLS, its address begins with https://",
+                Party::Registry => REGISTRY_WITH_TLS,
+            };
+            return Some(format!("it does not answer in HTTP; {hint} ({error})"));
         }
         ureq::Error::Rustls(error) => Some(error),
         ureq::Error::Io(io) => io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
         _ => None,
     };
-    tls.map(|error| hint(error).map_or_else(|| error.to_string(), |hint| format!("{hint} ({error})")))
+    tls.map(|error| hint(error, party).map_or_else(|| error.to_string(), |hint| format!("{hint} ({error})")))
 }
 
 /// What to do about a handshake that failed.
-fn hint(error: &rustls::Error) -> Option<&'static str> {
+fn hint(error: &rustls::Error, party: Party) -> Option<&'static str> {
     use rustls::{AlertDescription as Alert, CertificateError as Bad, Error};
-    match error {
-        Error::InvalidCertificate(Bad::UnknownIssuer) => {
-            Some("its certificate is by an authority that is not trusted here: name that one's certificate with `--ca`")
-        }
-        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
-            Some("its certificate is for another name: say one that is in it, with `--host https://NAME:PORT`")
-        }
+    let (host, registry) = match error {
+        // By another authority of the same name, too.
+        Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => (
+            "its certificate is by an authority that is not trusted here: name that one's certificate with `--ca`",
+            "its certificate is by an authority that is not trusted here: name that one's certificate with `--registry-ca`, \
+             or have this machine trust it",
+        ),
+        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => (
+            "its certificate is for another name: say one that is in it, with `--host https://NAME:PORT`",
+            "its certificate is for another name: say one that is in it, as oci://NAME:PORT/REPOSITORY",
+        ),
         Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
-            Some("its certificate is over: it needs a new one, or the clock of this machine is wrong")
+            let over = "its certificate is over: it needs a new one, or the clock of this machine is wrong";
+            (over, over)
         }
-        Error::InvalidMessage(_) => {
-            Some("it does not answer in TLS; where it has none, on this machine, its address begins with http://")
-        }
-        Error::AlertReceived(Alert::CertificateRequired) => {
-            Some("it asks for a client's certificate: show one with `--cert` and `--key`")
-        }
-        _ => None,
-    }
+        Error::InvalidMessage(_) => (
+            "it does not answer in TLS; where it has none, on this machine, its address begins with http://",
+            "it does not answer in TLS; where it has none, speak to it with `--plain-http`",
+        ),
+        Error::AlertReceived(Alert::CertificateRequired) => (
+            "it asks for a client's certificate: show one with `--cert` and `--key`",
+            "it asks for a client's certificate, and this command shows none to registries",
+        ),
+        _ => return None,
+    };
+    Some(match party {
+        Party::Host => host,
+        Party::Registry => registry,
+    })
 }
 
 /// The authorities that the system trusts.
-pub(in crate::cli) fn system(builder: TlsConfigBuilder) -> TlsConfigBuilder {
+fn of_system() -> Vec<Certificate<'static>> {
     let found = rustls_native_certs::load_native_certs();
-    let certificates: Vec<_> =
-        found.certs.iter().map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned()).collect();
-    builder.root_certs(RootCerts::from(certificates))
+    found.certs.iter().map(|certificate| Certificate::from_der(certificate.as_ref()).to_owned()).collect()
 }
 
-pub(in crate::cli) fn builder() -> TlsConfigBuilder {
+pub(super) fn builder() -> TlsConfigBuilder {
     TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
 }
 

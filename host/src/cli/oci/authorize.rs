@@ -1,12 +1,13 @@
-//! Leave to use a registry: its challenge, the user's credentials, and the token that comes of both.
+//! Leave to use a registry: its challenge, and the token that comes of it and the user's credentials.
 
 use anyhow::{Context as _, anyhow};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use docker_credential::{CredentialRetrievalError as Missing, DockerCredential};
+use docker_credential::DockerCredential;
 use serde::Deserialize;
 use ureq::Agent;
 
+use super::super::client::tls;
 use super::answer;
 
 /// A token is some kilobytes; larger ones fit into no header.
@@ -70,28 +71,6 @@ fn pairs(text: &str) -> Vec<(String, String)> {
     pairs
 }
 
-/// The user's credentials for a registry, from where docker, podman and their like keep them. `None`: there are none.
-pub(super) fn credentials(registry: &str) -> anyhow::Result<Option<DockerCredential>> {
-    let places = [docker_credential::get_podman_credential, docker_credential::get_credential];
-    for place in places {
-        match place(registry) {
-            Ok(found) => return Ok(Some(found)),
-            Err(Missing::NoCredentialConfigured | Missing::ConfigNotFound | Missing::ConfigReadError) => {}
-            // A helper that knows nothing of a registry says so by failing.
-            Err(Missing::HelperFailure { stdout, stderr, .. })
-                if format!("{stdout}{stderr}").to_ascii_lowercase().contains("not found") => {}
-            Err(
-                error @ (Missing::HelperCommunicationError
-                | Missing::MalformedHelperResponse
-                | Missing::HelperFailure { .. }
-                | Missing::CredentialDecodingError
-                | Missing::CredentialMismatchError),
-            ) => return Err(anyhow!("reading the credentials for {registry}: {error}")),
-        }
-    }
-    Ok(None)
-}
-
 /// The header `Authorization` that answers a challenge. `None`: the registry wants to know who we are, and there is
 /// nothing to tell.
 pub(super) fn answer(
@@ -126,7 +105,11 @@ pub(super) fn answer(
                     .call(),
                 None => agent.get(realm).query("service", service).query("scope", scope).call(),
             };
-            let mut answered = answered.with_context(asking)?;
+            let unmet = |error: ureq::Error| match tls::why_no_registry(&error) {
+                Some(why) => anyhow!(why),
+                None => error.into(),
+            };
+            let mut answered = answered.map_err(unmet).with_context(asking)?;
             if matches!(answered.status().as_u16(), 401 | 403) {
                 return Ok(None);
             }

@@ -1,5 +1,7 @@
 //! Speaks to one repository of one registry, by the OCI distribution specification.
 
+use std::path::Path;
+
 use anyhow::{Context as _, anyhow};
 use docker_credential::DockerCredential;
 use ureq::config::RedirectAuthHeaders;
@@ -10,7 +12,7 @@ use super::super::client::tls;
 use super::super::exit::Failure;
 use super::authorize::{self, Challenge};
 use super::reference::Reference;
-use super::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, LARGEST_MANIFEST, answer, layout};
+use super::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, LARGEST_MANIFEST, RegistryArguments, answer, keychain, layout};
 
 /// One repository.
 pub(super) struct Registry {
@@ -39,18 +41,19 @@ struct Asked<'a> {
 
 impl Registry {
     /// The repository of a reference, for `pull` or `pull,push`. Nothing is asked yet.
-    pub(super) fn new(reference: &Reference, plain_http: bool, actions: &str) -> Self {
-        let scheme = if plain_http || reference.is_loopback() { "http" } else { "https" };
+    pub(super) fn new(reference: &Reference, with: &RegistryArguments, actions: &str) -> Result<Self, Failure> {
+        let is_plain = with.plain_http || (reference.is_loopback() && with.registry_ca.is_none());
+        let scheme = if is_plain { "http" } else { "https" };
         let repository = reference.repository().to_owned();
-        Self {
-            agent: agent(),
+        Ok(Self {
+            agent: agent(with.registry_ca.as_deref())?,
             name: reference.registry().to_owned(),
             base: format!("{scheme}://{}", reference.registry()),
             scope: format!("repository:{repository}:{actions}"),
             repository,
             credentials: None,
             authorization: None,
-        }
+        })
     }
 
     /// A manifest by its tag or digest, and its media type.
@@ -115,7 +118,12 @@ impl Registry {
             return Ok(answered);
         }
         let known = self.credentials.as_ref().is_some_and(Option::is_some);
-        Err(answer::refused(&mut answered, &self.name, doing, known))
+        let refused = answer::refused(&mut answered, &self.name, doing, known);
+        // What speaks TLS and is asked without says so by this, if it says anything.
+        if answered.status() == 400 && self.base.starts_with("http:") {
+            return Err(Failure { error: anyhow!("{}; {}", refused.error, tls::REGISTRY_WITH_TLS), ..refused });
+        }
+        Err(refused)
     }
 
     /// Asks, and once more with leave when the registry wants to know who we are.
@@ -127,7 +135,7 @@ impl Registry {
         let challenge = answered.headers().get(header::WWW_AUTHENTICATE).and_then(|header| header.to_str().ok());
         let Some(challenge) = challenge.and_then(Challenge::read) else { return Ok(answered) };
         if self.credentials.is_none() {
-            self.credentials = Some(authorize::credentials(&self.name)?);
+            self.credentials = Some(keychain::credentials(&self.name)?);
         }
         let credentials = self.credentials.as_ref().and_then(Option::as_ref);
         let leave = authorize::answer(&self.agent, &challenge, credentials, &self.scope, &self.base)?;
@@ -167,22 +175,29 @@ impl Registry {
                 self.agent.run(request.body(bytes).context("making a request")?)
             }
         };
-        answered.map_err(|error| match error {
+        answered.map_err(|error| self.unmet(error, doing))
+    }
+
+    /// The registry could not be asked.
+    fn unmet(&self, error: ureq::Error, doing: &str) -> anyhow::Error {
+        let (name, base) = (&self.name, &self.base);
+        if let Some(why) = tls::why_no_registry(&error) {
+            return anyhow!("{doing}: the registry {name} cannot be asked at {base}: {why}");
+        }
+        match error {
             error @ (ureq::Error::Io(_)
             | ureq::Error::HostNotFound
             | ureq::Error::ConnectionFailed
             | ureq::Error::Timeout(_)) => anyhow!(
-                "{doing}: the registry {} cannot be reached at {}: {error}; is it running, and is that its address?",
-                self.name,
-                self.base
+                "{doing}: the registry {name} cannot be reached at {base}: {error}; is it running, and is that its address?"
             ),
-            error => anyhow::Error::from(error).context(format!("{doing}: asking {}", self.base)),
-        })
+            error => anyhow::Error::from(error).context(format!("{doing}: asking {base}")),
+        }
     }
 }
 
-/// A client with the system's certificates, and the TLS that the rest of the host has.
-fn agent() -> Agent {
+/// A client that trusts whom the system trusts and the authorities in a file, with the TLS that the rest of the host has.
+fn agent(ca: Option<&Path>) -> Result<Agent, Failure> {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(5)
@@ -190,6 +205,6 @@ fn agent() -> Agent {
         .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")))
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_recv_response(Some(ANSWER_TIMEOUT))
-        .tls_config(tls::system(tls::builder()).build());
-    config.build().new_agent()
+        .tls_config(tls::registry(ca)?);
+    Ok(config.build().new_agent())
 }

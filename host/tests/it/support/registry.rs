@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use rcgen::{CertificateParams, KeyPair};
+
+use super::authority::Authority;
 use super::until;
 
 /// User and password of a registry that asks for them; the registry has the hash.
@@ -22,22 +25,34 @@ pub(crate) struct OciRegistry {
 impl OciRegistry {
     /// Open to everyone.
     pub(crate) fn open() -> Self {
-        Self::start("")
+        Self::start(tempfile::tempdir().unwrap(), "", "")
     }
 
     /// With a user and a password.
     pub(crate) fn with_password() -> Self {
-        Self::start("auth: {htpasswd: {realm: test, path: PASSWORDS}}\n")
+        Self::start(tempfile::tempdir().unwrap(), "", "auth: {htpasswd: {realm: test, path: PASSWORDS}}\n")
     }
 
-    fn start(extra: &str) -> Self {
+    /// Open to everyone, over TLS alone: with a certificate for this machine's address, and for the one that means all of them.
+    pub(crate) fn with_tls(authority: &Authority) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["127.0.0.1", "0.0.0.0"].map(str::to_owned)).unwrap();
+        let certificate = params.signed_by(&key, &authority.issuer).unwrap().pem();
+        let [certificate_file, key_file] = ["host.pem", "host.key"].map(|name| folder.path().join(name));
+        std::fs::write(&certificate_file, certificate).unwrap();
+        std::fs::write(&key_file, key.serialize_pem()).unwrap();
+        let tls = format!(", tls: {{certificate: {}, key: {}}}", certificate_file.display(), key_file.display());
+        Self::start(folder, &tls, "")
+    }
+
+    fn start(folder: tempfile::TempDir, of_listener: &str, extra: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (passwords, config) = (folder.path().join("passwords"), folder.path().join("config.yml"));
         std::fs::write(&passwords, HASHED).unwrap();
         let store = folder.path().join("store");
         let text = format!(
-            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n{}",
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"{of_listener}}}\n{}",
             store.display(),
             extra.replace("PASSWORDS", &passwords.display().to_string())
         );
