@@ -66,5 +66,5 @@ function standing(on) {
   const what = on.version === null || on.version === undefined ? "nothing" : `version ${on.version}`;
   const also = on.tries ? `, tries ${on.tries}` : "";
   const trouble = on.trouble && h("span", {}, " ", h("span", { class: "tag warn" }, "trouble"), ` ${on.trouble}`);
-  return on.standing === "current" ? h("span", {}, what + also, trouble) : h("span", {}, h("span", { class: "tag warn" }, on.standing), ` ${what}${also}`, on.why && ` (${on.why})`);
+  return on.standing === "current" ? h("span", {}, what + also, trouble) : h("span", {}, h("span", { class: "tag warn" }, on.standing), ` ${what}${also}`, on.why && ` (${on.since ? `since ${on.since}: ` : ""}${on.why})`);
 }

@@ -20,8 +20,8 @@ export async function overview(view, { signal }) {
   poll(LOOK, signal, async () => {
     const [status, ready] = await Promise.all([get("/v1/status", {}, signal), readiness(signal)]);
     // A host that is stalled, or does not follow its cluster, is ready all the same; but all is not well.
-    const isWell = !(ready.stalled ?? []).length && !ready.cluster;
-    put(trouble, [(!ready.ready || isWell) && state(ready, status), stalls(status), ready.cluster && cluster(ready.cluster)]);
+    const isWell = !(ready.stalled ?? []).length && !(ready.refused ?? []).length && !ready.cluster;
+    put(trouble, [(!ready.ready || isWell) && state(ready, status), stalls(status), refused(ready.refused ?? []), ready.cluster && cluster(ready.cluster)]);
     put(tiles, tilesOf(status, measure(status)));
     put(brokers, brokersOf(status));
   }, (error) => error && put(trouble, h("p", { class: "note bad", role: "alert" }, error.message)));
@@ -40,6 +40,13 @@ function state(ready, status) {
 /** Why what is deployed elsewhere does not come here. */
 function cluster(why) {
   return h("div", { class: "note bad", role: "alert" }, h("p", {}, h("strong", {}, "This host does not follow its cluster"), `, and goes on with what it runs: ${why}`));
+}
+
+/** What is to run in the cluster, and cannot be taken here. */
+function refused(handlers) {
+  return handlers.length > 0 && h("div", { class: "note bad", role: "alert" }, h("p", {}, h("strong", {}, "Not taken from the cluster: what ran before goes on.")),
+    h("ul", {}, handlers.slice(0, 12).map(({ what, why }) => h("li", {}, h("strong", {}, what), `: ${why}`)),
+      handlers.length > 12 && h("li", {}, `and ${handlers.length - 12} more`)));
 }
 
 /** What gets nowhere. */

@@ -67,9 +67,15 @@ async fn readiness(state: &HostState, caller: Option<&Caller>) -> Readiness {
             troubles.push(Trouble { what: format!("subscription {}", subscription.name), why });
         }
     }
+    let refused = state.deployments.as_ref().map(|deployments| deployments.refused()).unwrap_or_default();
+    let refused = refused.into_iter().map(|(handler, why)| {
+        let why = told(caller.is_some_and(|caller| caller.covers(&handler)), why);
+        Trouble { what: format!("handler {handler}"), why }
+    });
+    let refused = refused.collect();
     let cluster = state.deployments.as_ref().and_then(|deployments| deployments.cluster_view()?.trouble);
     let cluster = cluster.map(|why| told(caller.is_some(), why));
-    Readiness { ready: troubles.is_empty(), troubles, paused, stalled, cluster }
+    Readiness { ready: troubles.is_empty(), troubles, paused, stalled, refused, cluster }
 }
 
 pub(super) async fn metrics(State(state): State<Arc<HostState>>) -> Response {

@@ -166,6 +166,10 @@ pub struct Readiness {
     /// the same: what is published to it is taken, and its other subscriptions go on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stalled: Vec<String>,
+    /// Handlers of which this host cannot take what is to run in its cluster, with since when and why. It is ready all the same:
+    /// it goes on with what it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Trouble>,
     /// Why this host does not follow its cluster. It is ready all the same: it goes on with what it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
@@ -177,7 +181,7 @@ pub(crate) const DEAD_LETTERS: &str = "dead letters";
 /// Something that is not ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Trouble {
-    /// Which: `host`, `broker NAME` or `subscription NAME`.
+    /// Which: `host`, `broker NAME`, `subscription NAME` or `handler NAME`.
     pub what: String,
     /// Why, for a person. Whoever shows no token that may read it is told that it takes one.
     pub why: String,

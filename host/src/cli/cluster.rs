@@ -198,7 +198,8 @@ pub(super) fn by_host(cluster: &ClusterView) -> String {
     for host in &cluster.hosts {
         for (name, on) in &host.handlers {
             if let (Some(why), Some(wants)) = (&on.why, on.wants) {
-                text += &format!("{} refuses {name}@{wants}: {}\n", host.name, table::cut(why, 200));
+                let since = since(on).map(|since| format!(" since {since}")).unwrap_or_default();
+                text += &format!("{} refuses {name}@{wants}{since}: {}\n", host.name, table::cut(why, 200));
             }
             if let (Some(trouble), Some(version)) = (&on.trouble, on.version) {
                 text += &format!("{} runs {name}@{version}, and tells: {}\n", host.name, table::cut(trouble, 200));
@@ -226,10 +227,23 @@ pub(super) fn of_handler(cluster: &ClusterView, handler: &str) -> String {
             standing.to_owned(),
             host.last_word.clone(),
             table::cut(&host.address, 60),
-            table::cut(on.why.as_deref().or(on.trouble.as_deref()).unwrap_or_default(), 200),
+            why(on),
         ]);
     }
     format!("{}{}", header(cluster), table::rendered(&rows))
+}
+
+/// Why it does not run there, or what else is wrong.
+fn why(on: &OnHost) -> String {
+    let told = table::cut(on.why.as_deref().or(on.trouble.as_deref()).unwrap_or_default(), 200);
+    since(on).map_or_else(|| told.clone(), |since| format!("since {since}: {told}"))
+}
+
+/// Since when a version is refused, and when it is tried again. That host may have said anything.
+fn since(on: &OnHost) -> Option<String> {
+    let cut = |at: &String| table::cut(at, 40);
+    let again = on.tries_again.as_ref().map(|at| format!(", again at {}", cut(at))).unwrap_or_default();
+    on.since.as_ref().map(|since| format!("{}{again}", cut(since)))
 }
 
 fn header(cluster: &ClusterView) -> String {
@@ -276,6 +290,8 @@ mod tests {
             standing,
             wants,
             why,
+            since: None,
+            tries_again: None,
             trouble: None,
         }
     }
@@ -308,6 +324,21 @@ mod tests {
             d     7 (takes 8)    e3b0c44298fc  taking   2026-01-01T00:00:00.000Z  127.0.0.1:7171
         "]]
         .assert_eq(&of_handler(&cluster(), "invoice"));
+    }
+
+    #[test]
+    fn since_when_a_host_refuses_a_version_is_shown() {
+        let refuses = OnHost {
+            since: Some("2026-01-01T00:00:01.000Z".to_owned()),
+            tries_again: Some("2026-01-01T00:05:21.000Z".to_owned()),
+            ..on(7, Standing::Refused, Some(8), Some("it does not start"))
+        };
+        let cluster = ClusterView { hosts: vec![host("b", Presence::Here, refuses)], ..cluster() };
+        let told = by_host(&cluster);
+        let since = "since 2026-01-01T00:00:01.000Z, again at 2026-01-01T00:05:21.000Z: it does not start";
+        assert!(told.contains(&format!("b refuses invoice@8 {since}\n")), "{told}");
+        let told = of_handler(&cluster, "invoice");
+        assert!(told.contains(&format!("  {since}\n")), "{told}");
     }
 
     #[test]

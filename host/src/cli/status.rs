@@ -47,9 +47,9 @@ pub(super) fn status(arguments: &Arguments) -> Ended {
 
 /// What was found, and the same a moment later for the rates.
 fn shown(before: &Whole, now: &Status, apart: Duration) -> String {
-    let Readiness { ready, troubles, cluster, paused: _, stalled: _ } = &before.ready;
+    let Readiness { ready, troubles, refused, cluster, paused: _, stalled: _ } = &before.ready;
     let mut text = format!("host {}: {}\n", now.host, if *ready { "ready" } else { "not ready" });
-    for trouble in troubles {
+    for trouble in troubles.iter().chain(refused) {
         text += &format!("  {}: {}\n", trouble.what, table::harmless(&trouble.why));
     }
     if let Some(why) = cluster {
@@ -216,11 +216,14 @@ mod tests {
         let stall = StallView { since: "2026-11-29T06:00:00.000Z".to_owned(), why };
         let stalled = SubscriptionView { stall: Some(stall), ..view("stuck", 0) };
         let trouble = Trouble { what: "subscription mail".to_owned(), why: "the broker is away".to_owned() };
+        let why = "version 8 cannot be taken since 2026-11-29T05:00:00.000Z: it was stopped by the clock".to_owned();
+        let refused = Trouble { what: "handler invoice".to_owned(), why };
         let ready = Readiness {
             ready: false,
             troubles: vec![trouble],
             paused: vec!["orders".to_owned()],
             stalled: vec!["stuck".to_owned()],
+            refused: vec![refused],
             cluster: Some("the server does not permit it".to_owned()),
         };
         let before = Whole { ready, status: status(vec![view("fast", 100), view("orders", 5), view("slow", 1)]) };
@@ -229,6 +232,7 @@ mod tests {
         expect_test::expect![[r#"
             host web-1: not ready
               subscription mail: the broker is away
+              handler invoice: version 8 cannot be taken since 2026-11-29T05:00:00.000Z: it was stopped by the clock
               cluster: the server does not permit it
               subscription stuck is stalled: 3 messages held, as many as are handled at once, and none has come to its end for 1m
 

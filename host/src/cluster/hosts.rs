@@ -40,11 +40,29 @@ struct State {
     /// What is to run, by handler.
     wanted: BTreeMap<String, Wanted>,
     /// Why what is to run does not run here, by handler.
-    troubles: BTreeMap<String, String>,
+    troubles: BTreeMap<String, Trouble>,
     /// Why the cluster cannot be seen.
     away: Option<String>,
     /// When another host was seen under our name last, by the server's clock.
     doubled: Option<SystemTime>,
+}
+
+/// Why what is to run does not run here.
+#[derive(Debug)]
+struct Trouble {
+    why: String,
+    /// When that was so first, by the server's clock.
+    since: SystemTime,
+    /// When it is tried again; `None`: that is not known, or it is not.
+    tries_again: Option<SystemTime>,
+}
+
+/// A host that is there, and has not begun to try a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NotYet {
+    pub(crate) host: String,
+    /// What keeps it from that, as it says itself.
+    pub(crate) refusal: Option<String>,
 }
 
 /// Who takes part in a rollout, of the hosts that are there and have the handler; by name.
@@ -53,7 +71,7 @@ pub(crate) struct Part {
     /// Those that try the version.
     pub(crate) trying: Vec<String>,
     /// Those that have not begun to.
-    pub(crate) not_yet: Vec<String>,
+    pub(crate) not_yet: Vec<NotYet>,
     /// Whether the others are seen at all: a host that hears its own last words hears all that was said before them.
     pub(crate) is_seen: bool,
 }
@@ -85,10 +103,23 @@ impl Hosts {
     /// What is to run of a handler does not run here, and why; `None`: it does, or is being taken.
     pub(crate) fn trouble(&self, handler: &str, why: Option<String>) {
         let mut state = self.lock();
-        match why {
-            Some(why) => state.troubles.insert(handler.to_owned(), why.chars().take(WHY_CHARS).collect()),
-            None => state.troubles.remove(handler),
+        let Some(why) = why else {
+            state.troubles.remove(handler);
+            return;
         };
+        let now = state.now().unwrap_or_else(SystemTime::now);
+        let since = state.troubles.get(handler).map_or(now, |before| before.since);
+        let why = why.chars().take(WHY_CHARS).collect();
+        state.troubles.insert(handler.to_owned(), Trouble { why, since, tries_again: None });
+    }
+
+    /// What does not run here is tried again after so long; `None`: not by itself.
+    pub(crate) fn tries_again(&self, handler: &str, after: Option<Duration>) {
+        let mut state = self.lock();
+        let at = after.and_then(|after| state.now().unwrap_or_else(SystemTime::now).checked_add(after));
+        if let Some(trouble) = state.troubles.get_mut(handler) {
+            trouble.tries_again = at;
+        }
     }
 
     /// The cluster cannot be seen, and why; `None`: it can. Whether that is new.
@@ -136,7 +167,7 @@ impl Hosts {
             })
         });
         let is_wanted = runs_it && wanted.is_some_and(|wanted| wanted.tries == tries);
-        let told = state.troubles.get(handler).cloned();
+        let told = state.troubles.get(handler);
         let standing = match (wanted, is_wanted, &told) {
             (Some(_), true, _) => Standing::Current,
             (_, _, Some(_)) => Standing::Refused,
@@ -144,11 +175,14 @@ impl Hosts {
             (None, _, None) => Standing::Waiting,
         };
         // What is told where it runs is no reason why it does not.
-        let (why, trouble) = if standing == Standing::Current { (None, told) } else { (told, None) };
+        let (refused, beside) = if standing == Standing::Current { (None, told) } else { (told, None) };
+        let (why, trouble) = (refused.map(|told| told.why.clone()), beside.map(|told| told.why.clone()));
+        let since = refused.map(|told| spelled(told.since));
+        let tries_again = refused.and_then(|told| told.tries_again).map(spelled);
         let (version, digest) = runs.unzip();
         let wants = wanted.filter(|_| !is_wanted);
         let wants = wants.map(|wanted| wanted.tries.filter(|_| runs_it).unwrap_or(wanted.number));
-        OnHost { version, digest, tries, standing, wants, why, trouble }
+        OnHost { version, digest, tries, standing, wants, why, since, tries_again, trouble }
     }
 
     /// What the two versions of a rollout came to on the other hosts, as far as they have said it; also on those that said
@@ -169,8 +203,10 @@ impl Hosts {
             let is_there = presence(word.stopped, silent_for(now, *at)) == Presence::Here;
             // A host whose configuration does not have the handler has no part in it.
             let Some(on) = word.handlers.get(handler).filter(|_| is_there && *name != me.host) else { continue };
-            let to = if on.tries == Some(version) { &mut part.trying } else { &mut part.not_yet };
-            to.push(name.clone());
+            match on.tries == Some(version) {
+                true => part.trying.push(name.clone()),
+                false => part.not_yet.push(NotYet { host: name.clone(), refusal: on.refusal() }),
+            }
         }
         part.trying.push(me.host.clone());
         part.trying.sort();
@@ -199,7 +235,7 @@ impl Hosts {
                 name: name.clone(),
                 address: word.address.clone(),
                 presence: presence(word.stopped, silent_for(now, *at)),
-                last_word: humantime::format_rfc3339_millis((*at).max(SystemTime::UNIX_EPOCH)).to_string(),
+                last_word: spelled(*at),
                 handlers: word.handlers.clone(),
                 paused: word.paused.clone(),
             })
@@ -244,6 +280,10 @@ impl State {
     fn now(&self) -> Option<SystemTime> {
         self.clock.map(|(at, seen)| at + seen.elapsed())
     }
+}
+
+fn spelled(at: SystemTime) -> String {
+    humantime::format_rfc3339_millis(at.max(SystemTime::UNIX_EPOCH)).to_string()
 }
 
 fn silent_for(now: Option<SystemTime>, last_word: SystemTime) -> Duration {
@@ -325,6 +365,7 @@ mod tests {
         hosts.trouble("h", Some("it cannot".to_owned()));
         let on = hosts.standing("h", runs(&first), None);
         assert_eq!((on.standing, on.wants, on.why.as_deref()), (Standing::Refused, Some(2), Some("it cannot")));
+        assert_eq!((on.since.is_some(), on.tries_again), (true, None));
         // One that runs is not refused, whatever else the host has to tell: as that what its own file names cannot run.
         let on = hosts.standing("h", runs(&desired), None);
         let told = (on.standing, on.wants, on.why.as_deref(), on.trouble.as_deref());
@@ -346,6 +387,34 @@ mod tests {
         assert_eq!((on.standing, on.version, on.wants), (Standing::Taking, Some(3), tried));
         assert_eq!(hosts.standing("h", runs(&next), tried).standing, Standing::Current);
         assert_eq!(hosts.standing("h", runs(&first), None).wants, Some(3));
+    }
+
+    /// A host that could not start a version said so for ever, and not that it had done so since yesterday.
+    #[test]
+    fn since_when_a_version_is_refused_is_kept_over_the_tries() {
+        let (hosts, one) = (Hosts::default(), me("one", "1"));
+        let (first, second) = (deployed(None, "a"), deployed(Some(&deployed(None, "a")), "b"));
+        let runs = || Some((first.active, first.active_version().unwrap().digest.clone()));
+        let refusal = || hosts.standing("h", runs(), None).refusal();
+        hosts.wanted("h", Some(&second), 1);
+        assert_eq!(refusal(), None, "it is being taken");
+        // By the server's clock.
+        hosts.heard(&one, &said(&one, 1_000, false));
+        hosts.trouble("h", Some("it was stopped by the clock".to_owned()));
+        hosts.tries_again("h", Some(Duration::from_secs(40)));
+        let told = refusal().unwrap();
+        assert!(told.starts_with("version 2 cannot be taken since 1970-01-01T00:16:40."), "{told}");
+        assert!(told.contains(": it was stopped by the clock; it is tried again at 1970-01-01T00:17:20."), "{told}");
+        hosts.heard(&one, &said(&one, 2_000, false));
+        hosts.trouble("h", Some("the machine has too much to do".to_owned()));
+        let told = refusal().unwrap();
+        let since = "version 2 cannot be taken since 1970-01-01T00:16:40.";
+        assert!(told.starts_with(since) && told.ends_with(": the machine has too much to do"), "{told}");
+        // Another version is another question.
+        hosts.wanted("h", Some(&deployed(Some(&second), "c")), 2);
+        assert_eq!(refusal(), None);
+        hosts.trouble("h", Some("no".to_owned()));
+        assert!(refusal().unwrap().starts_with("version 3 cannot be taken since 1970-01-01T00:33:20."));
     }
 
     #[test]
@@ -380,6 +449,8 @@ mod tests {
             standing: Standing::Current,
             wants: None,
             why: None,
+            since: None,
+            tries_again: None,
             trouble: None,
         };
         let say = |name: &str, handler: &str, tries, stopped, at: u64| {
@@ -393,6 +464,7 @@ mod tests {
         };
         let part = || {
             let Part { trying, not_yet, .. } = hosts.part(&one, "h", 2);
+            let not_yet: Vec<String> = not_yet.into_iter().map(|one| one.host).collect();
             (trying.join(" "), not_yet.join(" "))
         };
         let is_seen = || hosts.part(&one, "h", 2).is_seen;

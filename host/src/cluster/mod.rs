@@ -44,7 +44,7 @@ pub use counts::Counts;
 pub(crate) use counts::{DIFFERENCES, DIFFERENCES_OF_ALL};
 pub use decide::{Next, next};
 pub use error::{ClusterError, CopyError, First};
-pub(crate) use hosts::{COUNTS_EVERY, Part, SAYS_AT_MOST_EVERY, SAYS_EVERY};
+pub(crate) use hosts::{COUNTS_EVERY, NotYet, Part, SAYS_AT_MOST_EVERY, SAYS_EVERY};
 pub use identity::IdentityError;
 pub use pauses::{AllPaused, PausesError};
 pub use word::Word;

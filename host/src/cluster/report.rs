@@ -78,6 +78,12 @@ pub struct OnHost {
     /// Why it does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Since when that is so, by the server's clock: when it could not be taken first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// When that host tries it again; nothing: when another version is to run, or at its next start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tries_again: Option<String>,
     /// What else is wrong there with the handler, though what is to run runs: as that what the host's configuration names cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -130,6 +136,17 @@ pub struct DifferenceLine {
     pub by: String,
     /// How, on one line; cut to 200 characters.
     pub told: String,
+}
+
+impl OnHost {
+    /// Which version could not be taken there, since when and why, for a person; `None`: what is to run runs, or is being taken.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        let (Standing::Refused, Some(wants), Some(why)) = (self.standing, self.wants, &self.why) else { return None };
+        let since = self.since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
+        let again = self.tries_again.as_ref().map(|at| format!("; it is tried again at {at}")).unwrap_or_default();
+        Some(format!("version {wants} cannot be taken{since}: {why}{again}"))
+    }
 }
 
 impl Standing {

@@ -73,7 +73,7 @@ fn one_line(text: &str) -> String {
 
 /// The host, all of it together, its brokers, and what is wrong.
 fn head(now: &Look, total: &Row) -> Vec<Line> {
-    let Readiness { ready, troubles, cluster, paused: _, stalled: _ } = &now.ready;
+    let Readiness { ready, troubles, refused, cluster, paused: _, stalled: _ } = &now.ready;
     let status = &now.status;
     let up = Duration::from_secs(Duration::try_from_secs_f64(status.uptime_seconds).unwrap_or_default().as_secs());
     let word = match (status.draining, ready) {
@@ -99,7 +99,8 @@ fn head(now: &Look, total: &Row) -> Vec<Line> {
     lines.extend(status.brokers.iter().map(broker));
     let stalls = status.subscriptions.iter().filter_map(|one| Some((&one.name, one.stall.as_ref()?)));
     let stalls = stalls.map(|(name, stall)| format!("subscription {name} is stalled: {}", one_line(&stall.why)));
-    let troubles = troubles.iter().map(|trouble| format!("{}: {}", trouble.what, one_line(&trouble.why)));
+    let troubles =
+        troubles.iter().chain(refused).map(|trouble| format!("{}: {}", trouble.what, one_line(&trouble.why)));
     let cluster = cluster.iter().map(|why| format!("cluster: {}", one_line(why)));
     let all: Vec<String> = stalls.chain(troubles).chain(cluster).collect();
     let more = all.len().saturating_sub(TROUBLES);
@@ -241,8 +242,7 @@ mod tests {
             "brokers": [{ "name": "main", "type": "embedded", "connected": true, "dead_letters": 12 }],
             "subscriptions": all.collect::<Vec<_>>(),
         });
-        let ready =
-            Readiness { ready: true, troubles: Vec::new(), paused: Vec::new(), stalled: Vec::new(), cluster: None };
+        let ready = Readiness { ready: true, ..Readiness::default() };
         Look { at, ready, status: serde_json::from_value(status).unwrap() }
     }
 

@@ -16,6 +16,7 @@ use super::under_way::UnderWay;
 use crate::cluster::record::Desired;
 use crate::cluster::report::OnHost;
 use crate::cluster::{COUNTS_EVERY, Cluster, SAYS_AT_MOST_EVERY, SAYS_EVERY, Word};
+use crate::deploy::entry::Entry;
 use crate::deploy::verdict::{Verdict, verdict};
 use crate::deploy::{DeployError, Deployments};
 use crate::registry::Digest;
@@ -94,15 +95,19 @@ impl Deployments {
         cluster.touch();
     }
 
+    /// The handlers of which this host cannot take what is to run in its cluster, with since when and why.
+    #[must_use]
+    pub fn refused(&self) -> Vec<(String, String)> {
+        let Some(cluster) = &self.cluster else { return Vec::new() };
+        let handlers = self.handlers.load_full();
+        let refused =
+            handlers.iter().filter_map(|(name, entry)| Some((name.clone(), stands(cluster, entry).refusal()?)));
+        refused.collect()
+    }
+
     fn word(&self, cluster: &Cluster) -> Word {
-        let on = |entry: &crate::deploy::entry::Entry| -> OnHost {
-            let active = entry.active();
-            let runs = active.and_then(|active| {
-                let digest = active.deployed.handler.digest().parse::<Digest>().ok()?;
-                Some((active.deployed.number, digest))
-            });
-            let tries = entry.on_trial().map(|on| on.record.number);
-            let on = cluster.hosts().standing(&entry.name, runs, tries);
+        let on = |entry: &Entry| -> OnHost {
+            let on = stands(cluster, entry);
             self.metrics.cluster_behind(&entry.name, on.wants.is_some());
             on
         };
@@ -110,6 +115,16 @@ impl Deployments {
         let handlers = handlers.iter().map(|(name, entry)| (name.clone(), on(entry))).collect();
         Word { paused: cluster.to_say_of_pauses(), ..Word::of(cluster.me(), handlers, self.counts()) }
     }
+}
+
+/// How a handler of this host stands to what is to run.
+fn stands(cluster: &Cluster, entry: &Entry) -> OnHost {
+    let runs = entry.active().and_then(|active| {
+        let digest = active.deployed.handler.digest().parse::<Digest>().ok()?;
+        Some((active.deployed.number, digest))
+    });
+    let tries = entry.on_trial().map(|on| on.record.number);
+    cluster.hosts().standing(&entry.name, runs, tries)
 }
 
 /// Passes on which handlers changed; all of them whenever the connection was made anew.
@@ -265,7 +280,9 @@ fn again_after(
             if is_told(&error) {
                 deployments.tell(cluster, handler, &error);
             }
-            again.after(handler, &error)
+            let after = again.after(handler, &error);
+            cluster.hosts().tries_again(handler, after);
+            after
         }
     }
 }

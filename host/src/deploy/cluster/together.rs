@@ -56,7 +56,7 @@ impl Deployments {
             candidate: Tally::of(&sums.candidate),
             shadow: sums.shadow,
             trying,
-            not_yet,
+            not_yet: not_yet.into_iter().map(|one| one.host).collect(),
             hosts: all.into_iter().map(|(host, counts)| sides(host, counts)).collect(),
         });
     }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::super::waits::ENOUGH;
 use super::*;
+use crate::cluster::NotYet;
 use crate::outcome::{Fault, FaultKind, Outcome, Reason, TrapCode, Usage};
 use crate::telemetry::{Ending, SideFigures};
 
@@ -198,7 +199,7 @@ fn it_is_promoted_when_it_has_had_its_time_and_enough_messages() {
             Situation { stable: &stable, candidate: &candidate, judges: 1, elapsed, promote_after, others, looks };
         assert_eq!(decide(&situation).0, expected, "{elapsed:?} {tried} {other}");
         // A host that is there and has not begun is waited for, and one that is not seen may be there.
-        let late = ["late".to_owned()];
+        let late = [NotYet { host: "late".to_owned(), refusal: None }];
         for others in [Others::NotYet(&late), Others::Unseen] {
             let next = decide(&Situation { others, ..situation }).0;
             assert!(matches!(next, Next::Wait(_)), "{others:?} {next:?}");
@@ -211,7 +212,7 @@ fn it_is_promoted_when_it_has_had_its_time_and_enough_messages() {
 
 #[test]
 fn a_host_that_has_not_begun_holds_up_a_promotion_and_no_abort() {
-    let late = ["late".to_owned()];
+    let late = [NotYet { host: "late".to_owned(), refusal: None }];
     let (stable, bad) = (evidence(1000, 0), evidence(100, 50));
     let (elapsed, looks) = (Duration::from_secs(60), Looks::default());
     let situation = Situation {

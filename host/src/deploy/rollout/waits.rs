@@ -3,10 +3,16 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::cluster::NotYet;
 use crate::telemetry::Evidence;
 
 /// So many messages each version has to have run before a canary is promoted by itself: of a hundred, five bad ones show.
 pub(super) const ENOUGH: u64 = 100;
+
+/// A host that is waited for so much longer than the canary's own time is told of once more, as one that holds it up. A host
+/// that has too much to do tries again after 320 s at the most, and each try may wait two minutes for a compiler and compile for
+/// two: it has tried at least twice by then.
+const LONG: Duration = Duration::from_secs(15 * 60);
 
 /// The other hosts of a cluster, as far as a promotion waits for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +20,7 @@ pub(super) enum Others<'a> {
     /// All that are there have begun to try it; or there are none.
     Begun,
     /// These are there and have not.
-    NotYet(&'a [String]),
+    NotYet(&'a [NotYet]),
     /// It is not seen who is there.
     Unseen,
 }
@@ -26,8 +32,10 @@ pub(super) enum Waits {
     Word,
     /// Its time.
     Time(Duration),
-    /// It has had its time. Hosts that are there and have not begun to try it, by name.
-    Hosts(Vec<String>),
+    /// It has had its time. Hosts that are there and have not begun to try it.
+    Hosts(Vec<NotYet>),
+    /// The same, and it had its time long ago.
+    HostsForLong(Vec<NotYet>, Duration),
     /// It has had its time. To see which hosts are there.
     Sight,
     /// It has had its time. Messages, on the canary.
@@ -41,7 +49,7 @@ impl Waits {
     pub(super) const fn is_overdue(&self) -> bool {
         match self {
             Self::Word | Self::Time(_) => false,
-            Self::Hosts(_) | Self::Sight | Self::Messages(_) | Self::Comparison(_) => true,
+            Self::Hosts(_) | Self::HostsForLong(..) | Self::Sight | Self::Messages(_) | Self::Comparison(_) => true,
         }
     }
 }
@@ -55,10 +63,20 @@ impl fmt::Display for Waits {
                 write!(f, "is promoted in {left} when nothing speaks against it")
             }
             Self::Hosts(hosts) => {
-                let hosts = hosts.join(", ");
+                let (names, refusals) = told(hosts);
                 write!(
                     f,
-                    "has had its time, and waits for {hosts} to begin to try it: `tidegate promote` does not wait"
+                    "has had its time, and waits for {names} to begin to try it: `tidegate promote` does not \
+                     wait{refusals}"
+                )
+            }
+            Self::HostsForLong(hosts, over) => {
+                let (names, refusals) = told(hosts);
+                let over = humantime::format_duration(Duration::from_secs(over.as_secs() / 60 * 60));
+                write!(
+                    f,
+                    "had its time {over} ago, and still waits for {names} to begin to try it: mend or stop what holds it \
+                     up, or end it with `tidegate promote` or `tidegate abort`, which do not wait{refusals}"
                 )
             }
             Self::Sight => write!(f, "has had its time, and waits to see which hosts of the cluster are there"),
@@ -73,6 +91,13 @@ impl fmt::Display for Waits {
     }
 }
 
+/// The names of hosts, and what keeps them as far as they say it.
+fn told(hosts: &[NotYet]) -> (String, String) {
+    let names: Vec<&str> = hosts.iter().map(|one| one.host.as_str()).collect();
+    let refusals = hosts.iter().filter_map(|one| Some(format!("; {}: {}", one.host, one.refusal.as_ref()?)));
+    (names.join(", "), refusals.collect())
+}
+
 /// What it waits for; `None`: for nothing any more. Hosts before messages: those come by themselves.
 pub(super) fn waits(
     stable: &Evidence,
@@ -84,7 +109,10 @@ pub(super) fn waits(
     let Some(after) = promote_after else { return Some(Waits::Word) };
     match (after.checked_sub(elapsed), others) {
         (Some(left), _) if !left.is_zero() => Some(Waits::Time(left)),
-        (_, Others::NotYet(hosts)) => Some(Waits::Hosts(hosts.to_vec())),
+        (_, Others::NotYet(hosts)) => match elapsed.checked_sub(after).filter(|over| *over >= LONG) {
+            Some(over) => Some(Waits::HostsForLong(hosts.to_vec(), over)),
+            None => Some(Waits::Hosts(hosts.to_vec())),
+        },
         (_, Others::Unseen) => Some(Waits::Sight),
         (_, Others::Begun) if candidate.sampled < ENOUGH => Some(Waits::Messages(candidate.sampled)),
         (_, Others::Begun) if stable.sampled < ENOUGH => Some(Waits::Comparison(stable.sampled)),
@@ -100,7 +128,11 @@ mod tests {
     fn what_is_waited_for_is_told() {
         let (minutes, seen) =
             (|count: u64| Duration::from_secs(count * 60), |sampled| Evidence { sampled, ..Evidence::default() });
-        let hosts = ["c".to_owned(), "d".to_owned()];
+        let not_yet =
+            |host: &str, refusal: Option<&str>| NotYet { host: host.to_owned(), refusal: refusal.map(str::to_owned) };
+        let hosts = [not_yet("c", None), not_yet("d", None)];
+        let refuses = [not_yet("c", None), not_yet("d", Some("version 2 cannot be taken since noon: too slow"))];
+        let refuses = Others::NotYet(&refuses);
         let (not_yet, after) = (Others::NotYet(&hosts), Some(minutes(10)));
         let rows = [
             // Its time, how long it went on, messages of it and of the other, the other hosts; what is told.
@@ -114,6 +146,25 @@ mod tests {
                 0,
                 not_yet,
                 "has had its time, and waits for c, d to begin to try it: `tidegate promote` does not wait",
+            ),
+            (
+                after,
+                24,
+                100,
+                100,
+                refuses,
+                "has had its time, and waits for c, d to begin to try it: `tidegate promote` does not wait; d: version 2 \
+                 cannot be taken since noon: too slow",
+            ),
+            (
+                after,
+                25,
+                100,
+                100,
+                refuses,
+                "had its time 15m ago, and still waits for c, d to begin to try it: mend or stop what holds it up, or end it \
+                 with `tidegate promote` or `tidegate abort`, which do not wait; d: version 2 cannot be taken since noon: \
+                 too slow",
             ),
             (
                 after,

@@ -1,5 +1,7 @@
 //! A canary over hosts of which one is there and has not begun to try it: who is waited for, and until when.
 
+use tidegate::admin::wire::Readiness;
+
 use super::books::Balance;
 use super::cluster::{Ground, PATIENCE, seen, until_all_run};
 use super::cluster_rollouts::{balance, begin, on_all_hosts, rollout, until_all_try, until_none_tries};
@@ -42,8 +44,21 @@ fn held_up(ground: &Ground) -> ([Rig; 3], u64) {
         let (version, all) = waits(host).expect("it is not promoted");
         assert_eq!((version, all.trying.join(" "), all.not_yet.join(" ")), (2, "a b".to_owned(), "c".to_owned()));
     }
-    let why = seen(&a, "c").unwrap().1.why.expect("c says why");
+    let on = seen(&a, "c").unwrap().1;
+    let (why, since) = (on.why.expect("c says why"), on.since.expect("and since when"));
     assert!(why.contains("cluster's copy of module"), "{why}");
+    let note = rollout(&a).unwrap().note;
+    assert!(note.contains(&format!("; c: version 2 cannot be taken since {since}: ")), "{note}");
+    // It says so itself, of the same time, though it has tried it again meanwhile; and takes messages all the same.
+    let ready: Readiness = serde_json::from_str(&c.get("/ready").unwrap()).unwrap();
+    let [refused] = ready.refused.as_slice() else { panic!("{ready:?}") };
+    assert!(ready.ready && refused.what == "handler ledger", "{ready:?}");
+    assert!(refused.why.starts_with(&format!("version 2 cannot be taken since {since}: ")), "{refused:?}");
+    let again =
+        |ready: &Readiness| ready.refused.first().is_some_and(|one| one.why.contains("; it is tried again at "));
+    let looks_again = || c.get("/ready").is_some_and(|ready| again(&serde_json::from_str(&ready).unwrap()));
+    until("it is known when it is tried again", PATIENCE, looks_again);
+    assert!(c.metrics().contains("tidegate_cluster_behind{handler=\"ledger\"} 1"));
     assert!(a.log().contains("waits for c to begin to try it"));
     ([a, b, c], published)
 }

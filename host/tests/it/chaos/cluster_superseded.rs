@@ -26,6 +26,8 @@ fn haunt(ground: &Ground) {
         standing: Standing::Taking,
         wants: Some(2),
         why: None,
+        since: None,
+        tries_again: None,
         trouble: None,
     };
     let word = Word::of(&me, BTreeMap::from([("ledger".to_owned(), on)]), BTreeMap::new()).to_json();

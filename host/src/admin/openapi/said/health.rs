@@ -19,7 +19,7 @@ pub(in crate::admin) fn ready() -> Said {
         "ready",
         Tag::Health,
         "Whether messages are taken",
-        "For probes that send work elsewhere, and for people who wonder: what is not ready is named, and its reason is told to whoever shows a token that may read it. What is paused, and what gets nowhere, is named too, \
+        "For probes that send work elsewhere, and for people who wonder: what is not ready is named, and its reason is told to whoever shows a token that may read it. What is paused, what gets nowhere, and which version of its cluster the host cannot take, is named too, \
          and the host is ready all the same: it takes what is published to it, and its other subscriptions go on.",
     )
     .gives("Messages are taken, and given up ones can be stored.")
