@@ -536,7 +536,7 @@ async fn a_trial_is_aborted_at_once_though_the_disk_is_full_and_that_is_recorded
 }
 
 /// Writes until nothing more can be written.
-fn fill(path: &Path) {
+pub(crate) fn fill(path: &Path) {
     use std::io::Write as _;
     let mut file = std::fs::File::create(path).unwrap();
     for size in [1 << 20, 4 << 10, 1] {

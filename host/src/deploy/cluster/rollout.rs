@@ -133,10 +133,10 @@ impl Deployments {
                 let change = Changed::now(What::Aborted, HOST, host).because(&why);
                 let Some(after) = desired.ended(change) else { return Ok(()) };
                 cluster.change(&entry.name, basis, &after).await?;
-                self.take_over(&entry.name, &after, false, None).await?;
                 tracing::error!(handler = entry.name, why, "what was tried in the cluster is aborted");
+                // It is over for all, whether or not this host can record that.
                 self.tell_end(entry, (Own::Aborted, version.number), HOST, &why).await;
-                return Ok(());
+                return self.take_over(&entry.name, &after, false, None).await;
             }
             Err(error) => return Err(error),
         };
@@ -185,12 +185,17 @@ impl Deployments {
         let after = after.ok_or_else(no_rollout)?;
         cluster.change(handler, &basis, &after).await?;
         crate::failpoint::reached("proposed");
-        self.take_over(handler, &after, false, None).await?;
+        let recorded = self.take_over(handler, &after, false, None).await;
         let tried = version.number;
-        crate::failpoint::reached(end.own().name());
-        match loaded {
-            Some(loaded) => entry.switch(loaded),
-            None => entry.end_trial(),
+        if recorded.is_ok() {
+            crate::failpoint::reached(end.own().name());
+        }
+        // From here on it is over for all hosts, whether or not this one can record that: it follows as the others do.
+        match (loaded, &recorded) {
+            (Some(loaded), Ok(())) => entry.switch(loaded),
+            // The records change before the slot.
+            (Some(loaded), Err(_)) => entry.keep_loaded(loaded),
+            (None, _) => entry.end_trial(),
         }
         match end {
             End::Promote => tracing::info!(handler, version = tried, by, why, "promoted on every host"),
@@ -199,6 +204,7 @@ impl Deployments {
         }
         self.tell_end(entry, (end.own(), tried), by, &why).await;
         cluster.touch();
+        recorded?;
         Ok((desired.active, tried, version.digest.clone()))
     }
 }

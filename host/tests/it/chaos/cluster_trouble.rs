@@ -9,8 +9,11 @@ use tidegate::deploy::report::Line;
 use tidegate::registry::Digest;
 
 use super::cluster::{Ground, PATIENCE, deploy, numbers, runs, seen, until_all_run, until_seen};
+use super::cluster_rollouts::{begin, rollout, until_all_try, until_none_tries};
 use super::ledger;
 use super::rig::Rig;
+use crate::deploy::fill;
+use crate::embedded_disk::SmallDisk;
 use crate::support::until;
 
 const STREAMS: [&str; 3] = ["KV_tidegate-main-desired", "KV_tidegate-main-hosts", "OBJ_tidegate-main-modules"];
@@ -156,6 +159,33 @@ fn a_key_that_somebody_removes_comes_back_as_it_was() {
     roll_back_soon(&b, 1);
     until_all_run(&[&a, &b], 1, 1);
     assert_eq!(numbers(&a), [2, 1]);
+}
+
+/// Nothing counted that end, and nobody had written it down: the host that ended it could not record it, and then followed.
+#[test]
+fn the_end_of_a_canary_is_told_though_the_host_that_ends_it_cannot_record_it() {
+    let ground = Ground::new();
+    // Its registry alone is on a disk that fills up.
+    let disk = SmallDisk::mount();
+    let [b] = ground.hosts(["b"]);
+    let mut a = ground.host("a");
+    std::fs::create_dir(a.path().join("tidegate-data")).unwrap();
+    std::os::unix::fs::symlink(&disk.mounted, a.path().join("tidegate-data/registry")).unwrap();
+    a.start();
+    until_all_run(&[&a, &b], 1, 1);
+    begin(&b, "canary=5%25", 2);
+    until_all_try(&[&a, &b], 2, 1);
+    let filler = disk.mounted.join("filler");
+    fill(&filler);
+    let (_, answer) = a.post("abort").unwrap();
+    assert_eq!(answer["error"]["code"], "not-recorded", "{answer}");
+    assert_eq!(rollout(&a), None, "no message runs on it any more");
+    let counted = "tidegate_rollouts_ended_total{handler=\"ledger\",result=\"aborted\",by=\"person\"} 1";
+    assert!(a.metrics().contains(counted));
+    until("the other one follows", PATIENCE, || rollout(&b).is_none());
+    std::fs::remove_file(&filler).unwrap();
+    until_none_tries(&[&a, &b], 2);
+    assert!(a.metrics().contains(counted), "once");
 }
 
 fn fixture(name: &str) -> Vec<u8> {
