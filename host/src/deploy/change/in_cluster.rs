@@ -63,7 +63,7 @@ impl Deployments {
         self.resume_rollouts().await;
         let mut committed = Committed::default();
         for (entry, _, ends) in changed {
-            match self.reconcile(cluster, &entry).await {
+            match self.reconcile_soon(cluster, &entry).await {
                 Ok(()) => {
                     let record = self.registry.handler(&entry.name).await?;
                     committed.deployed.extend(record.active_version().map(|active| Deployed {

@@ -10,6 +10,7 @@ use crate::cluster::{Basis, Cluster, ClusterError, Next, next};
 use crate::deploy::entry::{Entry, Loaded, Terms};
 use crate::deploy::pipeline::{self, Checked, Uploaded};
 use crate::deploy::say::Say;
+use crate::deploy::turn::Busy;
 use crate::deploy::verdict::verdict;
 use crate::deploy::{DeployError, Deployments, Provenance, check_granted};
 use crate::registry::{Digest, RegistryError};
@@ -24,7 +25,22 @@ const TRIES: u32 = 5;
 impl Deployments {
     /// Brings a handler to what is to run, and what the configuration changes to the cluster.
     pub(in crate::deploy) async fn reconcile(&self, cluster: &Cluster, entry: &Arc<Entry>) -> Result<(), DeployError> {
-        let _busy = entry.busy(CLUSTER)?;
+        let busy = entry.busy(CLUSTER)?;
+        self.reconcile_held(cluster, entry, busy).await
+    }
+
+    /// The same for somebody who waits for it: what this host does with the handler by itself just now, as to follow the cluster,
+    /// is waited for.
+    pub(in crate::deploy) async fn reconcile_soon(
+        &self,
+        cluster: &Cluster,
+        entry: &Arc<Entry>,
+    ) -> Result<(), DeployError> {
+        let busy = entry.busy_soon(CLUSTER).await?;
+        self.reconcile_held(cluster, entry, busy).await
+    }
+
+    async fn reconcile_held(&self, cluster: &Cluster, entry: &Arc<Entry>, _busy: Busy) -> Result<(), DeployError> {
         let mut tries = 1;
         loop {
             match self.reconcile_once(cluster, entry).await {

@@ -188,6 +188,46 @@ fn the_end_of_a_canary_is_told_though_the_host_that_ends_it_cannot_record_it() {
     assert!(a.metrics().contains(counted), "once");
 }
 
+/// An apply said that a handler waits for the cluster that its host was just bringing there by itself.
+#[test]
+fn an_apply_waits_for_what_the_host_does_with_its_handlers_by_itself() {
+    const HANDLERS: u32 = 6;
+    let ground = Ground::new();
+    let mut a = ground.host("a");
+    let files = |host: &Rig, first: u32| {
+        for number in 1..=HANDLERS {
+            std::fs::write(host.path().join(format!("h{number}.wasm")), ledger(first + number)).unwrap();
+        }
+    };
+    files(&a, 0);
+    let handlers = (1..=HANDLERS).map(|number| format!("[handlers.h{number}]\nmodule = \"h{number}.wasm\"\n"));
+    let handlers: String = handlers.collect();
+    a.edit(|text| format!("{text}\n{handlers}"));
+    a.start();
+    until_all_run(&[&a], 1, 1);
+    let is_there =
+        |number: u32| a.get(&format!("/v1/handlers/h{number}")).is_some_and(|shown| shown.contains("\"active\":1"));
+    until("all run", PATIENCE, || (1..=HANDLERS).all(is_there));
+    files(&a, 100);
+    let applied = std::thread::scope(|scope| {
+        let applied = scope.spawn(|| a.apply());
+        until("they are prepared", PATIENCE, || a.handlers().handlers.iter().any(|one| one.deploying.is_some()));
+        // Something changes of each in the bucket: the host looks at it as soon as the apply lets go of it.
+        ground.runtime.block_on(async {
+            let context = async_nats::jetstream::new(ground.server.client().await);
+            let bucket = context.get_key_value("tidegate-main-desired").await.unwrap();
+            for number in 1..=HANDLERS {
+                let key = format!("h{number}");
+                let value = bucket.get(&key).await.unwrap().unwrap();
+                bucket.put(&key, value).await.unwrap();
+            }
+        });
+        applied.join().unwrap().unwrap()
+    });
+    assert!(applied.troubles.is_empty(), "{applied:?}");
+    assert_eq!(applied.deployed.len(), HANDLERS as usize, "{applied:?}");
+}
+
 fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/signed").join(name)).unwrap()
 }
