@@ -1,9 +1,9 @@
 //! What a version is given of what its settings name: secrets are read, buckets opened.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::entry::{Loaded, Terms};
+use super::entry::Terms;
 use super::{DeployError, Deployments};
 use crate::broker::{Bucket, EmptyBucket};
 use crate::config::{HandlerConfig, Secret, SecretGrant};
@@ -34,6 +34,58 @@ impl Deployments {
         match granted.values.missing() {
             Some(why) => Err(ungrantable(why)),
             None => Ok(Granted { buckets, ..granted }),
+        }
+    }
+}
+
+/// The versions that were given secrets, by their handlers, from when they are loaded until nobody has them any more.
+#[derive(Debug, Default)]
+pub(super) struct Holders(Mutex<BTreeMap<String, Vec<Holder>>>);
+
+#[derive(Debug)]
+struct Holder {
+    version: Weak<Version>,
+    /// Where its secrets are read from, by their names.
+    secrets: BTreeMap<String, String>,
+}
+
+impl Holders {
+    fn add(&self, handler: &str, holder: Holder) {
+        let mut holders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_handler = holders.entry(handler.to_owned()).or_default();
+        of_handler.retain(|one| one.version.strong_count() > 0);
+        of_handler.push(holder);
+    }
+
+    /// Those of a handler that are granted a secret from that very place.
+    fn with(&self, handler: &str, name: &str, spelled: &str) -> Vec<Arc<Version>> {
+        let holders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_handler = holders.get(handler).into_iter().flatten();
+        let has = of_handler.filter(|one| one.secrets.get(name).is_some_and(|place| place == spelled));
+        has.filter_map(|one| one.version.upgrade()).collect()
+    }
+}
+
+impl Deployments {
+    /// Hands a version that was just loaded the secrets that were read anew while it was, and from here on those that are. It was
+    /// given its own before it was compiled, and messages may not run on it before minutes from now.
+    pub(super) async fn hand_secrets(&self, handler: &str, terms: &Terms, settings: &Settings, version: &Arc<Version>) {
+        let secrets = settings.secrets.clone();
+        if secrets.is_empty() {
+            return;
+        }
+        // First, so that none is read anew between the two that it is not handed.
+        self.holders.add(handler, Holder { version: Arc::downgrade(version), secrets: secrets.clone() });
+        let sources = terms.secrets.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let read = secrets.into_iter().filter_map(|(name, spelled)| {
+                let source = sources.get(&name).filter(|source| source.spelled == spelled)?;
+                Some((name, source.source.read().ok()?))
+            });
+            read.collect::<Vec<_>>()
+        });
+        for (name, secret) in read.await.unwrap_or_default() {
+            version.granted().values.renew(&name, &secret);
         }
     }
 }
@@ -88,12 +140,9 @@ impl Deployments {
         }
     }
 
-    /// The versions in memory that are granted the secret from that very place.
-    fn versions_with<'a>(&self, one: &'a RenewedSecret) -> impl Iterator<Item = Arc<Version>> + 'a {
-        let entry = self.handlers.load().get(&one.handler).cloned();
-        let loaded = entry.map(|entry| entry.all_loaded()).unwrap_or_default().into_iter();
-        let has = |loaded: &Loaded| loaded.settings.secrets.get(&one.name) == Some(&one.grant.spelled);
-        loaded.filter(has).map(|loaded| loaded.version)
+    /// The versions that are granted the secret from that very place, and are in memory or on their way there.
+    fn versions_with(&self, one: &RenewedSecret) -> impl Iterator<Item = Arc<Version>> + use<> {
+        self.holders.with(&one.handler, &one.name, &one.grant.spelled).into_iter()
     }
 }
 

@@ -29,6 +29,8 @@ impl Deployments {
     ) -> Result<Arc<Version>, DeployError> {
         let granted = self.granted(handler, terms, &version.settings).await?;
         let loaded = self.sandbox.load_granted(module, handler, limits, granted).await;
-        loaded.map_err(|source| DeployError::Unloadable { number: version.number, source })
+        let loaded = loaded.map_err(|source| DeployError::Unloadable { number: version.number, source })?;
+        self.hand_secrets(handler, terms, &version.settings, &loaded).await;
+        Ok(loaded)
     }
 }

@@ -87,6 +87,8 @@ pub struct Deployments {
     turns: Arc<Turns>,
     /// Dead letters that are run once more.
     replays: replay::Replays,
+    /// Versions that are handed secrets when those are read anew.
+    holders: granting::Holders,
 }
 
 /// What is said of an upload.
@@ -148,6 +150,7 @@ impl Deployments {
             trial_begun,
             turns,
             replays,
+            holders: granting::Holders::default(),
         });
         let change = this.prepare(&config.handlers, "start").await?;
         this.commit(change).await?;

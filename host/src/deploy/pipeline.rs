@@ -340,6 +340,7 @@ async fn load(
     let loaded = deployments.sandbox.load_in_stages(bytes, &entry.name, &settings.limits, granted, tell).await;
     let step = say.step();
     let version = loaded.map_err(|source| Stopped::at(step, DeployError::Refused(source)))?;
+    deployments.hand_secrets(&entry.name, terms, settings, &version).await;
     say.done(format!("{} imports, {}", version.imports().count(), version.contract().export()));
     Ok(version)
 }

@@ -535,6 +535,90 @@ async fn a_trial_is_aborted_at_once_though_the_disk_is_full_and_that_is_recorded
     assert!(slot.trial().is_some());
 }
 
+/// A host with a handler that is granted a secret out of a file; its configuration.
+async fn with_a_secret(place: &Place) -> (Arc<Deployments>, Config) {
+    place.write("token", "old");
+    let text = format!(
+        "[host]\ndata_dir = \"{}\"\n[brokers.q]\ntype = \"embedded\"\n[handlers.h]\n{}\n",
+        place.directory.path().join("data").display(),
+        place.entry
+    );
+    let config = Config::from_text(&place.directory.path().join("tidegate.toml"), text, &[]).unwrap();
+    let host = Deployments::open(&config, sandbox(), Arc::new(Metrics::new())).await.unwrap();
+    (host, config)
+}
+
+/// Begins a deploy, and waits until a step of it is done.
+async fn deploy_until(host: &Arc<Deployments>, module: &[u8], step: Step) -> tokio::sync::mpsc::Receiver<Line> {
+    let mut upload = host.upload("h", "me", None).await.unwrap();
+    upload.write(module).await.unwrap();
+    let provenance = Provenance { by: "me".into(), source: "a test".into() };
+    let mut lines = upload.deploy(provenance, None).await.unwrap();
+    loop {
+        match lines.recv().await.unwrap() {
+            Line::Step(done) if done.name == step => return lines,
+            Line::Step(_) => {}
+            other => panic!("before {step:?}: {other:?}"),
+        }
+    }
+}
+
+async fn until_deployed(mut lines: tokio::sync::mpsc::Receiver<Line>) {
+    while let Some(line) = lines.recv().await {
+        assert!(!matches!(line, Line::Failed(_)), "{line:?}");
+    }
+}
+
+/// Makes a pipe: what is read from it is what is written while somebody reads.
+fn pipe(place: &Place, name: &str) -> std::path::PathBuf {
+    let path = place.directory.path().join(name);
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    path
+}
+
+/// A version that was on its way had the secret of before until it was changed once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_is_read_anew_while_a_version_is_tried_is_met_by_it() {
+    let place = Place::new(
+        "golden = \"golden.jsonl\"\nsecrets.token = { file = \"token\" }\n\
+         outputs.done = { broker = \"q\", subject = \"d\" }",
+    );
+    let (host, config) = with_a_secret(&place).await;
+    // It is not tried before there are golden messages.
+    let golden = pipe(&place, "golden.jsonl");
+    let lines = deploy_until(&host, &ledger(7302), Step::Init).await;
+    place.write("token", "new");
+    let renewed = host.renewed_secrets(&config.handlers).await;
+    assert_eq!(renewed.names().collect::<Vec<_>>(), [("h", "token")], "it has the one of before");
+    host.renew_secrets(&renewed);
+    let message = "{\"subject\": \"in.x\", \"id\": \"m-1\", \"body\": \"m-1\", \"expect\": \"completed\"}\n";
+    tokio::task::spawn_blocking(move || std::fs::write(golden, message).unwrap()).await.unwrap();
+    until_deployed(lines).await;
+    assert_eq!(active(&host).number, 1);
+    assert_eq!(host.renewed_secrets(&config.handlers).await.names().count(), 0, "it has the new one");
+}
+
+/// The same while it is compiled: nobody can hand it anything then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_that_changes_while_a_version_is_compiled_is_met_by_it() {
+    let place = Place::new("secrets.token = { file = \"token\" }");
+    let (host, config) = with_a_secret(&place).await;
+    std::fs::remove_file(place.directory.path().join("token")).unwrap();
+    let token = pipe(&place, "token");
+    let write = |text: &'static str| {
+        let token = token.clone();
+        std::thread::spawn(move || std::fs::write(token, text))
+    };
+    let old = write("old");
+    let lines = deploy_until(&host, &ledger(7301), Step::Validate).await;
+    old.join().unwrap().unwrap();
+    let _new = write("new");
+    until_deployed(lines).await;
+    std::fs::remove_file(&token).unwrap();
+    std::fs::write(&token, "new").unwrap();
+    assert_eq!(host.renewed_secrets(&config.handlers).await.names().count(), 0, "it has the new one");
+}
+
 /// Writes until nothing more can be written.
 pub(crate) fn fill(path: &Path) {
     use std::io::Write as _;
