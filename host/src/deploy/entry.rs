@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::rollout::{OnTrial, Unrecorded};
+use super::rollout::{Held, OnTrial, Unrecorded};
 use super::turn::Turn;
 use crate::config::{HandlerConfig, SecretGrant};
 use crate::dispatch::{Deployed, Slot};
@@ -58,6 +58,8 @@ struct State {
     trial: Option<OnTrial>,
     /// One that is not tried any more, which is not recorded yet.
     unrecorded: Option<Unrecorded>,
+    /// One that is recorded as tried, and cannot go on yet.
+    held: Option<Held>,
     /// Replaced ones, the latest first.
     before: VecDeque<Loaded>,
     /// Why there is no version that runs.
@@ -131,6 +133,7 @@ impl Entry {
         let mut state = self.lock();
         self.slot.begin(Arc::clone(&on.trial));
         state.trial = Some(on);
+        state.held = None;
         drop(state);
         self.turn.changed();
     }
@@ -161,6 +164,15 @@ impl Entry {
         self.lock().unrecorded = over;
     }
 
+    /// A trial that is recorded, and cannot go on yet.
+    pub(super) fn held(&self) -> Option<Held> {
+        self.lock().held.clone()
+    }
+
+    pub(super) fn set_held(&self, held: Option<Held>) {
+        self.lock().held = held;
+    }
+
     /// Takes a replaced version out of those that are kept ready.
     pub(super) fn take_loaded(&self, number: u64) -> Option<Loaded> {
         let mut state = self.lock();
@@ -188,6 +200,7 @@ impl Entry {
         let mut state = self.lock();
         let deployed = Arc::clone(&loaded.deployed);
         let over = state.trial.take();
+        state.held = None;
         state.trouble = None;
         if let Some(before) = state.active.replace(loaded) {
             state.keep(before);

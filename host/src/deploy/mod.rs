@@ -13,6 +13,7 @@
 //! - One deploy of a handler at a time, and a rollback waits for none; compilations are bounded by the sandbox, over all handlers.
 //! - The replaced versions that stay in memory are bounded a handler; the others come from the code cache.
 
+mod again;
 mod change;
 mod cluster;
 mod compare;

@@ -71,7 +71,8 @@ fn view(entry: &Entry, version: &VersionRecord, signers: &Signers) -> VersionVie
 }
 
 fn trouble(entry: &Entry, recorded: Option<u64>) -> Option<String> {
-    entry.trouble().or_else(|| note(entry.active().map(|active| active.deployed.number), recorded))
+    let held = || entry.held().map(|held| held.to_string());
+    entry.trouble().or_else(held).or_else(|| note(entry.active().map(|active| active.deployed.number), recorded))
 }
 
 /// What is to be told where what runs is not what is recorded as the active version.

@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
-use super::again::{AFTER_A_PANIC, Again};
 use super::under_way::UnderWay;
 use crate::cluster::record::Desired;
 use crate::cluster::report::OnHost;
 use crate::cluster::{COUNTS_EVERY, Cluster, SAYS_AT_MOST_EVERY, SAYS_EVERY, Word};
+use crate::deploy::again::{AFTER_A_PANIC, Again};
 use crate::deploy::entry::Entry;
 use crate::deploy::verdict::{Verdict, verdict};
 use crate::deploy::{DeployError, Deployments};

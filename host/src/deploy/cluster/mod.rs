@@ -11,7 +11,6 @@
 //! - The records of a host are those of the cluster, under its numbers, once the host has taken them over.
 //! - Killed at any step, the host runs the old or the new version whole, and takes what is to run at its next start.
 
-mod again;
 mod member;
 mod reconcile;
 mod rollout;

@@ -13,6 +13,7 @@
 
 mod abort;
 mod exact;
+mod held;
 mod judge;
 mod shadow;
 mod sums;
@@ -23,6 +24,7 @@ mod watch;
 use std::sync::{Arc, PoisonError};
 
 pub(super) use abort::Unrecorded;
+pub(super) use held::Held;
 pub(super) use sums::Sums;
 pub(super) use view::plan_view;
 use watch::Watched;
@@ -106,12 +108,10 @@ pub(super) fn check_number(handler: &str, number: Option<u64>, tried: u64) -> Re
 
 /// Refuses what would change the versions of a handler while one is tried.
 pub(super) fn check_none(entry: &Entry) -> Result<(), DeployError> {
-    match entry.on_trial() {
+    let tried = entry.on_trial().map(|on| (on.record.number, on.record.plan.name()));
+    match tried.or_else(|| entry.held().map(|held| (held.number, held.kind))) {
         None => Ok(()),
-        Some(OnTrial { record, .. }) => {
-            let (handler, number, kind) = (entry.name.clone(), record.number, record.plan.name());
-            Err(DeployError::RolloutOn { handler, number, kind })
-        }
+        Some((number, kind)) => Err(DeployError::RolloutOn { handler: entry.name.clone(), number, kind }),
     }
 }
 
@@ -147,6 +147,9 @@ impl Deployments {
             let (active, version, _) = self.end_in_cluster(cluster, &entry, End::Abort, number, by, None).await?;
             return Ok(Aborted { handler: handler.to_owned(), version, active, unrecorded: None });
         }
+        if let Some(held) = entry.held() {
+            return self.abort_held(&entry, &held, number, by).await;
+        }
         let (on, active) = tried(&entry)?;
         check_number(handler, number, on.record.number)?;
         let unrecorded = self.abort_now(&entry, &on, by, &on.told(&active, &on.sums())).await;
@@ -175,7 +178,8 @@ impl Deployments {
     }
 
     /// Goes on with the rollouts that are recorded and not on: after a start, and when a handler is configured again.
-    /// A version that cannot be loaded any more is not tried any more: the active one runs.
+    /// A version that cannot be loaded any more is not tried any more: the active one runs. One that cannot be loaded just now is
+    /// [`held`].
     pub(super) async fn resume_rollouts(&self) {
         let records = match self.registry.handlers().await {
             Ok(records) => records,
@@ -189,32 +193,14 @@ impl Deployments {
             if entry.on_trial().is_some() || entry.active().is_none() {
                 continue;
             }
-            let (handler, number) = (&record.name, rollout.number);
+            let number = rollout.number;
             if entry.unrecorded().is_some_and(|over| over.number == number) {
                 continue;
             }
-            match self.load_tried(&record, number).await {
-                Ok((loaded, digest)) => {
-                    tracing::info!(handler, version = number, kind = rollout.plan.name(), "the rollout goes on");
-                    self.begin_trial(&entry, loaded, digest, rollout);
-                }
-                Err(error) if self.cluster.is_some() => {
-                    let why = error.chain();
-                    tracing::error!(
-                        handler,
-                        version = number,
-                        why,
-                        "what is tried cannot be loaded; the cluster is asked"
-                    );
-                }
-                Err(error) => {
-                    let why = error.chain();
-                    tracing::error!(handler, version = number, why, "what was tried cannot be loaded, and is aborted");
-                    match self.registry.abort(handler, number, HOST, &why).await {
-                        Ok(()) => self.tell_end(&entry, (Own::Aborted, number), HOST, &why).await,
-                        Err(error) => tracing::error!(handler, %error, "that could not be recorded"),
-                    }
-                }
+            let loaded = self.load_tried(&record, number).await;
+            // It was tried again at the same time.
+            if entry.on_trial().is_none() {
+                self.resume_rollout(&entry, rollout, loaded).await;
             }
         }
     }

@@ -77,13 +77,18 @@ impl Deployments {
         shadow::left(record.ends_at(), now).is_some_and(|left| left.is_zero())
     }
 
-    /// Whether a version is tried at all, or was and that is not recorded.
-    async fn look_after_rollouts(&self) -> bool {
+    /// Whether a version is tried at all, or cannot go on yet, or was tried and that is not recorded.
+    async fn look_after_rollouts(self: &Arc<Self>) -> bool {
         let mut any = false;
         for entry in self.handlers.load_full().values() {
             if let Some(over) = entry.unrecorded() {
                 any = true;
                 self.record_when_due(entry, &over).await;
+                continue;
+            }
+            if let Some(held) = entry.held() {
+                any = true;
+                self.go_on_when_due(entry, &held);
                 continue;
             }
             let Ok((on, active)) = tried(entry) else { continue };

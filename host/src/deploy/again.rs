@@ -1,4 +1,4 @@
-//! When a handler is looked at again that was not brought to what is to run. Pure.
+//! When a handler is looked at again that was not brought to what is to run, or to be tried. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,13 +37,18 @@ impl Again {
             Verdict::Away => Some(AGAIN_AFTER),
             Verdict::Load => {
                 let before = self.loads.entry(handler.to_owned()).or_default();
-                let pause = AGAIN_AFTER.saturating_mul(1 << (*before).min(DOUBLINGS));
+                let pause = pause(*before);
                 *before = before.saturating_add(1);
                 Some(pause)
             }
             Verdict::Against | Verdict::Nothing => None,
         }
     }
+}
+
+/// How long something rests that did not go well so often in a row before.
+pub(super) fn pause(before: u32) -> Duration {
+    AGAIN_AFTER.saturating_mul(1 << before.min(DOUBLINGS))
 }
 
 /// How long a handler rests on which the host panicked.
