@@ -62,7 +62,7 @@ export async function deadLetter(view, { parts: [id], query, signal, me }) {
   /** Sends it back; with another body, where one is given. */
   async function redrive(force = false, body = undefined) {
     const edited = body !== undefined;
-    const text = ["It goes back to the subscription that gave it up, and starts with no attempts.", edited ? "It has the edited body; the dead letter keeps its own." : []].flat();
+    const text = ["It goes back to the subscription that gave it up, and starts with no attempts.", edited ? "It has the edited body; the dead letter keeps its own." : letter.same_version ? h("p", { class: "note warn" }, "It failed in a version that still runs, and may fail again.") : []].flat();
     if (!force && !(await ask({ title: edited ? "Redrive the message with this body?" : "Redrive the message?", text, yes: "Redrive" }))) return;
     try {
       await send("POST", at(`${path}/redrive`, { broker, force, edited }), { body });

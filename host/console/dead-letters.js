@@ -5,7 +5,7 @@ import { ask } from "./dialog.js";
 import { button, h, put, say } from "./dom.js";
 import { ago, atLeast, bytes, count, many } from "./format.js";
 import { holding, table } from "./table.js";
-import { tasks } from "./tasks.js";
+import { failsAgain, tasks } from "./tasks.js";
 
 const PAGE = 200;
 /** So many requests at once while many are redriven: the host answers each after its fsync. */
@@ -152,7 +152,8 @@ export async function deadLetters(view, { signal, me, query }) {
           : button("Discard all…", () => work.begin("discard", all), { class: "bad" })],
     number > 0 && [h("strong", {}, `${count(number)} chosen`),
       button("Redrive", () => batch("redriven", {
-        title: `Redrive ${many(number, "dead letter")}?`, text: "They go back to the subscription that gave them up, and start with no attempts. Mend the handler first, or they come back.", yes: "Redrive" },
+        title: `Redrive ${many(number, "dead letter")}?`, text: [h("p", {}, "They go back to the subscription that gave them up, and start with no attempts. Mend the handler first, or they come back."),
+          failsAgain([...chosen.values()].filter(({ same_version: same }) => same).length)].filter(Boolean), yes: "Redrive" },
       (letter) => post(`/v1/dead-letters/${encodeURIComponent(letter.id)}/redrive`, { broker: letter.broker })), { class: "main" }),
       button("Discard…", () => batch("discarded", {
         title: `Discard ${many(number, "dead letter")} for good?`, text: "Nothing of them is kept.", yes: "Discard", bad: true, typed: String(number) },
@@ -201,7 +202,7 @@ function groupsOf(choose, counted) {
       if (!signal.aborted) put(place, h("p", { class: "note bad" }, error.message));
     });
     if (!stats || signal.aborted || last.filter !== filter) return;
-    counted({ filter, matched: stats.matched, more: stats.more === true });
+    counted({ filter, matched: stats.matched, more: stats.more === true, same: stats.same_version ?? 0 });
     const keys = { version: "digest" };
     const none = { fingerprint: "no fingerprint", handler: "no handler is known", version: "no version ran" };
     const rows = stats.groups.map((group) => {

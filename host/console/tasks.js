@@ -9,7 +9,12 @@ import { order } from "./order.js";
 
 const LOOK = 1000;
 
-/** Shows the tasks that run and the last that ended; `begin(act, { filter, matched, more })` starts one. */
+/** The warning that so many failed in a version that still runs; nothing for none. */
+export function failsAgain(same) {
+  return same > 0 && h("p", { class: "note warn" }, `${count(same)} of them failed in a version that still runs, and may fail again.`);
+}
+
+/** Shows the tasks that run and the last that ended; `begin(act, { filter, matched, more, same })` starts one. */
 export function tasks({ signal, me, ended }) {
   const element = h("div", { "aria-live": "polite" });
   let timer, running = new Set();
@@ -31,9 +36,9 @@ export function tasks({ signal, me, ended }) {
   }
 
   function one(task) {
-    const unknown = task.unknown ?? 0, dealt = task.done + task.gone + unknown + task.held_back + task.failed;
+    const unknown = task.unknown ?? 0, dealt = task.done + task.gone + unknown + task.held_back + (task.passed_over ?? 0) + task.failed;
     const word = task.action === "redrive" ? "redriven" : "discarded";
-    const parts = [`${count(task.done)} ${word}`, task.gone > 0 && `${count(task.gone)} were gone`, unknown > 0 && `${count(unknown)} were gone when the host came back after a kill, by this task or by others`, task.held_back > 0 && `${count(task.held_back)} held back: they came back too often`,
+    const parts = [`${count(task.done)} ${word}`, task.gone > 0 && `${count(task.gone)} were gone`, unknown > 0 && `${count(unknown)} were gone when the host came back after a kill, by this task or by others`, task.held_back > 0 && `${count(task.held_back)} held back: they came back too often`, task.passed_over > 0 && `${count(task.passed_over)} passed over: they failed in a version that still runs`,
       task.failed > 0 && `${count(task.failed)} failed: ${task.failures?.[0]?.why ?? ""}`].filter(Boolean);
     const canary = task.canary && `, ${count(task.canary.sent)} went first: ${count(task.canary.well)} did well, ${count(task.canary.badly)} failed again`;
     const kinds = { running: "warn", done: "good", cancelled: "", aborted: "bad" };
@@ -43,12 +48,12 @@ export function tasks({ signal, me, ended }) {
       me.may("operate") && button("Cancel", () => change(`/v1/dead-letters/tasks/${encodeURIComponent(task.id)}/cancel`, {}, "The task was cancelled; what it had done stays done."), { class: "bad" })));
   }
 
-  async function begin(action, { filter, matched, more }) {
+  async function begin(action, { filter, matched, more, same }) {
     const discards = action === "discard";
     const form = order({ filter, signal });
     const text = discards ? "Nothing of them is kept. When others match by then, nothing is discarded."
       : [h("p", {}, "They go back to the subscriptions that gave them up, and start with no attempts. The host goes on with it when this page is closed."),
-        more && h("p", {}, "There are more of them than the host counts at once: all that match are meant, however many they are."), form.element].filter(Boolean);
+        more && h("p", {}, "There are more of them than the host counts at once: all that match are meant, however many they are."), failsAgain(same), form.element].filter(Boolean);
     const title = `${discards ? "Discard" : "Redrive"} ${more ? "at least " : ""}${many(matched, "dead letter")}${discards ? " for good" : ""}?`;
     const agreed = await ask({ title, text, yes: discards ? "Discard" : "Redrive", bad: discards, typed: discards ? String(matched) : undefined });
     if (!agreed) return;

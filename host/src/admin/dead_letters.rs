@@ -26,6 +26,7 @@ mod carry;
 mod chosen;
 mod newest;
 mod replay;
+mod running;
 mod stats;
 pub(super) mod tasks;
 
@@ -33,6 +34,7 @@ pub(super) use carry::{export, import};
 use chosen::Chosen;
 use newest::{Part, Shown as Position, newest, position};
 pub(super) use replay::replay;
+use running::{refuse_same_version, running, shown};
 pub(super) use stats::stats;
 
 /// A page holds at most so many: 1,000 records of a few KiB are some MiB of JSON.
@@ -70,6 +72,9 @@ pub(super) struct RedriveQuery {
     /// Sends it back even if it came back from redrives three times. One that was sent back already never is a second time.
     #[serde(default)]
     force: bool,
+    /// Refuses one that failed in a version that its handler still runs here.
+    #[serde(default)]
+    only_if_version_changed: bool,
     /// Sends it back with the body of this request in the place of its own, which the dead letter keeps.
     #[serde(default)]
     edited: bool,
@@ -104,9 +109,11 @@ pub(super) async fn list(
         parts.push(Part::new(name, shown.clone(), page));
     }
     let (letters, next) = newest(parts, limit);
-    let shown = |(name, stored)| DeadLetterView::new(stored, name, Shown::listed(&caller));
+    let running = running(&state).await;
+    let letters =
+        letters.into_iter().map(|(name, stored)| shown(stored, name, Shown::listed(&caller), running.as_ref()));
     // A page may be shorter than it was asked to be; `next` alone says whether it is the last.
-    Ok(Json(DeadLetterList { letters: letters.into_iter().map(shown).collect(), next }))
+    Ok(Json(DeadLetterList { letters: letters.collect(), next }))
 }
 
 /// Which of several brokers it is that cannot be looked at, and how to see the others.
@@ -131,7 +138,7 @@ pub(super) async fn show(
     for (name, entry) in candidates(&brokers, query.broker.as_deref())? {
         match entry.broker.dead_letters().get(&id).await {
             Ok(stored) if caller.covers(&stored.letter.record.handler) => {
-                return Ok(Json(DeadLetterView::new(stored, name, Shown::whole(&caller))));
+                return Ok(Json(shown(stored, name, Shown::whole(&caller), running(&state).await.as_ref())));
             }
             Ok(_) | Err(DeadLetterError::NotFound(_)) => {}
             Err(error) => return Err(Fail::from(&error)),
@@ -157,6 +164,13 @@ pub(super) async fn redrive(
     for (name, entry) in candidates(&brokers, query.broker.as_deref())? {
         if !is_theirs(&caller, entry, &id).await? {
             continue;
+        }
+        if query.only_if_version_changed {
+            match refuse_same_version(&state, entry, &id).await {
+                Ok(()) => {}
+                Err(fail) if fail.status == StatusCode::NOT_FOUND => continue,
+                Err(fail) => return Err(fail),
+            }
         }
         let letters = entry.broker.dead_letters();
         let sent = match &body {

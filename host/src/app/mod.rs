@@ -28,7 +28,7 @@ use crate::deploy::Deployments;
 use crate::dispatch::{Told, Turns};
 use crate::pause::Pauses;
 use crate::sandbox::{CompileIn, Sandbox, SandboxOptions};
-use crate::tasks::Tasks;
+use crate::tasks::{Here, Tasks};
 use crate::telemetry::Metrics;
 use crate::telemetry::otlp::Otlp;
 use crate::telemetry::trace::Traces;
@@ -154,10 +154,10 @@ impl Host {
         }
         drop(starts);
         stations.take_outputs(config, config.subscriptions.keys().map(String::as_str)).await;
-        let (brokers, live) = (Arc::clone(&stations.brokers), Some(Arc::clone(&stations.live)));
-        let folder = config.host.data_dir.join(TASKS);
+        let here = Here { live: Arc::clone(&stations.live), versions: Arc::clone(&stations.deployments) as _ };
+        let (brokers, folder) = (Arc::clone(&stations.brokers), config.host.data_dir.join(TASKS));
         let ends = Arc::clone(&audit);
-        let over_dead_letters = Tasks::open(folder, brokers, live, Arc::clone(&stations.metrics), ends).await;
+        let over_dead_letters = Tasks::open(folder, brokers, Some(here), Arc::clone(&stations.metrics), ends).await;
         let over_dead_letters = over_dead_letters.context("could not read the tasks over dead letters")?;
         over_dead_letters.go_on();
         let mut tasks = JoinSet::new();

@@ -34,6 +34,7 @@ mod kept;
 pub mod lease;
 mod named_bucket;
 mod past;
+mod running;
 pub mod subject;
 mod tally;
 
@@ -43,6 +44,7 @@ pub use directory::{Directory, NamedBroker};
 pub use error::{DeadLetterError, ForgetError, PublishError, ReceiveError, SettleError, SubscribeError};
 pub use kept::{KeptSubscription, Left};
 pub use past::{PastError, PastPage, PastQuery};
+pub use running::Running;
 pub use tally::{By, Counted, Group, Tally, Traits};
 
 /// One messaging system, as the configuration names it.

@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
+use super::Running;
 use super::dead_letters::short_digest;
 use crate::settle::dead_letter::{DeadLetterId, DeadLetterRecord};
 
@@ -135,6 +136,9 @@ pub struct Tally {
     left_out: u64,
     is_whole: bool,
     broker: String,
+    /// The versions that run, where anybody knows them.
+    running: Option<Running>,
+    same_version: u64,
 }
 
 /// What a count came to.
@@ -154,6 +158,8 @@ pub struct Counted {
     pub is_cut: bool,
     /// How many these are, before they are looked at: some of them may not match.
     pub left_out: u64,
+    /// Of those that matched, the ones that failed in a version that still runs; `None`: it was not asked.
+    pub same_version: Option<u64>,
 }
 
 impl Tally {
@@ -174,6 +180,8 @@ impl Tally {
             left_out,
             is_whole: false,
             broker,
+            running: None,
+            same_version: 0,
         }
     }
 
@@ -181,6 +189,12 @@ impl Tally {
     #[must_use]
     pub fn whole(self) -> Self {
         Self { is_whole: true, ..self }
+    }
+
+    /// Counts too which of them failed in a version that still runs.
+    #[must_use]
+    pub fn on(self, running: Option<Running>) -> Self {
+        Self { running, ..self }
     }
 
     /// Whether all are to be counted, also where a broker looks at the newest alone otherwise.
@@ -210,6 +224,7 @@ impl Tally {
     pub fn count(&mut self, traits: &Traits<'_>) {
         self.examined += 1;
         self.matched += 1;
+        self.same_version += u64::from(self.running.as_ref().is_some_and(|running| running.failed_in(traits)));
         let key = match self.by {
             By::Fingerprint => traits.fingerprint,
             By::Handler => traits.handler,
@@ -277,6 +292,7 @@ impl Tally {
             examined: self.examined,
             is_cut: self.is_cut,
             left_out: self.left_out,
+            same_version: self.running.map(|_| self.same_version),
         }
     }
 }

@@ -29,6 +29,7 @@ mod previous;
 pub(crate) mod replay;
 pub mod report;
 mod rollout;
+mod running;
 mod say;
 mod signed;
 mod turn;

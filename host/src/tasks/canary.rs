@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::each::{Aim, all_of, take_in};
+use super::each::{Aim, Sieve, all_of, take_in};
 use super::first::{First, counts, doubt, see, waiting};
 use super::patience::{Patience, pause};
 use super::record::{Canary, CanaryCounts, Record, Verdict, judge};
@@ -41,7 +41,7 @@ impl From<Next> for Sending {
 /// Sends the first ones back, and watches what becomes of them.
 pub(super) async fn first_ones(inner: &Inner, task: &Arc<Task>, canary: &Canary, patience: &mut Patience) -> Next {
     // Before the first is sent, or its end could be missed.
-    let look = inner.live.as_ref().map(|live| live.look(false));
+    let look = inner.here.as_ref().map(|here| here.live.look(false));
     let Some(Ok(mut look)) = look else {
         let why = "too many look at what happens: the canary cannot be watched";
         return pause(inner, task, patience, why.to_owned()).await;
@@ -136,9 +136,13 @@ async fn choose(
     if page.letters.is_empty() {
         return take_in(inner, task, patience, named, 0, page.next, Vec::new()).await.into();
     }
+    let sieve = match Sieve::of(inner, record).await {
+        Ok(sieve) => sieve,
+        Err(why) => return pause(inner, task, patience, why).await.into(),
+    };
     {
         let mut record = task.lock();
-        record.first.extend(page.letters.iter().map(First::new));
+        record.first.extend(page.letters.iter().map(|stored| First::new(stored, sieve.holds(stored))));
         record.behind_first = page.next;
     }
     let Err(error) = inner.save(task).await else { return Sending::More };

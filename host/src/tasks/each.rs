@@ -9,8 +9,8 @@ use super::first::{First, Way};
 use super::patience::{Patience, pause};
 use super::record::{Counts, Failed, NAMED_FAILURES, Record};
 use super::work::Next;
-use super::{Act, Inner, Task};
-use crate::broker::{DeadLetterError, DeadLetters, NamedBroker, PublishError, Status};
+use super::{Act, Inner, Task, TaskError};
+use crate::broker::{DeadLetterError, DeadLetters, NamedBroker, PublishError, Running, Status, Traits};
 use crate::settle::dead_letter::{DeadLetterId, StoredDeadLetter};
 
 /// Dead letters that are in the broker's hands at once: a few, so that a group commit or a server's answer is shared.
@@ -25,17 +25,19 @@ pub(super) struct Aim {
     id: String,
     /// By which its store finds it.
     handle: DeadLetterId,
+    /// It failed in a version that still runs, and is passed over for that.
+    same_version: bool,
 }
 
-impl From<&StoredDeadLetter> for Aim {
-    fn from(stored: &StoredDeadLetter) -> Self {
-        Self { id: stored.letter.record.id.0.clone(), handle: stored.handle.clone() }
+impl Aim {
+    pub(super) fn new(stored: &StoredDeadLetter, same_version: bool) -> Self {
+        Self { id: stored.letter.record.id.0.clone(), handle: stored.handle.clone(), same_version }
     }
 }
 
 impl From<&First> for Aim {
     fn from(first: &First) -> Self {
-        Self { id: first.id.clone(), handle: first.handle.clone() }
+        Self { id: first.id.clone(), handle: first.handle.clone(), same_version: first.same_version }
     }
 }
 
@@ -45,11 +47,32 @@ pub(super) enum Met {
     Done,
     Gone,
     HeldBack,
+    SameVersion,
     Failed(String),
     /// The broker cannot take it now.
     Full(String),
     /// It cannot be read or written now.
     Unreadable(String),
+}
+
+/// Tells those apart that are passed over, where that is ordered.
+pub(super) struct Sieve(Option<Running>);
+
+impl Sieve {
+    /// By what runs now: a version that comes while a task goes on mends what comes behind it. The error says why nobody knows.
+    pub(super) async fn of(inner: &Inner, record: &Record) -> Result<Self, String> {
+        let wanted = record.order.redrive().is_some_and(|redrive| redrive.only_if_version_changed);
+        match &inner.here {
+            Some(here) if wanted => here.versions.running().await.map(|running| Self(Some(running))),
+            None if wanted => Err(TaskError::NoVersions.to_string()),
+            Some(_) | None => Ok(Self(None)),
+        }
+    }
+
+    /// Whether one is passed over.
+    pub(super) fn holds(&self, stored: &StoredDeadLetter) -> bool {
+        self.0.as_ref().is_some_and(|running| running.failed_in(&Traits::of(&stored.letter.record)))
+    }
 }
 
 /// Does what was ordered with each of a page, some at once, at the rate. Those that were not begun when the task was ended
@@ -61,9 +84,15 @@ pub(super) async fn all_of(inner: &Inner, task: &Task, letters: &dyn DeadLetters
     };
     let apart = rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
     let begun = Instant::now();
-    let begins = page.iter().zip(0u32..).map(|(aim, number)| {
-        let act = &act;
+    // What is passed over takes no time of the rate.
+    let mut sent = 0;
+    let begins = page.iter().map(|aim| {
+        let (act, number) = (&act, sent);
+        sent += u32::from(!aim.same_version);
         async move {
+            if aim.same_version {
+                return Some((aim.clone(), Met::SameVersion));
+            }
             if let Some(apart) = apart {
                 tokio::select! {
                     biased;
@@ -76,7 +105,7 @@ pub(super) async fn all_of(inner: &Inner, task: &Task, letters: &dyn DeadLetters
                 return None;
             }
             let result = match act {
-                Act::Redrive { force, .. } => letters.redrive(&aim.handle, *force).await.map(drop),
+                Act::Redrive(redrive) => letters.redrive(&aim.handle, redrive.force).await.map(drop),
                 Act::Discard => letters.discard(&aim.handle).await,
             };
             Some((aim.clone(), met(result)))
@@ -87,7 +116,7 @@ pub(super) async fn all_of(inner: &Inner, task: &Task, letters: &dyn DeadLetters
     let met = futures_util::stream::iter(begins).buffered(AT_ONCE).collect::<Vec<_>>().await;
     if let Some(apart) = apart {
         // The last one has its time too, or the next page would begin early.
-        let ends = begun + apart * u32::try_from(page.len()).unwrap_or(u32::MAX);
+        let ends = begun + apart * sent;
         tokio::select! {
             () = task.cancel.cancelled() => {}
             () = inner.stop.cancelled() => {}
@@ -125,7 +154,7 @@ pub(super) async fn take_in(
     let waits_for = met.iter().find_map(|(_, met)| match met {
         Met::Full(why) => Some((false, why.clone())),
         Met::Unreadable(why) => Some((true, why.clone())),
-        Met::Done | Met::Gone | Met::HeldBack | Met::Failed(_) => None,
+        Met::Done | Met::Gone | Met::HeldBack | Met::SameVersion | Met::Failed(_) => None,
     });
     let waits_for = match waits_for {
         // The broker is there and cannot read this one: others need not wait for it.
@@ -177,7 +206,7 @@ fn sent_first(record: &mut Record, handle: &DeadLetterId, met: Met) -> Met {
             return Met::Done;
         }
         Met::Full(_) | Met::Unreadable(_) => first.way = Way::Unsure,
-        Met::Gone | Met::HeldBack | Met::Failed(_) => {}
+        Met::Gone | Met::HeldBack | Met::SameVersion | Met::Failed(_) => {}
     }
     met
 }
@@ -186,9 +215,11 @@ fn count(counts: &mut Counts, id: String, met: Met, goes_on: bool) {
     match met {
         Met::Done => counts.done += 1,
         // These come again with the same page, and are counted when it is done.
-        Met::Gone | Met::HeldBack | Met::Failed(_) | Met::Full(_) | Met::Unreadable(_) if !goes_on => {}
+        Met::Gone | Met::HeldBack | Met::SameVersion | Met::Failed(_) | Met::Full(_) | Met::Unreadable(_)
+            if !goes_on => {}
         Met::Gone => counts.gone += 1,
         Met::HeldBack => counts.held_back += 1,
+        Met::SameVersion => counts.passed_over += 1,
         Met::Failed(why) | Met::Full(why) | Met::Unreadable(why) => {
             counts.failed += 1;
             if counts.failures.len() < NAMED_FAILURES {
@@ -207,6 +238,7 @@ fn show(inner: &Inner, record: &Record, met: &[(String, Met)], goes_on: bool) {
     if goes_on {
         inner.metrics.dead_letters_acted(&broker, action, "gone", count(|met| *met == Met::Gone));
         inner.metrics.dead_letters_acted(&broker, action, "held-back", count(|met| *met == Met::HeldBack));
+        inner.metrics.dead_letters_acted(&broker, action, "same-version", count(|met| *met == Met::SameVersion));
         let failed = count(|met| matches!(met, Met::Failed(_) | Met::Full(_) | Met::Unreadable(_)));
         inner.metrics.dead_letters_acted(&broker, action, "failed", failed);
     }

@@ -28,6 +28,15 @@ pub enum TaskError {
         "no handlers run here, and a canary is judged by what they do: start the host, or redrive without a canary"
     )]
     NobodyRuns,
+    /// Whether a version changed is told by those that run.
+    #[error(
+        "no handlers run here, and whether a version changed is told by those that run: start the host, or redrive whatever \
+         the version"
+    )]
+    NoVersions,
+    /// The versions that run cannot be read.
+    #[error("the versions that run here cannot be read: {0}")]
+    Versions(String),
     /// The dead letters cannot be looked at.
     #[error(transparent)]
     DeadLetters(#[from] DeadLetterError),

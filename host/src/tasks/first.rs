@@ -34,12 +34,15 @@ pub(super) struct First {
     subscription: String,
     message_id: String,
     pub(super) way: Way,
+    /// It failed in a version that still runs, and is passed over for that.
+    #[serde(default)]
+    pub(super) same_version: bool,
     /// Whether its message did well; `None`: it has not ended.
     well: Option<bool>,
 }
 
 impl First {
-    pub(super) fn new(stored: &StoredDeadLetter) -> Self {
+    pub(super) fn new(stored: &StoredDeadLetter, same_version: bool) -> Self {
         let record = &stored.letter.record;
         Self {
             id: record.id.0.clone(),
@@ -47,6 +50,7 @@ impl First {
             subscription: record.subscription.clone(),
             message_id: record.message_id.clone(),
             way: Way::Chosen,
+            same_version,
             well: None,
         }
     }
@@ -105,7 +109,15 @@ mod tests {
     fn first(id: &str, way: Way) -> First {
         let text = || id.to_owned();
         let (subscription, message_id) = ("orders".to_owned(), text());
-        First { id: text(), handle: DeadLetterId(text()), subscription, message_id, way, well: None }
+        First {
+            id: text(),
+            handle: DeadLetterId(text()),
+            subscription,
+            message_id,
+            way,
+            same_version: false,
+            well: None,
+        }
     }
 
     #[test]

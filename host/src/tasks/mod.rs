@@ -29,9 +29,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use error::TaskError;
-pub use record::{Act, Canary, CanaryCounts, Counts, Failed, Order, Record, Standing};
+pub use record::{Act, Canary, CanaryCounts, Counts, Failed, Order, Record, Redrive, Standing};
 
-use crate::broker::{By, Directory, Tally};
+use crate::broker::{By, Counted, Directory, Running, Tally};
 use crate::dispatch::Live;
 use crate::telemetry::Metrics;
 use record::Record as TaskRecord;
@@ -47,6 +47,22 @@ pub trait Ends: Send + Sync {
     async fn ended(&self, task: &Record);
 }
 
+/// Who knows which versions run on this host.
+#[async_trait]
+pub trait Versions: Send + Sync {
+    /// Those that messages run on now. The error says why nobody knows.
+    async fn running(&self) -> Result<Running, String>;
+}
+
+/// What runs on this host.
+#[derive(Clone)]
+pub struct Here {
+    /// What becomes of messages.
+    pub live: Arc<Live>,
+    /// What they run on.
+    pub versions: Arc<dyn Versions>,
+}
+
 /// The tasks of a host.
 pub struct Tasks {
     inner: Arc<Inner>,
@@ -58,8 +74,8 @@ pub struct Tasks {
 struct Inner {
     store: Store,
     brokers: Arc<Directory>,
-    /// What becomes of messages on this host; `None`: nothing runs here.
-    live: Option<Arc<Live>>,
+    /// `None`: nothing runs here.
+    here: Option<Here>,
     metrics: Arc<Metrics>,
     ends: Arc<dyn Ends>,
     all: Mutex<BTreeMap<String, Arc<Task>>>,
@@ -96,7 +112,7 @@ impl Tasks {
     pub async fn open(
         folder: PathBuf,
         brokers: Arc<Directory>,
-        live: Option<Arc<Live>>,
+        here: Option<Here>,
         metrics: Arc<Metrics>,
         ends: Arc<dyn Ends>,
     ) -> Result<Arc<Self>, TaskError> {
@@ -105,7 +121,7 @@ impl Tasks {
         let records = on_disk(move || reading.read()).await?;
         let all = records.into_iter().map(|record| (record.id.clone(), Task::new(record))).collect();
         let (all, stop) = (Mutex::new(all), CancellationToken::new());
-        let inner = Inner { store, brokers, live, metrics, ends, all, stop };
+        let inner = Inner { store, brokers, here, metrics, ends, all, stop };
         Ok(Arc::new(Self { inner: Arc::new(inner), working: Mutex::default() }))
     }
 
@@ -126,20 +142,17 @@ impl Tasks {
         let now = SystemTime::now();
         order.filter.until = Some(order.filter.until.map_or(now, |until| until.min(now)));
         order.filter.include_redriven = false;
-        if let Act::Redrive { canary: Some(_), .. } = order.act
-            && self.inner.live.is_none()
-        {
-            return Err(TaskError::NobodyRuns);
-        }
-        let total = self.inner.count(&order.brokers, &order).await?;
+        let counted = self.inner.count(&order, self.inner.running(&order).await?).await?;
+        let total = whole(&counted);
         match (&order.act, confirmed, total) {
-            (Act::Redrive { .. }, _, _) => {}
+            (Act::Redrive(_), _, _) => {}
             (Act::Discard, Some(confirmed), Some(total)) if confirmed == total => {}
             (Act::Discard, _, total) => {
                 return Err(TaskError::OtherCount { total: total.unwrap_or_default(), confirmed });
             }
         }
-        let record = TaskRecord::new(ulid::Ulid::generate().to_string(), order, now, total);
+        let mut record = TaskRecord::new(ulid::Ulid::generate().to_string(), order, now, total);
+        record.counts.same_version = counted.same_version;
         let task = Task::new(record.clone());
         {
             let mut all = self.inner.lock();
@@ -231,20 +244,35 @@ impl Inner {
         on_disk(move || store.write(|| task.now())).await
     }
 
-    /// How many match; `None`: more than are counted.
-    async fn count(&self, brokers: &[String], order: &Order) -> Result<Option<u64>, TaskError> {
-        let tally = Tally::new(By::Reason, SystemTime::now());
+    /// The versions that run, for a redrive to warn of them. Refuses what nobody could do here.
+    async fn running(&self, order: &Order) -> Result<Option<Running>, TaskError> {
+        let Some(redrive) = order.redrive() else { return Ok(None) };
+        match &self.here {
+            Some(here) => match here.versions.running().await {
+                Ok(running) => Ok(Some(running)),
+                Err(why) if redrive.only_if_version_changed => Err(TaskError::Versions(why)),
+                // It could only have been warned of.
+                Err(_) => Ok(None),
+            },
+            None if redrive.canary.is_some() => Err(TaskError::NobodyRuns),
+            None if redrive.only_if_version_changed => Err(TaskError::NoVersions),
+            None => Ok(None),
+        }
+    }
+
+    /// How many match, and of those how many failed in a version that runs.
+    async fn count(&self, order: &Order, running: Option<Running>) -> Result<Counted, TaskError> {
+        let tally = Tally::new(By::Reason, SystemTime::now()).on(running);
         // What is removed is removed by its count; how many are sent back is good to know.
         let mut tally = match order.act {
             Act::Discard => tally.whole(),
-            Act::Redrive { .. } => tally,
+            Act::Redrive(_) => tally,
         };
-        for name in brokers {
+        for name in &order.brokers {
             let named = self.brokers.get(name).ok_or_else(|| TaskError::NoBroker(name.clone()))?;
             tally = named.broker.dead_letters().tally(&order.filter, tally.at(name)).await?;
         }
-        let counted = tally.finish(0);
-        Ok((!counted.is_cut).then_some(counted.matched))
+        Ok(tally.finish(0))
     }
 
     /// Forgets the oldest of those that have ended, beyond those that are kept.
@@ -258,6 +286,11 @@ impl Inner {
             let _ = self.store.remove(id);
         }
     }
+}
+
+/// How many there are; `None`: more than were counted.
+fn whole(counted: &Counted) -> Option<u64> {
+    (!counted.is_cut).then_some(counted.matched)
 }
 
 /// Works with the disk away from the executor's threads.

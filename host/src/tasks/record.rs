@@ -26,17 +26,22 @@ pub struct Order {
     pub by: String,
 }
 
+impl Order {
+    /// How they are sent back; `None`: they are removed.
+    pub(super) const fn redrive(&self) -> Option<&Redrive> {
+        match &self.act {
+            Act::Redrive(redrive) => Some(redrive),
+            Act::Discard => None,
+        }
+    }
+}
+
 /// What a task does with each dead letter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Act {
     /// Sends it back.
-    Redrive {
-        /// Also what came back too often.
-        force: bool,
-        /// First only some, to see whether they do better now.
-        canary: Option<Canary>,
-    },
+    Redrive(Redrive),
     /// Removes it.
     Discard,
 }
@@ -46,10 +51,22 @@ impl Act {
     #[must_use]
     pub const fn word(&self) -> &'static str {
         match self {
-            Self::Redrive { .. } => "redrive",
+            Self::Redrive(_) => "redrive",
             Self::Discard => "discard",
         }
     }
+}
+
+/// How dead letters are sent back.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Redrive {
+    /// Also what came back too often.
+    pub force: bool,
+    /// First only some, to see whether they do better now.
+    pub canary: Option<Canary>,
+    /// What failed in a version that still runs is passed over.
+    #[serde(default)]
+    pub only_if_version_changed: bool,
 }
 
 /// Some dead letters that go first.
@@ -112,6 +129,12 @@ pub struct Counts {
     pub unknown: u64,
     /// Held back, as they came back too often.
     pub held_back: u64,
+    /// Passed over, as they failed in a version that still runs.
+    #[serde(default)]
+    pub passed_over: u64,
+    /// How many of the total failed in a version that still ran here when the task began; `None`: nobody could tell.
+    #[serde(default)]
+    pub same_version: Option<u64>,
     /// Those that it could do nothing with.
     pub failed: u64,
     /// Some of these.
@@ -157,10 +180,7 @@ pub struct Record {
 impl Record {
     pub(crate) fn new(id: String, order: Order, begun_at: SystemTime, total: Option<u64>) -> Self {
         let left = order.brokers.clone();
-        let canary = match order.act {
-            Act::Redrive { canary, .. } => canary,
-            Act::Discard => None,
-        };
+        let canary = order.redrive().and_then(|redrive| redrive.canary);
         Self {
             id,
             order,
@@ -186,10 +206,7 @@ impl Record {
 
     /// The canary that is still to be sent.
     pub(super) fn canary(&self) -> Option<Canary> {
-        match self.order.act {
-            Act::Redrive { canary, .. } => canary.filter(|_| !self.is_past_canary),
-            Act::Discard => None,
-        }
+        self.order.redrive()?.canary.filter(|_| !self.is_past_canary)
     }
 
     /// Forgets those that were to go first and were not sent.
@@ -258,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_record_comes_back_as_it_was() {
-        let act = Act::Redrive { force: true, canary: None };
+        let act = Act::Redrive(Redrive { force: true, ..Redrive::default() });
         let filter = DeadLetterFilter { since: Some(SystemTime::UNIX_EPOCH), ..DeadLetterFilter::default() };
         let order = Order { act, filter, brokers: vec!["main".to_owned()], rate: Some(0.5), by: "me".to_owned() };
         let mut record = Record::new("1".to_owned(), order, SystemTime::UNIX_EPOCH, Some(3));
@@ -267,5 +284,12 @@ mod tests {
         let json = serde_json::to_string(&record).unwrap_or_else(|error| panic!("{error}"));
         let back: Record = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(back, record);
+    }
+
+    /// A host of before wrote no more than this down.
+    #[test]
+    fn a_redrive_of_an_earlier_host_goes_on() {
+        let act: Act = serde_json::from_str(r#"{"redrive":{"force":true,"canary":null}}"#).unwrap_or(Act::Discard);
+        assert_eq!(act, Act::Redrive(Redrive { force: true, ..Redrive::default() }));
     }
 }

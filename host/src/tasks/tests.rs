@@ -164,7 +164,18 @@ struct Site {
     folder: tempfile::TempDir,
     brokers: Arc<Directory>,
     live: Option<Arc<Live>>,
+    runs: Running,
     ends: Arc<Ended>,
+}
+
+/// The versions that run.
+struct Runs(Running);
+
+#[async_trait]
+impl Versions for Runs {
+    async fn running(&self) -> Result<Running, String> {
+        Ok(self.0.clone())
+    }
 }
 
 /// Ends that were told: the task's id and how it stood.
@@ -182,7 +193,13 @@ impl Site {
     fn new(shelf: &Arc<Shelf>) -> Self {
         let named = NamedBroker { kind: "embedded", broker: Arc::new(Named(Arc::clone(shelf))) };
         let brokers = Directory::new(BTreeMap::from([("main".to_owned(), named)]));
-        Self { folder: tempfile::tempdir().unwrap(), brokers, live: None, ends: Arc::default() }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            brokers,
+            live: None,
+            runs: Running::default(),
+            ends: Arc::default(),
+        }
     }
 
     /// A site whose host sees what becomes of messages.
@@ -199,12 +216,15 @@ impl Site {
             let entry = entry.unwrap();
             std::fs::copy(entry.path(), folder.path().join("tasks").join(entry.file_name())).unwrap();
         }
-        Self { folder, brokers: Arc::clone(&self.brokers), live: self.live.clone(), ends: Arc::default() }
+        let (brokers, live, runs) = (Arc::clone(&self.brokers), self.live.clone(), self.runs.clone());
+        Self { folder, brokers, live, runs, ends: Arc::default() }
     }
 
     async fn tasks(&self) -> Arc<Tasks> {
         let (folder, ends) = (self.folder.path().join("tasks"), Arc::clone(&self.ends));
-        Tasks::open(folder, Arc::clone(&self.brokers), self.live.clone(), Arc::default(), ends).await.unwrap()
+        let versions = || Arc::new(Runs(self.runs.clone())) as _;
+        let here = self.live.clone().map(|live| Here { live, versions: versions() });
+        Tasks::open(folder, Arc::clone(&self.brokers), here, Arc::default(), ends).await.unwrap()
     }
 }
 
@@ -214,7 +234,7 @@ fn order(act: Act) -> Order {
 }
 
 fn redrive(force: bool) -> Order {
-    order(Act::Redrive { force, canary: None })
+    order(Act::Redrive(Redrive { force, ..Redrive::default() }))
 }
 
 /// Waits until a task is as it should be.
@@ -343,8 +363,10 @@ async fn what_cannot_be_done_as_ordered_is_not_begun() {
     let site = Site::new(&shelf);
     let tasks = site.tasks().await;
     let canary = Canary { letters: 1, abort_above: 10.0, patience: Duration::from_secs(1) };
-    let refused = tasks.begin(order(Act::Redrive { force: false, canary: Some(canary) }), None).await;
+    let refused = tasks.begin(order(Act::Redrive(Redrive { canary: Some(canary), ..Redrive::default() })), None).await;
     assert!(matches!(refused, Err(TaskError::NobodyRuns)), "{refused:?}");
+    let refused = tasks.begin(order(Act::Redrive(of_other_versions())), None).await;
+    assert!(matches!(refused, Err(TaskError::NoVersions)), "{refused:?}");
     let refused = tasks.begin(Order { brokers: vec!["none".to_owned()], ..redrive(false) }, None).await;
     assert!(matches!(refused, Err(TaskError::NoBroker(_))), "{refused:?}");
     for _ in 0..MOST_RUNNING {
@@ -354,9 +376,55 @@ async fn what_cannot_be_done_as_ordered_is_not_begun() {
     tasks.close().await;
 }
 
+fn of_other_versions() -> Redrive {
+    Redrive { only_if_version_changed: true, ..Redrive::default() }
+}
+
+/// Ten letters of a handler: the first four failed in the version that still runs.
+fn of_two_versions() -> (Arc<Shelf>, Site, Arc<Live>) {
+    let shelf = shelf(10);
+    for (number, letter) in shelf.letters.lock().unwrap().iter_mut().enumerate() {
+        letter.letter.record.handler = "invoice".to_owned();
+        letter.letter.record.digest = if number < 4 { "aa" } else { "bb" }.repeat(32);
+    }
+    let (mut site, live) = Site::seeing(&shelf);
+    site.runs.add("invoice", &"aa".repeat(32), None);
+    (shelf, site, live)
+}
+
+#[tokio::test]
+async fn what_failed_in_a_version_that_still_runs_is_told_of_and_passed_over_when_that_is_ordered() {
+    let (shelf, site, _) = of_two_versions();
+    let tasks = site.tasks().await;
+    let begun = tasks.begin(order(Act::Redrive(of_other_versions())), None).await.unwrap();
+    assert_eq!((begun.counts.total, begun.counts.same_version), (Some(10), Some(4)));
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    let counts = &ended.counts;
+    assert_eq!((&ended.standing, counts.done, counts.passed_over, counts.failed), (&Standing::Done, 6, 4, 0));
+    let begun = tasks.begin(redrive(false), None).await.unwrap();
+    assert_eq!(begun.counts.same_version, Some(4), "it is warned of, and goes on");
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    assert_eq!((ended.counts.done, ended.counts.passed_over), (4, 0));
+    assert_eq!(shelf.sent.lock().unwrap().len(), 10);
+}
+
+#[tokio::test]
+async fn a_canary_is_of_those_that_are_not_passed_over() {
+    let (shelf, site, live) = of_two_versions();
+    *shelf.told.lock().unwrap() = Some((live, Ending::Completed));
+    let tasks = site.tasks().await;
+    let canary = Canary { letters: 2, abort_above: 10.0, patience: Duration::from_secs(60) };
+    let ordered = order(Act::Redrive(Redrive { canary: Some(canary), ..of_other_versions() }));
+    let begun = tasks.begin(ordered, None).await.unwrap();
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    let counts = &ended.counts;
+    assert_eq!((&ended.standing, counts.done, counts.passed_over), (&Standing::Done, 6, 4), "{ended:?}");
+    assert_eq!(counts.canary.unwrap().sent, 2);
+}
+
 fn canary_of(letters: usize) -> Order {
     let canary = Canary { letters, abort_above: 10.0, patience: Duration::from_secs(60) };
-    order(Act::Redrive { force: false, canary: Some(canary) })
+    order(Act::Redrive(Redrive { canary: Some(canary), ..Redrive::default() }))
 }
 
 /// The oldest are the likeliest to have come back too often: a canary that stopped at them let all others go unjudged.

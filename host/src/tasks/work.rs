@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::canary::first_ones;
-use super::each::{Aim, all_of, take_in};
+use super::each::{Aim, Sieve, all_of, take_in};
 use super::patience::{Patience, pause};
-use super::{Inner, Standing, Task};
+use super::{Inner, Standing, Task, whole};
 use crate::broker::DeadLetterQuery;
 
 /// Dead letters that are listed at once.
@@ -72,7 +72,7 @@ async fn correct(inner: &Inner, task: &Arc<Task>) {
     // A host that ended in peace had written down all that it did.
     let left = match (record.rests, record.counts.total) {
         (true, _) | (false, None) => None,
-        (false, Some(_)) => inner.count(&record.order.brokers, &record.order).await.ok().flatten(),
+        (false, Some(_)) => inner.count(&record.order, None).await.ok().and_then(|counted| whole(&counted)),
     };
     {
         let mut record = task.lock();
@@ -116,7 +116,11 @@ async fn step(inner: &Inner, task: &Arc<Task>, patience: &mut Patience) -> Next 
         Ok(page) => page,
         Err(error) => return pause(inner, task, patience, error.to_string()).await,
     };
-    let aims: Vec<Aim> = page.letters.iter().map(Aim::from).collect();
+    let sieve = match Sieve::of(inner, &record).await {
+        Ok(sieve) => sieve,
+        Err(why) => return pause(inner, task, patience, why).await,
+    };
+    let aims: Vec<Aim> = page.letters.iter().map(|stored| Aim::new(stored, sieve.holds(stored))).collect();
     let met = all_of(inner, task, &*letters, &aims).await;
     take_in(inner, task, patience, &named, aims.len(), page.next, met).await
 }

@@ -236,7 +236,7 @@ impl Metrics {
     }
 
     /// Dead letters of a broker were asked to be sent back (`redrive`) or removed (`discard`): `done`, `gone` before,
-    /// `held-back` as they came back too often, or `failed`.
+    /// `held-back` as they came back too often, `same-version` as they failed in one that still runs, or `failed`.
     pub fn dead_letters_acted(&self, broker: &str, action: &'static str, result: &'static str, count: u64) {
         if count > 0 {
             let labels =

@@ -131,7 +131,11 @@ fn a_message_is_run_once_more_as_it_was_and_beside_another_module() {
         told.contains("fuel as the dead letter tells") && told.contains("those of behave@3, which is active"),
         "{told}"
     );
-    assert_eq!(desk.json(&["dlq", "ls", "--json"], "", 0).as_array().unwrap(), &letters, "it is as it was");
+    let mut now = desk.json(&["dlq", "ls", "--json"], "", 0);
+    // Another version runs by now.
+    assert_eq!(now[0].get("same_version"), None);
+    now[0]["same_version"] = letters[0]["same_version"].clone();
+    assert_eq!(now.as_array().unwrap(), &letters, "it is as it was");
 }
 
 /// The active version has fuel enough by now: by its limits the message would look mended.
@@ -305,4 +309,44 @@ fn a_failure_is_found_understood_mended_and_sent_again() {
         let status: Value = serde_json::from_str(&desk.get("/v1/status").1).unwrap();
         status["subscriptions"][0]["counts"]["skipped"] == 2
     });
+}
+
+#[test]
+fn what_failed_in_a_version_that_still_runs_is_warned_of_and_can_be_passed_over() {
+    let desk = Desk::with_handler();
+    let _host = desk.host();
+    let letters = dead(&desk, "{\"subject\":\"reject\",\"id\":\"1\"}\n{\"subject\":\"reject\",\"id\":\"2\"}\n", 2);
+    let (one, all) = (by_message(&letters, "1"), ["dlq", "redrive", "--all", "--only-if-version-changed"]);
+    assert!(desk.expect(&["dlq", "show", one], "", 0).contains("this version still runs"));
+    assert_eq!(desk.json(&["dlq", "stats", "--json"], "", 0)["same_version"], json!(2));
+    let told = |arguments: &[&str]| {
+        let output = desk.run(arguments, "");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert!(
+        told(&["dlq", "redrive", "--all", "--dry-run"]).1.contains("2 of them failed in a version that still runs")
+    );
+    let passed = "passed over: they failed in a version that still runs\n";
+    assert_eq!(desk.expect(&all, "", 0), format!("0 sent back, 2 {passed}"));
+    assert_eq!(
+        desk.expect(&["dlq", "redrive", one, "--only-if-version-changed"], "", 0),
+        format!("0 sent back, 1 {passed}")
+    );
+    assert_eq!(desk.json(&["dlq", "ls", "--json"], "", 0).as_array().unwrap(), &letters, "nothing was sent");
+
+    // Sent all the same, they are dead again, and failed in the same version.
+    let (done, warned) = told(&["dlq", "redrive", one]);
+    assert!(done == "1 sent back\n" && warned.contains("failed in a version that still runs"), "{warned}");
+    let (done, warned) = told(&["dlq", "redrive", "--all", "--until", "0s", "--text", "card-declined"]);
+    assert!(done.ends_with("sent back\n") && warned.contains("--only-if-version-changed passes such over"), "{warned}");
+    until("both to be dead again", || {
+        let letters = desk.json(&["dlq", "ls", "--json"], "", 0);
+        letters.as_array().unwrap().iter().filter(|letter| letter["redrives"] != json!(0)).count() == 2
+    });
+
+    std::fs::write(desk.path().join("ledger.wasm"), guest("ledger")).unwrap();
+    desk.expect(&["deploy", "ledger.wasm", "--handler", "behave"], "", 0);
+    assert_eq!(desk.json(&["dlq", "stats", "--json"], "", 0)["same_version"], json!(0));
+    assert_eq!(desk.expect(&all, "", 0), "2 sent back\n");
 }

@@ -25,10 +25,15 @@ fn told(task: &Record) -> String {
         Standing::Aborted(why) => format!("aborted, as {why}"),
     };
     let did = match order.act {
-        Act::Redrive { .. } => "sent back",
+        Act::Redrive(_) => "sent back",
         Act::Discard => "removed",
     };
-    let counted = [(counts.held_back, "held back"), (counts.failed, "could not be"), (counts.gone, "gone before")];
+    let counted = [
+        (counts.held_back, "held back"),
+        (counts.passed_over, "passed over"),
+        (counts.failed, "could not be"),
+        (counts.gone, "gone before"),
+    ];
     let rest: String =
         counted.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}")).collect();
     format!("{id} by {}: {} {did}{rest}; {standing}", order.by, counts.done)
@@ -40,7 +45,7 @@ mod tests {
 
     use super::*;
     use crate::broker::DeadLetterFilter;
-    use crate::tasks::{Counts, Order};
+    use crate::tasks::{Counts, Order, Redrive};
 
     #[test]
     fn an_end_is_told_with_what_was_done() {
@@ -55,7 +60,7 @@ mod tests {
         task.counts = Counts { done: 6, gone: 1, failed: 2, ..Counts::default() };
         task.standing = Standing::Done;
         assert_eq!(told(&task), "01T by ada: 6 removed, 2 could not be, 1 gone before; done");
-        task.order.act = Act::Redrive { force: false, canary: None };
+        task.order.act = Act::Redrive(Redrive::default());
         task.counts = Counts { done: 6, held_back: 3, ..Counts::default() };
         task.standing = Standing::Aborted("2 of the 3 that went first failed again".to_owned());
         assert_eq!(

@@ -8,6 +8,7 @@ use axum::extract::State;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::running::running;
 use super::{Brokers, Chosen, Given, given, named};
 use crate::access::Caller;
 use crate::admin::fail::Fail;
@@ -70,6 +71,7 @@ pub(in crate::admin) async fn stats(
     let filter = query.chosen.filter(&caller)?;
     let brokers = state.brokers.all();
     let tally = Tally::new(query.by.into(), SystemTime::now());
+    let tally = tally.on(running(&state).await);
     let mut tally = if query.whole { tally.whole() } else { tally };
     for name in query.chosen.brokers(&brokers)? {
         let (_, entry) = named(&brokers, name)?;
@@ -90,6 +92,7 @@ pub(in crate::admin) async fn stats(
         examined: counted.examined,
         more: counted.is_cut,
         left_out: counted.left_out,
+        same_version: counted.same_version,
     }))
 }
 

@@ -17,7 +17,7 @@ use crate::admin::fail::Fail;
 use crate::admin::state::HostState;
 use crate::admin::wire::{TaskList, TaskView};
 use crate::config::parse_duration;
-use crate::tasks::{Act, Canary, Order, Record, TaskError, Tasks};
+use crate::tasks::{Act, Canary, Order, Record, Redrive, TaskError, Tasks};
 
 /// A canary that is not told otherwise: the task ends when more of it fail again, in percent; and its time.
 const ABORT_ABOVE: f64 = 10.0;
@@ -41,6 +41,9 @@ pub(in crate::admin) struct TaskQuery {
     /// A redrive sends back what came back too often, too.
     #[serde(default)]
     force: bool,
+    /// A redrive passes over what failed in a version that its handler still runs here; those are counted apart.
+    #[serde(default)]
+    only_if_version_changed: bool,
     /// A redrive sends so many back first, at most 200, and goes on when they do well.
     canary: Option<usize>,
     /// A canary of which more than this share fails again, in percent, ends the task: 10 when it is not said.
@@ -64,12 +67,16 @@ impl TaskQuery {
             return wrong("`rate` is between 0.001 and 1,000,000 a second");
         }
         let act = match self.action {
-            Action::Discard if self.force || self.canary.is_some() => {
-                return wrong("`force` and `canary` are for a redrive");
+            Action::Discard if self.force || self.canary.is_some() || self.only_if_version_changed => {
+                return wrong("`force`, `canary` and `only_if_version_changed` are for a redrive");
             }
             Action::Discard => Act::Discard,
             Action::Redrive if self.count.is_some() => return wrong("`count` is for a discard"),
-            Action::Redrive => Act::Redrive { force: self.force, canary: self.canary()? },
+            Action::Redrive => Act::Redrive(Redrive {
+                force: self.force,
+                canary: self.canary()?,
+                only_if_version_changed: self.only_if_version_changed,
+            }),
         };
         let filter = self.chosen.filter(caller)?;
         Ok(Order { act, filter, brokers, rate: self.rate, by: caller.name.to_string() })
@@ -161,7 +168,8 @@ fn fail(error: &TaskError) -> Fail {
         TaskError::NoBroker(_) => (StatusCode::BAD_REQUEST, "no-such-broker"),
         TaskError::TooMany => (StatusCode::CONFLICT, "too-many-tasks"),
         TaskError::OtherCount { .. } => (StatusCode::CONFLICT, "other-count"),
-        TaskError::NobodyRuns => (StatusCode::CONFLICT, "no-handlers-here"),
+        TaskError::NobodyRuns | TaskError::NoVersions => (StatusCode::CONFLICT, "no-handlers-here"),
+        TaskError::Versions(_) => (StatusCode::SERVICE_UNAVAILABLE, "versions-unreadable"),
         TaskError::DeadLetters(error) => return Fail::from(error),
         TaskError::Disk(_) => (StatusCode::SERVICE_UNAVAILABLE, "task-unwritable"),
     };

@@ -48,7 +48,7 @@ const SUBSCRIPTIONS: [(&str, &str); 7] = [
 ];
 
 /// Of messages and dead letters.
-const MESSAGES: [(&str, &str); 23] = [
+const MESSAGES: [(&str, &str); 25] = [
     ("no-such-broker", "the configuration has no such broker"),
     ("which-broker", "there are several brokers: `broker` has to say which one"),
     ("no-subject", "neither the query nor a header says the subject"),
@@ -67,6 +67,11 @@ const MESSAGES: [(&str, &str); 23] = [
     ("replay-broken", "the run stopped in the middle; a bug of the host"),
     ("no-tasks-here", "this listener does no tasks over dead letters"),
     ("no-such-task", "there is no task of this id, or not any more, or it is not yours to see"),
+    (
+        "same-version",
+        "it failed in a version that its handler still runs here, and was asked to be sent back only if it does not",
+    ),
+    ("versions-unreadable", "the versions that run here cannot be read from the registry"),
     ("too-many-tasks", "as many tasks go on as may"),
     ("other-count", "another number of dead letters matches than was confirmed; nothing was removed"),
     ("task-unwritable", "the task cannot be written down; nothing was done"),

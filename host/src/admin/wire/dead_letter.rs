@@ -72,6 +72,9 @@ pub struct DeadLetterView {
     /// The number of the version that ran last, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
+    /// Whether that is a version that the handler still runs here, and the message is likely to fail again when it is sent back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub same_version: bool,
     /// The trace that the message is in, 32 hex digits; where its publisher began one, or traces are exported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
@@ -183,6 +186,7 @@ impl DeadLetterView {
             handler: record.handler,
             digest: record.digest,
             version: record.version,
+            same_version: false,
             trace_id,
             host: record.host,
             fuel_used: record.fuel_used,

@@ -26,6 +26,10 @@ pub struct DeadLetterStats {
     /// How many these are. Which of them match is not known: a broker tells them apart by their subscription and reason alone.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u64,
+    /// How many of those that match failed in a version that their handler still runs here: sent back, they are likely to fail again.
+    /// Nothing where no handlers run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_version: Option<u64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]

@@ -49,6 +49,13 @@ pub struct TaskView {
     pub unknown: u64,
     /// Held back, as they came back too often.
     pub held_back: u64,
+    /// Passed over, as they failed in a version that their handler still runs.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub passed_over: u64,
+    /// How many of the total failed in a version that their handler still ran here when the task began: they are likely to fail again.
+    /// Nothing where no handlers run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_version: Option<u64>,
     /// Those that it could do nothing with.
     pub failed: u64,
     /// The first twenty of these.
@@ -105,6 +112,8 @@ impl TaskView {
             gone: counts.gone,
             unknown: counts.unknown,
             held_back: counts.held_back,
+            passed_over: counts.passed_over,
+            same_version: counts.same_version,
             failed: counts.failed,
             failures: counts.failures.into_iter().map(failure).collect(),
             canary: counts.canary.map(|canary| CanaryView {

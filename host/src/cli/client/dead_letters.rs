@@ -10,7 +10,7 @@ use crate::admin::wire::{
 };
 use crate::cli::exit::Failure;
 
-/// Which dead letters: keys of the query with their values.
+/// Which dead letters, and what is to be done with them: keys of the query with their values.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Wanted(Vec<(&'static str, String)>);
 
@@ -50,21 +50,13 @@ impl Client {
     }
 
     /// Sends one back.
-    pub(crate) fn redrive(&self, id: &str, broker: Option<&str>, force: bool) -> Result<PublishedMessage, Failure> {
-        let request = self.agent.post(self.of_letter(id, "/redrive")).query("force", force.to_string());
-        read(request.query_pairs(broker.map(|broker| ("broker", broker))).send_empty())
+    pub(crate) fn redrive(&self, id: &str, how: &Wanted) -> Result<PublishedMessage, Failure> {
+        read(self.agent.post(self.of_letter(id, "/redrive")).query_pairs(how.pairs()).send_empty())
     }
 
     /// Sends one back with another body.
-    pub(crate) fn redrive_with(
-        &self,
-        id: &str,
-        broker: Option<&str>,
-        force: bool,
-        body: &[u8],
-    ) -> Result<PublishedMessage, Failure> {
-        let request = self.agent.post(self.of_letter(id, "/redrive")).query("force", force.to_string());
-        let request = request.query("edited", "true").query_pairs(broker.map(|broker| ("broker", broker)));
+    pub(crate) fn redrive_with(&self, id: &str, how: &Wanted, body: &[u8]) -> Result<PublishedMessage, Failure> {
+        let request = self.agent.post(self.of_letter(id, "/redrive")).query("edited", "true").query_pairs(how.pairs());
         read(request.header("content-type", "application/octet-stream").send(body))
     }
 

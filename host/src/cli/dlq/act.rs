@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::filter::Filter;
 use super::task::{self, Follow};
 use super::{Place, edit, reach, stats};
+use crate::admin::wire::TaskView;
 use crate::cli::client::{Client, Wanted};
 use crate::cli::exit::{Ended, Exit, Failure};
 use crate::cli::{say, table};
@@ -56,6 +57,9 @@ pub(super) struct Redrive {
     /// Those too that came back from earlier redrives again and again
     #[arg(long)]
     force: bool,
+    /// Pass over those that failed in a version that their handler still runs
+    #[arg(long, conflicts_with_all = ["edit", "body"])]
+    only_if_version_changed: bool,
     /// Edit the body first, in the editor that VISUAL or EDITOR says; the dead letter keeps its own
     #[arg(long, conflicts_with_all = ["all", "body"])]
     edit: bool,
@@ -98,23 +102,59 @@ pub(super) fn redrive(arguments: &Redrive) -> Ended {
         return edited(arguments, &reached.client);
     }
     if !arguments.chosen.all {
-        let redrive = |id: &str| reached.client.redrive(id, place.broker.as_deref(), arguments.force).map(drop);
+        let how = arguments.how();
+        let redrive = |id: &str| one(&reached.client, arguments, &how, id);
         return report(&act(ids, redrive), "sent back", place.json);
     }
     let wanted = wanted(&reached.client, &arguments.chosen)?;
     if arguments.chosen.dry_run {
-        return stats::what_matches(&reached.client, &wanted, "would be sent back", place.json);
+        return stats::what_matches(&reached.client, &wanted, true, place.json);
     }
     let wait = arguments.canary_wait.map(|wait| humantime::format_duration(wait).to_string());
     let order = wanted
         .and("action", Some("redrive"))
         .and("rate", arguments.chosen.rate.map(|rate| rate.to_string()))
         .and("force", arguments.force.then_some("true"))
+        .and("only_if_version_changed", arguments.only_if_version_changed.then_some("true"))
         .and("canary", arguments.canary.map(|canary| canary.to_string()))
         .and("abort_above", arguments.abort_above.map(|share| share.to_string()))
         .and("canary_wait", wait);
     let begun = reached.client.begin_task(&order)?;
+    if let Some(warning) = same_version(&begun).filter(|_| !arguments.only_if_version_changed) {
+        say::talk(&warning);
+    }
     task::follow(&reached, begun, &arguments.chosen.follow, place.json)
+}
+
+impl Redrive {
+    /// How one is sent back.
+    fn how(&self) -> Wanted {
+        Wanted::default()
+            .and("broker", self.chosen.place.broker.as_deref())
+            .and("force", self.force.then_some("true"))
+            .and("only_if_version_changed", self.only_if_version_changed.then_some("true"))
+    }
+}
+
+/// Sends one back. What failed in a version that still runs is warned of, or passed over.
+fn one(client: &Client, arguments: &Redrive, how: &Wanted, id: &str) -> Result<Done, Failure> {
+    let letter = client.dead_letter(id, arguments.chosen.place.broker.as_deref())?;
+    match (letter.same_version, arguments.only_if_version_changed) {
+        (true, true) => return Ok(Done::PassedOver),
+        (true, false) => say::talk(&format!("warning: {id} failed in a version that still runs, and may fail again")),
+        (false, _) => {}
+    }
+    client.redrive(id, how).map(|_| Done::Acted)
+}
+
+/// That many of a task's are likely to fail again.
+fn same_version(begun: &TaskView) -> Option<String> {
+    let count = begun.same_version.filter(|count| *count > 0)?;
+    Some(format!(
+        "warning: {} of {} failed in a version that still runs, and may fail again; --only-if-version-changed passes such over",
+        table::number(count),
+        begun.total.map_or_else(|| "them".to_owned(), table::number),
+    ))
 }
 
 pub(super) fn discard(arguments: &Discard) -> Ended {
@@ -125,12 +165,12 @@ pub(super) fn discard(arguments: &Discard) -> Ended {
         if ids.len() > 1 && !arguments.yes {
             confirm(ids.len() as u64, "--yes")?;
         }
-        let discard = |id: &str| reached.client.discard(id, place.broker.as_deref());
+        let discard = |id: &str| reached.client.discard(id, place.broker.as_deref()).map(|()| Done::Acted);
         return report(&act(ids, discard), "removed", place.json);
     }
     let wanted = wanted(&reached.client, &arguments.chosen)?;
     if arguments.chosen.dry_run {
-        return stats::what_matches(&reached.client, &whole(&wanted), "would be removed", place.json);
+        return stats::what_matches(&reached.client, &whole(&wanted), false, place.json);
     }
     let count = match arguments.count {
         Some(count) => count,
@@ -165,7 +205,8 @@ fn edited(arguments: &Redrive, client: &Client) -> Ended {
             None => return Err(Failure::from(anyhow!("the body was left as it was; nothing was sent back"))),
         },
     };
-    let redrive = |id: &str| client.redrive_with(id, broker, arguments.force, &body).map(drop);
+    let how = arguments.how();
+    let redrive = |id: &str| client.redrive_with(id, &how, &body).map(|_| Done::Acted);
     report(&act(ids, redrive), "sent back with another body", place.json)
 }
 
@@ -194,6 +235,8 @@ fn confirm(count: u64, without_terminal: &str) -> Result<(), Failure> {
 #[derive(Debug, Default, Serialize)]
 struct Acted {
     done: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    passed_over: Vec<String>,
     failed: Vec<Refused>,
 }
 
@@ -205,11 +248,18 @@ struct Refused {
     missing: bool,
 }
 
-fn act(ids: &[String], mut action: impl FnMut(&str) -> Result<(), Failure>) -> Acted {
+/// What became of one that nothing was wrong with.
+enum Done {
+    Acted,
+    PassedOver,
+}
+
+fn act(ids: &[String], mut action: impl FnMut(&str) -> Result<Done, Failure>) -> Acted {
     let mut acted = Acted::default();
     for id in ids {
         match action(id) {
-            Ok(()) => acted.done.push(id.clone()),
+            Ok(Done::Acted) => acted.done.push(id.clone()),
+            Ok(Done::PassedOver) => acted.passed_over.push(id.clone()),
             Err(failure) => {
                 let missing = failure.exit == Exit::NotFound;
                 let message = format!("{:#}", failure.error);
@@ -227,9 +277,13 @@ fn report(acted: &Acted, word: &str, json: bool) -> Ended {
         for refused in &acted.failed {
             say::talk(&format!("{}: {}", refused.id, refused.message));
         }
-        say::data(&format!("{} {word}", table::number(acted.done.len() as u64)))?;
+        let passed = match acted.passed_over.len() as u64 {
+            0 => String::new(),
+            passed => format!(", {} {}", table::number(passed), task::PASSED_OVER),
+        };
+        say::data(&format!("{} {word}{passed}", table::number(acted.done.len() as u64)))?;
     }
-    Ok(match (acted.done.is_empty(), acted.failed.is_empty()) {
+    Ok(match (acted.done.is_empty() && acted.passed_over.is_empty(), acted.failed.is_empty()) {
         (_, true) => Exit::Done,
         (false, false) => Exit::Partly,
         (true, false) if acted.failed.iter().all(|refused| refused.missing) => Exit::NotFound,

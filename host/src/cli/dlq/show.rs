@@ -49,6 +49,9 @@ fn write_one(out: &mut String, letter: &DeadLetterView, as_hex: bool) -> std::fm
     let digest = letter.digest.get(..12).unwrap_or(&letter.digest);
     let version = letter.version.map(|version| format!("@{version}")).unwrap_or_default();
     writeln!(out, "handler       {}{version} ({})", harmless(&letter.handler), harmless(digest))?;
+    if letter.same_version {
+        writeln!(out, "              this version still runs: sent back, the message may fail again")?;
+    }
     if let Some(trace) = &letter.trace_id {
         writeln!(out, "trace         {}", harmless(trace))?;
     }
@@ -125,6 +128,7 @@ mod tests {
             handler: "triage".to_owned(),
             digest: "ab".repeat(32),
             version: Some(7),
+            same_version: false,
             trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned()),
             host: "host-1".to_owned(),
             fuel_used: 12_345,

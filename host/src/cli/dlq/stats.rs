@@ -84,7 +84,8 @@ fn left_out(stats: &DeadLetterStats) -> String {
 }
 
 /// What an action would do, and nothing is done.
-pub(super) fn what_matches(client: &Client, wanted: &Wanted, word: &str, json: bool) -> Ended {
+pub(super) fn what_matches(client: &Client, wanted: &Wanted, sends_back: bool, json: bool) -> Ended {
+    let word = if sends_back { "would be sent back" } else { "would be removed" };
     let stats = client.dead_letter_stats(wanted)?;
     if json {
         say::json(&stats)?;
@@ -92,6 +93,9 @@ pub(super) fn what_matches(client: &Client, wanted: &Wanted, word: &str, json: b
         let (at_least, count) = (if stats.more { "at least " } else { "" }, number(stats.matched));
         let groups = if stats.matched == 0 { String::new() } else { shown(&stats, By::Fingerprint) };
         say::data(&format!("{groups}{at_least}{count} {word}\n"))?;
+        if let Some(same) = stats.same_version.filter(|same| *same > 0 && sends_back) {
+            say::talk(&format!("{} of them failed in a version that still runs, and may fail again", number(same)));
+        }
     }
     Ok(Exit::Done)
 }
@@ -184,7 +188,16 @@ mod tests {
         };
         let gone = DeadLetterGroup { letters: 2, key: String::new(), newest: None, ..group.clone() };
         let groups = vec![group, gone];
-        DeadLetterStats { groups, others: 3, other_groups: 2, matched: 1209, examined: 1209, more: false, left_out: 0 }
+        DeadLetterStats {
+            groups,
+            others: 3,
+            other_groups: 2,
+            matched: 1209,
+            examined: 1209,
+            more: false,
+            left_out: 0,
+            same_version: None,
+        }
     }
 
     #[test]

@@ -130,6 +130,9 @@ fn exit(task: &TaskView) -> Exit {
 /// What is said of those of which nobody knows what became of them.
 const UNKNOWN: &str = "gone when the host came back after a kill: sent back or removed by this task or by others";
 
+/// What is said of those that were passed over for their version.
+pub(super) const PASSED_OVER: &str = "passed over: they failed in a version that still runs";
+
 fn word(task: &TaskView) -> &'static str {
     if task.action == "discard" { "removed" } else { "sent back" }
 }
@@ -138,6 +141,7 @@ fn word(task: &TaskView) -> &'static str {
 fn summary(task: &TaskView) -> String {
     let mut text = format!("{} {}", number(task.done), word(task));
     for (count, what) in [
+        (task.passed_over, PASSED_OVER),
         (task.held_back, "held back: they came back too often, and --force sends them all the same"),
         (task.failed, "could not be"),
         (task.gone, "gone before"),
@@ -198,6 +202,9 @@ fn whole(task: &TaskView) -> String {
     if task.unknown > 0 {
         text += &format!("unknown   {} {UNKNOWN}\n", number(task.unknown));
     }
+    if task.passed_over > 0 {
+        text += &format!("version   {} {PASSED_OVER}\n", number(task.passed_over));
+    }
     text += &format!("failed    {}\n", number(task.failed));
     if let Some(canary) = task.canary {
         text += &format!("canary    {} sent, {} well, {} badly\n", canary.sent, canary.well, canary.badly);
@@ -228,6 +235,8 @@ mod tests {
             gone: 0,
             unknown: 0,
             held_back: 0,
+            passed_over: 0,
+            same_version: None,
             failed,
             failures: Vec::new(),
             canary: None,
@@ -259,6 +268,9 @@ mod tests {
         assert_eq!(summary(&task("done", 1203, 1)), "1,203 sent back, 1 could not be\n");
         let removed = TaskView { action: "discard".to_owned(), ..task("done", 1, 0) };
         assert_eq!(summary(&removed), "1 removed\n");
+        let passed = TaskView { passed_over: 2, ..task("done", 0, 0) };
+        assert_eq!(summary(&passed), "0 sent back, 2 passed over: they failed in a version that still runs\n");
+        assert_eq!(exit(&passed), Exit::Done, "as it was asked to");
         let killed = TaskView { unknown: 2, ..task("done", 3, 0) };
         assert!(summary(&killed).starts_with("3 sent back, 2 gone when the host came back"), "{}", summary(&killed));
         assert!(whole(&killed).contains("unknown   2 gone when"));

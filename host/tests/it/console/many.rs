@@ -112,7 +112,7 @@ fn a_redrive_of_all_is_ordered_with_all_that_the_command_line_has() {
         passed.push(browser.run("return document.activeElement.name"));
         browser.key(TAB);
     }
-    assert_eq!(passed, ["rate", "canary", "force"]);
+    assert_eq!(passed, ["rate", "canary", "changed"]);
     browser.enter("dialog input[name=canary]", "2");
     browser.enter("dialog input[name=above]", "100");
     browser.enter("dialog input[name=wait]", "30s");

@@ -125,9 +125,9 @@ pub(in crate::admin) fn redrive() -> Said {
     .fails(400, &["no-such-broker", "invalid-message", "broken-body"])
     .fails(408, &["too-slow"])
     .fails(404, &["no-such-dead-letter"])
-    .fails(409, &["already-redriven", "redriven-too-often"])
+    .fails(409, &["already-redriven", "redriven-too-often", "same-version", "no-handlers-here"])
     .fails(413, &["too-large"])
-    .fails(503, &["store-unavailable", "broker-unavailable"])
+    .fails(503, &["store-unavailable", "broker-unavailable", "versions-unreadable"])
     .fails(507, &["queue-full"])
     .example(json!({ "sequence": 78, "duplicate": false }))
 }
@@ -176,12 +176,13 @@ pub(in crate::admin) fn begin_task() -> Said {
         "The host goes through the dead letters that match and have died by now, the oldest first, and goes on with it when \
          it is killed in the middle. What the broker cannot take now is waited for; what it will never take is counted and \
          passed over. A discard has to say how many it removes. A redrive with `canary` sends some back first, watches what \
-         becomes of them on this host, and is aborted when too many of them fail again.",
+         becomes of them on this host, and is aborted when too many of them fail again. Those that failed in a version that still \
+         runs are told as `same_version`, and with `only_if_version_changed` passed over.",
     )
     .gives("The task, which has begun.")
     .fails(400, &["no-such-broker"])
     .fails(409, &["too-many-tasks", "other-count", "no-handlers-here"])
-    .fails(503, &["no-tasks-here", "store-unavailable", "task-unwritable"])
+    .fails(503, &["no-tasks-here", "store-unavailable", "task-unwritable", "versions-unreadable"])
 }
 
 pub(in crate::admin) fn task() -> Said {
