@@ -9,6 +9,11 @@ import { order } from "./order.js";
 
 const LOOK = 1000;
 
+/** Whether a task is not over. */
+function goesOn({ standing }) {
+  return standing === "running" || standing === "paused";
+}
+
 /** The warning that so many failed in a version that still runs; nothing for none. */
 export function failsAgain(same) {
   return same > 0 && h("p", { class: "note warn" }, `${count(same)} of them failed in a version that still runs, and may fail again.`);
@@ -26,26 +31,28 @@ export function tasks({ signal, me, ended }) {
     clearTimeout(timer);
     const list = await get("/v1/dead-letters/tasks", {}, signal).catch(() => null);
     if (signal.aborted || list === null) return;
-    const now = new Set(list.tasks.filter(({ standing }) => standing === "running").map(({ id }) => id));
+    const now = new Set(list.tasks.filter(goesOn).map(({ id }) => id));
     if ([...running].some((id) => !now.has(id))) ended();
     running = now;
     // Of those that ended the last one is enough: the command line has the others.
-    const shown = list.tasks.filter((task, index) => task.standing === "running" || index === 0);
+    const shown = list.tasks.filter((task, index) => goesOn(task) || index === 0);
     put(element, shown.length > 0 && h("section", { class: "sheet", "aria-label": "Tasks" }, h("h2", {}, "Tasks"), shown.map(one)));
     if (running.size > 0) timer = setTimeout(look, LOOK);
   }
 
   function one(task) {
+    const path = `/v1/dead-letters/tasks/${encodeURIComponent(task.id)}`;
     const unknown = task.unknown ?? 0, dealt = task.done + task.gone + unknown + task.held_back + (task.passed_over ?? 0) + task.failed;
     const word = task.action === "redrive" ? "redriven" : "discarded";
     const parts = [`${count(task.done)} ${word}`, task.gone > 0 && `${count(task.gone)} were gone`, unknown > 0 && `${count(unknown)} were gone when the host came back after a kill, by this task or by others`, task.held_back > 0 && `${count(task.held_back)} held back: they came back too often`, task.passed_over > 0 && `${count(task.passed_over)} passed over: they failed in a version that still runs`,
       task.failed > 0 && `${count(task.failed)} failed: ${task.failures?.[0]?.why ?? ""}`].filter(Boolean);
     const canary = task.canary && `, ${count(task.canary.sent)} went first: ${count(task.canary.well)} did well, ${count(task.canary.badly)} failed again`;
-    const kinds = { running: "warn", done: "good", cancelled: "", aborted: "bad" };
+    const kinds = { running: "warn", paused: "warn", done: "good", cancelled: "", aborted: "bad" };
     return h("div", {}, h("p", {}, h("span", { class: `tag ${kinds[task.standing] ?? ""}` }, task.standing), ` ${task.action} by ${task.by}, ${ago(task.begun_at)}: `,
-      parts.join(", "), task.total !== undefined && task.total !== null && ` of ${count(task.total)}`, canary, task.why && `. ${task.why}`, task.waits_for && `. It waits: ${task.waits_for}`),
-    task.standing === "running" && h("div", { class: "bar" }, task.total > 0 && h("progress", { class: "grow", max: String(task.total), value: dealt, "aria-label": `${task.action} so far` }),
-      me.may("operate") && button("Cancel", () => change(`/v1/dead-letters/tasks/${encodeURIComponent(task.id)}/cancel`, {}, "The task was cancelled; what it had done stays done."), { class: "bad" })));
+      parts.join(", "), task.total !== undefined && task.total !== null && ` of ${count(task.total)}`, canary, task.why && `. ${task.why}`, task.waits_for && `. It waits: ${task.waits_for}`, task.paused_by && `. It was paused by ${task.paused_by}`),
+    goesOn(task) && h("div", { class: "bar" }, task.total > 0 && h("progress", { class: "grow", max: String(task.total), value: dealt, "aria-label": `${task.action} so far` }),
+      me.may("operate") && (task.standing === "paused" ? button("Resume", () => change(`${path}/resume`, {}, "The task goes on.")) : button("Pause", () => change(`${path}/pause`, {}, "The task is paused, until it is told to go on."))),
+      me.may("operate") && button("Cancel", () => change(`${path}/cancel`, {}, "The task was cancelled; what it had done stays done."), { class: "bad" })));
   }
 
   async function begin(action, { filter, matched, more, same }) {

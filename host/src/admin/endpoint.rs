@@ -82,6 +82,8 @@ pub(super) enum Endpoint {
     Tasks,
     BeginTask,
     Task,
+    PauseTask,
+    ResumeTask,
     CancelTask,
     Handlers,
     Handler,
@@ -124,7 +126,7 @@ impl Needs {
 
 impl Endpoint {
     /// All of them, in the order in which the documentation shows them.
-    pub(super) const ALL: [Self; 40] = [
+    pub(super) const ALL: [Self; 42] = [
         Self::Live,
         Self::Ready,
         Self::Metrics,
@@ -150,6 +152,8 @@ impl Endpoint {
         Self::Tasks,
         Self::BeginTask,
         Self::Task,
+        Self::PauseTask,
+        Self::ResumeTask,
         Self::CancelTask,
         Self::Handlers,
         Self::Handler,
@@ -195,6 +199,8 @@ impl Endpoint {
             Self::Tasks => (Verb::Get, "/v1/dead-letters/tasks"),
             Self::BeginTask => (Verb::Post, "/v1/dead-letters/tasks"),
             Self::Task => (Verb::Get, "/v1/dead-letters/tasks/{task}"),
+            Self::PauseTask => (Verb::Post, "/v1/dead-letters/tasks/{task}/pause"),
+            Self::ResumeTask => (Verb::Post, "/v1/dead-letters/tasks/{task}/resume"),
             Self::CancelTask => (Verb::Post, "/v1/dead-letters/tasks/{task}/cancel"),
             Self::Handlers => (Verb::Get, "/v1/handlers"),
             Self::Handler => (Verb::Get, "/v1/handlers/{handler}"),
@@ -239,7 +245,7 @@ impl Endpoint {
             Self::Import => Needs::WholeHost(Role::Operate),
             // A task keeps to the handlers that its caller covers.
             Self::Tasks | Self::Task => Needs::Role(Role::Read),
-            Self::BeginTask | Self::CancelTask => Needs::Role(Role::Operate),
+            Self::BeginTask | Self::PauseTask | Self::ResumeTask | Self::CancelTask => Needs::Role(Role::Operate),
             // It shows the handlers that the caller covers.
             Self::Handlers => Needs::Role(Role::Read),
             Self::Handler => Needs::Handler(Role::Read),
@@ -279,6 +285,8 @@ impl Endpoint {
             Self::Discard => Some("dead-letter.discard"),
             Self::Redrive => Some("dead-letter.redrive"),
             Self::BeginTask => Some("dead-letter.task"),
+            Self::PauseTask => Some("dead-letter.task.pause"),
+            Self::ResumeTask => Some("dead-letter.task.resume"),
             Self::CancelTask => Some("dead-letter.task.cancel"),
             Self::Deploy => Some("handler.deploy"),
             Self::Rollback => Some("handler.rollback"),
@@ -317,6 +325,8 @@ impl Endpoint {
             Self::Tasks => serve(verb, dead_letters::tasks::list, said::dead_letters::tasks()),
             Self::BeginTask => serve(verb, dead_letters::tasks::begin, said::dead_letters::begin_task()),
             Self::Task => serve(verb, dead_letters::tasks::show, said::dead_letters::task()),
+            Self::PauseTask => serve(verb, dead_letters::tasks::pause, said::dead_letters::pause_task()),
+            Self::ResumeTask => serve(verb, dead_letters::tasks::resume, said::dead_letters::resume_task()),
             Self::CancelTask => serve(verb, dead_letters::tasks::cancel, said::dead_letters::cancel_task()),
             Self::Handlers => serve(verb, handlers::list, said::handlers::list()),
             Self::Handler => serve(verb, handlers::show, said::handlers::show()),

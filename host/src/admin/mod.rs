@@ -17,7 +17,7 @@
 //! | `GET`, `DELETE /v1/dead-letters/{id}` | one, whole; removes it |
 //! | `POST /v1/dead-letters/{id}/redrive` | sends it back |
 //! | `GET`, `POST /v1/dead-letters/tasks` | tasks over dead letters; begins one |
-//! | `GET /v1/dead-letters/tasks/{task}`, `POST .../cancel` | how far it is; ends it |
+//! | `GET /v1/dead-letters/tasks/{task}`, `POST .../pause`, `.../resume`, `.../cancel` | how far it is; holds it, ends it |
 //! | `GET /v1/handlers` | what runs |
 //! | `GET /v1/handlers/{handler}` | its versions, and what happened |
 //! | `GET /v1/handlers/{handler}/modules/{digest}` | the module of a version that is kept |

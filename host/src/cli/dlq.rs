@@ -50,8 +50,12 @@ enum Action {
     Import(carry::Import),
     /// Show what the host does with many dead letters, and how far it is
     Tasks(task::List),
+    /// Hold what the host does with many dead letters, until `dlq resume`
+    Pause(task::One),
+    /// Let go on what `dlq pause` holds
+    Resume(task::One),
     /// End what the host does with many dead letters
-    Cancel(task::Cancel),
+    Cancel(task::One),
 }
 
 /// Where to look.
@@ -106,6 +110,8 @@ pub(super) fn dlq(arguments: Arguments) -> Ended {
         Action::Export(arguments) => carry::export(&arguments),
         Action::Import(arguments) => carry::import(&arguments),
         Action::Tasks(arguments) => task::list(&arguments),
+        Action::Pause(arguments) => task::pause(&arguments),
+        Action::Resume(arguments) => task::resume(&arguments),
         Action::Cancel(arguments) => task::cancel(&arguments),
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::each::{Aim, Sieve, all_of, take_in};
 use super::first::{First, counts, doubt, see, waiting};
+use super::hold::while_held;
 use super::patience::{Patience, pause};
 use super::record::{Canary, CanaryCounts, Record, Verdict, judge};
 use super::work::{Next, PAGE, ended, save};
@@ -90,6 +91,8 @@ pub(super) async fn first_ones(inner: &Inner, task: &Arc<Task>, canary: &Canary,
 
 /// Chooses some of those that are missing, or sends those that are chosen.
 async fn some(inner: &Inner, task: &Arc<Task>, canary: &Canary, patience: &mut Patience) -> Sending {
+    // What was sent is looked at meanwhile.
+    while_held(inner, task).await;
     if let Some(end) = ended(inner, task) {
         return Sending::Ends(end);
     }

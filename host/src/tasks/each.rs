@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::first::{First, Way};
+use super::hold::wait_until;
 use super::patience::{Patience, pause};
 use super::record::{Counts, Failed, NAMED_FAILURES, Record};
 use super::work::Next;
@@ -76,7 +77,7 @@ impl Sieve {
 }
 
 /// Does what was ordered with each of a page, some at once, at the rate. Those that were not begun when the task was ended
-/// are not in the answer.
+/// or held are not in the answer.
 pub(super) async fn all_of(inner: &Inner, task: &Task, letters: &dyn DeadLetters, page: &[Aim]) -> Vec<(Aim, Met)> {
     let (act, rate) = {
         let record = task.lock();
@@ -94,14 +95,9 @@ pub(super) async fn all_of(inner: &Inner, task: &Task, letters: &dyn DeadLetters
                 return Some((aim.clone(), Met::SameVersion));
             }
             if let Some(apart) = apart {
-                tokio::select! {
-                    biased;
-                    () = task.cancel.cancelled() => return None,
-                    () = inner.stop.cancelled() => return None,
-                    () = tokio::time::sleep_until(begun + apart * number) => {}
-                }
+                wait_until(inner, task, begun + apart * number).await;
             }
-            if task.cancel.is_cancelled() || inner.stop.is_cancelled() {
+            if task.cancel.is_cancelled() || inner.stop.is_cancelled() || task.is_held() {
                 return None;
             }
             let result = match act {
@@ -116,12 +112,7 @@ pub(super) async fn all_of(inner: &Inner, task: &Task, letters: &dyn DeadLetters
     let met = futures_util::stream::iter(begins).buffered(AT_ONCE).collect::<Vec<_>>().await;
     if let Some(apart) = apart {
         // The last one has its time too, or the next page would begin early.
-        let ends = begun + apart * sent;
-        tokio::select! {
-            () = task.cancel.cancelled() => {}
-            () = inner.stop.cancelled() => {}
-            () = tokio::time::sleep_until(ends) => {}
-        }
+        wait_until(inner, task, begun + apart * sent).await;
     }
     met.into_iter().flatten().collect()
 }

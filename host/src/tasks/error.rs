@@ -8,6 +8,9 @@ pub enum TaskError {
     /// There is none of this id.
     #[error("there is no task `{0}` over dead letters, or not any more")]
     NotFound(String),
+    /// It is over, and can be neither held nor told to go on.
+    #[error("task `{0}` over dead letters has ended already")]
+    HasEnded(String),
     /// The configuration has no such broker.
     #[error("there is no broker `{0}`")]
     NoBroker(String),

@@ -7,13 +7,14 @@
 //! - Killed at any moment, a task goes on at the next start. What was sent back before is not sent back twice on the
 //!   embedded queue, where sending back and marking are one transaction; on JetStream it has the same message id, and a
 //!   dead letter stays until its message is confirmed.
-//! - A task is on the disk before it does anything.
+//! - A task is on the disk before it does anything. One that is held stays so, whoever kills the host.
 //! - What a broker cannot take now (full, away) is waited for; what it will never take is counted, named and passed over.
 
 mod canary;
 mod each;
 mod error;
 mod first;
+mod hold;
 mod patience;
 mod record;
 mod store;
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -87,11 +89,14 @@ struct Inner {
 struct Task {
     record: Mutex<TaskRecord>,
     cancel: CancellationToken,
+    /// Somebody holds it.
+    is_held: watch::Sender<bool>,
 }
 
 impl Task {
     fn new(record: TaskRecord) -> Arc<Self> {
-        Arc::new(Self { record: Mutex::new(record), cancel: CancellationToken::new() })
+        let is_held = watch::Sender::new(record.is_paused());
+        Arc::new(Self { record: Mutex::new(record), cancel: CancellationToken::new(), is_held })
     }
 
     fn now(&self) -> TaskRecord {
@@ -127,7 +132,7 @@ impl Tasks {
 
     /// Goes on with those that an earlier life of the host began and did not end.
     pub fn go_on(&self) {
-        let unfinished: Vec<_> = self.inner.lock().values().filter(|task| task.lock().is_running()).cloned().collect();
+        let unfinished: Vec<_> = self.inner.lock().values().filter(|task| !task.lock().has_ended()).cloned().collect();
         for task in unfinished {
             tracing::info!(task = task.lock().id, "a task over dead letters goes on");
             self.work_on(task, true);
@@ -194,7 +199,7 @@ impl Tasks {
         task.cancel.cancel();
         {
             let mut record = task.lock();
-            if record.is_running() {
+            if !record.has_ended() {
                 record.standing = Standing::Cancelled;
                 record.ended_at = Some(SystemTime::now());
                 record.waits_for = None;
@@ -279,7 +284,7 @@ impl Inner {
     fn forget_old(&self) {
         let mut all = self.lock();
         let ended: Vec<String> =
-            all.iter().filter(|(_, task)| !task.lock().is_running()).map(|(id, _)| id.clone()).collect();
+            all.iter().filter(|(_, task)| task.lock().has_ended()).map(|(id, _)| id.clone()).collect();
         for id in ended.iter().take(ended.len().saturating_sub(KEPT)) {
             all.remove(id);
             // What cannot be removed is met again at the next start.

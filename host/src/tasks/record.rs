@@ -86,6 +86,11 @@ pub struct Canary {
 pub enum Standing {
     /// It goes on, now or at the next start of the host.
     Running,
+    /// Somebody holds it, over starts of the host too, until it is told to go on.
+    Paused {
+        /// Who.
+        by: String,
+    },
     /// All were gone through.
     Done,
     /// Somebody ended it.
@@ -198,10 +203,27 @@ impl Record {
         }
     }
 
-    /// Whether it has not ended.
+    /// Whether it goes on: it has not ended, and nobody holds it.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.standing == Standing::Running
+    }
+
+    /// Whether it is over.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        match self.standing {
+            Standing::Running | Standing::Paused { .. } => false,
+            Standing::Done | Standing::Cancelled | Standing::Aborted(_) => true,
+        }
+    }
+
+    /// Whether it is held.
+    pub(super) const fn is_paused(&self) -> bool {
+        match self.standing {
+            Standing::Paused { .. } => true,
+            Standing::Running | Standing::Done | Standing::Cancelled | Standing::Aborted(_) => false,
+        }
     }
 
     /// The canary that is still to be sent.

@@ -253,7 +253,7 @@ async fn until(tasks: &Tasks, id: &str, right: impl Fn(&Record) -> bool) -> Reco
 }
 
 fn has_ended(record: &Record) -> bool {
-    !record.is_running()
+    record.has_ended()
 }
 
 #[tokio::test]
@@ -544,4 +544,98 @@ async fn after_a_peaceful_end_nothing_is_unknown() {
     tasks.go_on();
     let ended = until(&tasks, &begun.id, has_ended).await;
     assert_eq!((ended.counts.done, ended.counts.unknown), (26, 0), "others removed four: {ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_held_does_nothing_until_it_is_told_to_go_on() {
+    let shelf = shelf(30);
+    let site = Site::new(&shelf);
+    let tasks = site.tasks().await;
+    let begun = tasks.begin(Order { rate: Some(10.0), ..redrive(false) }, None).await.unwrap();
+    until(&tasks, &begun.id, |_| shelf.sent.lock().unwrap().len() >= 3).await;
+    let held = tasks.pause(&begun.id, "ops").await.unwrap();
+    assert_eq!(held.standing, Standing::Paused { by: "ops".to_owned() });
+    let sent = shelf.sent.lock().unwrap().len();
+    assert_eq!(tasks.pause(&begun.id, "dev").await.unwrap().standing, held.standing, "it stays as it was held");
+    // As long as all of it would take, and more.
+    tokio::time::advance(Duration::from_secs(60)).await;
+    until(&tasks, &begun.id, |record| record.counts.done == sent as u64).await;
+    assert_eq!(shelf.sent.lock().unwrap().len(), sent, "nothing was begun with");
+    assert!(tasks.resume(&begun.id).await.unwrap().is_running());
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    assert_eq!((ended.standing, ended.counts.done, ended.counts.unknown), (Standing::Done, 30, 0));
+    assert_eq!(shelf.sent.lock().unwrap().len(), 30, "none twice");
+    for over in [tasks.pause(&begun.id, "ops").await, tasks.resume(&begun.id).await] {
+        assert!(matches!(over, Err(TaskError::HasEnded(_))), "{over:?}");
+    }
+    assert!(matches!(tasks.pause("none", "ops").await, Err(TaskError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn a_task_that_is_held_stays_so_after_a_kill_and_goes_on_where_it_was() {
+    let shelf = shelf(30);
+    let site = Site::new(&shelf);
+    let tasks = site.tasks().await;
+    let begun = tasks.begin(Order { rate: Some(100.0), ..redrive(false) }, None).await.unwrap();
+    until(&tasks, &begun.id, |_| shelf.sent.lock().unwrap().len() >= 3).await;
+    tasks.pause(&begun.id, "ops").await.unwrap();
+    let sent = shelf.sent.lock().unwrap().len();
+    let file = site.folder.path().join(format!("tasks/{}.json", begun.id));
+    until(&tasks, &begun.id, |_| std::fs::read_to_string(&file).unwrap().contains("\"rests\": true")).await;
+    let (next, other) = (site.killed(), site.killed());
+    tasks.close().await;
+    assert!(sent < 30, "it was held in the middle");
+
+    let tasks = next.tasks().await;
+    tasks.go_on();
+    until(&tasks, &begun.id, |record| record.rests).await;
+    assert_eq!(tasks.get(&begun.id).unwrap().standing, Standing::Paused { by: "ops".to_owned() });
+    assert_eq!(shelf.sent.lock().unwrap().len(), sent);
+    tasks.resume(&begun.id).await.unwrap();
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    assert_eq!((ended.standing, ended.counts.done, ended.counts.unknown), (Standing::Done, 30, 0), "all are counted");
+    assert_eq!(shelf.sent.lock().unwrap().len(), 30, "none twice");
+
+    let tasks = other.tasks().await;
+    tasks.go_on();
+    assert_eq!(tasks.cancel(&begun.id).await.unwrap().standing, Standing::Cancelled, "it can be ended as it is held");
+    tasks.close().await;
+    assert_eq!(other.ends.0.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_becomes_of_a_canary_is_seen_while_the_task_is_held() {
+    let shelf = shelf(10);
+    let (site, live) = Site::seeing(&shelf);
+    let tasks = site.tasks().await;
+    let begun = tasks.begin(canary_of(2), None).await.unwrap();
+    until(&tasks, &begun.id, |record| record.counts.canary.is_some_and(|canary| canary.sent == 2)).await;
+    tasks.pause(&begun.id, "ops").await.unwrap();
+    for number in 0..2 {
+        live.tell("", &format!("m-{number}"), Ending::Completed);
+    }
+    until(&tasks, &begun.id, |record| record.is_past_canary && record.rests).await;
+    assert_eq!(shelf.sent.lock().unwrap().len(), 2, "the others wait");
+    tasks.resume(&begun.id).await.unwrap();
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    assert_eq!((ended.standing, ended.counts.done), (Standing::Done, 10));
+}
+
+#[tokio::test]
+async fn a_task_that_is_held_makes_room_for_another_and_waits_for_room_itself() {
+    let shelf = shelf(3);
+    shelf.is_full.store(true, Ordering::Relaxed);
+    let site = Site::new(&shelf);
+    let tasks = site.tasks().await;
+    let mut first = None;
+    for _ in 0..MOST_RUNNING {
+        first = Some(tasks.begin(redrive(false), None).await.unwrap().id);
+    }
+    let first = first.unwrap();
+    tasks.pause(&first, "ops").await.unwrap();
+    let other = tasks.begin(redrive(false), None).await.unwrap();
+    assert!(matches!(tasks.resume(&first).await, Err(TaskError::TooMany)));
+    tasks.cancel(&other.id).await.unwrap();
+    assert!(tasks.resume(&first).await.unwrap().is_running());
+    tasks.close().await;
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use super::canary::first_ones;
 use super::each::{Aim, Sieve, all_of, take_in};
+use super::hold::while_held;
 use super::patience::{Patience, pause};
 use super::{Inner, Standing, Task, whole};
 use crate::broker::DeadLetterQuery;
@@ -41,7 +42,7 @@ pub(super) async fn work(inner: &Inner, task: &Arc<Task>, goes_on: bool) {
     };
     let mut record = task.now();
     // Whoever cancelled it has said so already.
-    if record.is_running() {
+    if !record.has_ended() {
         record.standing = standing;
         record.ended_at = Some(SystemTime::now());
         record.waits_for = None;
@@ -58,7 +59,7 @@ pub(super) async fn work(inner: &Inner, task: &Arc<Task>, goes_on: bool) {
     inner.ends.ended(&record).await;
     {
         let mut shown = task.lock();
-        if shown.is_running() {
+        if !shown.has_ended() {
             *shown = record;
         }
     }
@@ -94,6 +95,14 @@ pub(super) async fn save(inner: &Inner, task: &Arc<Task>) {
 }
 
 async fn step(inner: &Inner, task: &Arc<Task>, patience: &mut Patience) -> Next {
+    if task.is_held() && !task.lock().left.is_empty() {
+        // All that was done is counted: who kills the host now leaves nothing unknown.
+        task.lock().rests = true;
+        save(inner, task).await;
+        while_held(inner, task).await;
+        task.lock().rests = false;
+        save(inner, task).await;
+    }
     if let Some(end) = ended(inner, task) {
         return end;
     }

@@ -350,3 +350,35 @@ fn what_failed_in_a_version_that_still_runs_is_warned_of_and_can_be_passed_over(
     assert_eq!(desk.json(&["dlq", "stats", "--json"], "", 0)["same_version"], json!(0));
     assert_eq!(desk.expect(&all, "", 0), "2 sent back\n");
 }
+
+#[test]
+fn a_redrive_that_is_paused_stays_so_over_a_restart_and_goes_on_when_it_is_told_to() {
+    let desk = Desk::with_handler();
+    let host = desk.host();
+    dead(&desk, "{\"subject\":\"reject\",\"id\":\"1\"}\n{\"subject\":\"reject\",\"id\":\"2\"}\n", 2);
+    let slow = ["dlq", "redrive", "--all", "--rate", "0.001", "--detach"];
+    let task = desk.expect(&slow, "", 0).trim().to_owned();
+    let standing = || desk.json(&["dlq", "tasks", &task, "--json"], "", 0);
+    let sent = || {
+        let letters = desk.json(&["dlq", "ls", "--json"], "", 0);
+        letters.as_array().unwrap().iter().filter(|letter| letter["redrives"] == json!(1)).count()
+    };
+    until("the first one to be dead again", || sent() == 1);
+    assert!(desk.expect(&["dlq", "pause", &task], "", 0).contains("standing  paused"));
+    drop(host);
+    let host = desk.host();
+    let paused = standing();
+    assert_eq!((&paused["standing"], &paused["total"]), (&json!("paused"), &json!(2)), "{paused}");
+    let count = |key: &str| paused[key].as_u64().unwrap_or(0);
+    assert_eq!((count("done") + count("unknown"), sent()), (1, 1), "{paused}");
+    assert!(desk.expect(&["dlq", "tasks"], "", 0).contains("paused by"));
+    let resumed = desk.json(&["dlq", "resume", &task, "--json"], "", 0);
+    assert_eq!(resumed["standing"], "running");
+    until("the other one to be dead again", || sent() == 2);
+    let audit = desk.expect(&["audit"], "", 0);
+    assert!(audit.contains("dead-letter.task.pause") && audit.contains("dead-letter.task.resume"), "{audit}");
+    desk.expect(&["dlq", "cancel", &task], "", 0);
+    desk.expect(&["dlq", "resume", &task], "", 1);
+    desk.expect(&["dlq", "pause", "none"], "", 3);
+    drop(host);
+}

@@ -267,8 +267,28 @@ fn tasks(host: &Asking<'_>) {
     let one = format!("/v1/dead-letters/tasks/{}", task["id"].as_str().unwrap());
     until("the task is done", Duration::from_secs(60), || host.get("reader", &one).1["standing"] == "done");
     assert_eq!(host.ask("operator", &format!("POST {one}/cancel"), &[], b"").0, 200, "it is done, and stays so");
+    // One that waits for the time of its rate, when it has sent the oldest.
+    publish(host, &["m-57", "m-77"]);
+    until("two more are dead", Duration::from_secs(60), || {
+        host.get("reader", "/v1/dead-letters/stats").1["matched"] == 3
+    });
+    let (status, slow) = host.ask("operator", "POST /v1/dead-letters/tasks?action=redrive&rate=0.001", &[], b"");
+    assert_eq!(status, 200, "{slow}");
+    let slow: Value = serde_json::from_str(&slow).unwrap();
+    let slow = format!("/v1/dead-letters/tasks/{}", slow["id"].as_str().unwrap());
+    until("it was sent and is dead again", Duration::from_secs(60), || {
+        host.get("reader", "/v1/dead-letters").1["letters"][0]["redrives"] == 2
+    });
+    for (act, standing) in [("pause", "paused"), ("resume", "running"), ("pause", "paused"), ("cancel", "cancelled")] {
+        assert_eq!(host.ask("operator", &format!("POST {slow}/{act}"), &[], b"").0, 200, "{act}");
+        assert_eq!(host.get("reader", &slow).1["standing"], standing);
+    }
+    for act in ["pause", "resume"] {
+        assert_eq!(host.ask("operator", &format!("POST {slow}/{act}"), &[], b"").0, 409, "it is over");
+        assert_eq!(host.ask("reader", &format!("POST {slow}/{act}"), &[], b"").0, 403, "{act}");
+    }
     let (status, list) = host.get("reader", "/v1/dead-letters/tasks");
-    assert_eq!((status, &list["tasks"][0]["standing"]), (200, &serde_json::json!("done")));
+    assert_eq!((status, &list["tasks"][1]["standing"]), (200, &serde_json::json!("done")));
 }
 
 fn versions(host: &Asking<'_>) {

@@ -20,6 +20,7 @@ fn told(task: &Record) -> String {
     let Record { id, order, counts, standing, .. } = task;
     let standing = match standing {
         Standing::Running => "goes on".to_owned(),
+        Standing::Paused { by } => format!("held by {by}"),
         Standing::Done => "done".to_owned(),
         Standing::Cancelled => "cancelled".to_owned(),
         Standing::Aborted(why) => format!("aborted, as {why}"),

@@ -144,6 +144,28 @@ pub(in crate::admin) async fn cancel(
     Ok(Json(TaskView::new(record)))
 }
 
+pub(in crate::admin) async fn pause(
+    State(state): State<Arc<HostState>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<TaskView>, Fail> {
+    let tasks = tasks(&state)?;
+    theirs(tasks, &caller, &id)?;
+    let record = tasks.pause(&id, caller.name.as_ref()).await.map_err(|error| fail(&error))?;
+    Ok(Json(TaskView::new(record)))
+}
+
+pub(in crate::admin) async fn resume(
+    State(state): State<Arc<HostState>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<TaskView>, Fail> {
+    let tasks = tasks(&state)?;
+    theirs(tasks, &caller, &id)?;
+    let record = tasks.resume(&id).await.map_err(|error| fail(&error))?;
+    Ok(Json(TaskView::new(record)))
+}
+
 /// Whoever is limited to some handlers meets the tasks that are limited to the same.
 fn is_theirs(caller: &Caller, record: &Record) -> bool {
     caller.handlers == Scope::All || caller.handlers == record.order.filter.scope
@@ -166,6 +188,7 @@ fn fail(error: &TaskError) -> Fail {
     let (status, code) = match error {
         TaskError::NotFound(_) => (StatusCode::NOT_FOUND, "no-such-task"),
         TaskError::NoBroker(_) => (StatusCode::BAD_REQUEST, "no-such-broker"),
+        TaskError::HasEnded(_) => (StatusCode::CONFLICT, "task-ended"),
         TaskError::TooMany => (StatusCode::CONFLICT, "too-many-tasks"),
         TaskError::OtherCount { .. } => (StatusCode::CONFLICT, "other-count"),
         TaskError::NobodyRuns | TaskError::NoVersions => (StatusCode::CONFLICT, "no-handlers-here"),

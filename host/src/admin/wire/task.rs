@@ -28,8 +28,11 @@ pub struct TaskView {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,
-    /// `running`, `done`, `cancelled` or `aborted`.
+    /// `running`, `paused`, `done`, `cancelled` or `aborted`.
     pub standing: String,
+    /// Who paused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_by: Option<String>,
     /// Why it was aborted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -87,14 +90,21 @@ pub struct CanaryView {
 }
 
 impl TaskView {
+    /// Whether it is over.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        !matches!(self.standing.as_str(), "running" | "paused")
+    }
+
     /// A task, as it stands.
     #[must_use]
     pub fn new(record: Record) -> Self {
-        let (standing, why) = match record.standing {
-            Standing::Running => ("running", None),
-            Standing::Done => ("done", None),
-            Standing::Cancelled => ("cancelled", None),
-            Standing::Aborted(why) => ("aborted", Some(why)),
+        let (standing, paused_by, why) = match record.standing {
+            Standing::Running => ("running", None, None),
+            Standing::Paused { by } => ("paused", Some(by), None),
+            Standing::Done => ("done", None, None),
+            Standing::Cancelled => ("cancelled", None, None),
+            Standing::Aborted(why) => ("aborted", None, Some(why)),
         };
         let counts = record.counts;
         let failure = |failed: crate::tasks::Failed| TaskFailure { id: failed.id, why: failed.why };
@@ -105,6 +115,7 @@ impl TaskView {
             begun_at: time(record.begun_at),
             ended_at: record.ended_at.map(time),
             standing: standing.to_owned(),
+            paused_by,
             why,
             waits_for: record.waits_for,
             total: counts.total,

@@ -116,6 +116,16 @@ impl Client {
         read(self.agent.get(self.of_task(&format!("/{}", encoded(id)))).call())
     }
 
+    /// Holds a task.
+    pub(crate) fn pause_task(&self, id: &str) -> Result<TaskView, Failure> {
+        read(self.agent.post(self.of_task(&format!("/{}/pause", encoded(id)))).send_empty())
+    }
+
+    /// Lets a task go on.
+    pub(crate) fn resume_task(&self, id: &str) -> Result<TaskView, Failure> {
+        read(self.agent.post(self.of_task(&format!("/{}/resume", encoded(id)))).send_empty())
+    }
+
     /// Ends a task.
     pub(crate) fn cancel_task(&self, id: &str) -> Result<TaskView, Failure> {
         read(self.agent.post(self.of_task(&format!("/{}/cancel", encoded(id)))).send_empty())

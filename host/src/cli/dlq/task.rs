@@ -1,4 +1,4 @@
-//! `tidegate dlq tasks` and `cancel`: what the host does with many dead letters, and how far it is.
+//! `tidegate dlq tasks`, `pause`, `resume` and `cancel`: what the host does with many dead letters, and how far it is.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{Place, reach};
 use crate::admin::wire::TaskView;
+use crate::cli::client::Client;
 use crate::cli::direct::Reached;
 use crate::cli::exit::{Ended, Exit, Failure};
 use crate::cli::say;
@@ -33,7 +34,7 @@ pub(super) struct List {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Cancel {
+pub(super) struct One {
     /// The task, as `dlq tasks` shows it
     #[arg(value_name = "TASK")]
     id: String,
@@ -63,9 +64,22 @@ pub(super) fn list(arguments: &List) -> Ended {
     Ok(Exit::Done)
 }
 
-pub(super) fn cancel(arguments: &Cancel) -> Ended {
+pub(super) fn pause(arguments: &One) -> Ended {
+    change(arguments, Client::pause_task)
+}
+
+pub(super) fn resume(arguments: &One) -> Ended {
+    change(arguments, Client::resume_task)
+}
+
+pub(super) fn cancel(arguments: &One) -> Ended {
+    change(arguments, Client::cancel_task)
+}
+
+/// Tells a task what to do, and shows how it stands then.
+fn change(arguments: &One, to: impl Fn(&Client, &str) -> Result<TaskView, Failure>) -> Ended {
     let reached = reach(&arguments.place)?;
-    let task = reached.client.cancel_task(&arguments.id)?;
+    let task = to(&reached.client, &arguments.id)?;
     if arguments.place.json {
         say::json(&task)?
     } else {
@@ -88,17 +102,20 @@ pub(super) fn follow(reached: &Reached, begun: TaskView, follow: &Follow, json: 
         } else {
             say::data(&format!("{}\n", task.id))?
         }
-        say::talk("it goes on by itself: `tidegate dlq tasks` shows how far it is, `tidegate dlq cancel` ends it");
+        say::talk(
+            "it goes on by itself: `tidegate dlq tasks` shows how far it is, `tidegate dlq pause` holds it, `tidegate dlq cancel` \
+             ends it",
+        );
         return Ok(Exit::Done);
     }
     let (mut wait, mut told) = (FIRST_LOOK, String::new());
-    while task.standing == "running" {
+    while !task.has_ended() {
         std::thread::sleep(wait);
         wait = (wait * 2).min(LONGEST_LOOK);
         task = reached.client.task(&task.id)?;
         let now = progress(&task);
         // What is over at once needs no progress.
-        if wait == LONGEST_LOOK && now != told && task.standing == "running" {
+        if wait == LONGEST_LOOK && now != told && !task.has_ended() {
             say::talk(&now);
             told = now;
         }
@@ -163,13 +180,17 @@ fn progress(task: &TaskView) -> String {
     if let Some(why) = &task.waits_for {
         text += &format!("; waits: {}", harmless(why));
     }
+    if let Some(by) = &task.paused_by {
+        text += &format!("; paused by {}: `tidegate dlq resume {}` lets it go on", harmless(by), task.id);
+    }
     text
 }
 
 fn listed(tasks: &[TaskView]) -> String {
     let mut rows = table(&["TASK", "ACTION", "STANDING", "DONE", "OF", "FAILED", "BY", "BEGUN", "WHY"]);
     for task in tasks {
-        let why = task.why.as_deref().or(task.waits_for.as_deref()).unwrap_or_default();
+        let held = task.paused_by.as_ref().map(|by| format!("paused by {by}"));
+        let why = task.why.as_deref().or(task.waits_for.as_deref()).or(held.as_deref()).unwrap_or_default();
         rows.add_row(vec![
             task.id.clone(),
             task.action.clone(),
@@ -187,7 +208,7 @@ fn listed(tasks: &[TaskView]) -> String {
 
 fn whole(task: &TaskView) -> String {
     let mut text = format!("task      {}\naction    {}\nstanding  {}\n", task.id, task.action, task.standing);
-    for (label, why) in [("why", &task.why), ("waits", &task.waits_for)] {
+    for (label, why) in [("why", &task.why), ("waits", &task.waits_for), ("paused by", &task.paused_by)] {
         if let Some(why) = why {
             text += &format!("{label:<9} {}\n", harmless(why));
         }
@@ -228,6 +249,7 @@ mod tests {
             begun_at: "2026-11-29T03:01:44.871Z".to_owned(),
             ended_at: None,
             standing: standing.to_owned(),
+            paused_by: None,
             why: None,
             waits_for: None,
             total: Some(1204),
@@ -275,6 +297,11 @@ mod tests {
         assert!(summary(&killed).starts_with("3 sent back, 2 gone when the host came back"), "{}", summary(&killed));
         assert!(whole(&killed).contains("unknown   2 gone when"));
         assert!(whole(&waiting).contains("canary    10 sent, 3 well, 1 badly"));
+        let held = TaskView { paused_by: Some("ops".to_owned()), ..task("paused", 3, 0) };
+        assert_eq!(progress(&held), "3 of 1,204 sent back; paused by ops: `tidegate dlq resume 01KB` lets it go on");
+        assert!(
+            listed(std::slice::from_ref(&held)).contains("paused by ops") && whole(&held).contains("paused by ops")
+        );
         assert!(listed(&[waiting]).contains("the queue is full"));
     }
 }

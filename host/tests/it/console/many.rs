@@ -149,3 +149,22 @@ fn a_dead_letter_says_whether_it_can_be_sent_back_again() {
     assert!(!offers(&browser, "Redrive") && !offers(&browser, "Edit\u{2026}"), "{}", browser.text());
     assert!(offers(&browser, "Discard\u{2026}"));
 }
+
+#[test]
+fn a_task_is_paused_and_told_to_go_on() {
+    let (_rig, browser) = at_letters(&[]);
+    browser.press("Redrive all\u{2026}");
+    browser.sees("Redrive 3 dead letters?");
+    browser.enter("dialog input[name=rate]", "0.001");
+    agree(&browser);
+    browser.sees("redrive by");
+    browser.press("Pause");
+    browser.sees("It was paused by local");
+    assert!(!offers(&browser, "Pause"));
+    browser.press("Resume");
+    browser.sees("The task goes on.");
+    assert!(offers(&browser, "Pause"));
+    browser.press("Cancel");
+    browser.sees("The task was cancelled");
+    assert_eq!(browser.complaints(), [] as [String; 0]);
+}

@@ -192,6 +192,33 @@ pub(in crate::admin) fn task() -> Said {
         .fails(503, &["no-tasks-here"])
 }
 
+pub(in crate::admin) fn pause_task() -> Said {
+    Said::of(
+        "pauseDeadLetterTask",
+        Tag::DeadLetters,
+        "Holds a task over dead letters",
+        "Nothing more is begun with until it is told to go on, over starts of the host too; a dead letter that is under way is \
+         finished. What became of a canary is looked at meanwhile, and may end the task. One that is held stays so.",
+    )
+    .gives("The task, as it stands.")
+    .fails(404, &["no-such-task"])
+    .fails(409, &["task-ended"])
+    .fails(503, &["no-tasks-here", "task-unwritable"])
+}
+
+pub(in crate::admin) fn resume_task() -> Said {
+    Said::of(
+        "resumeDeadLetterTask",
+        Tag::DeadLetters,
+        "Lets a task over dead letters go on",
+        "From where it was. One that goes on stays so.",
+    )
+    .gives("The task, as it stands.")
+    .fails(404, &["no-such-task"])
+    .fails(409, &["task-ended", "too-many-tasks"])
+    .fails(503, &["no-tasks-here", "task-unwritable"])
+}
+
 pub(in crate::admin) fn cancel_task() -> Said {
     Said::of(
         "cancelDeadLetterTask",
