@@ -202,7 +202,8 @@ function groupsOf(choose, counted) {
       if (!signal.aborted) put(place, h("p", { class: "note bad" }, error.message));
     });
     if (!stats || signal.aborted || last.filter !== filter) return;
-    counted({ filter, matched: stats.matched, more: stats.more === true, same: stats.same_version ?? 0 });
+    // What is done with them is done with these: what dies while somebody reads is not among them.
+    counted({ filter: { ...filter, until: stats.until }, matched: stats.matched, more: stats.more === true, same: stats.same_version ?? 0 });
     const keys = { version: "digest" };
     const none = { fingerprint: "no fingerprint", handler: "no handler is known", version: "no version ran" };
     const rows = stats.groups.map((group) => {

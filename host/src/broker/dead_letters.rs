@@ -148,6 +148,16 @@ pub struct DeadLetterPage {
 }
 
 impl DeadLetterFilter {
+    /// The same without those that die from now on. In whole microseconds, which every store tells apart: what is counted by it and
+    /// what is listed by it are the same.
+    #[must_use]
+    pub fn by(self, now: SystemTime) -> Self {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now =
+            SystemTime::UNIX_EPOCH + since - std::time::Duration::from_nanos(u64::from(since.subsec_nanos() % 1000));
+        Self { until: Some(self.until.map_or(now, |until| until.min(now))), ..self }
+    }
+
     /// Whether a dead letter is meant.
     #[must_use]
     pub fn matches(&self, record: &DeadLetterRecord, is_redriven: bool) -> bool {
@@ -193,6 +203,14 @@ mod tests {
             dead_at: SystemTime::UNIX_EPOCH + Duration::from_secs(100),
             ..DeadLetterRecord::bare(DeadLetterId("1".to_owned()), "timeout", "No such Order")
         }
+    }
+
+    #[test]
+    fn a_filter_ends_by_now_and_between_two_microseconds() {
+        let at = |nanos| SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
+        assert_eq!(DeadLetterFilter::default().by(at(5_000_001_999)).until, Some(at(5_000_001_000)));
+        let earlier = DeadLetterFilter { until: Some(at(7)), ..DeadLetterFilter::default() };
+        assert_eq!(earlier.by(at(5_000)).until, Some(at(7)));
     }
 
     #[test]

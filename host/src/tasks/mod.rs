@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 pub use error::TaskError;
 pub use record::{Act, Canary, CanaryCounts, Counts, Failed, Order, Record, Redrive, Standing};
 
-use crate::broker::{By, Counted, Directory, Running, Tally};
+use crate::broker::{By, Counted, DeadLetterFilter, Directory, Running, Tally};
 use crate::dispatch::Live;
 use crate::telemetry::Metrics;
 use record::Record as TaskRecord;
@@ -145,8 +145,7 @@ impl Tasks {
     /// When it cannot be done as ordered, too many go on already, or it cannot be written down; then nothing is done.
     pub async fn begin(&self, mut order: Order, confirmed: Option<u64>) -> Result<TaskRecord, TaskError> {
         let now = SystemTime::now();
-        order.filter.until = Some(order.filter.until.map_or(now, |until| until.min(now)));
-        order.filter.include_redriven = false;
+        order.filter = DeadLetterFilter { include_redriven: false, ..order.filter.by(now) };
         let counted = self.inner.count(&order, self.inner.running(&order).await?).await?;
         let total = whole(&counted);
         match (&order.act, confirmed, total) {

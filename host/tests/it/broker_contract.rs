@@ -425,6 +425,27 @@ pub(crate) async fn dead_letters_are_found_and_counted_by_what_they_have_in_comm
     assert_eq!(letters.depth().await.unwrap(), 6, "looking changes nothing");
 }
 
+pub(crate) async fn what_is_counted_by_a_moment_is_what_is_listed_by_it(place: &Place) {
+    // The story: a store counts by the microsecond and lists by the nanosecond, so that what died within the last
+    // microsecond was counted and not removed.
+    let source = place.subscribe("moments", &[">"], LONG_LEASE).await;
+    let letters = place.broker.dead_letters();
+    place.publish("a", ["1", "2", "3", "4"]).await;
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
+    let start = SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(since).unwrap());
+    for (delivery, nanos) in receive(&*source, 4).await.into_iter().zip([0, 400, 999, 1000]) {
+        let mut letter = dead(&delivery, "moments", 0);
+        letter.record.dead_at = start + Duration::from_nanos(nanos);
+        settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
+    }
+    for (nanos, expected) in [(500, 0), (1000, 3), (1900, 3), (2000, 4)] {
+        let filter = DeadLetterFilter::default().by(start + Duration::from_nanos(nanos));
+        let tally = Tally::new(By::Reason, start);
+        let counted = letters.tally(&filter, tally).await.unwrap().finish(1).matched;
+        assert_eq!((counted, found(&*letters, filter).await.len()), (expected, expected as usize), "by {nanos} ns");
+    }
+}
+
 pub(crate) async fn dead_letters_go_through_the_oldest_first_and_come_back_as_they_were(place: &Place) {
     let source = place.subscribe("carried", &[">"], LONG_LEASE).await;
     let letters = place.broker.dead_letters();
@@ -796,6 +817,7 @@ macro_rules! broker_contract {
             dead_letters_go_through_the_oldest_first_and_come_back_as_they_were
             a_message_is_not_lost_to_a_dead_letter_from_another_queue
             a_redrive_comes_back_with_its_identity
+            what_is_counted_by_a_moment_is_what_is_listed_by_it
             a_redrive_loop_needs_force
             a_redrive_is_for_the_subscription_that_gave_the_message_up
             a_lease_that_ends_gives_the_message_back

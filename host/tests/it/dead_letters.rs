@@ -382,3 +382,20 @@ fn a_redrive_that_is_paused_stays_so_over_a_restart_and_goes_on_when_it_is_told_
     desk.expect(&["dlq", "pause", "none"], "", 3);
     drop(host);
 }
+
+#[test]
+fn what_dies_after_it_was_counted_is_neither_removed_nor_sent() {
+    let desk = Desk::with_handler();
+    let _host = desk.host();
+    dead(&desk, "{\"subject\":\"reject\",\"id\":\"1\"}\n{\"subject\":\"reject\",\"id\":\"2\"}\n", 2);
+    let counted = desk.json(&["dlq", "stats", "--json"], "", 0)["until"].as_str().unwrap().to_owned();
+    let told = desk.run(&["dlq", "redrive", "--all", "--dry-run"], "");
+    assert!(String::from_utf8_lossy(&told.stderr).contains("--until 20"), "{told:?}");
+    dead(&desk, "{\"subject\":\"reject\",\"id\":\"3\"}\n", 3);
+    desk.expect(&["dlq", "discard", "--all", "--count", "2"], "", 1);
+    let by_then = |count: &str| desk.expect(&["dlq", "discard", "--all", "--until", &counted, "--count", count], "", 0);
+    assert_eq!(by_then("2"), "2 removed\n");
+    assert_eq!(desk.expect(&["dlq", "redrive", "--all", "--until", &counted], "", 0), "0 sent back\n");
+    let left = desk.json(&["dlq", "ls", "--json"], "", 0);
+    assert_eq!((left.as_array().unwrap().len(), &left[0]["message_id"]), (1, &json!("3")), "{left}");
+}

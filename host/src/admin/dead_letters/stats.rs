@@ -68,9 +68,10 @@ pub(in crate::admin) async fn stats(
     query: Given<StatsQuery>,
 ) -> Result<Json<DeadLetterStats>, Fail> {
     let query = given(query)?;
-    let filter = query.chosen.filter(&caller)?;
+    let now = SystemTime::now();
+    let filter = query.chosen.filter(&caller)?.by(now);
     let brokers = state.brokers.all();
-    let tally = Tally::new(query.by.into(), SystemTime::now());
+    let tally = Tally::new(query.by.into(), now);
     let tally = tally.on(running(&state).await);
     let mut tally = if query.whole { tally.whole() } else { tally };
     for name in query.chosen.brokers(&brokers)? {
@@ -93,7 +94,13 @@ pub(in crate::admin) async fn stats(
         more: counted.is_cut,
         left_out: counted.left_out,
         same_version: counted.same_version,
+        until: filter.until.map(moment).unwrap_or_default(),
     }))
+}
+
+/// A time as exact as the count goes by it.
+fn moment(time: SystemTime) -> String {
+    humantime::format_rfc3339_nanos(time).to_string()
 }
 
 /// What the newest of a group says; nothing when it went meanwhile.

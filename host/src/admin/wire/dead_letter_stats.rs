@@ -30,6 +30,9 @@ pub struct DeadLetterStats {
     /// Nothing where no handlers run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_version: Option<u64>,
+    /// Those were counted that had died before this time. Given as `until` to what follows, it means these and none that died since.
+    #[serde(default)]
+    pub until: String,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]

@@ -21,6 +21,12 @@ impl Wanted {
         self
     }
 
+    /// The same, and this value in the place of another one.
+    pub(crate) fn but(mut self, key: &'static str, value: &str) -> Self {
+        self.0.retain(|(there, _)| *there != key);
+        self.and(key, Some(value))
+    }
+
     fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (*key, value.as_str()))
     }

@@ -172,15 +172,18 @@ pub(super) fn discard(arguments: &Discard) -> Ended {
     if arguments.chosen.dry_run {
         return stats::what_matches(&reached.client, &whole(&wanted), false, place.json);
     }
-    let count = match arguments.count {
-        Some(count) => count,
+    let (count, wanted) = match arguments.count {
+        Some(count) => (count, wanted),
         None => {
-            let matched = reached.client.dead_letter_stats(&whole(&wanted))?.matched;
+            let stats = reached.client.dead_letter_stats(&whole(&wanted))?;
+            let matched = stats.matched;
             if matched == 0 {
                 return Err(Failure::not_found(anyhow!("no dead letter matches; nothing was removed")));
             }
-            confirm(matched, &format!("--count {matched}"))?;
-            matched
+            confirm(matched, &format!("--count {matched} --until {}", stats.until))?;
+            // Those that were counted: what died while somebody typed is not among them.
+            let by_then = if stats.until.is_empty() { wanted } else { wanted.but("until", &stats.until) };
+            (matched, by_then)
         }
     };
     let order = wanted

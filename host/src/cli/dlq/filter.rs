@@ -65,7 +65,7 @@ impl When {
     }
 
     fn spelled(self, now: SystemTime) -> String {
-        humantime::format_rfc3339_millis(self.at(now)).to_string()
+        humantime::format_rfc3339_nanos(self.at(now)).to_string()
     }
 }
 
@@ -123,10 +123,12 @@ mod tests {
     fn a_time_is_a_duration_or_a_moment() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100_000);
         for (text, spelled) in [
-            ("1h", "1970-01-02T02:46:40.000Z"),
-            ("2000-01-01", "2000-01-01T00:00:00.000Z"),
-            ("2000-01-01T10:00:00Z", "2000-01-01T10:00:00.000Z"),
-            ("7d", "1970-01-01T00:00:00.000Z"),
+            ("1h", "1970-01-02T02:46:40.000000000Z"),
+            ("2000-01-01", "2000-01-01T00:00:00.000000000Z"),
+            ("2000-01-01T10:00:00Z", "2000-01-01T10:00:00.000000000Z"),
+            // As the counts tell it.
+            ("2000-01-01T10:00:00.000007Z", "2000-01-01T10:00:00.000007000Z"),
+            ("7d", "1970-01-01T00:00:00.000000000Z"),
         ] {
             assert_eq!(parse_when(text).map(|when| when.spelled(now)).as_deref(), Ok(spelled));
         }

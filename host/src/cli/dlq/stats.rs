@@ -93,6 +93,7 @@ pub(super) fn what_matches(client: &Client, wanted: &Wanted, sends_back: bool, j
         let (at_least, count) = (if stats.more { "at least " } else { "" }, number(stats.matched));
         let groups = if stats.matched == 0 { String::new() } else { shown(&stats, By::Fingerprint) };
         say::data(&format!("{groups}{at_least}{count} {word}\n"))?;
+        say::talk(&format!("those that died before {0}: --until {0} means these alone", stats.until));
         if let Some(same) = stats.same_version.filter(|same| *same > 0 && sends_back) {
             say::talk(&format!("{} of them failed in a version that still runs, and may fail again", number(same)));
         }
@@ -197,6 +198,7 @@ mod tests {
             more: false,
             left_out: 0,
             same_version: None,
+            until: "2026-11-29T03:10:00.000000Z".to_owned(),
         }
     }
 

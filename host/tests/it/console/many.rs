@@ -168,3 +168,21 @@ fn a_task_is_paused_and_told_to_go_on() {
     browser.sees("The task was cancelled");
     assert_eq!(browser.complaints(), [] as [String; 0]);
 }
+
+/// What died while somebody read the question was sent back with those that it told of.
+#[test]
+fn all_are_those_that_were_counted() {
+    let (rig, browser) = at_letters(&[line(1, json!({}))]);
+    let later = std::time::SystemTime::now() + Duration::from_millis(1);
+    let later = line(2, json!({ "dead_at": serde_json::to_value(later).unwrap(), "fingerprint": "00000000000000fe" }));
+    let answer = ureq::post(&rig.url("/v1/dead-letters/import?broker=queue"))
+        .header("content-type", "application/x-ndjson")
+        .send(format!("{later}\n"));
+    assert_eq!(answer.unwrap().status(), 200);
+    browser.press("Discard all\u{2026}");
+    browser.sees("Discard 4 dead letters for good?");
+    browser.enter("dialog input", "4");
+    agree(&browser);
+    browser.sees("4 discarded of 4");
+    browser.sees("1 match in all:");
+}

@@ -27,7 +27,8 @@ pub(in crate::admin) fn stats() -> Said {
          numbers and ids stand in it), or by another of their traits: the largest groups with the newest dead letter of \
          each, and how many are in none of them. A caller who is limited to some handlers has those of these counted \
          alone. JetStream cannot count by itself: there the newest 200,000 are counted, and `more` says when there are \
-         older ones, unless the `whole` is asked for.",
+         older ones, unless the `whole` is asked for. A task that is given the answer's `until` means those that were counted, \
+         and none that died since.",
     )
     .gives("The counts.")
     .fails(400, &["no-such-broker"])
@@ -53,6 +54,8 @@ pub(in crate::admin) fn stats() -> Said {
         "other_groups": 2,
         "matched": 1207,
         "examined": 1207,
+        "same_version": 0,
+        "until": "2026-11-29T03:10:02.519348000Z",
     }))
 }
 
