@@ -26,7 +26,7 @@ mod task;
 pub use access::{AuditEntry, AuditList, AuditResult, Whoami};
 pub use dead_letter::{DeadLetterList, DeadLetterView, FailureView, Shown};
 pub use dead_letter_line::{DeadLetterLine, ExportEnd, ExportLine, ImportSummary};
-pub use dead_letter_stats::{DeadLetterGroup, DeadLetterSample, DeadLetterStats};
+pub use dead_letter_stats::{DeadLetterGroup, DeadLetterSample, DeadLetterStats, DeathsOverTime};
 pub use kept::{Forgotten, KeptList, KeptView};
 pub use live::{Bytes, EndedView, LiveLine, LogView, MessageView, SentView};
 pub use past::{PastMessage, PastMessageError, PastMessages};

@@ -37,6 +37,7 @@ mod past;
 mod running;
 pub mod subject;
 mod tally;
+mod timeline;
 
 pub use bucket::{Access, Bucket, BucketError, EmptyBucket, Held, KeyPage};
 pub use dead_letters::{DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, MAX_REDRIVES};
@@ -46,6 +47,7 @@ pub use kept::{KeptSubscription, Left};
 pub use past::{PastError, PastPage, PastQuery};
 pub use running::Running;
 pub use tally::{By, Counted, Group, Tally, Traits};
+pub use timeline::OverTime;
 
 /// One messaging system, as the configuration names it.
 #[async_trait]

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Running;
 use super::dead_letters::short_digest;
+use super::timeline::{OverTime, Timeline};
 use crate::settle::dead_letter::{DeadLetterId, DeadLetterRecord};
 
 /// Groups that are counted apart: 10,000 of some 200 bytes are 2 MB. A person looks at twenty.
@@ -139,6 +140,7 @@ pub struct Tally {
     /// The versions that run, where anybody knows them.
     running: Option<Running>,
     same_version: u64,
+    deaths: Timeline,
 }
 
 /// What a count came to.
@@ -160,6 +162,8 @@ pub struct Counted {
     pub left_out: u64,
     /// Of those that matched, the ones that failed in a version that still runs; `None`: it was not asked.
     pub same_version: Option<u64>,
+    /// When those died that matched; `None`: none did.
+    pub deaths: Option<OverTime>,
 }
 
 impl Tally {
@@ -182,6 +186,7 @@ impl Tally {
             broker,
             running: None,
             same_version: 0,
+            deaths: Timeline::default(),
         }
     }
 
@@ -224,6 +229,7 @@ impl Tally {
     pub fn count(&mut self, traits: &Traits<'_>) {
         self.examined += 1;
         self.matched += 1;
+        self.deaths.count(traits.died);
         self.same_version += u64::from(self.running.as_ref().is_some_and(|running| running.failed_in(traits)));
         let key = match self.by {
             By::Fingerprint => traits.fingerprint,
@@ -293,6 +299,7 @@ impl Tally {
             is_cut: self.is_cut,
             left_out: self.left_out,
             same_version: self.running.map(|_| self.same_version),
+            deaths: self.deaths.finish(),
         }
     }
 }

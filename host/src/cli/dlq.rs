@@ -15,6 +15,7 @@ mod filter;
 mod fixture;
 mod replay;
 mod show;
+mod spark;
 mod stats;
 mod task;
 

@@ -416,6 +416,8 @@ pub(crate) async fn dead_letters_are_found_and_counted_by_what_they_have_in_comm
         (largest.key.as_str(), largest.letters, counted.others, counted.is_cut),
         ("00000000000000aa", 3, 3, false)
     );
+    let deaths = counted.deaths.as_ref().unwrap();
+    assert_eq!((deaths.counts.iter().sum::<u64>(), deaths.counts.len() > 6), (6, true), "five hours: {deaths:?}");
     let sample = letters.get(&largest.newest).await.unwrap().letter.record;
     assert_eq!(sample.error, "No such order 3");
     let counted = letters.tally(&none(), Tally::new(By::Age, start)).await.unwrap().finish(10);
@@ -436,6 +438,8 @@ pub(crate) async fn what_is_counted_by_a_moment_is_what_is_listed_by_it(place: &
     for (delivery, nanos) in receive(&*source, 4).await.into_iter().zip([0, 400, 999, 1000]) {
         let mut letter = dead(&delivery, "moments", 0);
         letter.record.dead_at = start + Duration::from_nanos(nanos);
+        let millis = u64::try_from(since / 1000).unwrap();
+        letter.record.id = DeadLetterId(ulid::Ulid::from_parts(millis, u128::from(nanos)).to_string());
         settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
     }
     for (nanos, expected) in [(500, 0), (1000, 3), (1900, 3), (2000, 4)] {

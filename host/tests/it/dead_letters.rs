@@ -56,6 +56,9 @@ fn the_same_error_is_one_group_and_is_found_by_all_that_it_has() {
     desk.expect(&["dlq", "ls", "--version", "behave@1", "--handler", "other"], "", 2);
     let versions = desk.expect(&["dlq", "stats", "--by", "version"], "", 0);
     assert!(versions.contains("behave@1"), "{versions}");
+    assert!(versions.contains('█') && versions.contains("a step is"), "when they died: {versions}");
+    let deaths: u64 = stats["deaths"]["letters"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(deaths, 4, "{stats}");
 
     let logged = desk.json(&["dlq", "show", by_message(&letters, "3"), "--json"], "", 0);
     let lines = ["warn structured key=value", "info to stdout", "warn to stderr", "info without an end"];

@@ -13,7 +13,7 @@ use super::{Brokers, Chosen, Given, given, named};
 use crate::access::Caller;
 use crate::admin::fail::Fail;
 use crate::admin::state::HostState;
-use crate::admin::wire::{DeadLetterGroup, DeadLetterSample, DeadLetterStats};
+use crate::admin::wire::{DeadLetterGroup, DeadLetterSample, DeadLetterStats, DeathsOverTime};
 use crate::broker::{By, DeadLetterError, Group, Tally};
 
 /// Groups of an answer when it is not said, and at the most: each is a look at its newest dead letter.
@@ -95,6 +95,7 @@ pub(in crate::admin) async fn stats(
         left_out: counted.left_out,
         same_version: counted.same_version,
         until: filter.until.map(moment).unwrap_or_default(),
+        deaths: counted.deaths.map(DeathsOverTime::new),
     }))
 }
 

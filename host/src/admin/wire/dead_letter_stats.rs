@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dead_letter::time;
-use crate::broker::Group;
+use crate::broker::{Group, OverTime};
 use crate::settle::dead_letter::DeadLetterRecord;
 
 /// How many dead letters there are of each kind; those that were sent back are not counted.
@@ -33,6 +33,28 @@ pub struct DeadLetterStats {
     /// Those were counted that had died before this time. Given as `until` to what follows, it means these and none that died since.
     #[serde(default)]
     pub until: String,
+    /// When those died that match; nothing when there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deaths: Option<DeathsOverTime>,
+}
+
+/// How many died in each step of the span in which those died that match.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeathsOverTime {
+    /// When the first step begins.
+    pub from: String,
+    /// How long each step is.
+    pub step_seconds: u64,
+    /// How many died in each: at most 64 steps.
+    pub letters: Vec<u64>,
+}
+
+impl DeathsOverTime {
+    /// A count over time.
+    #[must_use]
+    pub fn new(deaths: OverTime) -> Self {
+        Self { from: time(deaths.from), step_seconds: deaths.step.as_secs(), letters: deaths.counts }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]

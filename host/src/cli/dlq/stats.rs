@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::filter::Filter;
-use super::{Place, reach};
+use super::{Place, reach, spark};
 use crate::admin::wire::{DeadLetterGroup, DeadLetterStats};
 use crate::cli::client::{Client, Wanted};
 use crate::cli::exit::{Ended, Exit};
@@ -68,6 +68,9 @@ pub(super) fn stats(arguments: &Arguments) -> Ended {
         say::talk("no dead letters");
     } else {
         say::data(&shown(&stats, arguments.by))?;
+        if let Some(deaths) = &stats.deaths {
+            say::data(&spark::line(deaths))?;
+        }
     }
     if stats.more {
         say::talk(&left_out(&stats));
@@ -199,6 +202,7 @@ mod tests {
             left_out: 0,
             same_version: None,
             until: "2026-11-29T03:10:00.000000Z".to_owned(),
+            deaths: None,
         }
     }
 

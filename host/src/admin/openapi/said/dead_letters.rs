@@ -56,6 +56,7 @@ pub(in crate::admin) fn stats() -> Said {
         "examined": 1207,
         "same_version": 0,
         "until": "2026-11-29T03:10:02.519348000Z",
+        "deaths": { "from": "2026-11-28T22:00:00.000Z", "step_seconds": 3600, "letters": [3, 0, 0, 1200, 3, 1] },
     }))
 }
 
