@@ -13,6 +13,7 @@ export function order({ filter, signal }) {
   const above = number({ name: "above", min: "0", max: "100", step: "any", placeholder: "10", disabled: true });
   const wait = h("input", { name: "wait", placeholder: "60s", autocomplete: "off", spellcheck: "false", disabled: true });
   const force = h("input", { name: "force", type: "checkbox" });
+  const to = h("input", { name: "to", placeholder: "where they came from", autocomplete: "off", spellcheck: "false" });
   const changed = h("input", { name: "changed", type: "checkbox" });
   // How a canary is judged can be said of one alone.
   canary.addEventListener("input", () => { above.disabled = wait.disabled = canary.value === ""; });
@@ -25,12 +26,13 @@ export function order({ filter, signal }) {
       field("How long the first ones may take", wait, "As 90s or 5m. It ends too when some have not ended by then.")),
     h("label", {}, changed, "only those that failed in a version that does not run any more"),
     h("label", {}, force, "also those that came back three times"),
+    field("To another subject", to, "And whoever receives it. How a canary is judged, and what failed in which version, is of where they came from alone."),
     h("div", { class: "bar" }, h("span", { class: "muted grow" }, "What would go, by their errors, with nothing sent:"), button("Dry run", dry)), counted);
   return { element, said };
 
   function said() {
     const first = canary.value.trim();
-    return { rate: rate.value.trim(), canary: first, abort_above: first && above.value.trim(), canary_wait: first && wait.value.trim(), only_if_version_changed: changed.checked, force: force.checked };
+    return { rate: rate.value.trim(), canary: first, abort_above: first && above.value.trim(), canary_wait: first && wait.value.trim(), only_if_version_changed: changed.checked, to: to.value.trim(), force: force.checked };
   }
 
   async function dry() {

@@ -48,7 +48,7 @@ export function tasks({ signal, me, ended }) {
       task.failed > 0 && `${count(task.failed)} failed: ${task.failures?.[0]?.why ?? ""}`].filter(Boolean);
     const canary = task.canary && `, ${count(task.canary.sent)} went first: ${count(task.canary.well)} did well, ${count(task.canary.badly)} failed again`;
     const kinds = { running: "warn", paused: "warn", done: "good", cancelled: "", aborted: "bad" };
-    return h("div", {}, h("p", {}, h("span", { class: `tag ${kinds[task.standing] ?? ""}` }, task.standing), ` ${task.action} by ${task.by}, ${ago(task.begun_at)}: `,
+    return h("div", {}, h("p", {}, h("span", { class: `tag ${kinds[task.standing] ?? ""}` }, task.standing), ` ${task.action}${task.to ? ` to ${task.to}` : ""} by ${task.by}, ${ago(task.begun_at)}: `,
       parts.join(", "), task.total !== undefined && task.total !== null && ` of ${count(task.total)}`, canary, task.why && `. ${task.why}`, task.waits_for && `. It waits: ${task.waits_for}`, task.paused_by && `. It was paused by ${task.paused_by}`),
     goesOn(task) && h("div", { class: "bar" }, task.total > 0 && h("progress", { class: "grow", max: String(task.total), value: dealt, "aria-label": `${task.action} so far` }),
       me.may("operate") && (task.standing === "paused" ? button("Resume", () => change(`${path}/resume`, {}, "The task goes on.")) : button("Pause", () => change(`${path}/pause`, {}, "The task is paused, until it is told to go on."))),

@@ -19,7 +19,8 @@ use super::publish::whole;
 use super::state::HostState;
 use super::wire::{DeadLetterList, DeadLetterView, PublishedMessage, Shown};
 use crate::access::{Caller, Scope};
-use crate::broker::{DeadLetterError, DeadLetterFilter, DeadLetterQuery, NamedBroker};
+use crate::broker::subject::check_subject;
+use crate::broker::{DeadLetterError, DeadLetterFilter, DeadLetterQuery, NamedBroker, SendBack};
 use crate::settle::dead_letter::DeadLetterId;
 
 mod carry;
@@ -72,6 +73,8 @@ pub(super) struct RedriveQuery {
     /// Sends it back even if it came back from redrives three times. One that was sent back already never is a second time.
     #[serde(default)]
     force: bool,
+    /// Sends it to this subject and whoever receives it, and not to where it came from.
+    to: Option<String>,
     /// Refuses one that failed in a version that its handler still runs here.
     #[serde(default)]
     only_if_version_changed: bool,
@@ -156,10 +159,12 @@ pub(super) async fn redrive(
 ) -> Result<Json<PublishedMessage>, Fail> {
     let id = DeadLetterId(id);
     let query = given(query)?;
+    check_destination(&caller, query.to.as_deref())?;
     let body = match query.edited {
         true => Some(whole(body.into_data_stream(), state.max_publish_bytes).await?),
         false => None,
     };
+    let how = SendBack { force: query.force, body, to: query.to.clone() };
     let brokers = state.brokers.all();
     for (name, entry) in candidates(&brokers, query.broker.as_deref())? {
         if !is_theirs(&caller, entry, &id).await? {
@@ -172,12 +177,7 @@ pub(super) async fn redrive(
                 Err(fail) => return Err(fail),
             }
         }
-        let letters = entry.broker.dead_letters();
-        let sent = match &body {
-            Some(body) => letters.redrive_with(&id, query.force, body.clone()).await,
-            None => letters.redrive(&id, query.force).await,
-        };
-        match sent {
+        match entry.broker.dead_letters().send_back(&id, &how).await {
             Ok(published) => {
                 tracing::info!(who = %caller.name, %id, broker = name, force = query.force, "dead letter redriven");
                 state.metrics.dead_letters_acted(name, "redrive", "done", 1);
@@ -194,12 +194,23 @@ pub(super) async fn redrive(
     Err(Fail::from(&DeadLetterError::NotFound(id.0)))
 }
 
+/// Whether a caller may send to another subject, and whether it is one.
+pub(super) fn check_destination(caller: &Caller, to: Option<&str>) -> Result<(), Fail> {
+    let Some(to) = to else { return Ok(()) };
+    if caller.handlers != Scope::All {
+        let message = "another subject leads to any handler, and your access is limited to some";
+        return Err(Fail::new(StatusCode::FORBIDDEN, "limited-to-handlers", message));
+    }
+    check_subject(to).map_err(|error| Fail::bad_request("invalid-query", format!("`to`: {error}")))
+}
+
 /// The word in the metrics for one that was not sent back.
 fn result(error: &DeadLetterError) -> &'static str {
     match error {
         DeadLetterError::NotFound(_) | DeadLetterError::AlreadyRedriven(_) => "gone",
         DeadLetterError::Loop { .. } => "held-back",
-        DeadLetterError::Publish { .. } | DeadLetterError::StillThere { .. } | DeadLetterError::Store(_) => "failed",
+        DeadLetterError::Publish { .. } | DeadLetterError::NobodyTakes { .. } => "failed",
+        DeadLetterError::StillThere { .. } | DeadLetterError::Store(_) => "failed",
     }
 }
 

@@ -59,6 +59,7 @@ impl From<&DeadLetterError> for Fail {
             DeadLetterError::NotFound(_) => (StatusCode::NOT_FOUND, "no-such-dead-letter"),
             DeadLetterError::AlreadyRedriven(_) => (StatusCode::CONFLICT, "already-redriven"),
             DeadLetterError::Loop { .. } => (StatusCode::CONFLICT, "redriven-too-often"),
+            DeadLetterError::NobodyTakes { .. } => (StatusCode::CONFLICT, "nobody-takes-it"),
             DeadLetterError::Publish { source, .. } => return Self::from(source),
             DeadLetterError::StillThere { .. } | DeadLetterError::Store(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable")

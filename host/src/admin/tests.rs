@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -16,7 +15,7 @@ use super::*;
 use crate::access::{HandlerPattern, Role, Scope, TokenHash};
 use crate::broker::{
     Broker, DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, Directory, NamedBroker,
-    PublishError, Published, Source, Status, SubscribeError, SubscriptionSpec, Tally, Traits,
+    PublishError, Published, SendBack, Source, Status, SubscribeError, SubscriptionSpec, Tally, Traits,
 };
 use crate::config::TokenConfig;
 use crate::message::{Headers, Publish};
@@ -105,9 +104,9 @@ impl DeadLetters for Letters {
         found.ok_or_else(|| DeadLetterError::NotFound(id.0.clone()))
     }
 
-    async fn redrive(&self, id: &DeadLetterId, force: bool) -> Result<Published, DeadLetterError> {
+    async fn send_back(&self, id: &DeadLetterId, how: &SendBack) -> Result<Published, DeadLetterError> {
         let letter = self.get(id).await?;
-        match (letter.redriven_at, letter.letter.record.redrives, force) {
+        match (letter.redriven_at, letter.letter.record.redrives, how.force) {
             (Some(_), _, _) => Err(DeadLetterError::AlreadyRedriven(id.0.clone())),
             (None, 3.., false) => Err(DeadLetterError::Loop { id: id.0.clone(), count: 3 }),
             (None, _, _) => {
@@ -117,10 +116,6 @@ impl DeadLetters for Letters {
                 Ok(Published { sequence: 77, duplicate: false })
             }
         }
-    }
-
-    async fn redrive_with(&self, id: &DeadLetterId, force: bool, _: Bytes) -> Result<Published, DeadLetterError> {
-        self.redrive(id, force).await
     }
 
     async fn discard(&self, id: &DeadLetterId) -> Result<(), DeadLetterError> {

@@ -22,6 +22,18 @@ pub(super) fn short_digest(digest: &str) -> &str {
     digest.get(..SHORT_DIGEST).unwrap_or(digest)
 }
 
+/// How a dead letter is sent back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SendBack {
+    /// Also one that came back [`MAX_REDRIVES`] times.
+    pub force: bool,
+    /// With this body: the dead letter keeps the one that it has, and the message says in a header of which dead letter it is.
+    pub body: Option<Bytes>,
+    /// To this subject, and whoever receives it: not to the one that it came from, and the subscription that gave it up. The message
+    /// says in a header of which dead letter it is.
+    pub to: Option<String>,
+}
+
 /// The dead letters of one broker. Looking never changes what is looked at.
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
@@ -44,22 +56,21 @@ pub trait DeadLetters: Send + Sync {
     /// When there is none of this id, or the store cannot be read.
     async fn get(&self, id: &DeadLetterId) -> Result<StoredDeadLetter, DeadLetterError>;
 
-    /// Sends one back to the subject it came from, with its identity kept and its attempts at zero. The publish is
-    /// confirmed before the dead letter is marked as redriven.
-    ///
-    /// `force` sends back what came back [`MAX_REDRIVES`] times too.
+    /// Sends one back, with its identity kept and its attempts at zero: to the subject it came from and the subscription that gave it
+    /// up, unless it is told another subject. The publish is confirmed before the dead letter is marked as redriven.
     ///
     /// # Errors
-    /// When there is none of this id, it was redriven already or too often, or the publish is refused; the dead letter
-    /// then stays.
-    async fn redrive(&self, id: &DeadLetterId, force: bool) -> Result<Published, DeadLetterError>;
+    /// When there is none of this id, it was redriven already or too often, nobody would receive it, or the publish is refused; the dead
+    /// letter then stays.
+    async fn send_back(&self, id: &DeadLetterId, how: &SendBack) -> Result<Published, DeadLetterError>;
 
-    /// The same with another body: the dead letter keeps the one that it has, and the message says in a header of which
-    /// dead letter it is.
+    /// Sends one back as it was. `force` sends back what came back [`MAX_REDRIVES`] times too.
     ///
     /// # Errors
-    /// As [`DeadLetters::redrive`].
-    async fn redrive_with(&self, id: &DeadLetterId, force: bool, body: Bytes) -> Result<Published, DeadLetterError>;
+    /// As [`DeadLetters::send_back`].
+    async fn redrive(&self, id: &DeadLetterId, force: bool) -> Result<Published, DeadLetterError> {
+        self.send_back(id, &SendBack { force, ..SendBack::default() }).await
+    }
 
     /// Removes one for good.
     ///

@@ -116,6 +116,16 @@ pub enum DeadLetterError {
         #[source]
         source: PublishError,
     },
+    /// Nobody takes what is published to the subject that it was to go to; the dead letter stays.
+    #[error("dead letter `{id}` was not sent to `{to}`: {why}")]
+    NobodyTakes {
+        /// Which.
+        id: String,
+        /// Where it was to go.
+        to: String,
+        /// Why not, for a person.
+        why: String,
+    },
     /// It was sent back, and could not be taken from the dead letters: a further redrive may run the message once more.
     #[error("dead letter `{id}` was sent back, and is still among the dead letters ({why}): discard it")]
     StillThere {

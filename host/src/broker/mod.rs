@@ -40,7 +40,7 @@ mod tally;
 mod timeline;
 
 pub use bucket::{Access, Bucket, BucketError, EmptyBucket, Held, KeyPage};
-pub use dead_letters::{DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, MAX_REDRIVES};
+pub use dead_letters::{DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, MAX_REDRIVES, SendBack};
 pub use directory::{Directory, NamedBroker};
 pub use error::{DeadLetterError, ForgetError, PublishError, ReceiveError, SettleError, SubscribeError};
 pub use kept::{KeptSubscription, Left};

@@ -10,8 +10,8 @@ use super::hold::wait_until;
 use super::patience::{Patience, pause};
 use super::record::{Counts, Failed, NAMED_FAILURES, Record};
 use super::work::Next;
-use super::{Act, Inner, Task, TaskError};
-use crate::broker::{DeadLetterError, DeadLetters, NamedBroker, PublishError, Running, Status, Traits};
+use super::{Act, Inner, Standing, Task, TaskError};
+use crate::broker::{DeadLetterError, DeadLetters, NamedBroker, PublishError, Running, SendBack, Status, Traits};
 use crate::settle::dead_letter::{DeadLetterId, StoredDeadLetter};
 
 /// Dead letters that are in the broker's hands at once: a few, so that a group commit or a server's answer is shared.
@@ -50,6 +50,8 @@ pub(super) enum Met {
     HeldBack,
     SameVersion,
     Failed(String),
+    /// Nobody takes any of them where they are to go.
+    Nowhere(String),
     /// The broker cannot take it now.
     Full(String),
     /// It cannot be read or written now.
@@ -101,7 +103,10 @@ pub(super) async fn all_of(inner: &Inner, task: &Task, letters: &dyn DeadLetters
                 return None;
             }
             let result = match act {
-                Act::Redrive(redrive) => letters.redrive(&aim.handle, redrive.force).await.map(drop),
+                Act::Redrive(redrive) => {
+                    let how = SendBack { force: redrive.force, body: None, to: redrive.to.clone() };
+                    letters.send_back(&aim.handle, &how).await.map(drop)
+                }
                 Act::Discard => letters.discard(&aim.handle).await,
             };
             Some((aim.clone(), met(result)))
@@ -124,6 +129,9 @@ fn met(result: Result<(), DeadLetterError>) -> Met {
         Err(DeadLetterError::NotFound(_) | DeadLetterError::AlreadyRedriven(_)) => Met::Gone,
         Err(DeadLetterError::Loop { .. }) => Met::HeldBack,
         Err(DeadLetterError::Store(why)) => Met::Unreadable(why),
+        Err(DeadLetterError::NobodyTakes { to, why, .. }) => {
+            Met::Nowhere(format!("nothing can be sent to `{to}`: {why}"))
+        }
         Err(DeadLetterError::Publish { source, .. }) => match source {
             PublishError::Unavailable(_) | PublishError::Full(_) => Met::Full(source.to_string()),
             PublishError::Invalid(_) | PublishError::TooLarge { .. } => Met::Failed(source.to_string()),
@@ -145,7 +153,7 @@ pub(super) async fn take_in(
     let waits_for = met.iter().find_map(|(_, met)| match met {
         Met::Full(why) => Some((false, why.clone())),
         Met::Unreadable(why) => Some((true, why.clone())),
-        Met::Done | Met::Gone | Met::HeldBack | Met::SameVersion | Met::Failed(_) => None,
+        Met::Done | Met::Gone | Met::HeldBack | Met::SameVersion | Met::Failed(_) | Met::Nowhere(_) => None,
     });
     let waits_for = match waits_for {
         // The broker is there and cannot read this one: others need not wait for it.
@@ -157,7 +165,12 @@ pub(super) async fn take_in(
         }
         None => None,
     };
-    let goes_on = waits_for.is_none() && is_whole;
+    let nowhere = met.iter().find_map(|(_, met)| match met {
+        Met::Nowhere(why) => Some(why.clone()),
+        Met::Done | Met::Gone | Met::HeldBack | Met::SameVersion | Met::Failed(_) => None,
+        Met::Full(_) | Met::Unreadable(_) => None,
+    });
+    let goes_on = waits_for.is_none() && nowhere.is_none() && is_whole;
     {
         let mut record = task.lock();
         let met: Vec<_> =
@@ -176,9 +189,10 @@ pub(super) async fn take_in(
             patience.refresh();
         }
     }
-    match waits_for {
-        Some(why) => pause(inner, task, patience, why).await,
-        None => Next::On,
+    match (nowhere, waits_for) {
+        (Some(why), _) => Next::End(Standing::Aborted(why)),
+        (None, Some(why)) => pause(inner, task, patience, why).await,
+        (None, None) => Next::On,
     }
 }
 
@@ -197,7 +211,7 @@ fn sent_first(record: &mut Record, handle: &DeadLetterId, met: Met) -> Met {
             return Met::Done;
         }
         Met::Full(_) | Met::Unreadable(_) => first.way = Way::Unsure,
-        Met::Gone | Met::HeldBack | Met::SameVersion | Met::Failed(_) => {}
+        Met::Gone | Met::HeldBack | Met::SameVersion | Met::Failed(_) | Met::Nowhere(_) => {}
     }
     met
 }
@@ -208,6 +222,8 @@ fn count(counts: &mut Counts, id: String, met: Met, goes_on: bool) {
         // These come again with the same page, and are counted when it is done.
         Met::Gone | Met::HeldBack | Met::SameVersion | Met::Failed(_) | Met::Full(_) | Met::Unreadable(_)
             if !goes_on => {}
+        // The task ends with it.
+        Met::Nowhere(_) => {}
         Met::Gone => counts.gone += 1,
         Met::HeldBack => counts.held_back += 1,
         Met::SameVersion => counts.passed_over += 1,

@@ -250,7 +250,8 @@ impl Inner {
 
     /// The versions that run, for a redrive to warn of them. Refuses what nobody could do here.
     async fn running(&self, order: &Order) -> Result<Option<Running>, TaskError> {
-        let Some(redrive) = order.redrive() else { return Ok(None) };
+        // Elsewhere another handler takes them.
+        let Some(redrive) = order.redrive().filter(|redrive| redrive.to.is_none()) else { return Ok(None) };
         match &self.here {
             Some(here) => match here.versions.running().await {
                 Ok(running) => Ok(Some(running)),

@@ -28,7 +28,8 @@ pub struct Order {
 
 impl Order {
     /// How they are sent back; `None`: they are removed.
-    pub(super) const fn redrive(&self) -> Option<&Redrive> {
+    #[must_use]
+    pub const fn redrive(&self) -> Option<&Redrive> {
         match &self.act {
             Act::Redrive(redrive) => Some(redrive),
             Act::Discard => None,
@@ -67,6 +68,9 @@ pub struct Redrive {
     /// What failed in a version that still runs is passed over.
     #[serde(default)]
     pub only_if_version_changed: bool,
+    /// To this subject, and not to where they came from.
+    #[serde(default)]
+    pub to: Option<String>,
 }
 
 /// Some dead letters that go first.

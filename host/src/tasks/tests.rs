@@ -4,13 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::*;
 use crate::broker::{
     Broker, DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, NamedBroker, PublishError,
-    Published, Source, Status, SubscribeError, SubscriptionSpec, Traits,
+    Published, SendBack, Source, Status, SubscribeError, SubscriptionSpec, Traits,
 };
 use crate::message::{Headers, Publish};
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, StoredDeadLetter};
@@ -104,7 +103,11 @@ impl DeadLetters for Shelf {
         Err(DeadLetterError::NotFound(id.to_string()))
     }
 
-    async fn redrive(&self, id: &DeadLetterId, force: bool) -> Result<Published, DeadLetterError> {
+    async fn send_back(&self, id: &DeadLetterId, how: &SendBack) -> Result<Published, DeadLetterError> {
+        let SendBack { force, to, .. } = how;
+        if let Some(to) = to.clone().filter(|to| to == "nobody") {
+            return Err(DeadLetterError::NobodyTakes { id: id.to_string(), to, why: "nobody is there".to_owned() });
+        }
         let left = self.refused.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         if self.is_full.load(Ordering::Relaxed) || left.is_ok() {
             return Err(DeadLetterError::Publish { id: id.to_string(), source: PublishError::Full("no room".into()) });
@@ -114,7 +117,7 @@ impl DeadLetters for Shelf {
         if stored.redriven_at.is_some() {
             return Err(DeadLetterError::AlreadyRedriven(id.to_string()));
         }
-        match (stored.letter.record.redrives, force) {
+        match (stored.letter.record.redrives, *force) {
             (3.., false) => return Err(DeadLetterError::Loop { id: id.to_string(), count: 3 }),
             (9.., true) => {
                 let source = PublishError::Invalid("a header of it".into());
@@ -128,10 +131,6 @@ impl DeadLetters for Shelf {
             live.tell(&stored.letter.record.subscription, &stored.letter.record.message_id, *ending);
         }
         Ok(Published { sequence: 1, duplicate: false })
-    }
-
-    async fn redrive_with(&self, id: &DeadLetterId, force: bool, _: Bytes) -> Result<Published, DeadLetterError> {
-        self.redrive(id, force).await
     }
 
     async fn discard(&self, id: &DeadLetterId) -> Result<(), DeadLetterError> {
@@ -638,4 +637,19 @@ async fn a_task_that_is_held_makes_room_for_another_and_waits_for_room_itself() 
     tasks.cancel(&other.id).await.unwrap();
     assert!(tasks.resume(&first).await.unwrap().is_running());
     tasks.close().await;
+}
+
+#[tokio::test]
+async fn a_redrive_to_where_nobody_takes_it_ends_before_it_begins_and_loses_nothing() {
+    let shelf = shelf(600);
+    let site = Site::new(&shelf);
+    let tasks = site.tasks().await;
+    let to = |to: &str| order(Act::Redrive(Redrive { to: Some(to.to_owned()), ..Redrive::default() }));
+    let begun = tasks.begin(to("nobody"), None).await.unwrap();
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    let Standing::Aborted(why) = &ended.standing else { panic!("{ended:?}") };
+    assert!(why.contains("`nobody`: nobody is there"), "{why}");
+    assert_eq!((ended.counts.done, ended.counts.failed, shelf.sent.lock().unwrap().len()), (0, 0, 0));
+    let begun = tasks.begin(to("somebody"), None).await.unwrap();
+    assert_eq!(until(&tasks, &begun.id, has_ended).await.counts.done, 600);
 }

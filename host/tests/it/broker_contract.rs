@@ -9,9 +9,9 @@ use bytes::Bytes;
 use tidegate::access::{HandlerPattern, Scope};
 use tidegate::broker::{
     Broker, By, DeadLetterError, DeadLetterFilter, DeadLetterQuery, DeadLetters, Delivery, Demand, PublishError,
-    Settle, SettleError, Settlement, Source, Standing, SubscriptionSpec, Tally,
+    SendBack, Settle, SettleError, Settlement, Source, Standing, SubscriptionSpec, Tally,
 };
-use tidegate::message::{Headers, Message, Publish, REDRIVE_COUNT_HEADER};
+use tidegate::message::{Headers, Message, Publish, REDRIVE_COUNT_HEADER, REDRIVE_OF_HEADER};
 use tidegate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord};
 use tidegate::settle::progress::{AttemptRecord, Progress};
 use tokio::time::{Instant, timeout};
@@ -552,6 +552,36 @@ pub(crate) async fn a_redrive_comes_back_with_its_identity(place: &Place) {
     assert_eq!(letters.depth().await.unwrap(), 1);
 }
 
+pub(crate) async fn a_redrive_to_another_subject_is_for_all_that_receive_it(place: &Place) {
+    let failing = place.subscribe("failing", &["a"], LONG_LEASE).await;
+    let manual = place.subscribe("manual", &["b"], LONG_LEASE).await;
+    let audit = place.subscribe("audit", &["b"], LONG_LEASE).await;
+    let letters = place.broker.dead_letters();
+    place.broker.publish(vec![place.message("a", Some("me"), "poison")]).await.remove(0).unwrap();
+    let delivery = receive_one(&*failing).await;
+    let letter = dead(&delivery, "failing", 0);
+    let id = letter.record.id.clone();
+    settle_one(&*failing, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
+    let to = |subject: &str| SendBack { to: Some(subject.to_owned()), ..SendBack::default() };
+    let refused = letters.send_back(&id, &to("of.nobody")).await;
+    assert!(matches!(&refused, Err(DeadLetterError::NobodyTakes { to, .. }) if to == "of.nobody"), "{refused:?}");
+    assert_eq!(letters.depth().await.unwrap(), 1, "it stays");
+
+    letters.send_back(&id, &to(&place.subject("b"))).await.unwrap();
+    for source in [&manual, &audit] {
+        let came = receive_one(&**source).await;
+        assert_eq!((came.message.id.as_str(), text(&came.message).as_str()), ("me", "poison"));
+        assert_eq!((came.message.subject.clone(), came.message.redrives()), (place.subject("b"), 1));
+        assert_eq!(came.message.headers.text(REDRIVE_OF_HEADER), Some(id.0.as_str()));
+        assert!(matches!(came.standing, Standing::Due), "{:?}", came.standing);
+    }
+    assert_eq!(letters.depth().await.unwrap(), 0);
+    let again = letters.send_back(&id, &to(&place.subject("b"))).await;
+    assert!(matches!(again, Err(DeadLetterError::AlreadyRedriven(_))), "{again:?}");
+    place.publish("a", ["the next one"]).await;
+    assert_eq!(text(&receive_one(&*failing).await.message), "the next one", "it did not come back here");
+}
+
 pub(crate) async fn a_redrive_loop_needs_force(place: &Place) {
     let source = place.subscribe("loops", &[">"], LONG_LEASE).await;
     let letters = place.broker.dead_letters();
@@ -822,6 +852,7 @@ macro_rules! broker_contract {
             a_message_is_not_lost_to_a_dead_letter_from_another_queue
             a_redrive_comes_back_with_its_identity
             what_is_counted_by_a_moment_is_what_is_listed_by_it
+            a_redrive_to_another_subject_is_for_all_that_receive_it
             a_redrive_loop_needs_force
             a_redrive_is_for_the_subscription_that_gave_the_message_up
             a_lease_that_ends_gives_the_message_back

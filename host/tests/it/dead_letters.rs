@@ -402,3 +402,28 @@ fn what_dies_after_it_was_counted_is_neither_removed_nor_sent() {
     let left = desk.json(&["dlq", "ls", "--json"], "", 0);
     assert_eq!((left.as_array().unwrap().len(), &left[0]["message_id"]), (1, &json!("3")), "{left}");
 }
+
+#[test]
+fn a_dead_letter_is_sent_to_another_subject_when_somebody_receives_it() {
+    let desk = Desk::with_handler();
+    let _host = desk.host();
+    let letters = dead(&desk, "{\"subject\":\"reject\",\"id\":\"1\"}\n{\"subject\":\"reject\",\"id\":\"2\"}\n", 2);
+    let one = by_message(&letters, "1");
+    desk.expect(&["dlq", "redrive", one, "--to", "a.*"], "", 1);
+    desk.expect(&["dlq", "redrive", "--all", "--to", "complete", "--canary", "1"], "", 2);
+    assert_eq!(desk.json(&["dlq", "ls", "--json"], "", 0).as_array().unwrap(), &letters, "nothing was sent");
+    assert_eq!(desk.expect(&["dlq", "redrive", one, "--to", "complete"], "", 0), "1 sent back\n");
+    let all = desk.run(&["dlq", "redrive", "--all", "--to", "complete", "--json"], "");
+    let task: Value = serde_json::from_slice(&all.stdout).unwrap();
+    assert_eq!(
+        (&task["done"], &task["to"], &task["standing"]),
+        (&json!(1), &json!("complete"), &json!("done")),
+        "{task}"
+    );
+    let counted = || {
+        let status = desk.json(&["status", "--json"], "", 0);
+        status["status"]["subscriptions"][0]["counts"]["completed"].as_u64().unwrap_or(0)
+    };
+    until("both to be done", || counted() == 2);
+    assert_eq!(desk.json(&["dlq", "ls", "--json"], "", 0), json!([]));
+}

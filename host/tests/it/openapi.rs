@@ -287,6 +287,10 @@ fn tasks(host: &Asking<'_>) {
         assert_eq!(host.ask("operator", &format!("POST {slow}/{act}"), &[], b"").0, 409, "it is over");
         assert_eq!(host.ask("reader", &format!("POST {slow}/{act}"), &[], b"").0, 403, "{act}");
     }
+    // A subject leads to any handler.
+    let elsewhere = "POST /v1/dead-letters/tasks?action=redrive&to=in.x";
+    assert_eq!(host.ask("narrow", elsewhere, &[], b"").0, 403);
+    assert_eq!(host.ask("operator", &format!("{elsewhere}.*"), &[], b"").0, 400);
     let (status, list) = host.get("reader", "/v1/dead-letters/tasks");
     assert_eq!((status, &list["tasks"][1]["standing"]), (200, &serde_json::json!("done")));
 }

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Chosen, Given, given};
+use super::{Chosen, Given, check_destination, given};
 use crate::access::{Caller, Scope};
 use crate::admin::fail::Fail;
 use crate::admin::state::HostState;
@@ -44,6 +44,8 @@ pub(in crate::admin) struct TaskQuery {
     /// A redrive passes over what failed in a version that its handler still runs here; those are counted apart.
     #[serde(default)]
     only_if_version_changed: bool,
+    /// A redrive sends them to this subject and whoever receives it, and not to where they came from.
+    to: Option<String>,
     /// A redrive sends so many back first, at most 200, and goes on when they do well.
     canary: Option<usize>,
     /// A canary of which more than this share fails again, in percent, ends the task: 10 when it is not said.
@@ -67,19 +69,30 @@ impl TaskQuery {
             return wrong("`rate` is between 0.001 and 1,000,000 a second");
         }
         let act = match self.action {
-            Action::Discard if self.force || self.canary.is_some() || self.only_if_version_changed => {
-                return wrong("`force`, `canary` and `only_if_version_changed` are for a redrive");
+            Action::Discard if self.is_of_a_redrive() => {
+                return wrong("`force`, `canary`, `to` and `only_if_version_changed` are for a redrive");
             }
             Action::Discard => Act::Discard,
             Action::Redrive if self.count.is_some() => return wrong("`count` is for a discard"),
+            Action::Redrive if self.to.is_some() && (self.canary.is_some() || self.only_if_version_changed) => {
+                return wrong(
+                    "`canary` and `only_if_version_changed` go by the handler that failed, and with `to` another one takes them",
+                );
+            }
             Action::Redrive => Act::Redrive(Redrive {
                 force: self.force,
                 canary: self.canary()?,
                 only_if_version_changed: self.only_if_version_changed,
+                to: self.to.clone(),
             }),
         };
+        check_destination(caller, self.to.as_deref())?;
         let filter = self.chosen.filter(caller)?;
         Ok(Order { act, filter, brokers, rate: self.rate, by: caller.name.to_string() })
+    }
+
+    fn is_of_a_redrive(&self) -> bool {
+        self.force || self.canary.is_some() || self.only_if_version_changed || self.to.is_some()
     }
 
     fn canary(&self) -> Result<Option<Canary>, Fail> {

@@ -48,7 +48,7 @@ const SUBSCRIPTIONS: [(&str, &str); 7] = [
 ];
 
 /// Of messages and dead letters.
-const MESSAGES: [(&str, &str); 26] = [
+const MESSAGES: [(&str, &str); 27] = [
     ("no-such-broker", "the configuration has no such broker"),
     ("which-broker", "there are several brokers: `broker` has to say which one"),
     ("no-subject", "neither the query nor a header says the subject"),
@@ -73,6 +73,7 @@ const MESSAGES: [(&str, &str); 26] = [
     ),
     ("versions-unreadable", "the versions that run here cannot be read from the registry"),
     ("task-ended", "the task has ended, and can be neither held nor told to go on"),
+    ("nobody-takes-it", "nobody takes what is published to that subject; the dead letter stays"),
     ("too-many-tasks", "as many tasks go on as may"),
     ("other-count", "another number of dead letters matches than was confirmed; nothing was removed"),
     ("task-unwritable", "the task cannot be written down; nothing was done"),

@@ -21,6 +21,9 @@ pub struct TaskView {
     pub id: String,
     /// What it does with each: `redrive`, `discard`.
     pub action: String,
+    /// The subject that they are sent to, where it is not the one that they came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
     /// Who ordered it.
     pub by: String,
     /// Since when.
@@ -111,6 +114,7 @@ impl TaskView {
         Self {
             id: record.id,
             action: record.order.act.word().to_owned(),
+            to: record.order.redrive().and_then(|redrive| redrive.to.clone()),
             by: record.order.by,
             begun_at: time(record.begun_at),
             ended_at: record.ended_at.map(time),

@@ -12,7 +12,7 @@ use super::prepare::{self, DeadRow, Prepared};
 use super::publish::Audience;
 use super::row::{Damage, Found};
 use super::writer::Writer;
-use crate::broker::{DeadLetterError, MAX_REDRIVES, PublishError, Published};
+use crate::broker::{DeadLetterError, MAX_REDRIVES, PublishError, Published, SendBack};
 use crate::message::{Headers, Publish, REDRIVE_COUNT_HEADER, REDRIVE_OF_HEADER};
 use crate::outcome::FaultKind;
 use crate::settle::dead_letter::{DeadLetterId, DeadLetterRecord, UNREADABLE_HEADERS, again};
@@ -39,14 +39,13 @@ impl Writer<'_> {
         if stored.redriven {
             return Ok(Err(DeadLetterError::AlreadyRedriven(id.clone())));
         }
-        if stored.redrives >= MAX_REDRIVES && !request.force {
+        if stored.redrives >= MAX_REDRIVES && !request.how.force {
             return Ok(Err(DeadLetterError::Loop { id: id.clone(), count: stored.redrives }));
         }
         let refused = |source| Ok(Err(DeadLetterError::Publish { id: id.clone(), source }));
-        let target = self.state.subscriptions.values().find(|own| own.name == stored.subscription).map(|own| own.id);
-        let Some(target) = target else {
-            let problem = format!("there is no subscription `{}` any more that would receive it", stored.subscription);
-            return refused(PublishError::Invalid(problem));
+        let audience = match self.audience_again(&stored, request) {
+            Ok(audience) => audience,
+            Err(error) => return Ok(Err(error)),
         };
         let prepared = match republish(stored, request) {
             Ok(prepared) => prepared,
@@ -55,11 +54,28 @@ impl Writer<'_> {
         if let Some(source) = self.refusal(std::slice::from_ref(&prepared)) {
             return refused(source);
         }
-        let published = self.store(&prepared, Audience::Redriven(target))?;
+        let published = self.store(&prepared, audience)?;
         self.connection.execute("UPDATE dead_letter SET redriven_us = ?2 WHERE id = ?1", params![id, self.wall_us])?;
         self.state.totals.dead -= 1;
         tracing::info!(dead_letter = %id, sequence = published.sequence, "redriven");
         Ok(Ok(published))
+    }
+
+    /// For whom it is published again. What nobody would run is refused: the dead letter is all there is of its message.
+    fn audience_again(&mut self, stored: &Stored, request: &Redrive) -> Result<Audience, DeadLetterError> {
+        let id = || request.id.clone();
+        if let Some(to) = &request.how.to {
+            if self.state.wanted_by(to).is_empty() {
+                let why = "no subscription of this queue receives that subject".to_owned();
+                return Err(DeadLetterError::NobodyTakes { id: id(), to: to.clone(), why });
+            }
+            return Ok(Audience::Redirected);
+        }
+        let target = self.state.subscriptions.values().find(|own| own.name == stored.subscription).map(|own| own.id);
+        target.map(Audience::Redriven).ok_or_else(|| {
+            let problem = format!("there is no subscription `{}` any more that would receive it", stored.subscription);
+            DeadLetterError::Publish { id: id(), source: PublishError::Invalid(problem) }
+        })
     }
 
     pub(super) fn discard(&mut self, id: &str) -> Result<Result<(), DeadLetterError>, Failure> {
@@ -185,12 +201,12 @@ fn republish(stored: Stored, redrive: &Redrive) -> Result<Prepared, PublishError
         return Err(PublishError::Invalid("its stored headers cannot be decoded".to_owned()));
     };
     headers.set(REDRIVE_COUNT_HEADER, (stored.redrives.saturating_add(1)).to_string());
-    let mut body = stored.body;
-    if let Some(other) = &redrive.body {
+    let SendBack { body, to, force: _ } = &redrive.how;
+    if body.is_some() || to.is_some() {
         headers.set(REDRIVE_OF_HEADER, redrive.id.clone());
-        body = other.clone();
     }
-    let publish = Publish { subject: stored.subject, id: stored.message_id, headers, body };
+    let (body, subject) = (body.clone().unwrap_or(stored.body), to.clone().unwrap_or(stored.subject));
+    let publish = Publish { subject, id: stored.message_id, headers, body };
     // No limit: it was within the limit when it was published.
     prepare::prepare(publish, usize::MAX)
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 
 use super::codec;
 use super::error::Failure;
@@ -15,7 +14,7 @@ use super::reader::Reader;
 use super::{Inner, OpenError};
 use crate::broker::{
     DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, KeptSubscription, Published,
-    Status, Tally, disk,
+    SendBack, Status, Tally, disk,
 };
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
 
@@ -25,15 +24,6 @@ const LEAST_FREE: u64 = 2 << 20;
 
 pub(super) struct EmbeddedDeadLetters {
     pub(super) inner: Arc<Inner>,
-}
-
-impl EmbeddedDeadLetters {
-    // Dropped, the redrive is done all the same or not at all.
-    async fn send_back(&self, redrive: Redrive) -> Result<Published, DeadLetterError> {
-        let (request, answered) = Request::new(redrive);
-        self.inner.inbox.push(Op::Redrive(request), 0).await.map_err(|failure| failure.dead_letter())?;
-        answered.await.unwrap_or_else(|_gone| Err(Failure::Closed.dead_letter()))
-    }
 }
 
 #[async_trait]
@@ -50,12 +40,11 @@ impl DeadLetters for EmbeddedDeadLetters {
         self.inner.reader.get(id).await
     }
 
-    async fn redrive(&self, id: &DeadLetterId, force: bool) -> Result<Published, DeadLetterError> {
-        self.send_back(Redrive { id: id.0.clone(), force, body: None }).await
-    }
-
-    async fn redrive_with(&self, id: &DeadLetterId, force: bool, body: Bytes) -> Result<Published, DeadLetterError> {
-        self.send_back(Redrive { id: id.0.clone(), force, body: Some(body) }).await
+    // Dropped, it is done all the same or not at all.
+    async fn send_back(&self, id: &DeadLetterId, how: &SendBack) -> Result<Published, DeadLetterError> {
+        let (request, answered) = Request::new(Redrive { id: id.0.clone(), how: how.clone() });
+        self.inner.inbox.push(Op::Redrive(request), 0).await.map_err(|failure| failure.dead_letter())?;
+        answered.await.unwrap_or_else(|_gone| Err(Failure::Closed.dead_letter()))
     }
 
     async fn discard(&self, id: &DeadLetterId) -> Result<(), DeadLetterError> {
@@ -143,11 +132,7 @@ impl DeadLetters for Inspector {
         self.reader.get(id).await
     }
 
-    async fn redrive(&self, _id: &DeadLetterId, _force: bool) -> Result<Published, DeadLetterError> {
-        Err(only_looking())
-    }
-
-    async fn redrive_with(&self, _id: &DeadLetterId, _force: bool, _body: Bytes) -> Result<Published, DeadLetterError> {
+    async fn send_back(&self, _id: &DeadLetterId, _how: &SendBack) -> Result<Published, DeadLetterError> {
         Err(only_looking())
     }
 

@@ -11,7 +11,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
@@ -20,7 +19,7 @@ use super::error::Failure;
 use super::filters::Filters;
 use super::prepare::{DeadRow, Prepared, Settling};
 use crate::broker::{
-    DeadLetterError, Delivery, Demand, ForgetError, Left, PublishError, Published, ReceiveError, SettleError,
+    DeadLetterError, Delivery, Demand, ForgetError, Left, PublishError, Published, ReceiveError, SendBack, SettleError,
 };
 
 /// What the inbox holds at most, in units of [`UNIT_BYTES`]: 32 MiB, or 8,192 small operations.
@@ -129,9 +128,7 @@ pub(super) struct Forget {
 
 pub(super) struct Redrive {
     pub(super) id: String,
-    pub(super) force: bool,
-    /// Another body than it had.
-    pub(super) body: Option<Bytes>,
+    pub(super) how: SendBack,
 }
 
 /// A dead letter that was kept elsewhere.

@@ -16,6 +16,8 @@ pub(super) enum Audience {
     All,
     /// One subscription, which gave it up before; its id being known is no reason not to store it.
     Redriven(i64),
+    /// All subscriptions that want its subject, to which it did not go before; its id being known is no reason either.
+    Redirected,
 }
 
 /// Who keeps to a limit.
@@ -71,7 +73,7 @@ impl Writer<'_> {
     /// Stores a message that there is room for.
     pub(super) fn store(&mut self, message: &Prepared, audience: Audience) -> Result<Published, Failure> {
         let target = match audience {
-            Audience::All => None,
+            Audience::All | Audience::Redirected => None,
             Audience::Redriven(subscription) => Some(subscription),
         };
         let sequence = self.state.totals.next_seq;

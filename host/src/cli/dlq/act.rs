@@ -60,6 +60,9 @@ pub(super) struct Redrive {
     /// Pass over those that failed in a version that their handler still runs
     #[arg(long, conflicts_with_all = ["edit", "body"])]
     only_if_version_changed: bool,
+    /// Send to this subject and whoever receives it, and not to where they came from
+    #[arg(long, value_name = "SUBJECT", conflicts_with_all = ["canary", "only_if_version_changed"])]
+    to: Option<String>,
     /// Edit the body first, in the editor that VISUAL or EDITOR says; the dead letter keeps its own
     #[arg(long, conflicts_with_all = ["all", "body"])]
     edit: bool,
@@ -116,6 +119,7 @@ pub(super) fn redrive(arguments: &Redrive) -> Ended {
         .and("rate", arguments.chosen.rate.map(|rate| rate.to_string()))
         .and("force", arguments.force.then_some("true"))
         .and("only_if_version_changed", arguments.only_if_version_changed.then_some("true"))
+        .and("to", arguments.to.as_deref())
         .and("canary", arguments.canary.map(|canary| canary.to_string()))
         .and("abort_above", arguments.abort_above.map(|share| share.to_string()))
         .and("canary_wait", wait);
@@ -133,13 +137,16 @@ impl Redrive {
             .and("broker", self.chosen.place.broker.as_deref())
             .and("force", self.force.then_some("true"))
             .and("only_if_version_changed", self.only_if_version_changed.then_some("true"))
+            .and("to", self.to.as_deref())
     }
 }
 
 /// Sends one back. What failed in a version that still runs is warned of, or passed over.
 fn one(client: &Client, arguments: &Redrive, how: &Wanted, id: &str) -> Result<Done, Failure> {
     let letter = client.dead_letter(id, arguments.chosen.place.broker.as_deref())?;
-    match (letter.same_version, arguments.only_if_version_changed) {
+    // Elsewhere another handler takes it.
+    let same_version = letter.same_version && arguments.to.is_none();
+    match (same_version, arguments.only_if_version_changed) {
         (true, true) => return Ok(Done::PassedOver),
         (true, false) => say::talk(&format!("warning: {id} failed in a version that still runs, and may fail again")),
         (false, _) => {}

@@ -213,6 +213,9 @@ fn whole(task: &TaskView) -> String {
             text += &format!("{label:<9} {}\n", harmless(why));
         }
     }
+    if let Some(to) = &task.to {
+        text += &format!("to        {}\n", harmless(to));
+    }
     text += &format!("by        {}\nbegun     {}\n", harmless(&task.by), task.begun_at);
     if let Some(at) = &task.ended_at {
         text += &format!("ended     {at}\n");
@@ -245,6 +248,7 @@ mod tests {
         TaskView {
             id: "01KB".to_owned(),
             action: "redrive".to_owned(),
+            to: None,
             by: "ops".to_owned(),
             begun_at: "2026-11-29T03:01:44.871Z".to_owned(),
             ended_at: None,

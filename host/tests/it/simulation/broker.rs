@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tidegate::broker::{
     Backlog, Broker, DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, Delivery, Demand,
-    PublishError, Published, Receipt, ReceiveError, Settle, SettleError, Settlement, Source, Standing, Status,
-    SubscribeError, SubscriptionSpec, Tally,
+    PublishError, Published, Receipt, ReceiveError, SendBack, Settle, SettleError, Settlement, Source, Standing,
+    Status, SubscribeError, SubscriptionSpec, Tally,
 };
 use tidegate::clock::Clock;
 use tidegate::dispatch::{Drained, Subscription};
@@ -441,11 +441,7 @@ impl DeadLetters for NoDeadLetters {
         Err(DeadLetterError::NotFound(id.to_string()))
     }
 
-    async fn redrive(&self, id: &DeadLetterId, _: bool) -> Result<Published, DeadLetterError> {
-        Err(DeadLetterError::NotFound(id.to_string()))
-    }
-
-    async fn redrive_with(&self, id: &DeadLetterId, _: bool, _: Bytes) -> Result<Published, DeadLetterError> {
+    async fn send_back(&self, id: &DeadLetterId, _: &SendBack) -> Result<Published, DeadLetterError> {
         Err(DeadLetterError::NotFound(id.to_string()))
     }
 

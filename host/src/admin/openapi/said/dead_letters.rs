@@ -122,14 +122,16 @@ pub(in crate::admin) fn redrive() -> Said {
         "Sends a dead letter back",
         "Its message is published to its subject again, for the subscription that gave it up. One that was sent back \
          before, or came back too often, is sent back only with `force`. With `edited` the body of this request takes the \
-         place of its own: the header `Dlq-Redrive-Of` then says which dead letter has the first one.",
+         place of its own, and with `to` it goes to another subject and whoever receives that: the header `Dlq-Redrive-Of` then says \
+         which dead letter it is of. For `to` the token may not be limited to handlers, as a subject leads to any.",
     )
     .takes(false, "With `edited`, the body of the message.", vec![Content::Bytes("*/*")])
     .gives("Where it stands now.")
     .fails(400, &["no-such-broker", "invalid-message", "broken-body"])
     .fails(408, &["too-slow"])
     .fails(404, &["no-such-dead-letter"])
-    .fails(409, &["already-redriven", "redriven-too-often", "same-version", "no-handlers-here"])
+    .fails(409, &["already-redriven", "redriven-too-often", "same-version", "no-handlers-here", "nobody-takes-it"])
+    .fails(403, &["limited-to-handlers"])
     .fails(413, &["too-large"])
     .fails(503, &["store-unavailable", "broker-unavailable", "versions-unreadable"])
     .fails(507, &["queue-full"])
@@ -181,9 +183,11 @@ pub(in crate::admin) fn begin_task() -> Said {
          it is killed in the middle. What the broker cannot take now is waited for; what it will never take is counted and \
          passed over. A discard has to say how many it removes. A redrive with `canary` sends some back first, watches what \
          becomes of them on this host, and is aborted when too many of them fail again. Those that failed in a version that still \
-         runs are told as `same_version`, and with `only_if_version_changed` passed over.",
+         runs are told as `same_version`, and with `only_if_version_changed` passed over. With `to` they go to another subject, which a \
+         token that is limited to handlers may not; where nobody takes it, the task is aborted and nothing is lost.",
     )
     .gives("The task, which has begun.")
+    .fails(403, &["limited-to-handlers"])
     .fails(400, &["no-such-broker"])
     .fails(409, &["too-many-tasks", "other-count", "no-handlers-here"])
     .fails(503, &["no-tasks-here", "store-unavailable", "task-unwritable", "versions-unreadable"])

@@ -75,7 +75,7 @@ async fn stream_of(session: &Session, record: &DeadLetterRecord) -> Result<Optio
 }
 
 /// The stream that takes in what is published to a subject.
-async fn taking(session: &Session, subject: &str) -> Result<Option<String>, DeadLetterError> {
+pub(super) async fn taking(session: &Session, subject: &str) -> Result<Option<String>, DeadLetterError> {
     let names: StreamNames = session.api("STREAM.NAMES", &json!({ "subject": subject })).await?;
     Ok(names.streams.unwrap_or_default().into_iter().next())
 }

@@ -23,7 +23,7 @@ use super::session::{RequestError, Session};
 use super::setup::stream_info;
 use super::wire::{ApiError, code, number};
 use crate::broker::{
-    DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, Published, Tally,
+    DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, Published, SendBack, Tally,
 };
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
 
@@ -227,12 +227,8 @@ impl DeadLetters for DeadLetterStore {
         Ok(StoredDeadLetter { letter: decoded.letter, body_size, redriven_at: decoded.redriven_at, handle })
     }
 
-    async fn redrive(&self, id: &DeadLetterId, force: bool) -> Result<Published, DeadLetterError> {
-        self.send_back(id, force, None).await
-    }
-
-    async fn redrive_with(&self, id: &DeadLetterId, force: bool, body: Bytes) -> Result<Published, DeadLetterError> {
-        self.send_back(id, force, Some(body)).await
+    async fn send_back(&self, id: &DeadLetterId, how: &SendBack) -> Result<Published, DeadLetterError> {
+        self.publish_again(id, how).await
     }
 
     async fn discard(&self, id: &DeadLetterId) -> Result<(), DeadLetterError> {

@@ -13,10 +13,9 @@ use std::time::SystemTime;
 use async_nats::{HeaderMap, Subject};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use serde_json::json;
 
-use super::destination::destination;
+use super::destination::{destination, taking};
 use super::layout::{self, REDRIVEN, REDRIVEN_AT};
 use super::{DeadLetterStore, Found, is_there_already, subject_of};
 use crate::broker::jetstream::headers::{EXPECTED_STREAM, MESSAGE_ID, append, is_reserved};
@@ -24,18 +23,14 @@ use crate::broker::jetstream::publish::{StoreError, from_refusal};
 use crate::broker::jetstream::session::Session;
 use crate::broker::jetstream::stored;
 use crate::broker::jetstream::wire::PubAck;
-use crate::broker::{DeadLetterError, MAX_REDRIVES, PublishError, Published};
+use crate::broker::{DeadLetterError, MAX_REDRIVES, PublishError, Published, SendBack};
 use crate::message::{KEPT_ID_HEADER, REDRIVE_COUNT_HEADER, REDRIVE_FOR_HEADER, REDRIVE_OF_HEADER};
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord, UNREADABLE_HEADERS};
 
 impl DeadLetterStore {
-    /// Publishes one again, with its own body or another, and moves it among those that were sent back.
-    pub(super) async fn send_back(
-        &self,
-        id: &DeadLetterId,
-        force: bool,
-        body: Option<Bytes>,
-    ) -> Result<Published, DeadLetterError> {
+    /// Publishes one again, with its own body or another, where it came from or elsewhere, and moves it among those that were sent back.
+    pub(super) async fn publish_again(&self, id: &DeadLetterId, how: &SendBack) -> Result<Published, DeadLetterError> {
+        let SendBack { force, body, to } = how;
         let session = self.session().await?;
         let found = self.find(&session, id).await?;
         let record = &found.decoded.letter.record;
@@ -43,7 +38,7 @@ impl DeadLetterStore {
         if found.decoded.redriven_at.is_some() {
             return Err(DeadLetterError::AlreadyRedriven(id));
         }
-        if record.redrives >= MAX_REDRIVES && !force {
+        if record.redrives >= MAX_REDRIVES && !*force {
             return Err(DeadLetterError::Loop { id, count: record.redrives });
         }
         if self.lies_among(&session, &places_of(&found), &record.id).await? {
@@ -52,11 +47,14 @@ impl DeadLetterStore {
             return Err(DeadLetterError::AlreadyRedriven(id));
         }
         let failed = |source| DeadLetterError::Publish { id: id.clone(), source };
-        let stream = destination(&session, record).await?.map_err(failed)?;
-        let map = again(&found.decoded.letter, &id).map_err(failed)?;
-        let subject = Subject::from(record.subject.clone());
+        let stream = match to {
+            Some(to) => self.taking(&session, &id, to).await?,
+            None => destination(&session, record).await?.map_err(failed)?,
+        };
+        let map = again(&found.decoded.letter, &id, to.is_some()).map_err(failed)?;
+        let subject = to.as_ref().unwrap_or(&record.subject);
         let sent = body.clone().unwrap_or_else(|| found.decoded.letter.body.clone());
-        let ack = match self.publisher.store(subject, map, sent).await {
+        let ack = match self.publisher.store(Subject::from(subject.as_str()), map, sent).await {
             Ok(ack) => ack,
             Err(StoreError::Refused(refusal)) => return Err(failed(from_refusal(&refusal))),
             Err(StoreError::Publish(error)) => return Err(failed(error)),
@@ -64,22 +62,31 @@ impl DeadLetterStore {
         if ack.stream != stream {
             // The subject went to another one since it was looked at. That it goes to one stream alone cannot be asked of the server:
             // the header for it stays in the message, and mirrors of the stream would refuse that.
-            let subject = &record.subject;
             return Err(failed(PublishError::Invalid(format!(
-                "its subject `{subject}` was taken in by stream `{}` and not by `{stream}`, from which its subscription receives",
+                "its subject `{subject}` was taken in by stream `{}` and not by `{stream}`, as was to be expected",
                 ack.stream
             ))));
         }
-        tracing::info!(dead_letter = id, subject = record.subject, stream = ack.stream, "sent back");
+        tracing::info!(dead_letter = id, subject, stream = ack.stream, "sent back");
         self.move_to_redriven(&session, &found)
             .await
             .map_err(|error| DeadLetterError::StillThere { id: id.clone(), why: error.to_string() })?;
-        match body {
-            // An earlier try had sent it, and the stream took this one for that.
-            Some(body) if ack.duplicate && !has_body(&session, &ack, &body).await => {
-                Err(DeadLetterError::AlreadyRedriven(id))
+        // An earlier try had sent it, and the stream took this one for that.
+        if ack.duplicate && !is_as_told(&session, &ack, how).await {
+            return Err(DeadLetterError::AlreadyRedriven(id));
+        }
+        Ok(Published { sequence: ack.seq, duplicate: ack.duplicate })
+    }
+
+    /// The stream that takes in another subject than a dead letter came from.
+    async fn taking(&self, session: &Session, id: &str, to: &str) -> Result<String, DeadLetterError> {
+        let nobody = |why: String| DeadLetterError::NobodyTakes { id: id.to_owned(), to: to.to_owned(), why };
+        match taking(session, to).await? {
+            Some(stream) if stream == self.options.stream => {
+                Err(nobody(format!("stream `{stream}`, which takes it in, is that of the dead letters")))
             }
-            Some(_) | None => Ok(Published { sequence: ack.seq, duplicate: ack.duplicate }),
+            Some(stream) => Ok(stream),
+            None => Err(nobody("no stream takes that subject in".to_owned())),
         }
     }
 
@@ -169,7 +176,8 @@ fn away(error: DeadLetterError) -> PublishError {
 }
 
 /// The message that a dead letter becomes when it is sent back.
-fn again(letter: &DeadLetter, id: &str) -> Result<HeaderMap, PublishError> {
+/// `elsewhere`: it is for all that receive it.
+fn again(letter: &DeadLetter, id: &str, elsewhere: bool) -> Result<HeaderMap, PublishError> {
     let record = &letter.record;
     if letter.headers.get(UNREADABLE_HEADERS).is_some() {
         return Err(PublishError::Invalid(
@@ -183,8 +191,12 @@ fn again(letter: &DeadLetter, id: &str) -> Result<HeaderMap, PublishError> {
     headers.set(KEPT_ID_HEADER, record.message_id.clone());
     headers.set(REDRIVE_COUNT_HEADER, record.redrives.saturating_add(1).to_string());
     headers.set(REDRIVE_OF_HEADER, id.to_owned());
-    // Every subscription of the subject receives it; those that did not give it up pass it over.
-    headers.set(REDRIVE_FOR_HEADER, record.subscription.clone());
+    if elsewhere {
+        headers.remove(REDRIVE_FOR_HEADER);
+    } else {
+        // Every subscription of the subject receives it; those that did not give it up pass it over.
+        headers.set(REDRIVE_FOR_HEADER, record.subscription.clone());
+    }
     let mut map = HeaderMap::new();
     for header in headers.iter() {
         append(&mut map, &header.name, &header.value)?;
@@ -194,8 +206,13 @@ fn again(letter: &DeadLetter, id: &str) -> Result<HeaderMap, PublishError> {
     Ok(map)
 }
 
-/// Whether what was stored has this body. What is gone by now, or cannot be looked at, is taken for another.
-async fn has_body(session: &Session, ack: &PubAck, body: &Bytes) -> bool {
+/// Whether what was stored has the body and the subject that were told, where any were. What is gone by now, or cannot be looked at,
+/// is taken for another.
+async fn is_as_told(session: &Session, ack: &PubAck, how: &SendBack) -> bool {
+    if how.body.is_none() && how.to.is_none() {
+        return true;
+    }
     let stored = stored::at(session, &ack.stream, ack.seq).await;
-    matches!(stored, Ok(Some(stored)) if stored.data == STANDARD.encode(body))
+    matches!(stored, Ok(Some(stored)) if how.body.as_ref().is_none_or(|body| stored.data == STANDARD.encode(body))
+        && how.to.as_ref().is_none_or(|to| stored.subject == *to))
 }
