@@ -41,6 +41,15 @@ pub mod wasi_config {
     });
 }
 
+/// `wasi:logging@0.1.0-draft`, for whatever contract.
+pub mod wasi_logging {
+    wasmtime::component::bindgen!({
+        path: "../wit/others/wasi-logging",
+        world: "imports",
+        imports: { default: trappable },
+    });
+}
+
 /// `wasi:keyvalue@0.2.0-draft2`, which is granted. A call may wait for a broker.
 pub mod wasi_keyvalue {
     wasmtime::component::bindgen!({

@@ -104,6 +104,7 @@ impl Station {
             imports::link(&mut linker)?;
             wasi::link(&mut linker)?;
             granted::link(&mut linker)?;
+            adapters::wasi_logging::link(&mut linker)?;
             adapters::wasi_messaging::link(&mut linker)?;
             adapters::wasmcloud::link(&mut linker)?;
             Ok((engine, linker, max_instances))

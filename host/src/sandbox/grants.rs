@@ -5,7 +5,7 @@ use super::contract::Contract;
 use super::granted::{Granted, Kind};
 
 /// Interfaces that are linked, without their version; the linker checks version and types.
-const INTERFACES: [&str; 31] = [
+const INTERFACES: [&str; 32] = [
     "tidegate:events/types",
     "tidegate:events/log",
     "tidegate:events/delivery",
@@ -27,6 +27,7 @@ const INTERFACES: [&str; 31] = [
     "wasi:io/error",
     "wasi:io/poll",
     "wasi:io/streams",
+    "wasi:logging/logging",
     "wasi:random/insecure",
     "wasi:random/insecure-seed",
     "wasi:random/random",

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use tidegate::handler::LogLevel;
 use tidegate::message::Headers;
 use tidegate::outcome::{Outcome, Output, Reason};
 use tidegate::sandbox::Contract;
@@ -46,6 +47,20 @@ async fn a_failure_is_a_retry_with_its_text_and_publishes_nothing() {
         let asked = run(&version, &message("ask", "")).await.outcome;
         assert!(matches!(asked, Outcome::Retry { .. }), "{name}: {asked:?}");
         assert!(asked.detail().unwrap().contains("nobody waits for an answer"), "{name}: {asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_it_logs_by_wasi_is_in_the_log_of_its_run() {
+    for (name, _) in GUESTS {
+        let version = sandbox().load(guest(name), name, &Limits::default()).await.unwrap();
+        let ended = run(&version, &message("log", "")).await;
+        assert_eq!(ended.outcome, Outcome::Completed(Vec::new()), "{name}");
+        let [line] = ended.logs.try_into().unwrap();
+        assert_eq!((line.level, line.text.as_str()), (LogLevel::Error, "it is bad"), "{name}");
+        assert_eq!(line.fields, [("context".to_owned(), "billing".to_owned())], "{name}");
+        let endless = run(&version, &message("chatter", "")).await.outcome;
+        assert_eq!(endless.code().0, "output-limit", "{name}: {endless:?}");
     }
 }
 

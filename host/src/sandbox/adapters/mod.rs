@@ -9,6 +9,7 @@
 //!   error, which the module can handle.
 
 pub(super) mod outbox;
+pub(super) mod wasi_logging;
 pub(super) mod wasi_messaging;
 pub(super) mod wasmcloud;
 
