@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 use tidegate::app::Host;
 use tidegate::config::Config;
 use tidegate::deploy::report::{Line, RolledBack};
-use tidegate::sandbox::{COMPILE_MEMORY, CompileIn};
+use tidegate::sandbox::CompileIn;
 use tokio::runtime::Runtime;
 
 use guests::guest;
@@ -51,7 +51,7 @@ const HANDLERS: usize = 200;
 
 /// As a host has it: in a process of its own.
 fn compile_in() -> CompileIn {
-    CompileIn::OwnProcess { program: env!("CARGO_BIN_EXE_tidegate").into(), memory: COMPILE_MEMORY }
+    CompileIn::OwnProcess { program: env!("CARGO_BIN_EXE_tidegate").into() }
 }
 
 fn main() {

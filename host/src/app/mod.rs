@@ -276,8 +276,8 @@ async fn open_stations(
         let opened = open::broker(name, broker, &config.host.data_dir).await?;
         brokers.insert(name.clone(), NamedBroker { kind: broker.kind(), broker: opened });
     }
-    let cache_dir = Some(config.host.cache_dir.clone());
-    let sandbox = Sandbox::new(SandboxOptions { cache_dir, compile_in, ..SandboxOptions::default() })?;
+    let (cache_dir, compile_memory) = (Some(config.host.cache_dir.clone()), config.host.compile_memory);
+    let sandbox = Sandbox::new(SandboxOptions { cache_dir, compile_in, compile_memory, ..SandboxOptions::default() })?;
     let cluster =
         config.cluster.as_ref().map(|cluster| open::cluster(config, cluster, &brokers, address)).transpose()?;
     let (brokers, turns) = (Directory::new(brokers), Turns::of_this_machine());

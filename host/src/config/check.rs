@@ -1,7 +1,7 @@
 //! What the validation of every section shares: gathering problems, resolving paths, reading numbers that may not be
 //! zero.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::{Path as FilePath, PathBuf};
 use std::time::Duration;
 
@@ -68,6 +68,13 @@ impl Checker {
         let value = given.map_or(default, |text| text.0);
         self.not_zero(path, value);
         value
+    }
+
+    /// A size that may not be zero, and for which there is no fixed one in its place.
+    pub(super) fn size_if_given(&mut self, path: &[&str], given: Option<SizeText>) -> Option<NonZeroU64> {
+        let text = given?;
+        self.not_zero(path, text.0);
+        NonZeroU64::new(text.0)
     }
 
     /// A size in memory that may not be zero.

@@ -37,6 +37,9 @@ pub(super) fn dump(config: &Config) -> String {
     page.line("name", text(&host.name));
     page.line("data_dir", path(&host.data_dir));
     page.line("cache_dir", path(&host.cache_dir));
+    if let Some(memory) = host.compile_memory {
+        page.line("compile_memory", size(memory.get()));
+    }
     page.line("max_in_flight_bytes", size(host.max_in_flight_bytes as u64));
     page.line("drain_timeout", duration(host.drain_timeout));
     page.section(&["host", "log"]);
@@ -362,6 +365,7 @@ mod tests {
     const FULL: &str = r#"
 [host]
 name = "h1"
+compile_memory = "768MiB"
 max_in_flight_bytes = "1000001B"
 
 [http]
@@ -445,6 +449,7 @@ circuit.enabled = false
         for (value, from) in [
             ("name = \"h1\"", format!("tidegate.toml:{}", at("h1"))),
             ("data_dir = \"/etc/tidegate/tidegate-data\"", "default".to_owned()),
+            ("compile_memory = \"768MiB\"", format!("tidegate.toml:{}", at("768MiB"))),
             ("max_in_flight_bytes = \"1000001B\"", format!("tidegate.toml:{}", at("1000001"))),
             ("listen = \"127.0.0.1:9000\"", "TIDEGATE_HTTP__LISTEN".to_owned()),
             ("max_age = \"1d 12h\"", format!("tidegate.toml:{}", at("max_age"))),

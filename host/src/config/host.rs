@@ -1,6 +1,6 @@
 //! The settings of the host itself.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub struct HostConfig {
     pub data_dir: PathBuf,
     /// Where compiled modules are kept.
     pub cache_dir: PathBuf,
+    /// The most bytes that compiling one module may take. `None`: as much as there is room for.
+    pub compile_memory: Option<NonZeroU64>,
     /// The most bytes of messages that are held at once, over all subscriptions.
     pub max_in_flight_bytes: usize,
     /// How long running handlers may finish in a drain.
@@ -73,6 +75,7 @@ impl HostConfig {
             name: raw.name.unwrap_or_else(host_name),
             data_dir,
             cache_dir,
+            compile_memory: checker.size_if_given(&["host", "compile_memory"], raw.compile_memory),
             max_in_flight_bytes: checker.memory_size(
                 &["host", "max_in_flight_bytes"],
                 raw.max_in_flight_bytes,

@@ -56,6 +56,9 @@ pub(super) struct RawHost {
     /// Where compiled modules are kept, relative to this file. Several hosts and commands may share it. A host removes what no
     /// version of its handlers names and nobody used for a day. Default: `cache` in the data directory.
     pub(super) cache_dir: Option<PathBuf>,
+    /// The most memory that compiling one module may take. Default: half of what the machine or the container has, "2GiB" at the
+    /// most.
+    pub(super) compile_memory: Option<SizeText>,
     /// The most bytes of messages that the host holds at once, over all subscriptions. Default: "256MiB".
     pub(super) max_in_flight_bytes: Option<SizeText>,
     /// How long running handlers may finish after SIGTERM before they are interrupted. Default: "25s".

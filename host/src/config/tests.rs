@@ -69,6 +69,7 @@ fn everything_that_can_be_said_is_heard() {
 [host]
 name = "host-1"
 data_dir = "/var/lib/tidegate"
+compile_memory = "1GiB"
 max_in_flight_bytes = "1GiB"
 drain_timeout = "5s"
 log = { level = "debug", format = "json" }
@@ -110,6 +111,7 @@ retry = { schedule = ["1s", "10s", "5m"], retry_after_max = "1h" }
     assert_eq!(orders.retry.max_attempts.get(), 4);
     assert_eq!(orders.retry.max_deliveries.get(), 40);
     assert_eq!(orders.retry.backoff, Backoff::Schedule([1, 10, 300].map(Duration::from_secs).to_vec()));
+    assert_eq!(config.host.compile_memory.unwrap().get(), 1 << 30);
     assert_eq!(config.host.log, LogConfig { level: LogThreshold::Debug, format: LogFormat::Json });
 }
 

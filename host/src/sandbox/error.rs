@@ -184,7 +184,7 @@ pub enum LoadError {
     /// Compiling took more memory than allowed.
     #[error(
         "compiling the module took more than {} MiB of memory: make the module smaller (an optimized build, fewer dependencies, \
-         split handlers)",
+         split handlers), or raise `[host] compile_memory`",
         limit >> 20
     )]
     CompileMemory {

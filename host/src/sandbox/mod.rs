@@ -39,7 +39,7 @@ mod wasi;
 mod wrap;
 
 use std::collections::BTreeSet;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -48,7 +48,7 @@ use tokio::sync::Semaphore;
 
 use cache::{Cache, Needed};
 use compiler::Compiler;
-pub use compiler::{COMPILE_MEMORY, COMPILE_VERB, CompileIn, compile_as_told};
+pub use compiler::{COMPILE_VERB, CompileIn, compile_as_told};
 pub use contract::Contract;
 use disposer::Disposer;
 use engine::{EngineKind, Station};
@@ -76,6 +76,9 @@ pub struct SandboxOptions {
     pub compile_threads: NonZeroU32,
     /// Where modules are compiled.
     pub compile_in: CompileIn,
+    /// The most memory that one compilation in a process of its own may take, in bytes. `None`: half of what the machine or the
+    /// container has, 2 GiB at the most. On Linux; elsewhere the system does not enforce it.
+    pub compile_memory: Option<NonZeroU64>,
     /// How long a module may take to compile.
     pub compile_timeout: Duration,
     /// Whether every run of a message sees the same time, which begins when the message was published, and the same random
@@ -90,6 +93,7 @@ impl Default for SandboxOptions {
         Self {
             cache_dir: None,
             compile_in: CompileIn::default(),
+            compile_memory: None,
             max_instances: MAX_INSTANCES,
             // Each compilation uses all cores by itself; the second one is there so that a small module does not wait
             // for a big one.
@@ -145,7 +149,7 @@ impl Sandbox {
         let cache = options.cache_dir.as_deref().and_then(|dir| Cache::open(dir).map(Arc::new));
         let compiling = Arc::new(Semaphore::new(usize::try_from(options.compile_threads.get()).unwrap_or(1)));
         let looking = Arc::new(Semaphore::new(LOOKS_AT_ONCE));
-        let compiler = Compiler::start(&options.compile_in)?;
+        let compiler = Compiler::start(&options)?;
         let unmetered = OnceLock::new();
         Ok(Arc::new(Self {
             options,

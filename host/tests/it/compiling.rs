@@ -1,31 +1,36 @@
 //! Compiling in a process of its own: what comes of it is what this process would have made, and whatever becomes of it is
 //! an answer.
 
-use std::num::NonZeroU32;
-use std::os::unix::fs::PermissionsExt as _;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::outcome::Outcome;
 use tidegate::sandbox::limits::Limits;
-use tidegate::sandbox::{COMPILE_MEMORY, CompileIn, LoadError, Sandbox, SandboxOptions};
+use tidegate::sandbox::{CompileIn, LoadError, Sandbox, SandboxOptions};
 
 use crate::loading::bomb;
 use crate::sandbox::{message, run};
 use crate::support::guests::guest;
 use crate::support::modules::{answer, core_with_metadata, handler};
-use crate::support::until;
+use crate::support::{until, write_script};
 
 const TIDEGATE: &str = env!("CARGO_BIN_EXE_tidegate");
 /// A line of a shell that is the compiler from there on.
 const COMPILES: &str = concat!("exec ", env!("CARGO_BIN_EXE_tidegate"), " \"$@\"");
 
 /// A sandbox with one place to compile.
-fn apart(program: impl Into<PathBuf>, memory: u64, cache_dir: Option<PathBuf>, limit: Duration) -> Arc<Sandbox> {
+fn apart(
+    program: impl Into<PathBuf>,
+    memory: Option<u64>,
+    cache_dir: Option<PathBuf>,
+    limit: Duration,
+) -> Arc<Sandbox> {
     let options = SandboxOptions {
         cache_dir,
-        compile_in: CompileIn::OwnProcess { program: program.into(), memory },
+        compile_in: CompileIn::OwnProcess { program: program.into() },
+        compile_memory: memory.and_then(NonZeroU64::new),
         compile_threads: NonZeroU32::MIN,
         compile_timeout: limit,
         ..SandboxOptions::default()
@@ -34,14 +39,13 @@ fn apart(program: impl Into<PathBuf>, memory: u64, cache_dir: Option<PathBuf>, l
 }
 
 fn patient(program: impl Into<PathBuf>) -> Arc<Sandbox> {
-    apart(program, COMPILE_MEMORY, None, SandboxOptions::default().compile_timeout)
+    apart(program, None, None, SandboxOptions::default().compile_timeout)
 }
 
 /// A program in place of the compiler.
 fn script(folder: &Path, lines: &str) -> PathBuf {
     let path = folder.join("program");
-    std::fs::write(&path, format!("#!/bin/sh\n{lines}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&path, lines);
     path
 }
 
@@ -55,7 +59,7 @@ async fn what_is_compiled_there_runs_here_and_is_kept() {
     let cache = folder.path().join("code");
     let unmetered = Limits { fuel: None, ..Limits::default() };
     for (name, limits) in [("order", Limits::default()), ("order_core", Limits::default()), ("order", unmetered)] {
-        let sandbox = apart(TIDEGATE, COMPILE_MEMORY, Some(cache.clone()), SandboxOptions::default().compile_timeout);
+        let sandbox = apart(TIDEGATE, None, Some(cache.clone()), SandboxOptions::default().compile_timeout);
         let version = sandbox.load(guest(name), "order", &limits).await.unwrap();
         let body = r#"{"id":"1","customer":"c","currency":"EUR","lines":[],"total_cents":0}"#;
         let there = run(&version, &message("any", body)).await;
@@ -63,7 +67,7 @@ async fn what_is_compiled_there_runs_here_and_is_kept() {
         let here = run(&here.load(guest(name), "order", &limits).await.unwrap(), &message("any", body)).await;
         assert_eq!((&there.outcome, there.usage.fuel), (&here.outcome, here.usage.fuel), "{name}");
         // Nobody compiles now: it comes out of the cache.
-        let cached = apart("/nowhere/tidegate", COMPILE_MEMORY, Some(cache.clone()), Duration::from_secs(60));
+        let cached = apart("/nowhere/tidegate", None, Some(cache.clone()), Duration::from_secs(60));
         drop(cached.load(guest(name), "order", &limits).await.unwrap());
     }
 }
@@ -81,7 +85,7 @@ async fn what_cannot_be_compiled_has_the_same_answer_as_here() {
 
 #[tokio::test]
 async fn a_compilation_that_takes_more_memory_than_it_may_is_ended_and_the_next_one_goes_well() {
-    let sandbox = apart(TIDEGATE, 96 << 20, None, SandboxOptions::default().compile_timeout);
+    let sandbox = apart(TIDEGATE, Some(96 << 20), None, SandboxOptions::default().compile_timeout);
     let error = refused(&sandbox, bomb()).await;
     assert!(matches!(error, LoadError::CompileMemory { limit } if limit == 96 << 20), "{error:?}");
     let version = sandbox.load(handler("", &answer("")), "small", &Limits::default()).await.unwrap();
@@ -94,12 +98,13 @@ fn lives(file: &Path) -> bool {
     !pid.trim().is_empty() && Path::new("/proc").join(pid.trim()).exists()
 }
 
-#[tokio::test]
+/// On threads, for one that waits for the end of a process keeps nobody from noticing that end.
+#[tokio::test(flavor = "multi_thread")]
 async fn of_a_compilation_that_ran_out_of_time_or_is_not_wanted_any_more_nothing_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let pid = folder.path().join("pid");
     let hangs = script(folder.path(), &format!("echo $$ > {}; exec /bin/sleep 3600", pid.display()));
-    let sandbox = apart(&hangs, COMPILE_MEMORY, None, Duration::from_millis(300));
+    let sandbox = apart(&hangs, None, None, Duration::from_millis(300));
     let error = refused(&sandbox, guest("order")).await;
     assert!(matches!(error, LoadError::CompileTimeout { .. }), "{error:?}");
     until("its process is gone", Duration::from_secs(30), || !lives(&pid));
@@ -128,13 +133,19 @@ async fn however_the_process_ends_it_is_an_answer() {
         ("kill -9 $$", "the process that compiled the module was killed"),
         ("echo 'thread panicked: no such register' >&2; exit 101", "exit status: 101); this is a bug of the compiler"),
         ("kill -SEGV $$", "the compiler crashed over the module (signal: 11"),
+        (
+            "echo 'no threads left' >&2; exit 1",
+            "see that the host may start its own program: exit status: 1: no threads left",
+        ),
         ("echo '{\"Code\":7}'; echo short", "cannot be started or talked to"),
+        ("echo '{\"Code\":1099511627776}'; cat /dev/zero", "1099511627776 bytes of machine code are more than"),
+        ("cat /dev/zero", "cannot be started or talked to"),
         ("true", "cannot be started or talked to"),
         ("head -c 100000 /dev/zero >&2; echo 'no answer' ", "cannot be started or talked to"),
     ];
     for (lines, expected) in rows {
-        let error = refused(&patient(script(folder.path(), lines)), guest("order")).await;
-        assert!(error.to_string().contains(expected), "{lines}: {error}");
+        let error = anyhow::Error::from(refused(&patient(script(folder.path(), lines)), guest("order")).await);
+        assert!(format!("{error:#}").contains(expected), "{lines}: {error:#}");
     }
     let error = refused(&patient(folder.path().join("missing")), guest("order")).await;
     assert!(matches!(&error, LoadError::CompilerProcess { source } if source.raw_os_error() == Some(2)), "{error:?}");

@@ -241,8 +241,8 @@ impl Writer<'_> {
                 if !budget.take(found.message.size()) {
                     break false;
                 }
-                if found.damage.is_some() {
-                    // It may be one that somebody else wanted, and was not counted.
+                if found.damage.is_some() || found.target.is_some() {
+                    // It may be one that somebody else wanted, and was not counted: the checksum does not cover the target.
                     most = None;
                 }
                 wanted += 1;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
 use rustix::process::Signal;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 
 use super::COMPILE_VERB;
@@ -17,6 +17,14 @@ use crate::sandbox::module::Module;
 
 /// What is kept of what the process says at its end: a panic's message is a line.
 const SAID_AT_MOST: u64 = 4 << 10;
+/// The line of an answer, which may have a compiler's error in it.
+const LINE_AT_MOST: u64 = 1 << 20;
+/// Machine code for a byte of a module: 3 were seen, of Rust and of JavaScript.
+const CODE_PER_BYTE: usize = 64;
+/// What even the smallest module may become.
+const CODE_AT_LEAST: usize = 16 << 20;
+/// How a process ends in which Rust panicked.
+const PANICKED: i32 = 101;
 /// What Rust says when there is no memory. It ends with `SIGABRT` then.
 const NO_MEMORY: &str = "memory allocation of";
 
@@ -53,28 +61,52 @@ impl Apart {
             input.write_all(&line).await?;
             input.write_all(&module.bytes).await
         };
-        let mut answered = Vec::new();
-        let mut output = output.take(self.memory);
-        let (told, heard, said) = tokio::join!(tell, output.read_to_end(&mut answered), last_words(talk));
+        let most = module.bytes.len().saturating_mul(CODE_PER_BYTE).max(CODE_AT_LEAST);
+        let (told, heard, said) = tokio::join!(tell, hear(output, most), last_words(talk));
         // Not before: it ends when this closes.
         drop(input);
         let status = process.wait().await.map_err(died)?;
-        if !status.success() {
-            return Err(self.ended(status, &said));
+        match heard {
+            // It was not read to its end, and so did not end well.
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Err(died(error)),
+            _ if !status.success() => Err(self.ended(status, &said)),
+            heard => told.and(heard).map_err(died)?,
         }
-        told.and(heard.map(drop)).and_then(|()| order::hear(answered)).map_err(died)?
     }
 
     /// Why there is no answer.
     fn ended(&self, status: ExitStatus, said: &str) -> LoadError {
-        let signal = status.signal().and_then(Signal::from_named_raw);
-        match signal {
-            Some(Signal::ABORT) if said.contains(NO_MEMORY) => LoadError::CompileMemory { limit: self.memory },
+        let said = said.trim();
+        match (status.signal().and_then(Signal::from_named_raw), status.code()) {
+            (Some(Signal::ABORT), _) if said.contains(NO_MEMORY) => LoadError::CompileMemory { limit: self.memory },
             // The kernel, when the machine has no memory left; or a person.
-            Some(Signal::KILL | Signal::TERM | Signal::INT) => LoadError::CompilerKilled,
-            Some(_) | None => LoadError::CompilerCrash { how: status.to_string(), said: said.trim().to_owned() },
+            (Some(Signal::KILL | Signal::TERM | Signal::INT), _) => LoadError::CompilerKilled,
+            (Some(_), _) | (None, Some(PANICKED)) => {
+                LoadError::CompilerCrash { how: status.to_string(), said: said.to_owned() }
+            }
+            // What it lacked of the system, it said.
+            (None, _) => LoadError::CompilerProcess { source: io::Error::other(format!("{status}: {said}")) },
         }
     }
+}
+
+/// Reads the answer. What is longer than it may be is not read, and its writer ends by that.
+async fn hear(output: impl AsyncRead + Unpin, most: usize) -> io::Result<Result<Vec<u8>, LoadError>> {
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    (&mut output).take(LINE_AT_MOST).read_until(b'\n', &mut line).await?;
+    let size = match order::hear(&line)? {
+        Ok(size) => size,
+        Err(error) => return Ok(Err(error)),
+    };
+    if size > most {
+        return Err(io::Error::other(format!(
+            "{size} bytes of machine code are more than the {most} that were expected"
+        )));
+    }
+    let mut code = vec![0; size];
+    output.read_exact(&mut code).await?;
+    Ok(Ok(code))
 }
 
 /// The beginning of what it says. All of it is read, so that it never waits to say more.

@@ -9,7 +9,9 @@ mod apart;
 mod here;
 mod order;
 mod program;
+mod room;
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,13 +24,10 @@ use here::Here;
 pub(super) use here::give_way;
 pub use program::compile_as_told;
 
+use super::SandboxOptions;
 use super::engine::Station;
 use super::error::{LoadError, SandboxError};
 use super::module::{Form, Module};
-
-/// The most memory that one compilation may take in a process of its own, in bytes. The largest module that we know, 19 MB of
-/// Python, takes 400 MiB, and modules are 64 MiB at the most unless their handler says otherwise.
-pub const COMPILE_MEMORY: u64 = 2 << 30;
 
 /// Where modules are compiled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,8 +41,6 @@ pub enum CompileIn {
         /// The program that is started. It is to call [`compile_as_told`], as `tidegate` does when its first argument is
         /// [`COMPILE_VERB`]. It must be of the very build that runs: its machine code is trusted.
         program: PathBuf,
-        /// The most memory that it may take, in bytes. On Linux; elsewhere the system does not enforce it.
-        memory: u64,
     },
 }
 
@@ -51,7 +48,7 @@ pub enum CompileIn {
 pub const COMPILE_VERB: &str = "compile-for-host";
 
 impl CompileIn {
-    /// In a process of the program that runs, which is `tidegate`, with [`COMPILE_MEMORY`].
+    /// In a process of the program that runs, which is `tidegate`.
     ///
     /// # Errors
     /// When the system does not tell which program runs.
@@ -59,7 +56,7 @@ impl CompileIn {
         // By this name it is the very file that runs also after another one was put in its place.
         let program =
             if cfg!(target_os = "linux") { PathBuf::from("/proc/self/exe") } else { std::env::current_exe()? };
-        Ok(Self::OwnProcess { program, memory: COMPILE_MEMORY })
+        Ok(Self::OwnProcess { program })
     }
 }
 
@@ -80,10 +77,13 @@ pub(super) struct Made {
 
 impl Compiler {
     /// Gets ready to compile.
-    pub(super) fn start(compile_in: &CompileIn) -> Result<Self, SandboxError> {
-        match compile_in {
+    pub(super) fn start(options: &SandboxOptions) -> Result<Self, SandboxError> {
+        match &options.compile_in {
             CompileIn::ThisProcess => Here::start().map(Arc::new).map(Self::Here),
-            CompileIn::OwnProcess { program, memory } => Ok(Self::Apart(Apart::new(program.clone(), *memory))),
+            CompileIn::OwnProcess { program } => {
+                let memory = options.compile_memory.map_or_else(room::by_default, NonZeroU64::get);
+                Ok(Self::Apart(Apart::new(program.clone(), memory)))
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! - What the system runs out of, it takes from this process first.
 
 use std::io::{self, Read as _, Write as _};
+use std::num::NonZeroUsize;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -12,8 +13,9 @@ use super::here::{NICE, be_nice};
 use super::machine_code;
 use super::order::{self, Order};
 use crate::sandbox::engine::for_compiling;
-use crate::sandbox::error::LoadError;
 
+/// Cores that one compilation works on at the most. Each thread's stack counts as memory, and the host has the rest.
+const THREADS_AT_MOST: usize = 8;
 /// How the process ends whose host has gone. Nobody is there to see it.
 const HOST_HAS_GONE: i32 = 1;
 
@@ -21,16 +23,18 @@ const HOST_HAS_GONE: i32 = 1;
 /// process: its priority is lowered, its memory limited, and it ends with the host that started it.
 ///
 /// # Errors
-/// When standard input and output are not those of a host that wants something compiled.
+/// When standard input and output are not those of a host that wants something compiled, or the system gives no threads.
 pub fn compile_as_told() -> io::Result<()> {
     be_nice(NICE);
     be_the_first_to_go();
     let (order, module) = Order::read(&mut io::stdin().lock())?;
     end_with_the_host()?;
     limit_memory(order.memory);
-    let engine = for_compiling(order.kind).map_err(|source| LoadError::Invalid { source });
-    let made = engine.and_then(|engine| machine_code(&engine, order.form, &module));
-    order::answer(made, &mut io::stdout().lock())
+    // By name, or the first who needs them would panic where the system has no thread left.
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get).min(THREADS_AT_MOST);
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().map_err(io::Error::other)?;
+    let engine = for_compiling(order.kind).map_err(io::Error::other)?;
+    order::answer(machine_code(&engine, order.form, &module), &mut io::stdout().lock())
 }
 
 /// Ends this process when the host's end of standard input is closed. The host closes it last.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use tidegate::deploy::report::Line;
 
 use super::rig::Rig;
@@ -33,6 +33,12 @@ fn deploys_slowly<'a>(
     (found.unwrap(), deploys)
 }
 
+/// Whether a process is there no more, or nobody has asked yet how it ended.
+fn is_gone(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit(')').next().unwrap().trim_start().chars().next().is_none_or(|state| state == 'Z')
+}
+
 #[test]
 fn a_compiler_that_is_killed_changes_nothing() {
     let mut rig = Rig::new("type = \"embedded\"", Duration::from_secs(30), "");
@@ -59,7 +65,18 @@ fn a_host_that_is_killed_leaves_no_compiler_behind() {
         pid
     });
     rig.dead();
-    until("what compiled for it is gone", Duration::from_secs(30), || test_kill_process(pid).is_err());
+    until("what compiled for it is gone", Duration::from_secs(30), || is_gone(pid));
     rig.start();
+    assert_eq!(rig.handler().active, Some(1));
+}
+
+#[test]
+fn what_a_host_compiles_takes_no_more_memory_than_its_configuration_says() {
+    let mut rig = Rig::new("type = \"embedded\"", Duration::from_secs(30), "");
+    rig.edit(|text| text.replace("[host]\n", "[host]\ncompile_memory = \"96MiB\"\n"));
+    rig.start();
+    let Some(Line::Failed(failed)) = rig.deploy(&bomb()) else { panic!("it was deployed") };
+    let expected = "compiling the module took more than 96 MiB of memory";
+    assert!(failed.message.contains(expected) && failed.message.contains("`[host] compile_memory`"), "{failed:?}");
     assert_eq!(rig.handler().active, Some(1));
 }
