@@ -9,10 +9,11 @@ use tokio::time::Instant;
 use super::difference::Difference;
 use super::expect::{Expectation, log_line};
 use super::parse::Case;
+use super::tightened::{Attempts, Stopped, Tightened};
 use crate::broker::lease::Lease;
 use crate::handler::{Call, Effects, Handler as _, Run};
 use crate::message::Message;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, ReasonCode};
 use crate::sandbox::Version;
 use crate::sandbox::limits::Limits;
 use crate::settle::outputs::{Grants, route};
@@ -37,7 +38,7 @@ pub struct Bench<'a> {
     pub now: SystemTime,
 }
 
-/// A fault that a case is run under, besides once without. It has to end as it does without.
+/// A fault that a case is run under, besides once without. It has to end as it does without; under limits, to be stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Injected {
     /// The same message once more, on the same instance where instances are reused: it must do the same again, with the
@@ -47,6 +48,9 @@ pub enum Injected {
     Redelivery,
     /// A machine that is ten times as slow: a tenth of the wall clock.
     Slow,
+    /// Just less fuel than the run took, and just less memory: it is to be stopped, with nothing published and its message
+    /// not done.
+    Limits,
 }
 
 /// A case that was run.
@@ -60,6 +64,8 @@ pub struct Checked {
     pub differences: Vec<Difference>,
     /// How a run under a fault was not as expected; where the one without was not either, not as that.
     pub under_faults: Vec<Difference>,
+    /// The runs under limits that were too low, as they ended.
+    pub stopped: Vec<Stopped>,
 }
 
 /// How the handler is told that a run stands to the others.
@@ -72,7 +78,7 @@ struct Told<'a> {
 
 impl Injected {
     /// Every fault.
-    pub const ALL: [Self; 3] = [Self::Duplicate, Self::Redelivery, Self::Slow];
+    pub const ALL: [Self; 4] = [Self::Duplicate, Self::Redelivery, Self::Slow, Self::Limits];
 
     /// The word for it.
     #[must_use]
@@ -81,6 +87,7 @@ impl Injected {
             Self::Duplicate => "duplicate",
             Self::Redelivery => "redelivery",
             Self::Slow => "slow",
+            Self::Limits => "limits",
         }
     }
 }
@@ -97,17 +104,18 @@ impl Case {
         let differences = self.expect.as_ref().map(|expect| expect.unmet(&run)).unwrap_or_default();
         let did = Expectation::of(&run);
         let expected = self.expect.as_ref().filter(|_| differences.is_empty()).unwrap_or(&did);
-        let mut under_faults = Vec::new();
+        let (mut under_faults, mut stopped) = (Vec::new(), Vec::new());
         for fault in self.faults.union(more) {
             let unmet = match fault {
                 // What it did is what it has to do again, whatever was expected of it.
                 Injected::Duplicate => did.unmet(&self.handed_over(bench, &version, told).await),
                 Injected::Redelivery => self.redelivered(bench, expected).await,
                 Injected::Slow => self.slow(bench, expected).await,
+                Injected::Limits => self.limited(bench, &run, &mut stopped).await,
             };
             under_faults.extend(unmet.into_iter().map(|difference| difference.under(fault.name())));
         }
-        Checked { run, ran: true, differences, under_faults }
+        Checked { run, ran: true, differences, under_faults, stopped }
     }
 
     /// Runs it once, without faults; whatever is expected.
@@ -139,6 +147,44 @@ impl Case {
         match self.version(bench, slower) {
             Ok(version) => expected.unmet(&self.handed_over(bench, &version, self.told()).await),
             Err(difference) => vec![difference],
+        }
+    }
+
+    /// Runs it with less than it took: of fuel, as near to its end as it can be stopped; then of memory.
+    async fn limited(&self, bench: &Bench<'_>, without: &Run, stopped: &mut Vec<Stopped>) -> Vec<Difference> {
+        let mut got_away = None;
+        for tightened in Tightened::fuel(without.usage.fuel) {
+            let (code, judged) = self.tightened(bench, without, tightened).await;
+            got_away = judged.map(|one| stopped.push(one)).err();
+            // Only one that got away is tried with less: what ended otherwise is to be told.
+            if got_away.is_none() || code != Some(without.outcome.code()) {
+                break;
+            }
+        }
+        let mut unmet: Vec<Difference> = got_away.into_iter().collect();
+        if let Some(tightened) = Tightened::memory(without.usage.memory_peak) {
+            match self.tightened(bench, without, tightened).await.1 {
+                Ok(one) => stopped.push(one),
+                Err(difference) => unmet.push(difference),
+            }
+        }
+        unmet
+    }
+
+    /// How a run under a limit ended, when there was one, and whether that is as it has to be.
+    async fn tightened(
+        &self,
+        bench: &Bench<'_>,
+        without: &Run,
+        tightened: Tightened,
+    ) -> (Option<ReasonCode>, Result<Stopped, Difference>) {
+        match self.version(bench, |limits| tightened.apply(limits)) {
+            Ok(version) => {
+                let run = self.handed_over(bench, &version, self.told()).await;
+                let attempts = Attempts { this: self.attempt, last: self.max_attempts };
+                (Some(run.outcome.code()), tightened.judge(&run, &without.outcome, attempts))
+            }
+            Err(difference) => (None, Err(difference)),
         }
     }
 
@@ -238,6 +284,6 @@ impl Checked {
             backtrace: Vec::new(),
         });
         let run = Run::without_usage(outcome);
-        Self { run, ran: false, differences: vec![difference], under_faults: Vec::new() }
+        Self { run, ran: false, differences: vec![difference], under_faults: Vec::new(), stopped: Vec::new() }
     }
 }

@@ -19,6 +19,7 @@ mod fixture;
 mod keys;
 mod parse;
 mod read;
+mod tightened;
 mod update;
 
 pub use check::{Bench, Checked, DEFAULT_TIME, Injected};
@@ -27,4 +28,5 @@ pub use expect::Expectation;
 pub use fixture::{Fixture, file_name};
 pub use parse::Case;
 pub use read::{Found, Most, read};
+pub use tightened::Stopped;
 pub use update::{Rewritten, rewrite};

@@ -39,7 +39,8 @@ pub(super) struct Arguments {
     /// Only those in whose file, number or name this stands, without regard to case
     #[arg(long, short, value_name = "TEXT")]
     filter: Option<String>,
-    /// Run each once more under a fault, and expect the same: duplicate, redelivery or slow
+    /// Run each once more under a fault, and expect the same: duplicate, redelivery or slow; or with less than it took, and
+    /// expect that it is stopped: limits
     #[arg(long = "fault", value_name = "FAULT", value_parser = fault)]
     faults: Vec<Injected>,
     /// Expect what came, where it is something else or nothing was expected: write it into the files
@@ -183,6 +184,6 @@ mod tests {
         }
         assert!(!is_wanted(Some("dear"), title));
         assert_eq!(fault("slow"), Ok(Injected::Slow));
-        assert_eq!(fault("fast"), Err("there is: duplicate, redelivery, slow".to_owned()));
+        assert_eq!(fault("fast"), Err("there is: duplicate, redelivery, slow, limits".to_owned()));
     }
 }

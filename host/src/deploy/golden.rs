@@ -40,7 +40,8 @@ pub(super) async fn run(golden: &[Found], version: &Loaded, before: Option<&Load
     let mut runs = Vec::with_capacity(golden.len());
     let (version, before) = (Tried::of(version), before.map(Tried::of));
     for Found { case, .. } in golden {
-        let Checked { run, ran: _, differences, under_faults } = case.check(&version.bench(), &BTreeSet::new()).await;
+        let checked = case.check(&version.bench(), &BTreeSet::new()).await;
+        let Checked { run, ran: _, differences, under_faults, stopped: _ } = checked;
         let old = match &before {
             Some(before) => Some(case.run(&before.bench()).await),
             None => None,

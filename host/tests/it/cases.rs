@@ -155,6 +155,38 @@ fn a_case_is_run_under_faults_when_asked() {
 }
 
 #[test]
+fn a_case_is_stopped_with_less_than_it_took() {
+    // Whatever a run comes to, with a little less of what it took it is stopped, and its message is not done.
+    let desk = desk(concat!(
+        "{\"subject\": \"echo\", \"body\": \"a\", \"faults\": [\"limits\"], \"expect\": \"completed\"}\n",
+        "{\"subject\": \"reject\", \"attempt\": 3, \"max_attempts\": 3, \"expect\": \"handler-rejected\"}\n",
+        "{\"subject\": \"hostile.unreachable\", \"expect\": \"trap:unreachable\"}\n",
+        "{\"subject\": \"hostile.spin\", \"limits\": {\"fuel\": 100000}, \"expect\": \"out-of-fuel\"}\n",
+    ));
+    let run = |more: &[&str]| {
+        let arguments = [&["test", "cases", "--module", "behaviours.wasm", "--json"], more].concat();
+        desk.json(&arguments, "", 0)["cases"].as_array().unwrap().clone()
+    };
+    let without = run(&["--filter", ":2"]);
+    assert_eq!(without[0].get("stopped"), None, "nobody asked for it: {without:?}");
+    let all = run(&["--fault", "limits"]);
+    assert_eq!(all.len(), 4);
+    for (one, verdict) in all.iter().zip(["retry", "dead-letter", "retry", "retry"]) {
+        let [fuel, memory] = one["stopped"].as_array().unwrap().as_slice() else { panic!("{one:#}") };
+        let (took, at) = (one["fuel"].as_u64().unwrap(), fuel["at"].as_u64().unwrap());
+        assert!(fuel["limit"] == "fuel" && at < took && at >= took / 2 - 1, "as near to its end as can be: {one:#}");
+        assert!([&json!("out-of-fuel"), &one["outcome"]].contains(&&fuel["outcome"]), "{one:#}");
+        assert_eq!((&memory["limit"], &memory["outcome"]), (&json!("memory"), &json!("memory-limit")), "{one:#}");
+        assert!([fuel, memory].iter().all(|stopped| stopped["verdict"] == verdict), "{one:#}");
+    }
+    let (out, _) = said(&desk, &["test", "cases", "--module", "behaviours.wasm", "--fault", "limits"], 0);
+    assert!(out.contains("4 cases: 4 as expected; "), "{out}");
+    // No fuel is counted, and memory is all that can be less.
+    let unmetered = run(&["--filter", ":1", "--fuel", "unmetered"]);
+    assert_eq!(unmetered[0]["stopped"].as_array().unwrap().len(), 1, "{unmetered:?}");
+}
+
+#[test]
 fn what_cannot_be_run_says_why_and_what_to_do() {
     let desk = desk("{\"subject\": \"complete\", \"expct\": \"completed\"}\n");
     let rows: [(&[&str], i32, &str); 9] = [
@@ -166,7 +198,7 @@ fn what_cannot_be_run_says_why_and_what_to_do() {
         (&["test", "empty"], 3, "there are no cases in empty"),
         (&["test", "good", "--module", "none.wasm"], 1, "reading the module none.wasm (`tidegate build` makes it)"),
         (&["test", "good", "--filter", "x"], 3, "there is no case in whose file or name `x` stands"),
-        (&["test", "good", "--fault", "fast"], 2, "there is: duplicate, redelivery, slow"),
+        (&["test", "good", "--fault", "fast"], 2, "there is: duplicate, redelivery, slow, limits"),
     ];
     for folder in ["empty", "good"] {
         std::fs::create_dir(desk.path().join(folder)).unwrap();

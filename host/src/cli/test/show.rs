@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cases::{Case, Checked, Difference, Rewritten};
+use crate::cases::{Case, Checked, Difference, Rewritten, Stopped};
 use crate::cli::table::{duration, harmless, number};
 use crate::handler::Effect;
 
@@ -41,6 +41,9 @@ pub(super) struct Shown {
     fuel: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     differences: Vec<Difference>,
+    /// How it was stopped under the fault `limits`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stopped: Vec<Stopped>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     effects: Vec<Effect>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -98,7 +101,7 @@ fn cases_of(count: usize) -> String {
 
 impl Shown {
     pub(super) fn new(handler: &str, case: &Case, checked: &Checked, updated: bool) -> Self {
-        let Checked { run, differences, under_faults, ran: _ } = checked;
+        let Checked { run, differences, under_faults, stopped, ran: _ } = checked;
         // Of what is expected from now on, only what faults did is left to be told.
         let differences: Vec<Difference> =
             differences.iter().filter(|_| !updated).chain(under_faults).cloned().collect();
@@ -118,6 +121,7 @@ impl Shown {
             detail: run.outcome.detail(),
             fuel: run.usage.fuel,
             differences,
+            stopped: stopped.clone(),
             effects: run.effects.clone(),
             logs: checked.logs(),
             backtrace: fault.map(|fault| fault.backtrace.clone()).unwrap_or_default(),
@@ -205,6 +209,7 @@ mod tests {
             detail: None,
             fuel: 8250,
             differences: vec![difference],
+            stopped: Vec::new(),
             effects: vec![Effect::Deleted { bucket: "seen".to_owned(), key: "7".to_owned() }],
             logs: vec!["info invoicing\u{1b} order 7".to_owned()],
             backtrace: vec!["invoice::run".to_owned()],
