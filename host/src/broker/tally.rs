@@ -290,10 +290,12 @@ impl Tally {
             }
         }
         let rest = groups.split_off(top.min(groups.len()));
+        // Where groups were put into the rest, there were more of them at once than are counted apart.
+        let other_groups = if self.folded > 0 { (self.most + 1).saturating_sub(groups.len()) } else { rest.len() };
         Counted {
             groups,
             others: self.folded + rest.iter().map(|group| group.letters).sum::<u64>(),
-            other_groups: rest.len() as u64 + u64::from(self.folded > 0),
+            other_groups: other_groups as u64,
             matched: self.matched,
             examined: self.examined,
             is_cut: self.is_cut,
@@ -366,6 +368,8 @@ mod tests {
         assert_eq!((counted.groups[0].key.as_str(), counted.groups[0].letters), ("frequent", 1000));
         let shown: u64 = counted.groups.iter().map(|group| group.letters).sum();
         assert_eq!((shown + counted.others, counted.matched), (11_000, 11_000), "each is counted once");
+        let groups = counted.groups.len() as u64 + counted.other_groups;
+        assert_eq!(groups, 101, "there were as many at once, before the rarer half of them was put together");
     }
 
     #[test]

@@ -1,9 +1,15 @@
 //! Dead letters as a person meets them: counted, found, looked into, run once more.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::command_line::{Desk, until};
+use crate::support;
 use crate::support::guests::guest;
+use crate::support::modules::handler_from;
 
 /// Publishes, and waits until so many dead letters are there; the newest first.
 fn dead(desk: &Desk, lines: &str, count: usize) -> Vec<Value> {
@@ -426,4 +432,85 @@ fn a_dead_letter_is_sent_to_another_subject_when_somebody_receives_it() {
     };
     until("both to be done", || counted() == 2);
     assert_eq!(desk.json(&["dlq", "ls", "--json"], "", 0), json!([]));
+}
+
+/// Rejects each message, and its id is the reason.
+const ANOTHER_EACH_TIME: &str = r#"(module
+    (memory (export "memory") 2)
+    (global $next (mut i32) (i32.const 65536))
+    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (local $at i32)
+        (local.set $at (i32.and (i32.add (global.get $next) (i32.const 15)) (i32.const -16)))
+        (global.set $next (i32.add (local.get $at) (local.get 3)))
+        (local.get $at))
+    (func (export "tidegate:events/handler@0.1.0#handle") (param i32) (result i32)
+        (i32.store8 (i32.const 1024) (i32.const 1))
+        (i32.store8 (i32.const 1028) (i32.const 1))
+        (i32.store (i32.const 1032) (i32.load (local.get 0)))
+        (i32.store (i32.const 1036) (i32.load offset=4 (local.get 0)))
+        (i32.const 1024)))"#;
+
+/// A word for a number, without a digit: what has one in it is taken for an id, and tells no errors apart.
+fn word(number: u32) -> String {
+    let letter = |place: u32| char::from(b'a' + u8::try_from(number / 26_u32.pow(place) % 26).unwrap());
+    format!("unknown-{}", (0..4).map(letter).collect::<String>())
+}
+
+/// The series of `/metrics`, by name and labels.
+fn series(desk: &Desk) -> BTreeSet<String> {
+    let (_, metrics) = desk.get("/metrics");
+    let samples = metrics.lines().filter(|line| !line.starts_with('#'));
+    samples.filter_map(|line| line.rsplit_once(' ')).map(|(series, _value)| series.to_owned()).collect()
+}
+
+/// A handler that puts something of each message into its error fills neither the counts nor the metrics with it.
+#[test]
+fn ten_thousand_different_errors_are_counted_in_bounded_room() {
+    // A few more than are counted apart.
+    const ERRORS: u32 = 10_500;
+    let desk = Desk::with_handler();
+    std::fs::write(desk.path().join("behaviours.wasm"), handler_from(ANOTHER_EACH_TIME)).unwrap();
+    // A line a dead letter is more than a pipe takes that nobody reads.
+    let _host = desk.host_with_log();
+    let publish = |numbers: std::ops::Range<u32>| {
+        let mut lines = String::new();
+        for number in numbers {
+            writeln!(lines, "{{\"subject\":\"a\",\"id\":\"{}\"}}", word(number)).unwrap();
+        }
+        desk.expect(&["publish", "--lines"], &lines, 0);
+    };
+    let dead = |count: u32| {
+        support::until("the messages to be dead", Duration::from_secs(60), || {
+            desk.metric("tidegate_messages_settled_total", &["reason=\"handler-rejected\""]) == u64::from(count)
+        });
+    };
+    publish(0..100);
+    dead(100);
+    let before = series(&desk);
+    publish(100..ERRORS);
+    dead(ERRORS);
+    let stats = |query: &str| -> Value {
+        let (status, body) = desk.get(&format!("/v1/dead-letters/stats?{query}"));
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    };
+    for (query, shown) in [("", 20), ("top=200", 200), ("top=100000", 200)] {
+        let stats = stats(query);
+        let groups = stats["groups"].as_array().unwrap();
+        let [others, other_groups] = [&stats["others"], &stats["other_groups"]].map(|number| number.as_u64().unwrap());
+        assert_eq!((groups.len(), &stats["matched"]), (shown, &json!(ERRORS)), "{query}");
+        let errors: BTreeSet<&str> = groups.iter().map(|group| group["newest"]["error"].as_str().unwrap()).collect();
+        assert!(errors.len() == shown && errors.iter().all(|error| error.starts_with("unknown-")), "{errors:?}");
+        assert_eq!(others + shown as u64, u64::from(ERRORS), "each is counted once");
+        assert_eq!(other_groups + shown as u64, 10_001, "there are at least so many");
+    }
+    let by_reason = stats("by=reason");
+    assert_eq!((&by_reason["groups"][0]["letters"], &by_reason["others"]), (&json!(ERRORS), &json!(0)), "{by_reason}");
+    let shown = desk.expect(&["dlq", "stats"], "", 0);
+    assert_eq!(shown.lines().count(), 22, "a heading, twenty groups, and the others: {shown}");
+    assert!(shown.ends_with("10,480 more in 9,981 other groups; --top shows more\n"), "{shown}");
+
+    let after = series(&desk);
+    let new: Vec<&String> = after.difference(&before).collect();
+    assert!(new.len() < 20, "ten thousand errors make no series: {new:?}");
+    assert!(!after.iter().any(|series| series.contains("unknown-")), "{after:?}");
 }
