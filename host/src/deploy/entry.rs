@@ -173,6 +173,14 @@ impl Entry {
         self.lock().held = held;
     }
 
+    /// Changes what is held in one step, where that still is the version of this number.
+    pub(super) fn change_held(&self, number: u64, change: impl FnOnce(Held) -> Option<Held>) {
+        let mut state = self.lock();
+        if let Some(held) = state.held.take_if(|held| held.number == number) {
+            state.held = change(held);
+        }
+    }
+
     /// Takes a replaced version out of those that are kept ready.
     pub(super) fn take_loaded(&self, number: u64) -> Option<Loaded> {
         let mut state = self.lock();

@@ -28,6 +28,8 @@ use crate::support::guests::guest;
 use crate::support::modules::{answer, handler, handler_with_memory, plain};
 use crate::warm::{mapped, slots_made_ready};
 
+mod held;
+
 /// A host's data, and its handler `h`.
 struct Place {
     directory: tempfile::TempDir,

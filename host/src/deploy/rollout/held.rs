@@ -9,14 +9,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{HOST, check_number};
+use super::check_number;
 use crate::deploy::again;
-use crate::deploy::entry::{Entry, Loaded};
+use crate::deploy::entry::Entry;
 use crate::deploy::own::Own;
 use crate::deploy::report::Aborted;
 use crate::deploy::verdict::verdict;
 use crate::deploy::{DeployError, Deployments};
-use crate::registry::{Digest, HandlerRecord, RegistryError, RolloutRecord};
+use crate::registry::{RegistryError, RolloutRecord};
 
 /// When a handler is looked at again that somebody else had just then.
 const TAKEN_AGAIN_AFTER: Duration = Duration::from_millis(250);
@@ -44,7 +44,7 @@ impl fmt::Display for Held {
 }
 
 /// Whether a version that cannot be loaded now may be later.
-fn may_pass(error: &DeployError) -> bool {
+pub(super) fn may_pass(error: &DeployError) -> bool {
     match error {
         // Nothing but another deploy brings it back.
         DeployError::Registry(RegistryError::NoModule { .. } | RegistryError::Damaged { .. }) => false,
@@ -53,37 +53,7 @@ fn may_pass(error: &DeployError) -> bool {
 }
 
 impl Deployments {
-    /// Goes on with a rollout that was loaded, or was not.
-    pub(super) async fn resume_rollout(
-        &self,
-        entry: &Arc<Entry>,
-        rollout: RolloutRecord,
-        loaded: Result<(Loaded, Digest), DeployError>,
-    ) {
-        let (handler, number) = (&entry.name, rollout.number);
-        match loaded {
-            Ok((loaded, digest)) => {
-                tracing::info!(handler, version = number, kind = rollout.plan.name(), "the rollout goes on");
-                self.begin_trial(entry, loaded, digest, rollout);
-            }
-            Err(error) if self.cluster.is_some() => {
-                let why = error.chain();
-                tracing::error!(handler, version = number, why, "what is tried cannot be loaded; the cluster is asked");
-            }
-            Err(error) if may_pass(&error) => self.hold(entry, &rollout, &error),
-            Err(error) => {
-                let why = error.chain();
-                tracing::error!(handler, version = number, why, "what was tried cannot be loaded, and is aborted");
-                entry.set_held(None);
-                match self.registry.abort(handler, number, HOST, &why).await {
-                    Ok(()) => self.tell_end(entry, (Own::Aborted, number), HOST, &why).await,
-                    Err(error) => tracing::error!(handler, %error, "that could not be recorded"),
-                }
-            }
-        }
-    }
-
-    fn hold(&self, entry: &Entry, rollout: &RolloutRecord, error: &DeployError) {
+    pub(super) fn hold(&self, entry: &Entry, rollout: &RolloutRecord, error: &DeployError) {
         let (number, kind, why) = (rollout.number, rollout.plan.name(), error.chain());
         let tries = entry.held().filter(|held| held.number == number).map_or(0, |held| held.tries);
         let again = again::pause(tries);
@@ -98,52 +68,43 @@ impl Deployments {
         if held.rests_until.is_none_or(|until| Instant::now() < until) {
             return;
         }
-        entry.set_held(Some(Held { rests_until: None, ..held.clone() }));
+        entry.change_held(held.number, |held| Some(Held { rests_until: None, ..held }));
         let (deployments, entry, held) = (Arc::clone(self), Arc::clone(entry), held.clone());
         let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         while running.try_join_next().is_some() {}
         running.spawn(async move { deployments.go_on(&entry, held).await });
     }
 
-    async fn go_on(&self, entry: &Arc<Entry>, held: Held) {
-        let found = self.recorded(entry, held.number).await;
-        let loaded = match &found {
-            Ok(Some((record, _))) => Some(self.load_tried(record, held.number).await),
-            Ok(None) | Err(_) => None,
-        };
-        let is_held = || entry.held().is_some_and(|now| now.number == held.number);
-        let Ok(_busy) = entry.busy_soon(HOST).await else {
-            let rests_until = Some(Instant::now() + TAKEN_AGAIN_AFTER);
-            if is_held() {
-                entry.set_held(Some(Held { rests_until, ..held }));
-            }
-            return;
-        };
-        // Somebody may have ended it meanwhile.
-        if !is_held() {
-            return;
-        }
-        match (found, loaded) {
-            (Ok(Some((_, rollout))), Some(loaded)) => self.resume_rollout(entry, rollout, loaded).await,
-            (Err(error), _) => {
-                tracing::error!(handler = entry.name, %error, "what is recorded as tried could not be read");
-                let rests_until = Some(Instant::now() + again::pause(held.tries));
-                entry.set_held(Some(Held { rests_until, ..held }));
-            }
-            // It is over.
-            (Ok(_), _) => entry.set_held(None),
-        }
+    /// Tries it again at the next look: what kept it may be over. One that is under way goes on.
+    pub(super) fn go_on_soon(&self, entry: &Entry, number: u64) {
+        let now = Instant::now();
+        entry.change_held(number, |held| Some(Held { rests_until: held.rests_until.map(|_later| now), ..held }));
     }
 
-    /// The rollout of a version, when it is still on by the records.
-    async fn recorded(
-        &self,
-        entry: &Entry,
-        number: u64,
-    ) -> Result<Option<(HandlerRecord, RolloutRecord)>, RegistryError> {
-        let record = self.registry.handler(&entry.name).await?;
-        let rollout = record.rollout.clone().filter(|rollout| rollout.number == number);
-        Ok(rollout.map(|rollout| (record, rollout)))
+    async fn go_on(&self, entry: &Arc<Entry>, held: Held) {
+        let found = self.registry.handler(&entry.name).await.map_err(DeployError::from);
+        let resumed = match found.map(|record| (record.rollout.clone(), record)) {
+            Ok((Some(rollout), record)) if rollout.number == held.number => {
+                self.resume_rollout(entry, &record, &rollout).await
+            }
+            Ok(_) => {
+                // It is over.
+                entry.change_held(held.number, |_over| None);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        let Err(error) = resumed else { return };
+        let pause = match error {
+            DeployError::Busy { .. } => TAKEN_AGAIN_AFTER,
+            error => {
+                let error = error.chain();
+                tracing::error!(handler = entry.name, error, "what is recorded as tried could not be read");
+                again::pause(held.tries)
+            }
+        };
+        let rests_until = Some(Instant::now() + pause);
+        entry.change_held(held.number, |held| Some(Held { rests_until, ..held }));
     }
 
     /// Ends it; for whoever holds the handler.
@@ -178,6 +139,7 @@ impl Deployments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::Digest;
     use crate::sandbox::LoadError;
 
     #[test]

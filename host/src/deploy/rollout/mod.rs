@@ -9,12 +9,15 @@
 //!   it out ([`mod@watch`]) decides nothing.
 //! - Promoting changes the records before the slot, as every switch does. Aborting changes the slot first ([`abort`]): what
 //!   speaks against a version does not wait for a disk that is full.
+//! - What is recorded and not on goes on after a load that may take minutes ([`resume`]): in its handler's turn, and when the
+//!   records still say so then.
 //! - In a cluster all of it goes through what is to run there, and the counts are those of all hosts (`deploy/cluster`).
 
 mod abort;
 mod exact;
 mod held;
 mod judge;
+mod resume;
 mod shadow;
 mod sums;
 mod view;
@@ -36,7 +39,7 @@ use super::own::{Own, OwnAct};
 use super::report::{Aborted, Promoted};
 use super::{DeployError, Deployments, check_granted};
 use crate::dispatch::{Share, Trial, Way, Work};
-use crate::registry::{Digest, HandlerRecord, RegistryError, RolloutPlan, RolloutRecord};
+use crate::registry::{Digest, RegistryError, RolloutPlan, RolloutRecord};
 use crate::telemetry::{Metrics, RolloutSide, ShownRollout, SideFigures};
 
 /// Who promotes and aborts by itself.
@@ -175,42 +178,6 @@ impl Deployments {
             }
             self.trial_begun.notify_one();
         }
-    }
-
-    /// Goes on with the rollouts that are recorded and not on: after a start, and when a handler is configured again.
-    /// A version that cannot be loaded any more is not tried any more: the active one runs. One that cannot be loaded just now is
-    /// [`held`].
-    pub(super) async fn resume_rollouts(&self) {
-        let records = match self.registry.handlers().await {
-            Ok(records) => records,
-            Err(error) => {
-                tracing::error!(%error, "the rollouts that are recorded could not be read, and do not go on");
-                return;
-            }
-        };
-        for record in records {
-            let (Some(rollout), Ok(entry)) = (record.rollout.clone(), self.entry(&record.name)) else { continue };
-            if entry.on_trial().is_some() || entry.active().is_none() {
-                continue;
-            }
-            let number = rollout.number;
-            if entry.unrecorded().is_some_and(|over| over.number == number) {
-                continue;
-            }
-            let loaded = self.load_tried(&record, number).await;
-            // It was tried again at the same time.
-            if entry.on_trial().is_none() {
-                self.resume_rollout(&entry, rollout, loaded).await;
-            }
-        }
-    }
-
-    async fn load_tried(&self, record: &HandlerRecord, number: u64) -> Result<(Loaded, Digest), DeployError> {
-        let no_version = || DeployError::NoVersion { handler: record.name.clone(), number: Some(number) };
-        let version = record.version(number).ok_or_else(no_version)?;
-        let entry = self.entry(&record.name)?;
-        check_granted(&entry, number, &version.settings)?;
-        Ok((self.load(&record.name, version).await?, version.digest.clone()))
     }
 
     /// Counts how a rollout ended; where nobody asked for that, it is written down too.
