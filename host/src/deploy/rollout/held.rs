@@ -4,6 +4,8 @@
 //! Invariants:
 //! - It is tried again, more seldom each time, until it goes on, a person ends it, or another version takes the active one's place.
 //! - What speaks against the version itself still ends it.
+//! - It is not loaded while somebody has the handler, which would be for nothing; and whatever a try ends of, a panic too, it rests
+//!   and is tried again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,6 +33,34 @@ pub(in crate::deploy) struct Held {
     tries: u32,
     /// Not before this is it tried again; `None`: that is under way.
     rests_until: Option<Instant>,
+}
+
+/// A try of what is held. When it is over, and the rollout is held still, that rests.
+struct UnderWay {
+    entry: Arc<Entry>,
+    number: u64,
+    /// So long, unless the try has said how long.
+    after: Duration,
+}
+
+impl UnderWay {
+    fn begin(entry: &Arc<Entry>, number: u64) -> Self {
+        entry.change_held(number, |held| Some(Held { rests_until: None, ..held }));
+        Self { entry: Arc::clone(entry), number, after: again::AFTER_A_PANIC }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let until = Instant::now() + self.after;
+        let rests = |held: Held| Some(Held { rests_until: held.rests_until.or(Some(until)), ..held });
+        self.entry.change_held(self.number, rests);
+    }
+}
+
+/// Whether it is to be tried now; `is_taken`: somebody has the handler.
+fn is_due(held: &Held, is_taken: bool, now: Instant) -> bool {
+    !is_taken && held.rests_until.is_some_and(|until| until <= now)
 }
 
 impl fmt::Display for Held {
@@ -65,14 +95,14 @@ impl Deployments {
 
     /// Tries it again when that is due, beside the looks at other rollouts.
     pub(super) fn go_on_when_due(self: &Arc<Self>, entry: &Arc<Entry>, held: &Held) {
-        if held.rests_until.is_none_or(|until| Instant::now() < until) {
+        if !is_due(held, entry.turn.holder().is_some(), Instant::now()) {
             return;
         }
-        entry.change_held(held.number, |held| Some(Held { rests_until: None, ..held }));
-        let (deployments, entry, held) = (Arc::clone(self), Arc::clone(entry), held.clone());
+        let under_way = UnderWay::begin(entry, held.number);
+        let (deployments, tries) = (Arc::clone(self), held.tries);
         let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         while running.try_join_next().is_some() {}
-        running.spawn(async move { deployments.go_on(&entry, held).await });
+        running.spawn(async move { deployments.go_on(under_way, tries).await });
     }
 
     /// Tries it again at the next look: what kept it may be over. One that is under way goes on.
@@ -81,30 +111,29 @@ impl Deployments {
         entry.change_held(number, |held| Some(Held { rests_until: held.rests_until.map(|_later| now), ..held }));
     }
 
-    async fn go_on(&self, entry: &Arc<Entry>, held: Held) {
+    async fn go_on(&self, mut under_way: UnderWay, tries: u32) {
+        let (entry, number) = (&under_way.entry, under_way.number);
         let found = self.registry.handler(&entry.name).await.map_err(DeployError::from);
         let resumed = match found.map(|record| (record.rollout.clone(), record)) {
-            Ok((Some(rollout), record)) if rollout.number == held.number => {
+            Ok((Some(rollout), record)) if rollout.number == number => {
                 self.resume_rollout(entry, &record, &rollout).await
             }
             Ok(_) => {
                 // It is over.
-                entry.change_held(held.number, |_over| None);
+                entry.change_held(number, |_over| None);
                 Ok(())
             }
             Err(error) => Err(error),
         };
         let Err(error) = resumed else { return };
-        let pause = match error {
+        under_way.after = match error {
             DeployError::Busy { .. } => TAKEN_AGAIN_AFTER,
             error => {
                 let error = error.chain();
                 tracing::error!(handler = entry.name, error, "what is recorded as tried could not be read");
-                again::pause(held.tries)
+                again::pause(tries)
             }
         };
-        let rests_until = Some(Instant::now() + pause);
-        entry.change_held(held.number, |held| Some(Held { rests_until, ..held }));
     }
 
     /// Ends it; for whoever holds the handler.
@@ -138,9 +167,64 @@ impl Deployments {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::config::Config;
+    use crate::deploy::entry::Terms;
     use crate::registry::Digest;
     use crate::sandbox::LoadError;
+
+    fn held(number: u64, rests_until: Option<Instant>) -> Held {
+        Held { number, kind: "canary", why: String::new(), tries: 1, rests_until }
+    }
+
+    #[test]
+    fn what_rests_no_more_is_due_unless_somebody_has_the_handler() {
+        let now = Instant::now();
+        let (past, later) = (now.checked_sub(Duration::from_secs(1)).unwrap_or(now), now + Duration::from_secs(1));
+        let rows = [
+            (Some(past), false, true),
+            (Some(now), false, true),
+            (Some(past), true, false),
+            (Some(later), false, false),
+            (None, false, false),
+        ];
+        for (rests_until, is_taken, expected) in rows {
+            assert_eq!(is_due(&held(2, rests_until), is_taken, now), expected, "{rests_until:?} {is_taken}");
+        }
+    }
+
+    /// One of which the host panicked was told to be tried again, and never was.
+    #[test]
+    fn what_is_held_rests_after_a_try_whatever_that_ended_of() {
+        let config = Config::from_text("t".as_ref(), "[handlers.h]".to_owned(), &[]).unwrap();
+        let terms = config.handlers.values().map(Terms::of).next().unwrap();
+        let entry = Arc::new(Entry::new("h", terms));
+        let rests = || entry.held().map(|held| held.rests_until.is_some());
+        entry.set_held(Some(held(2, Some(Instant::now()))));
+        let under_way = UnderWay::begin(&entry, 2);
+        assert_eq!(rests(), Some(false), "it is under way");
+        let panicked = std::thread::spawn(move || {
+            let _under_way = under_way;
+            std::panic::resume_unwind(Box::new("a test"));
+        });
+        assert!(panicked.join().is_err());
+        assert_eq!(rests(), Some(true));
+        // What the try said goes before that, and what somebody ended meanwhile does not come back.
+        let later = Instant::now() + Duration::from_secs(3600);
+        let under_way = UnderWay::begin(&entry, 2);
+        entry.set_held(Some(held(2, Some(later))));
+        drop(under_way);
+        assert_eq!(entry.held().and_then(|held| held.rests_until), Some(later));
+        let under_way = UnderWay::begin(&entry, 2);
+        entry.set_held(None);
+        drop(under_way);
+        assert_eq!(rests(), None);
+        let under_way = UnderWay::begin(&entry, 2);
+        entry.set_held(Some(held(3, None)));
+        drop(under_way);
+        assert_eq!(rests(), Some(false), "another one is under way");
+    }
 
     #[test]
     fn what_a_busy_machine_refused_is_held_and_what_is_wrong_with_the_version_is_not() {
