@@ -270,8 +270,8 @@ impl Inner {
         crate::failpoint::reached("apply-checked");
         let committed = deployments.commit(change).await?;
         crate::failpoint::reached("apply-recorded");
-        deployments.renew_secrets(&looked.secrets);
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(after);
+        deployments.renew_secrets(&looked.secrets).await;
         Ok(committed)
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use super::entry::Terms;
 use super::{DeployError, Deployments};
 use crate::broker::{Bucket, EmptyBucket};
-use crate::config::{HandlerConfig, Secret, SecretGrant};
+use crate::config::{HandlerConfig, Secret, SecretGrant, SecretSource};
 use crate::registry::{BucketGrant, Settings};
 use crate::sandbox::Version;
 use crate::sandbox::granted::{Granted, GrantedBucket, HostPattern, Hosts, Value, Values};
@@ -47,6 +47,25 @@ struct Holder {
     version: Weak<Version>,
     /// Where its secrets are read from, by their names.
     secrets: BTreeMap<String, String>,
+    handing: Arc<Mutex<()>>,
+}
+
+/// A version that may be handed its secrets anew.
+struct Given {
+    version: Arc<Version>,
+    /// Held by whoever reads a secret and hands it over, so that nobody hands over what was read before another read it.
+    handing: Arc<Mutex<()>>,
+}
+
+impl Given {
+    /// Reads a secret and hands it over; what was read `before`, where it cannot be read just now. The file may keep one waiting.
+    fn hand(&self, name: &str, source: &SecretSource, before: Option<&Secret>) {
+        let _handing = self.handing.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = source.read().ok();
+        if let Some(secret) = read.as_ref().or(before) {
+            self.version.granted().values.renew(name, secret);
+        }
+    }
 }
 
 impl Holders {
@@ -58,11 +77,12 @@ impl Holders {
     }
 
     /// Those of a handler that are granted a secret from that very place.
-    fn with(&self, handler: &str, name: &str, spelled: &str) -> Vec<Arc<Version>> {
+    fn with(&self, handler: &str, name: &str, spelled: &str) -> Vec<Given> {
         let holders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_handler = holders.get(handler).into_iter().flatten();
         let has = of_handler.filter(|one| one.secrets.get(name).is_some_and(|place| place == spelled));
-        has.filter_map(|one| one.version.upgrade()).collect()
+        let given = |one: &Holder| Some(Given { version: one.version.upgrade()?, handing: Arc::clone(&one.handing) });
+        has.filter_map(given).collect()
     }
 }
 
@@ -75,18 +95,19 @@ impl Deployments {
             return;
         }
         // First, so that none is read anew between the two that it is not handed.
-        self.holders.add(handler, Holder { version: Arc::downgrade(version), secrets: secrets.clone() });
+        let given = Given { version: Arc::clone(version), handing: Arc::default() };
+        let (version, handing) = (Arc::downgrade(version), Arc::clone(&given.handing));
+        self.holders.add(handler, Holder { version, secrets: secrets.clone(), handing });
         let sources = terms.secrets.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let read = secrets.into_iter().filter_map(|(name, spelled)| {
-                let source = sources.get(&name).filter(|source| source.spelled == spelled)?;
-                Some((name, source.source.read().ok()?))
-            });
-            read.collect::<Vec<_>>()
+        let handed = tokio::task::spawn_blocking(move || {
+            for (name, spelled) in &secrets {
+                if let Some(grant) = sources.get(name).filter(|grant| grant.spelled == *spelled) {
+                    given.hand(name, &grant.source, None);
+                }
+            }
         });
-        for (name, secret) in read.await.unwrap_or_default() {
-            version.granted().values.renew(&name, &secret);
-        }
+        // It has the ones that it was loaded with.
+        let _panicked = handed.await;
     }
 }
 
@@ -94,7 +115,7 @@ impl Deployments {
 #[derive(Debug, Default)]
 pub struct Renewed(Vec<RenewedSecret>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct RenewedSecret {
     handler: String,
     name: String,
@@ -129,20 +150,28 @@ impl Deployments {
             all.filter_map(read).collect::<Vec<_>>()
         };
         let read = tokio::task::spawn_blocking(read).await.unwrap_or_default();
-        Renewed(read.into_iter().filter(|one| self.versions_with(one).any(|version| one.differs(&version))).collect())
+        let differs = |one: &RenewedSecret| self.versions_with(one).iter().any(|given| one.differs(&given.version));
+        Renewed(read.into_iter().filter(differs).collect())
     }
 
-    /// Hands secrets that were read anew to the versions that are in memory: their next look finds them.
-    pub fn renew_secrets(&self, renewed: &Renewed) {
-        for one in &renewed.0 {
-            self.versions_with(one).for_each(|version| version.granted().values.renew(&one.name, &one.read));
-            tracing::info!(handler = one.handler, secret = one.name, "the secret was read anew");
+    /// Hands secrets that have changed to the versions that are in memory: their next look finds them. They are read once more for
+    /// that: since it was found that they have changed, minutes may have passed, and a version been loaded with later ones.
+    pub async fn renew_secrets(&self, renewed: &Renewed) {
+        let all: Vec<_> = renewed.0.iter().map(|one| (one.clone(), self.versions_with(one))).collect();
+        let handed = tokio::task::spawn_blocking(move || {
+            for (one, versions) in &all {
+                versions.iter().for_each(|given| given.hand(&one.name, &one.grant.source, Some(&one.read)));
+                tracing::info!(handler = one.handler, secret = one.name, "the secret was read anew");
+            }
+        });
+        if let Err(error) = handed.await {
+            tracing::error!(%error, "secrets that were read anew could not be handed over");
         }
     }
 
     /// The versions that are granted the secret from that very place, and are in memory or on their way there.
-    fn versions_with(&self, one: &RenewedSecret) -> impl Iterator<Item = Arc<Version>> + use<> {
-        self.holders.with(&one.handler, &one.name, &one.grant.spelled).into_iter()
+    fn versions_with(&self, one: &RenewedSecret) -> Vec<Given> {
+        self.holders.with(&one.handler, &one.name, &one.grant.spelled)
     }
 }
 

@@ -29,6 +29,7 @@ use crate::support::modules::{answer, handler, handler_with_memory, plain};
 use crate::warm::{mapped, slots_made_ready};
 
 mod held;
+mod secrets;
 
 /// A host's data, and its handler `h`.
 struct Place {
@@ -633,49 +634,6 @@ fn pipe(place: &Place, name: &str) -> std::path::PathBuf {
     let path = place.directory.path().join(name);
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
     path
-}
-
-/// A version that was on its way had the secret of before until it was changed once more.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_that_is_read_anew_while_a_version_is_tried_is_met_by_it() {
-    let place = Place::new(
-        "golden = \"golden.jsonl\"\nsecrets.token = { file = \"token\" }\n\
-         outputs.done = { broker = \"q\", subject = \"d\" }",
-    );
-    let (host, config) = with_a_secret(&place).await;
-    // It is not tried before there are golden messages.
-    let golden = pipe(&place, "golden.jsonl");
-    let lines = deploy_until(&host, &ledger(7302), Step::Init).await;
-    place.write("token", "new");
-    let renewed = host.renewed_secrets(&config.handlers).await;
-    assert_eq!(renewed.names().collect::<Vec<_>>(), [("h", "token")], "it has the one of before");
-    host.renew_secrets(&renewed);
-    let message = "{\"subject\": \"in.x\", \"id\": \"m-1\", \"body\": \"m-1\", \"expect\": \"completed\"}\n";
-    tokio::task::spawn_blocking(move || std::fs::write(golden, message).unwrap()).await.unwrap();
-    until_deployed(lines).await;
-    assert_eq!(active(&host).number, 1);
-    assert_eq!(host.renewed_secrets(&config.handlers).await.names().count(), 0, "it has the new one");
-}
-
-/// The same while it is compiled: nobody can hand it anything then.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_that_changes_while_a_version_is_compiled_is_met_by_it() {
-    let place = Place::new("secrets.token = { file = \"token\" }");
-    let (host, config) = with_a_secret(&place).await;
-    std::fs::remove_file(place.directory.path().join("token")).unwrap();
-    let token = pipe(&place, "token");
-    let write = |text: &'static str| {
-        let token = token.clone();
-        std::thread::spawn(move || std::fs::write(token, text))
-    };
-    let old = write("old");
-    let lines = deploy_until(&host, &ledger(7301), Step::Validate).await;
-    old.join().unwrap().unwrap();
-    let _new = write("new");
-    until_deployed(lines).await;
-    std::fs::remove_file(&token).unwrap();
-    std::fs::write(&token, "new").unwrap();
-    assert_eq!(host.renewed_secrets(&config.handlers).await.names().count(), 0, "it has the new one");
 }
 
 /// Writes until nothing more can be written.

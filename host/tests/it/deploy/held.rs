@@ -56,7 +56,7 @@ fn stop_at_the_secret(place: &Place) -> PathBuf {
 }
 
 /// Waits until somebody reads the secret, who waits for what is written here; whoever reads it after that has it at once.
-async fn until_read(place: &Place, token: &Path) -> std::fs::File {
+pub(super) async fn until_read(place: &Place, token: &Path) -> std::fs::File {
     let pipe = token.to_owned();
     // It can be opened when somebody reads it.
     let opened = tokio::task::spawn_blocking(move || std::fs::File::options().write(true).open(pipe).unwrap());
