@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
-use docker_credential::DockerCredential;
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Method, Request, Response, header};
 use ureq::{Agent, Body};
@@ -11,8 +10,9 @@ use ureq::{Agent, Body};
 use super::super::client::tls;
 use super::super::exit::Failure;
 use super::authorize::{self, Challenge};
+use super::keychain::{self, Found};
 use super::reference::Reference;
-use super::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, LARGEST_MANIFEST, RegistryArguments, answer, keychain, layout};
+use super::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, LARGEST_MANIFEST, RegistryArguments, answer, layout};
 
 /// One repository.
 pub(super) struct Registry {
@@ -24,7 +24,7 @@ pub(super) struct Registry {
     repository: String,
     scope: String,
     /// `None`: not looked for yet.
-    credentials: Option<Option<DockerCredential>>,
+    found: Option<Found>,
     /// What the registry was last content with.
     authorization: Option<String>,
 }
@@ -51,7 +51,7 @@ impl Registry {
             base: format!("{scheme}://{}", reference.registry()),
             scope: format!("repository:{repository}:{actions}"),
             repository,
-            credentials: None,
+            found: None,
             authorization: None,
         })
     }
@@ -117,13 +117,18 @@ impl Registry {
         if statuses.contains(&answered.status().as_u16()) {
             return Ok(answered);
         }
-        let known = self.credentials.as_ref().is_some_and(Option::is_some);
+        let known = self.found.as_ref().is_some_and(|found| found.credentials.is_some());
         let refused = answer::refused(&mut answered, &self.name, doing, known);
-        // What speaks TLS and is asked without says so by this, if it says anything.
-        if answered.status() == 400 && self.base.starts_with("http:") {
-            return Err(Failure { error: anyhow!("{}; {}", refused.error, tls::REGISTRY_WITH_TLS), ..refused });
+        let more = match answered.status().as_u16() {
+            // What speaks TLS and is asked without says so by this, if it says anything.
+            400 if self.base.starts_with("http:") => Some(tls::REGISTRY_WITH_TLS.to_owned()),
+            401 | 403 => self.found.as_ref().and_then(Found::not_looked_at),
+            _ => None,
+        };
+        match more {
+            None => Err(refused),
+            Some(more) => Err(Failure { error: anyhow!("{}; {more}", refused.error), ..refused }),
         }
-        Err(refused)
     }
 
     /// Asks, and once more with leave when the registry wants to know who we are.
@@ -134,10 +139,10 @@ impl Registry {
         }
         let challenge = answered.headers().get(header::WWW_AUTHENTICATE).and_then(|header| header.to_str().ok());
         let Some(challenge) = challenge.and_then(Challenge::read) else { return Ok(answered) };
-        if self.credentials.is_none() {
-            self.credentials = Some(keychain::credentials(&self.name)?);
+        if self.found.is_none() {
+            self.found = Some(keychain::credentials(&self.name)?);
         }
-        let credentials = self.credentials.as_ref().and_then(Option::as_ref);
+        let credentials = self.found.as_ref().and_then(|found| found.credentials.as_ref());
         let leave = authorize::answer(&self.agent, &challenge, credentials, &self.scope, &self.base)?;
         match leave {
             // It is what was refused just now, or there is nothing to tell.

@@ -154,3 +154,26 @@ fn what_keeps_credentials_from_being_read_is_named() {
         asked.is_told(&[], &[&place, said]);
     }
 }
+
+/// Pulls that need no login ended where the environment was another user's, or the folder of podman is root's alone.
+#[test]
+fn a_usual_place_that_may_not_be_read_is_passed_over_and_told_of_when_the_registry_refuses() {
+    let asked = Asked::new();
+    let name = asked.registry.name();
+    // Nobody may read this one, root no more than others.
+    let forbidden = std::path::Path::new("/proc/sys/vm/compact_memory");
+    assert_eq!(std::fs::read(forbidden).unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+    let folder = asked.desk.path().join(".config/containers");
+    std::fs::create_dir_all(&folder).unwrap();
+    let place = folder.join("auth.json");
+    std::os::unix::fs::symlink(forbidden, &place).unwrap();
+    let told = format!("credentials may be in {} too, which you may not read", place.display());
+    asked.is_told(&[], &["wants to know who you are", &told]);
+    asked.write(".docker/config.json", logged_in(&name, ("ada", "guessed")));
+    asked.is_told(&[], &["refuses your credentials", &told]);
+    asked.write(".docker/config.json", logged_in(&name, USER));
+    asked.is_let_in(&[], "of the next place");
+    // Who names it wants it to be read.
+    let reading = format!("reading the credentials for {name} in {}", place.display());
+    asked.is_told(&[("REGISTRY_AUTH_FILE", ".config/containers/auth.json")], &[&reading, "ermission denied"]);
+}
