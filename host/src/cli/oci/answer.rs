@@ -3,7 +3,7 @@
 use anyhow::{Context as _, anyhow};
 use serde::Deserialize;
 use ureq::Body;
-use ureq::http::Response;
+use ureq::http::{Response, StatusCode};
 
 use super::super::exit::Failure;
 
@@ -34,15 +34,23 @@ pub(super) fn whole(answer: &mut Response<Body>, largest: usize) -> anyhow::Resu
     Ok(bytes)
 }
 
+/// What a registry says of a refusal, in the words of the specification; `None`: something else, which a registry may not even be.
+pub(super) fn said(answer: &mut Response<Body>) -> Option<String> {
+    let bytes = whole(answer, LARGEST_REFUSAL).ok()?;
+    let refusal: Refusal = serde_json::from_slice(&bytes).ok()?;
+    let lines = refusal.errors.into_iter().map(|error| format!("{}: {}", error.code, error.message));
+    Some(lines.collect::<Vec<_>>().join("; "))
+}
+
 /// What an answer that is no success means, and what to do.
-pub(super) fn refused(answer: &mut Response<Body>, registry: &str, doing: &str, has_credentials: bool) -> Failure {
-    let status = answer.status();
-    let said = whole(answer, LARGEST_REFUSAL).ok().and_then(|bytes| serde_json::from_slice::<Refusal>(&bytes).ok());
-    let said = said.map(|refusal| {
-        let lines = refusal.errors.into_iter().map(|error| format!("{}: {}", error.code, error.message));
-        format!(" ({})", lines.collect::<Vec<_>>().join("; "))
-    });
-    let said = said.unwrap_or_default();
+pub(super) fn refused(
+    status: StatusCode,
+    said: Option<&str>,
+    registry: &str,
+    doing: &str,
+    has_credentials: bool,
+) -> Failure {
+    let said = said.map(|said| format!(" ({said})")).unwrap_or_default();
     match status.as_u16() {
         401 | 403 if has_credentials => Failure::from(anyhow!(
             "{doing}: {registry} refuses your credentials for that{said}: log in anew with `docker login {registry}` or \

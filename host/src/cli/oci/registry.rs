@@ -118,10 +118,11 @@ impl Registry {
             return Ok(answered);
         }
         let known = self.found.as_ref().is_some_and(|found| found.credentials.is_some());
-        let refused = answer::refused(&mut answered, &self.name, doing, known);
-        let more = match answered.status().as_u16() {
-            // What speaks TLS and is asked without says so by this, if it says anything.
-            400 if self.base.starts_with("http:") => Some(tls::REGISTRY_WITH_TLS.to_owned()),
+        let (status, said) = (answered.status(), answer::said(&mut answered));
+        let refused = answer::refused(status, said.as_deref(), &self.name, doing, known);
+        let more = match status.as_u16() {
+            // What speaks TLS and is asked without says so by this, if it says anything; not in the words of a registry.
+            400 if said.is_none() && self.base.starts_with("http:") => Some(tls::REGISTRY_WITH_TLS.to_owned()),
             401 | 403 => self.found.as_ref().and_then(Found::not_looked_at),
             _ => None,
         };

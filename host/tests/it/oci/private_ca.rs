@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Desk, host_in};
+use super::{Desk, host_in, pretending};
 use crate::support::authority::Authority;
 use crate::support::guests::guest;
 use crate::support::registry::OciRegistry;
@@ -50,6 +50,14 @@ fn what_speaks_tls_and_is_asked_without_says_what_to_do_and_the_other_way_round(
     std::fs::write(desk.path().join("ca.pem"), &authority.pem).unwrap();
     let told = desk.refused(&["pull", &format!("oci://{}/order", encrypted.name()), "-o", "m.wasm"], 1);
     assert!(told.contains("where it speaks TLS") && told.contains("`--registry-ca`"), "{told}");
+    // A registry that speaks without, as it is asked to, and does not like what it is asked.
+    let error = json!({"errors": [{"code": "MANIFEST_INVALID", "message": "no such tag"}]}).to_string();
+    let (name, _) = pretending(move |_, _, _| (400, vec![], error.clone()));
+    let told = desk.refused(&["pull", &format!("oci://{name}/order"), "-o", "m.wasm"], 1);
+    assert!(
+        told.contains("answered 400 Bad Request (MANIFEST_INVALID: no such tag)") && !told.contains("TLS"),
+        "{told}"
+    );
     let plain = format!("oci://{}/order", plain.name());
     let told = desk.refused(&["pull", &plain, "-o", "m.wasm", "--registry-ca", "ca.pem"], 1);
     assert!(told.contains("it does not answer in TLS") && told.contains("`--plain-http`"), "{told}");
