@@ -14,7 +14,7 @@ use crate::loading::bomb;
 use crate::sandbox::{message, run};
 use crate::support::guests::guest;
 use crate::support::modules::{answer, core_with_metadata, handler};
-use crate::support::{until, write_script};
+use crate::support::{self, until};
 
 const TIDEGATE: &str = env!("CARGO_BIN_EXE_tidegate");
 /// A line of a shell that is the compiler from there on.
@@ -45,7 +45,7 @@ fn patient(program: impl Into<PathBuf>) -> Arc<Sandbox> {
 /// A program in place of the compiler.
 fn script(folder: &Path, lines: &str) -> PathBuf {
     let path = folder.join("program");
-    write_script(&path, lines);
+    support::script(&path, &format!("#!/bin/sh\n{lines}\n"));
     path
 }
 

@@ -1,12 +1,12 @@
 //! Credentials out of the places where docker and podman keep them.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use base64::Engine as _;
 use serde_json::{Value, json};
 
 use super::Desk;
+use crate::support;
 use crate::support::registry::{OciRegistry, USER};
 
 /// What `docker login` and `podman login` write.
@@ -35,8 +35,9 @@ impl Asked {
 
     /// A helper of docker's on the path, which does as a shell script says.
     fn helper(&self, name: &str, script: &str) {
-        let file = self.write(&format!("bin/docker-credential-{name}"), format!("#!/bin/sh\n{script}\n"));
-        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let folder = self.desk.path().join("bin");
+        std::fs::create_dir_all(&folder).unwrap();
+        support::script(&folder.join(format!("docker-credential-{name}")), &format!("#!/bin/sh\n{script}\n"));
     }
 
     /// What is told of a pull, with this in the environment; its code.

@@ -28,15 +28,12 @@ pub(crate) fn until(what: &str, patience: Duration, mut holds: impl FnMut() -> b
     }
 }
 
-/// Writes a script that can be run at once. Another process writes it: a file that one of ours has open for writing while another
-/// thread starts a program cannot be run for as long as that one has it too.
-pub(crate) fn write_script(path: &Path, lines: &str) {
-    let mut writer = Command::new("sh")
-        .args(["-c", r#"cat > "$0" && chmod 755 "$0""#])
-        .arg(path)
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    writer.stdin.take().unwrap().write_all(format!("#!/bin/sh\n{lines}\n").as_bytes()).unwrap();
-    assert!(writer.wait().unwrap().success(), "{}", path.display());
+/// Writes a program that can be run at once. This process never has the file open for writing: what another test starts at that
+/// moment would have it open too until it runs its own program, and nobody could run this one meanwhile ("text file busy").
+pub(crate) fn script(path: &Path, text: &str) {
+    let mut writer = Command::new("sh");
+    writer.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut writer = writer.spawn().unwrap();
+    writer.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(writer.wait().unwrap().success(), "writing {}", path.display());
 }
