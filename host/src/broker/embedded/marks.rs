@@ -26,6 +26,12 @@ impl Marks {
     /// What stands for the count of what is ready where nothing above the cursor is wanted.
     const CAUGHT_UP: i64 = -1;
 
+    /// One that is wanted came.
+    pub(super) fn one_more(&mut self) {
+        self.ready += 1;
+        self.at_most = self.at_most.map(|most| most + 1);
+    }
+
     /// Nothing above the cursor is wanted.
     pub(super) const fn catch_up(&mut self) {
         self.caught_up = true;

@@ -381,8 +381,7 @@ impl Subscription {
             let passed = if self.waiters.is_empty() { self.passed.min(sequence - 1) } else { sequence - 1 };
             self.marks.cursor = self.marks.cursor.max(passed);
         }
-        self.marks.ready += 1;
-        self.marks.at_most = self.marks.at_most.map(|most| most + 1);
+        self.marks.one_more();
     }
 
     /// Whether there may be something for it that was never handed out; `last` is the last sequence there is.
