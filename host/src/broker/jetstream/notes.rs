@@ -35,7 +35,7 @@ use crate::broker::done::{MessageIdentity, SourceIdentity};
 use crate::settle::progress::Progress;
 
 /// The stream.
-const STREAM: &str = "NOTES_tidegate";
+pub(super) const STREAM: &str = "NOTES_tidegate";
 /// How the subjects of notes begin.
 const NOTES: &str = "tidegate-note";
 /// A note that nobody renewed for so long is of no message that still waits: the longest delays are of days.

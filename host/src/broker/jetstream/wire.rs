@@ -197,6 +197,17 @@ pub(super) struct StreamNames {
     pub(super) streams: Option<Vec<String>>,
 }
 
+/// A page of the consumers of a stream.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Consumers {
+    /// All that there are.
+    #[serde(default)]
+    pub(super) total: usize,
+    /// Those of the page.
+    #[serde(default)]
+    pub(super) consumers: Option<Vec<ConsumerInfo>>,
+}
+
 /// The number under a name in settings; 0 when it is not there, as the server leaves zeros out.
 pub(super) fn number(config: &Map<String, Value>, name: &str) -> i64 {
     config.get(name).and_then(Value::as_i64).unwrap_or(0)

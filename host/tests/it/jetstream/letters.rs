@@ -13,30 +13,6 @@ use super::{connect, options, place_on};
 use crate::broker_contract::{LONG_LEASE, dead, dead_letter, receive, receive_one, settle, settle_one};
 use crate::support::nats::NatsServer;
 
-/// Whoever sent one there would find it among the dead letters, and no handler would ever run it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_sent_into_the_stream_of_dead_letters() {
-    let server = NatsServer::start().await;
-    let (broker, _folder) = connect(options(&server)).await;
-    let place = place_on(broker.clone(), ());
-    let letters = broker.dead_letters();
-    let source = place.subscribe("orders", &[">"], LONG_LEASE).await;
-    place.publish("a", ["poison"]).await;
-    let delivery = receive_one(&*source).await;
-    let letter = dead(&delivery, "orders", 0);
-    let id = letter.record.id.clone();
-    settle_one(&*source, settle(&delivery, Settlement::DeadLetter(Box::new(letter)))).await.unwrap();
-    for (to, why) in
-        [("dlq.a.b.c.1-0", "is that of the dead letters"), ("elsewhere", "no stream takes that subject in")]
-    {
-        let how = SendBack { to: Some(to.to_owned()), ..SendBack::default() };
-        let refused = letters.send_back(&id, &how).await.unwrap_err().to_string();
-        assert!(refused.contains(to) && refused.contains(why), "{refused}");
-    }
-    assert_eq!(letters.depth().await.unwrap(), 1);
-    broker.close().await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_death_is_stored_once_and_survives_a_restart() {
     let mut server = NatsServer::start().await;

@@ -64,6 +64,10 @@ fn what_the_page_lists_is_enough_for_all_that_a_host_does() {
     desk.json(&["dlq", "replay", id, "--json"], "", 5);
     assert_eq!(desk.expect(&["dlq", "redrive", id], "", 0), "1 sent back\n");
     until("it to be dead again", || desk.json(&["dlq", "ls", "--json"], "", 0)[0]["redrives"] == json!(1));
+    let nobody = desk.run(&["dlq", "redrive", "--all", "--to", "elsewhere"], "");
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("no stream takes that subject in"), "{nobody:?}");
+    assert_eq!(desk.expect(&["dlq", "redrive", "--all", "--to", "orders.us"], "", 0), "1 sent back\n");
+    until("it to be dead once more", || desk.json(&["dlq", "ls", "--json"], "", 0)[0]["redrives"] == json!(2));
     assert_eq!(desk.expect(&["dlq", "discard", "--all", "--count", "1"], "", 0), "1 removed\n");
 
     desk.json(&["replay", "--handler", "billing", "--with", "candidate.wasm", "--from", "1h", "--json"], "", 5);

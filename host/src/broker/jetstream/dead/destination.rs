@@ -1,13 +1,17 @@
 //! Where a message goes that is sent back from the dead letters, and whether anybody would run it there.
 //!
-//! Invariant: what nobody would run goes nowhere: the dead letter is all there is of its message.
+//! Invariants:
+//! - What nobody would run goes nowhere: the dead letter is all there is of its message.
+//! - Nothing goes where the server, buckets or the host keep what is theirs: whoever may send dead letters back could set there
+//!   what is to run.
 
 use serde_json::{Map, Value, json};
 
 use crate::broker::jetstream::check::filters;
+use crate::broker::jetstream::notes;
 use crate::broker::jetstream::session::Session;
 use crate::broker::jetstream::setup::{consumer_info, stream_info};
-use crate::broker::jetstream::wire::{StreamNames, text, texts};
+use crate::broker::jetstream::wire::{ApiError, Consumers, StreamNames, text, texts};
 use crate::broker::subject::matches;
 use crate::broker::{DeadLetterError, PublishError};
 use crate::settle::dead_letter::DeadLetterRecord;
@@ -19,6 +23,10 @@ pub(super) async fn destination(
     record: &DeadLetterRecord,
 ) -> Result<Result<String, PublishError>, DeadLetterError> {
     let (name, subject) = (&record.subscription, &record.subject);
+    // A message of a bucket, or one that somebody brought in with such a subject.
+    if let Some(why) = closed(subject) {
+        return refused(format!("its subject is `{subject}`, and {why}; it can be sent to another subject (`to`)"));
+    }
     let Some(stream) = stream_of(session, record).await? else {
         return refused(format!("there is no subscription `{name}` any more that would receive it"));
     };
@@ -51,6 +59,81 @@ fn refused(text: String) -> Result<Result<String, PublishError>, DeadLetterError
     Ok(Err(PublishError::Invalid(text)))
 }
 
+/// The stream that takes in another subject than a message came from, if anybody receives it from there, or from a stream that
+/// collects from it. `letters`: the stream of the dead letters. The inner error says why it cannot go there.
+pub(super) async fn elsewhere(
+    session: &Session,
+    to: &str,
+    letters: &str,
+) -> Result<Result<String, String>, DeadLetterError> {
+    if let Some(why) = closed(to) {
+        return Ok(Err(why.to_owned()));
+    }
+    let Some(taking) = taking(session, to).await? else {
+        return Ok(Err("no stream takes that subject in".to_owned()));
+    };
+    if is_own(&taking, letters) {
+        return Ok(Err(format!("stream `{taking}`, which takes it in, is one of the host's own")));
+    }
+    if is_received(session, &taking, to).await? || is_collected(session, &taking, to).await? {
+        return Ok(Ok(taking));
+    }
+    Ok(Err(format!(
+        "no durable consumer of stream `{taking}`, which takes it in, receives it: look for a typing error, or begin the \
+         subscription first that is to receive it"
+    )))
+}
+
+/// Why nothing goes to a subject, whoever takes it in.
+fn closed(subject: &str) -> Option<&'static str> {
+    if subject.starts_with('$') {
+        return Some("subjects that begin with `$` are the server's, and those of buckets");
+    }
+    (subject.split('.').next() == Some("_INBOX")).then_some("subjects that begin with `_INBOX` are those of answers")
+}
+
+/// Whether a stream is one that the host makes for itself.
+fn is_own(stream: &str, letters: &str) -> bool {
+    stream == letters || stream == notes::STREAM
+}
+
+/// Whether a consumer of a stream receives a subject.
+async fn is_received(session: &Session, stream: &str, subject: &str) -> Result<bool, ApiError> {
+    let mut seen = 0;
+    loop {
+        let page: Consumers = session.api(&format!("CONSUMER.LIST.{stream}"), &json!({ "offset": seen })).await?;
+        let consumers = page.consumers.unwrap_or_default();
+        if consumers.iter().any(|consumer| receives(&consumer.config, subject)) {
+            return Ok(true);
+        }
+        seen += consumers.len();
+        if consumers.is_empty() || seen >= page.total {
+            return Ok(false);
+        }
+    }
+}
+
+/// The same of the streams that have from that one what it takes in.
+async fn is_collected(session: &Session, taking: &str, subject: &str) -> Result<bool, DeadLetterError> {
+    let all: StreamNames = session.api("STREAM.NAMES", &json!({})).await?;
+    for stream in all.streams.unwrap_or_default() {
+        if let Some(info) = stream_info(session, &stream).await?
+            && collects(&info.config, taking, subject)
+            && is_received(session, &stream, subject).await?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a consumer receives a subject, and stays: one that is not durable goes with whoever reads by it.
+fn receives(config: &Map<String, Value>, subject: &str) -> bool {
+    let wanted = filters(config);
+    !text(config, "durable_name").is_empty()
+        && (wanted.is_empty() || wanted.iter().any(|filter| matches(filter, subject)))
+}
+
 /// The stream from which the subscription receives. Where a message died on a broker without streams and was brought in here, it
 /// is looked for: the one that takes in the subject, or one that collects from that.
 async fn stream_of(session: &Session, record: &DeadLetterRecord) -> Result<Option<String>, DeadLetterError> {
@@ -75,7 +158,7 @@ async fn stream_of(session: &Session, record: &DeadLetterRecord) -> Result<Optio
 }
 
 /// The stream that takes in what is published to a subject.
-pub(super) async fn taking(session: &Session, subject: &str) -> Result<Option<String>, DeadLetterError> {
+async fn taking(session: &Session, subject: &str) -> Result<Option<String>, DeadLetterError> {
     let names: StreamNames = session.api("STREAM.NAMES", &json!({ "subject": subject })).await?;
     Ok(names.streams.unwrap_or_default().into_iter().next())
 }

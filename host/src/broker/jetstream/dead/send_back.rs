@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use super::destination::{destination, taking};
+use super::destination::{destination, elsewhere};
 use super::layout::{self, REDRIVEN, REDRIVEN_AT};
 use super::{DeadLetterStore, Found, is_there_already, subject_of};
 use crate::broker::jetstream::headers::{EXPECTED_STREAM, MESSAGE_ID, append, is_reserved};
@@ -48,13 +48,15 @@ impl DeadLetterStore {
         }
         let failed = |source| DeadLetterError::Publish { id: id.clone(), source };
         let stream = match to {
-            Some(to) => self.taking(&session, &id, to).await?,
+            Some(to) => elsewhere(&session, to, &self.options.stream)
+                .await?
+                .map_err(|why| DeadLetterError::NobodyTakes { id: id.clone(), to: to.clone(), why })?,
             None => destination(&session, record).await?.map_err(failed)?,
         };
         let map = again(&found.decoded.letter, &id, to.is_some()).map_err(failed)?;
         let subject = to.as_ref().unwrap_or(&record.subject);
         let sent = body.clone().unwrap_or_else(|| found.decoded.letter.body.clone());
-        let ack = match self.publisher.store(Subject::from(subject.as_str()), map, sent).await {
+        let ack = match self.publisher.store(Subject::from(subject.as_str()), map, sent.clone()).await {
             Ok(ack) => ack,
             Err(StoreError::Refused(refusal)) => return Err(failed(from_refusal(&refusal))),
             Err(StoreError::Publish(error)) => return Err(failed(error)),
@@ -72,22 +74,10 @@ impl DeadLetterStore {
             .await
             .map_err(|error| DeadLetterError::StillThere { id: id.clone(), why: error.to_string() })?;
         // An earlier try had sent it, and the stream took this one for that.
-        if ack.duplicate && !is_as_told(&session, &ack, how).await {
+        if ack.duplicate && !is_as_told(&session, &ack, subject, &sent).await {
             return Err(DeadLetterError::AlreadyRedriven(id));
         }
         Ok(Published { sequence: ack.seq, duplicate: ack.duplicate })
-    }
-
-    /// The stream that takes in another subject than a dead letter came from.
-    async fn taking(&self, session: &Session, id: &str, to: &str) -> Result<String, DeadLetterError> {
-        let nobody = |why: String| DeadLetterError::NobodyTakes { id: id.to_owned(), to: to.to_owned(), why };
-        match taking(session, to).await? {
-            Some(stream) if stream == self.options.stream => {
-                Err(nobody(format!("stream `{stream}`, which takes it in, is that of the dead letters")))
-            }
-            Some(stream) => Ok(stream),
-            None => Err(nobody("no stream takes that subject in".to_owned())),
-        }
     }
 
     /// Puts a dead letter among those that were sent back.
@@ -206,13 +196,9 @@ fn again(letter: &DeadLetter, id: &str, elsewhere: bool) -> Result<HeaderMap, Pu
     Ok(map)
 }
 
-/// Whether what was stored has the body and the subject that were told, where any were. What is gone by now, or cannot be looked at,
-/// is taken for another.
-async fn is_as_told(session: &Session, ack: &PubAck, how: &SendBack) -> bool {
-    if how.body.is_none() && how.to.is_none() {
-        return true;
-    }
+/// Whether what was stored before has this subject and this body: an earlier try may have sent another body, or elsewhere. What is gone
+/// by now, or cannot be looked at, is taken for another.
+async fn is_as_told(session: &Session, ack: &PubAck, subject: &str, body: &[u8]) -> bool {
     let stored = stored::at(session, &ack.stream, ack.seq).await;
-    matches!(stored, Ok(Some(stored)) if how.body.as_ref().is_none_or(|body| stored.data == STANDARD.encode(body))
-        && how.to.as_ref().is_none_or(|to| stored.subject == *to))
+    matches!(stored, Ok(Some(stored)) if stored.subject == subject && stored.data == STANDARD.encode(body))
 }
