@@ -138,7 +138,7 @@ impl Line {
             role,
             from: from.to_owned(),
             action: action.to_owned(),
-            target: target.chars().take(LONGEST_TARGET).collect(),
+            target: short(target),
         }
     }
 
@@ -229,6 +229,23 @@ impl Audit {
         let done = tokio::task::spawn_blocking(move || work(&files)).await.map_err(|_| AuditError::Stopped)?;
         done.map_err(|source| AuditError::File { directory: self.files.directory().to_owned(), source })
     }
+}
+
+/// A target of no more than so many characters. Of one that is longer each part of its query keeps the same number at the most: none
+/// hides behind another.
+fn short(target: &str) -> String {
+    // Each with what parts it from the one before; those that say nothing would take the room of the others.
+    let starts = target.match_indices(['?', '&']).map(|(at, _)| at);
+    let bounds: Vec<usize> = std::iter::once(0).chain(starts).chain([target.len()]).collect();
+    let parts = bounds.windows(2).filter_map(|bound| target.get(*bound.first()?..*bound.last()?));
+    let parts: Vec<(&str, usize)> =
+        parts.filter(|part| *part != "&").map(|part| (part, part.chars().count())).collect();
+    let length = |most: usize| parts.iter().map(|(_, length)| (*length).min(most)).sum::<usize>();
+    if target.chars().count() <= LONGEST_TARGET {
+        return target.to_owned();
+    }
+    let most = (0..=LONGEST_TARGET).rev().find(|most| length(*most) <= LONGEST_TARGET).unwrap_or(0);
+    parts.iter().flat_map(|(part, _)| part.chars().take(most)).collect()
 }
 
 impl Line {

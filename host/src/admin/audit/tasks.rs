@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::Audit;
-use crate::tasks::{Act, Ends, Record, Standing};
+use crate::tasks::{Act, Ends, Record, Redrive, Standing};
 
 /// The word for it. Who began the task, and who cancelled it, has an entry of their own.
 const ENDED: &str = "dead-letter.task.end";
@@ -25,9 +25,10 @@ fn told(task: &Record) -> String {
         Standing::Cancelled => "cancelled".to_owned(),
         Standing::Aborted(why) => format!("aborted, as {why}"),
     };
-    let did = match order.act {
-        Act::Redrive(_) => "sent back",
-        Act::Discard => "removed",
+    let did = match &order.act {
+        Act::Redrive(Redrive { to: Some(to), .. }) => format!("sent to {to}"),
+        Act::Redrive(_) => "sent back".to_owned(),
+        Act::Discard => "removed".to_owned(),
     };
     let counted = [
         (counts.held_back, "held back"),
@@ -46,7 +47,7 @@ mod tests {
 
     use super::*;
     use crate::broker::DeadLetterFilter;
-    use crate::tasks::{Counts, Order, Redrive};
+    use crate::tasks::{Counts, Order};
 
     #[test]
     fn an_end_is_told_with_what_was_done() {
@@ -68,5 +69,8 @@ mod tests {
             told(&task),
             "01T by ada: 6 sent back, 3 held back; aborted, as 2 of the 3 that went first failed again"
         );
+        task.order.act = Act::Redrive(Redrive { to: Some("orders.manual".to_owned()), ..Redrive::default() });
+        task.standing = Standing::Done;
+        assert_eq!(told(&task), "01T by ada: 6 sent to orders.manual, 3 held back; done");
     }
 }

@@ -179,3 +179,20 @@ async fn what_a_signal_asks_for_is_written_down_before_and_after() {
     assert_eq!(seen, [Some((Some(200), None)), Some((Some(409), Some("config-changed"))), None]);
     assert_eq!((entries[0].who.as_str(), entries[0].role, entries[0].from.as_str()), ("SIGHUP", Role::Deploy, SIGNAL));
 }
+
+/// The story: a long text to search for hid where the dead letters were sent to.
+#[test]
+fn nothing_that_was_said_hides_behind_a_long_part_of_it() {
+    let said =
+        |text: usize| format!("/v1/dead-letters/tasks?action=redrive&text={}&to=orders.manual", "x".repeat(text));
+    assert_eq!(short(&said(20)), said(20));
+    let cut = short(&said(5000));
+    assert!(cut.len() <= LONGEST_TARGET && cut.len() > LONGEST_TARGET - 10, "{}", cut.len());
+    assert!(
+        cut.starts_with("/v1/dead-letters/tasks?action=redrive&text=xxx") && cut.ends_with("x&to=orders.manual"),
+        "{cut}"
+    );
+    assert_eq!(short(&"é".repeat(600)), "é".repeat(LONGEST_TARGET));
+    let hidden = "/v1/dead-letters/tasks?".to_owned() + &"&".repeat(5000) + "to=orders.manual";
+    assert_eq!(short(&hidden), "/v1/dead-letters/tasks?&to=orders.manual");
+}
