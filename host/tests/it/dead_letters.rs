@@ -376,10 +376,14 @@ fn a_redrive_that_is_paused_stays_so_over_a_restart_and_goes_on_when_it_is_told_
     assert!(desk.expect(&["dlq", "pause", &task], "", 0).contains("standing  paused"));
     drop(host);
     let host = desk.host();
-    let paused = standing();
+    // As done, or where the kill came before that was written down as unknown, once the host has looked at what is left.
+    let mut paused = json!({});
+    until("what was sent to be counted", || {
+        paused = standing();
+        ["done", "unknown"].iter().map(|key| paused[key].as_u64().unwrap_or(0)).sum::<u64>() == 1
+    });
     assert_eq!((&paused["standing"], &paused["total"]), (&json!("paused"), &json!(2)), "{paused}");
-    let count = |key: &str| paused[key].as_u64().unwrap_or(0);
-    assert_eq!((count("done") + count("unknown"), sent()), (1, 1), "{paused}");
+    assert_eq!(sent(), 1, "{paused}");
     assert!(desk.expect(&["dlq", "tasks"], "", 0).contains("paused by"));
     let resumed = desk.json(&["dlq", "resume", &task, "--json"], "", 0);
     assert_eq!(resumed["standing"], "running");
