@@ -45,7 +45,8 @@ export function tasks({ signal, me, ended }) {
     const unknown = task.unknown ?? 0, dealt = task.done + task.gone + unknown + task.held_back + (task.passed_over ?? 0) + task.failed;
     const word = task.action === "redrive" ? "redriven" : "discarded";
     const parts = [`${count(task.done)} ${word}`, task.gone > 0 && `${count(task.gone)} were gone`, unknown > 0 && `${count(unknown)} were gone when the host came back after a kill, by this task or by others`, task.held_back > 0 && `${count(task.held_back)} held back: they came back too often`, task.passed_over > 0 && `${count(task.passed_over)} passed over: they failed in a version that still runs`,
-      task.failed > 0 && `${count(task.failed)} failed: ${task.failures?.[0]?.why ?? ""}`].filter(Boolean);
+      task.failed > 0 && `${count(task.failed)} failed: ${task.failures?.[0]?.why ?? ""}`,
+      task.failed === 0 && task.failures?.[0]?.why].filter(Boolean);
     const canary = task.canary && `, ${count(task.canary.sent)} went first: ${count(task.canary.well)} did well, ${count(task.canary.badly)} failed again`;
     const kinds = { running: "warn", paused: "warn", done: "good", cancelled: "", aborted: "bad" };
     return h("div", {}, h("p", {}, h("span", { class: `tag ${kinds[task.standing] ?? ""}` }, task.standing), ` ${task.action}${task.to ? ` to ${task.to}` : ""} by ${task.by}, ${ago(task.begun_at)}: `,

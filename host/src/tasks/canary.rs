@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::each::{Aim, Sieve, all_of, take_in};
 use super::first::{First, counts, doubt, see, waiting};
-use super::hold::while_held;
+use super::hold::rest_while_held;
 use super::patience::{Patience, pause};
 use super::record::{Canary, CanaryCounts, Record, Verdict, judge};
 use super::work::{Next, PAGE, ended, save};
@@ -92,7 +92,7 @@ pub(super) async fn first_ones(inner: &Inner, task: &Arc<Task>, canary: &Canary,
 /// Chooses some of those that are missing, or sends those that are chosen.
 async fn some(inner: &Inner, task: &Arc<Task>, canary: &Canary, patience: &mut Patience) -> Sending {
     // What was sent is looked at meanwhile.
-    while_held(inner, task).await;
+    rest_while_held(inner, task).await;
     if let Some(end) = ended(inner, task) {
         return Sending::Ends(end);
     }
@@ -173,7 +173,9 @@ async fn watching<T>(task: &Task, look: &mut Look, work: impl Future<Output = T>
 async fn watch(task: &Task, look: &mut Look) -> bool {
     match look.next().await {
         Some(Glimpse::Seen(seen)) => {
-            see(&mut task.lock().first, &seen.identity.subscription, &seen.message_id, seen.settled_as);
+            let mut record = task.lock();
+            see(&mut record.first, &seen.identity.subscription, &seen.message_id, seen.settled_as);
+            shown(&mut record);
             true
         }
         // Those that were missed are taken for not ended.

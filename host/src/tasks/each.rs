@@ -26,19 +26,25 @@ pub(super) struct Aim {
     id: String,
     /// By which its store finds it.
     handle: DeadLetterId,
-    /// It failed in a version that still runs, and is passed over for that.
-    same_version: bool,
+    /// It is passed over, and for what.
+    passed: Option<Met>,
 }
 
 impl Aim {
-    pub(super) fn new(stored: &StoredDeadLetter, same_version: bool) -> Self {
-        Self { id: stored.letter.record.id.0.clone(), handle: stored.handle.clone(), same_version }
+    /// One of a page. `record`: of the task that is at it.
+    pub(super) fn new(stored: &StoredDeadLetter, record: &Record, sieve: &Sieve) -> Self {
+        let passed = match record.still_there.contains(&stored.handle) {
+            true => Some(Met::Sent),
+            false => sieve.holds(stored).then_some(Met::SameVersion),
+        };
+        Self { id: stored.letter.record.id.0.clone(), handle: stored.handle.clone(), passed }
     }
 }
 
 impl From<&First> for Aim {
     fn from(first: &First) -> Self {
-        Self { id: first.id.clone(), handle: first.handle.clone(), same_version: first.same_version }
+        let passed = first.same_version.then_some(Met::SameVersion);
+        Self { id: first.id.clone(), handle: first.handle.clone(), passed }
     }
 }
 
@@ -46,6 +52,10 @@ impl From<&First> for Aim {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Met {
     Done,
+    /// The same, and it could not be taken out; why, for people.
+    StillThere(String),
+    /// It is one of these, met once more.
+    Sent,
     Gone,
     HeldBack,
     SameVersion,
@@ -91,10 +101,10 @@ pub(super) async fn all_of(inner: &Inner, task: &Task, letters: &dyn DeadLetters
     let mut sent = 0;
     let begins = page.iter().map(|aim| {
         let (act, number) = (&act, sent);
-        sent += u32::from(!aim.same_version);
+        sent += u32::from(aim.passed.is_none());
         async move {
-            if aim.same_version {
-                return Some((aim.clone(), Met::SameVersion));
+            if let Some(passed) = &aim.passed {
+                return Some((aim.clone(), passed.clone()));
             }
             if let Some(apart) = apart {
                 wait_until(inner, task, begun + apart * number).await;
@@ -124,8 +134,9 @@ pub(super) async fn all_of(inner: &Inner, task: &Task, letters: &dyn DeadLetters
 
 fn met(result: Result<(), DeadLetterError>) -> Met {
     match result {
+        Ok(()) => Met::Done,
         // Its message runs: what is left of it is no reason to send it again.
-        Ok(()) | Err(DeadLetterError::StillThere { .. }) => Met::Done,
+        Err(error @ DeadLetterError::StillThere { .. }) => Met::StillThere(error.to_string()),
         Err(DeadLetterError::NotFound(_) | DeadLetterError::AlreadyRedriven(_)) => Met::Gone,
         Err(DeadLetterError::Loop { .. }) => Met::HeldBack,
         Err(DeadLetterError::Store(why)) => Met::Unreadable(why),
@@ -153,7 +164,8 @@ pub(super) async fn take_in(
     let waits_for = met.iter().find_map(|(_, met)| match met {
         Met::Full(why) => Some((false, why.clone())),
         Met::Unreadable(why) => Some((true, why.clone())),
-        Met::Done | Met::Gone | Met::HeldBack | Met::SameVersion | Met::Failed(_) | Met::Nowhere(_) => None,
+        Met::Done | Met::StillThere(_) | Met::Sent | Met::Gone | Met::HeldBack => None,
+        Met::SameVersion | Met::Failed(_) | Met::Nowhere(_) => None,
     });
     let waits_for = match waits_for {
         // The broker is there and cannot read this one: others need not wait for it.
@@ -167,20 +179,25 @@ pub(super) async fn take_in(
     };
     let nowhere = met.iter().find_map(|(_, met)| match met {
         Met::Nowhere(why) => Some(why.clone()),
-        Met::Done | Met::Gone | Met::HeldBack | Met::SameVersion | Met::Failed(_) => None,
-        Met::Full(_) | Met::Unreadable(_) => None,
+        Met::Done | Met::StillThere(_) | Met::Sent | Met::Gone | Met::HeldBack => None,
+        Met::SameVersion | Met::Failed(_) | Met::Full(_) | Met::Unreadable(_) => None,
     });
     let goes_on = waits_for.is_none() && nowhere.is_none() && is_whole;
+    let still_there: Vec<_> =
+        met.iter().filter(|(_, met)| matches!(met, Met::StillThere(_))).map(|(aim, _)| aim.handle.clone()).collect();
     {
         let mut record = task.lock();
         let met: Vec<_> =
             met.into_iter().map(|(aim, met)| (aim.id, sent_first(&mut record, &aim.handle, met))).collect();
+        // At the most as many as a page has: they stay at its beginning.
+        record.still_there.extend(still_there);
         show(inner, &record, &met, goes_on);
         for (id, met) in met {
             count(&mut record.counts, id, met, goes_on);
         }
         if goes_on {
             record.forget_waiting();
+            record.still_there.clear();
             record.waits_for = None;
             record.after = next;
             if record.after.is_none() && !record.left.is_empty() {
@@ -203,7 +220,7 @@ fn sent_first(record: &mut Record, handle: &DeadLetterId, met: Met) -> Met {
         return met;
     };
     match met {
-        Met::Done => first.way = Way::Sent,
+        Met::Done | Met::StillThere(_) => first.way = Way::Sent,
         Met::Gone if first.way == Way::Unsure => {
             first.way = Way::Sent;
             // It was among those of which nobody knew.
@@ -211,7 +228,7 @@ fn sent_first(record: &mut Record, handle: &DeadLetterId, met: Met) -> Met {
             return Met::Done;
         }
         Met::Full(_) | Met::Unreadable(_) => first.way = Way::Unsure,
-        Met::Gone | Met::HeldBack | Met::SameVersion | Met::Failed(_) | Met::Nowhere(_) => {}
+        Met::Sent | Met::Gone | Met::HeldBack | Met::SameVersion | Met::Failed(_) | Met::Nowhere(_) => {}
     }
     met
 }
@@ -219,6 +236,12 @@ fn sent_first(record: &mut Record, handle: &DeadLetterId, met: Met) -> Met {
 fn count(counts: &mut Counts, id: String, met: Met, goes_on: bool) {
     match met {
         Met::Done => counts.done += 1,
+        Met::StillThere(why) => {
+            counts.done += 1;
+            name(counts, id, why);
+        }
+        // It was counted when it was sent.
+        Met::Sent => {}
         // These come again with the same page, and are counted when it is done.
         Met::Gone | Met::HeldBack | Met::SameVersion | Met::Failed(_) | Met::Full(_) | Met::Unreadable(_)
             if !goes_on => {}
@@ -229,10 +252,15 @@ fn count(counts: &mut Counts, id: String, met: Met, goes_on: bool) {
         Met::SameVersion => counts.passed_over += 1,
         Met::Failed(why) | Met::Full(why) | Met::Unreadable(why) => {
             counts.failed += 1;
-            if counts.failures.len() < NAMED_FAILURES {
-                counts.failures.push(Failed { id, why });
-            }
+            name(counts, id, why);
         }
+    }
+}
+
+/// Names one that a person has to look at, unless enough are named.
+fn name(counts: &mut Counts, id: String, why: String) {
+    if counts.failures.len() < NAMED_FAILURES {
+        counts.failures.push(Failed { id, why });
     }
 }
 
@@ -241,7 +269,12 @@ fn show(inner: &Inner, record: &Record, met: &[(String, Met)], goes_on: bool) {
     let action = record.order.act.word();
     let broker = record.left.first().cloned().unwrap_or_default();
     let count = |of: fn(&Met) -> bool| met.iter().filter(|(_, met)| of(met)).count() as u64;
-    inner.metrics.dead_letters_acted(&broker, action, "done", count(|met| *met == Met::Done));
+    inner.metrics.dead_letters_acted(
+        &broker,
+        action,
+        "done",
+        count(|met| matches!(met, Met::Done | Met::StillThere(_))),
+    );
     if goes_on {
         inner.metrics.dead_letters_acted(&broker, action, "gone", count(|met| *met == Met::Gone));
         inner.metrics.dead_letters_acted(&broker, action, "held-back", count(|met| *met == Met::HeldBack));

@@ -4,8 +4,11 @@
 //! - When a pause is answered it is on the disk, and nothing more is begun with: only what was under way is finished.
 //! - A task that is held goes on looking at what it has sent: what becomes of a canary meanwhile is seen.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
+use super::work::save;
 use super::{Inner, MOST_RUNNING, Standing, Task, TaskError, TaskRecord, Tasks};
 
 impl Tasks {
@@ -28,6 +31,8 @@ impl Tasks {
     async fn turn(&self, id: &str, to: Standing) -> Result<TaskRecord, TaskError> {
         let inner = &self.inner;
         let task = inner.task(id)?;
+        // One after the other: what another one is about to take back is no answer.
+        let _turn = task.turning.lock().await;
         let before = {
             // One at a time: two that go on at once are not one too many.
             let all = inner.lock();
@@ -37,13 +42,18 @@ impl Tasks {
                 return Err(TaskError::HasEnded(record.id.clone()));
             }
             if std::mem::discriminant(&record.standing) == std::mem::discriminant(&to) {
-                return Ok(record.clone());
-            }
-            if to == Standing::Running && is_full {
+                None
+            } else if to == Standing::Running && is_full {
                 return Err(TaskError::TooMany);
+            } else {
+                record.waits_for = None;
+                Some(std::mem::replace(&mut record.standing, to))
             }
-            record.waits_for = None;
-            std::mem::replace(&mut record.standing, to)
+        };
+        let Some(before) = before else {
+            // Whoever told it so may have gone before it was written down.
+            inner.save(&task).await?;
+            return Ok(task.now());
         };
         task.tell();
         if let Err(error) = inner.save(&task).await {
@@ -76,7 +86,7 @@ impl Task {
 }
 
 /// Waits while somebody holds the task; or until it is cancelled, or the host ends. Cancel-safe.
-pub(super) async fn while_held(inner: &Inner, task: &Task) {
+async fn while_held(inner: &Inner, task: &Task) {
     let mut is_held = task.is_held.subscribe();
     tokio::select! {
         () = task.cancel.cancelled() => {}
@@ -84,6 +94,19 @@ pub(super) async fn while_held(inner: &Inner, task: &Task) {
         // The sender lives as long as the task does.
         _ = is_held.wait_for(|is_held| !is_held) => {}
     }
+}
+
+/// The same with what it did written down.
+pub(super) async fn rest_while_held(inner: &Inner, task: &Arc<Task>) {
+    if !task.is_held() {
+        return;
+    }
+    // All that was done is counted: who kills the host now leaves nothing unknown.
+    task.lock().rests = true;
+    save(inner, task).await;
+    while_held(inner, task).await;
+    task.lock().rests = false;
+    save(inner, task).await;
 }
 
 /// Waits for a time, unless the task is held or cancelled before, or the host ends. Cancel-safe.

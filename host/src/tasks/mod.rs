@@ -91,12 +91,15 @@ struct Task {
     cancel: CancellationToken,
     /// Somebody holds it.
     is_held: watch::Sender<bool>,
+    /// Whoever holds it or lets it go on.
+    turning: tokio::sync::Mutex<()>,
 }
 
 impl Task {
     fn new(record: TaskRecord) -> Arc<Self> {
         let is_held = watch::Sender::new(record.is_paused());
-        Arc::new(Self { record: Mutex::new(record), cancel: CancellationToken::new(), is_held })
+        let (cancel, turning) = (CancellationToken::new(), tokio::sync::Mutex::default());
+        Arc::new(Self { record: Mutex::new(record), cancel, is_held, turning })
     }
 
     fn now(&self) -> TaskRecord {

@@ -39,7 +39,7 @@ impl Order {
 
 /// What a task does with each dead letter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(from = "Written", into = "Written")]
 pub enum Act {
     /// Sends it back.
     Redrive(Redrive),
@@ -58,8 +58,45 @@ impl Act {
     }
 }
 
-/// How dead letters are sent back.
+/// The same as it is written down. What a host does not know of a redrive it must not read at all: it would send all of them
+/// back where only some were meant, or to another subject.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Written {
+    /// No more than hosts before know of one. These pass over what they do not know.
+    Redrive(Redrive),
+    /// More than that: a host of before cannot read the record, leaves it where it is, and says so.
+    RedriveSo(Redrive),
+    Discard,
+}
+
+impl From<Act> for Written {
+    fn from(act: Act) -> Self {
+        match act {
+            Act::Redrive(redrive) => {
+                let Redrive { force: _, canary: _, only_if_version_changed, to } = &redrive;
+                match *only_if_version_changed || to.is_some() {
+                    true => Self::RedriveSo(redrive),
+                    false => Self::Redrive(redrive),
+                }
+            }
+            Act::Discard => Self::Discard,
+        }
+    }
+}
+
+impl From<Written> for Act {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Redrive(redrive) | Written::RedriveSo(redrive) => Self::Redrive(redrive),
+            Written::Discard => Self::Discard,
+        }
+    }
+}
+
+/// How dead letters are sent back. What a later host writes of it beside this is not passed over.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Redrive {
     /// Also what came back too often.
     pub force: bool,
@@ -146,7 +183,7 @@ pub struct Counts {
     pub same_version: Option<u64>,
     /// Those that it could do nothing with.
     pub failed: u64,
-    /// Some of these.
+    /// Some of these, and of those that were sent back and could not be taken out.
     pub failures: Vec<Failed>,
     /// How the canary did, once it was sent.
     pub canary: Option<CanaryCounts>,
@@ -184,6 +221,9 @@ pub struct Record {
     /// Behind which dead letter it goes on when all of these are dealt with.
     #[serde(default)]
     pub(super) behind_first: Option<DeadLetterId>,
+    /// Those that were sent and could not be taken out, of the page that it is at: it is listed again when it was cut short.
+    #[serde(default)]
+    pub(super) still_there: Vec<DeadLetterId>,
 }
 
 impl Record {
@@ -204,6 +244,7 @@ impl Record {
             rests: false,
             first: Vec::new(),
             behind_first: None,
+            still_there: Vec::new(),
         }
     }
 
@@ -317,5 +358,21 @@ mod tests {
     fn a_redrive_of_an_earlier_host_goes_on() {
         let act: Act = serde_json::from_str(r#"{"redrive":{"force":true,"canary":null}}"#).unwrap_or(Act::Discard);
         assert_eq!(act, Act::Redrive(Redrive { force: true, ..Redrive::default() }));
+    }
+
+    /// It would send all of them back to where they came from.
+    #[test]
+    fn a_redrive_that_an_earlier_host_does_not_know_whole_is_not_read_by_it() {
+        let to = Redrive { to: Some("orders.manual".to_owned()), ..Redrive::default() };
+        let others = Redrive { only_if_version_changed: true, ..Redrive::default() };
+        for (redrive, name) in [(Redrive::default(), "redrive"), (to, "redrive-so"), (others, "redrive-so")] {
+            let act = Act::Redrive(redrive);
+            let json = serde_json::to_value(&act).unwrap_or_default();
+            assert!(json.get(name).is_some(), "{json}");
+            assert_eq!(serde_json::from_value::<Act>(json).ok(), Some(act));
+        }
+        let later = r#"{"redrive-so":{"force":false,"canary":null,"of_a_later_host":true}}"#;
+        assert!(serde_json::from_str::<Act>(later).is_err());
+        assert_eq!(serde_json::to_value(Act::Discard).unwrap_or_default(), "discard");
     }
 }

@@ -25,6 +25,8 @@ struct Shelf {
     is_full: AtomicBool,
     /// So many more tries are refused.
     refused: AtomicUsize,
+    /// What is sent back stays among the dead letters.
+    stays: AtomicBool,
     /// Where the end of what is sent back is told at once, and how it ends.
     told: Mutex<Option<(Arc<Live>, Ending)>>,
 }
@@ -125,8 +127,11 @@ impl DeadLetters for Shelf {
             }
             _ => {}
         }
-        stored.redriven_at = Some(SystemTime::now());
         self.sent.lock().unwrap().push(id.0.clone());
+        if self.stays.load(Ordering::Relaxed) {
+            return Err(DeadLetterError::StillThere { id: id.to_string(), why: "no room for it".to_owned() });
+        }
+        stored.redriven_at = Some(SystemTime::now());
         if let Some((live, ending)) = &*self.told.lock().unwrap() {
             live.tell(&stored.letter.record.subscription, &stored.letter.record.message_id, *ending);
         }
@@ -334,7 +339,7 @@ async fn a_task_keeps_to_its_rate_and_ends_when_it_is_told_to() {
     assert!(matches!(tasks.cancel("none").await, Err(TaskError::NotFound(_))));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_task_goes_on_where_it_was_when_the_host_comes_back() {
     let shelf = shelf(30);
     let site = Site::new(&shelf);
@@ -509,7 +514,7 @@ async fn a_canary_whose_ends_were_missed_while_the_host_was_away_is_aborted_and_
 }
 
 /// What others removed while the host was down was told as sent back.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_went_while_the_host_was_killed_is_told_as_unknown_and_not_as_done() {
     let shelf = shelf(30);
     let site = Site::new(&shelf);
@@ -530,7 +535,7 @@ async fn what_went_while_the_host_was_killed_is_told_as_unknown_and_not_as_done(
     assert_eq!((counts.done, counts.unknown, counts.total), (26 - sent, 4 + sent, Some(30)), "{ended:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn after_a_peaceful_end_nothing_is_unknown() {
     let shelf = shelf(30);
     let site = Site::new(&shelf);
@@ -570,7 +575,7 @@ async fn a_task_that_is_held_does_nothing_until_it_is_told_to_go_on() {
     assert!(matches!(tasks.pause("none", "ops").await, Err(TaskError::NotFound(_))));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_task_that_is_held_stays_so_after_a_kill_and_goes_on_where_it_was() {
     let shelf = shelf(30);
     let site = Site::new(&shelf);
@@ -618,6 +623,82 @@ async fn what_becomes_of_a_canary_is_seen_while_the_task_is_held() {
     tasks.resume(&begun.id).await.unwrap();
     let ended = until(&tasks, &begun.id, has_ended).await;
     assert_eq!((ended.standing, ended.counts.done), (Standing::Done, 10));
+}
+
+/// The story: after a restart nobody looked until the task went on, and it was ended since nobody had seen how they did.
+#[tokio::test(start_paused = true)]
+async fn what_becomes_of_a_canary_is_seen_while_the_task_is_held_after_a_restart_too() {
+    let shelf = shelf(10);
+    let (site, live) = Site::seeing(&shelf);
+    let tasks = site.tasks().await;
+    let begun = tasks.begin(canary_of(2), None).await.unwrap();
+    let canary = |record: &Record| record.counts.canary.unwrap_or_default();
+    until(&tasks, &begun.id, |record| canary(record).sent == 2).await;
+    tasks.pause(&begun.id, "ops").await.unwrap();
+    tasks.close().await;
+
+    let tasks = site.tasks().await;
+    tasks.go_on();
+    // It is told until somebody looks.
+    let seen = |record: &Record| {
+        (0..2).for_each(|number| live.tell("", &format!("m-{number}"), Ending::Completed));
+        canary(record).well == 2
+    };
+    let held = until(&tasks, &begun.id, seen).await;
+    assert_eq!((held.standing, held.counts.done), (Standing::Paused { by: "ops".to_owned() }, 2));
+    tasks.resume(&begun.id).await.unwrap();
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    assert_eq!((ended.standing, ended.counts.done), (Standing::Done, 10));
+}
+
+/// The story: sent and confirmed, and its mark failed; the page was cut short by a pause, listed again, and sent again.
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_and_is_still_there_is_not_sent_again_by_the_same_task() {
+    let shelf = shelf(10);
+    shelf.stays.store(true, Ordering::Relaxed);
+    let site = Site::new(&shelf);
+    let tasks = site.tasks().await;
+    let begun = tasks.begin(Order { rate: Some(10.0), ..redrive(false) }, None).await.unwrap();
+    until(&tasks, &begun.id, |_| shelf.sent.lock().unwrap().len() >= 3).await;
+    tasks.pause(&begun.id, "ops").await.unwrap();
+    until(&tasks, &begun.id, |record| record.rests).await;
+    let sent = shelf.sent.lock().unwrap().len();
+    assert!(sent < 10, "it was held in the middle of its page");
+    tasks.close().await;
+    shelf.stays.store(false, Ordering::Relaxed);
+
+    let tasks = site.tasks().await;
+    tasks.go_on();
+    tasks.resume(&begun.id).await.unwrap();
+    let ended = until(&tasks, &begun.id, has_ended).await;
+    assert_eq!((&ended.standing, ended.counts.done, ended.counts.failed), (&Standing::Done, 10, 0));
+    assert_eq!(shelf.sent.lock().unwrap().len(), 10, "none twice");
+    let told: Vec<_> = ended.counts.failures.iter().map(|named| named.why.contains("discard it")).collect();
+    assert_eq!(told, vec![true; sent], "{ended:?}");
+    assert!(ended.still_there.is_empty());
+}
+
+/// Two are told that it is held, and the first of them could not write it down: the second one is told so too.
+#[tokio::test]
+async fn a_pause_that_was_asked_for_before_is_answered_when_it_is_on_the_disk() {
+    let shelf = shelf(3);
+    shelf.is_full.store(true, Ordering::Relaxed);
+    let site = Site::new(&shelf);
+    let tasks = site.tasks().await;
+    let begun = tasks.begin(redrive(false), None).await.unwrap();
+    until(&tasks, &begun.id, |record| record.waits_for.is_some()).await;
+    let folder = site.folder.path().join("tasks");
+    std::fs::rename(&folder, site.folder.path().join("aside")).unwrap();
+    std::fs::write(&folder, "no folder").unwrap();
+    // The first one is at the disk when the second one comes.
+    let both = tokio::join!(tasks.pause(&begun.id, "ops"), tasks.pause(&begun.id, "dev"));
+    assert!(matches!(both, (Err(TaskError::Disk(_)), Err(TaskError::Disk(_)))), "{both:?}");
+    assert!(tasks.get(&begun.id).unwrap().is_running());
+    std::fs::remove_file(&folder).unwrap();
+    let (_, second) = tokio::join!(tasks.pause(&begun.id, "ops"), tasks.pause(&begun.id, "dev"));
+    assert_eq!(second.unwrap().standing, Standing::Paused { by: "ops".to_owned() });
+    assert!(std::fs::read_to_string(folder.join(format!("{}.json", begun.id))).unwrap().contains("\"paused\""));
+    tasks.close().await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::canary::first_ones;
 use super::each::{Aim, Sieve, all_of, take_in};
-use super::hold::while_held;
+use super::hold::rest_while_held;
 use super::patience::{Patience, pause};
 use super::{Inner, Standing, Task, whole};
 use crate::broker::DeadLetterQuery;
@@ -95,13 +95,13 @@ pub(super) async fn save(inner: &Inner, task: &Arc<Task>) {
 }
 
 async fn step(inner: &Inner, task: &Arc<Task>, patience: &mut Patience) -> Next {
-    if task.is_held() && !task.lock().left.is_empty() {
-        // All that was done is counted: who kills the host now leaves nothing unknown.
-        task.lock().rests = true;
-        save(inner, task).await;
-        while_held(inner, task).await;
-        task.lock().rests = false;
-        save(inner, task).await;
+    // A canary of which some were sent is looked at while the task is held.
+    let waits = {
+        let record = task.lock();
+        !record.left.is_empty() && (record.canary().is_none() || record.first.is_empty())
+    };
+    if waits {
+        rest_while_held(inner, task).await;
     }
     if let Some(end) = ended(inner, task) {
         return end;
@@ -129,7 +129,7 @@ async fn step(inner: &Inner, task: &Arc<Task>, patience: &mut Patience) -> Next 
         Ok(sieve) => sieve,
         Err(why) => return pause(inner, task, patience, why).await,
     };
-    let aims: Vec<Aim> = page.letters.iter().map(|stored| Aim::new(stored, sieve.holds(stored))).collect();
+    let aims: Vec<Aim> = page.letters.iter().map(|stored| Aim::new(stored, &record, &sieve)).collect();
     let met = all_of(inner, task, &*letters, &aims).await;
     take_in(inner, task, patience, &named, aims.len(), page.next, met).await
 }

@@ -64,7 +64,7 @@ pub struct TaskView {
     pub same_version: Option<u64>,
     /// Those that it could do nothing with.
     pub failed: u64,
-    /// The first twenty of these.
+    /// The first twenty of these, and of those that were sent back and could not be taken out: discard them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<TaskFailure>,
     /// How those did that went first.
