@@ -100,9 +100,8 @@ async fn hear(output: impl AsyncRead + Unpin, most: usize) -> io::Result<Result<
         Err(error) => return Ok(Err(error)),
     };
     if size > most {
-        return Err(io::Error::other(format!(
-            "{size} bytes of machine code are more than the {most} that were expected"
-        )));
+        let why = format!("{size} bytes of machine code are more than the {most} that were expected");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
     let mut code = vec![0; size];
     output.read_exact(&mut code).await?;
