@@ -53,19 +53,21 @@ impl<F: Fn(Stage)> Load<F> {
         (self.begins)(Stage::Validate);
         let module = Module::examine(bytes, &self.limits)?;
         (self.begins)(Stage::Compile);
+        Box::new(self).from_cache(module)
+    }
+
+    /// Takes the compiled code from the cache where it is.
+    fn from_cache(self: Box<Self>, module: Module) -> Result<Looked<F>, LoadError> {
         match compiled::kept(&self.station.engine, &module, self.cache.as_deref(), &self.label) {
             Kept::Code(component) => self.link(module, &component).map(Looked::Done),
-            kept @ (Kept::Nothing | Kept::Unusable) => Ok(Looked::ToCompile(Box::new(self), module, kept)),
+            kept @ (Kept::Nothing | Kept::Unusable) => Ok(Looked::ToCompile(self, module, kept)),
         }
     }
 
     /// Looks once more, when the place is there: whoever had it before may have compiled the very module.
     fn look_again(self: Box<Self>, module: Module, kept: Kept) -> Result<Looked<F>, LoadError> {
         match kept {
-            Kept::Nothing => match compiled::kept(&self.station.engine, &module, self.cache.as_deref(), &self.label) {
-                Kept::Code(component) => self.link(module, &component).map(Looked::Done),
-                kept @ (Kept::Nothing | Kept::Unusable) => Ok(Looked::ToCompile(self, module, kept)),
-            },
+            Kept::Nothing => self.from_cache(module),
             kept @ (Kept::Code(_) | Kept::Unusable) => Ok(Looked::ToCompile(self, module, kept)),
         }
     }

@@ -95,6 +95,14 @@ async fn deploy(host: &Arc<Deployments>, module: &[u8]) -> Done {
     }
 }
 
+/// Deploys a canary.
+async fn try_it(host: &Arc<Deployments>, module: &[u8]) {
+    let plan = RolloutPlan::Canary { share: "5%".parse().unwrap(), promote_after: None };
+    let mut upload = host.upload("h", "me", None).await.unwrap().tried(plan).unwrap();
+    upload.write(module).await.unwrap();
+    until_deployed(upload.deploy(Provenance { by: "me".into(), source: "a test".into() }, None).await.unwrap()).await;
+}
+
 async fn refused(host: &Arc<Deployments>, module: &[u8]) -> Failed {
     match try_deploy(host, module, None).await.unwrap() {
         Line::Failed(failed) => failed,
@@ -505,16 +513,7 @@ async fn a_trial_is_aborted_at_once_though_the_disk_is_full_and_that_is_recorded
     let data = disk.mounted.join("data");
     let host = open(&data, place.directory.path(), "").await.unwrap();
     deploy(&host, &ledger(1)).await;
-    let try_it = async |module: &[u8]| {
-        let plan = RolloutPlan::Canary { share: "5%".parse().unwrap(), promote_after: None };
-        let mut upload = host.upload("h", "me", None).await.unwrap().tried(plan).unwrap();
-        upload.write(module).await.unwrap();
-        let mut lines = upload.deploy(Provenance { by: "me".into(), source: "a test".into() }, None).await.unwrap();
-        while let Some(line) = lines.recv().await {
-            assert!(!matches!(line, Line::Failed(_)), "{line:?}");
-        }
-    };
-    try_it(&ledger(2)).await;
+    try_it(&host, &ledger(2)).await;
     let slot = host.slot("h").unwrap();
     assert!(slot.trial().is_some());
     let filler = disk.mounted.join("filler");
@@ -534,65 +533,8 @@ async fn a_trial_is_aborted_at_once_though_the_disk_is_full_and_that_is_recorded
     let aborted = || async { events().await.contains(&"aborted Some(2) ann".to_owned()) };
     eventually("it is recorded", aborted).await;
     // And the next one is tried as ever.
-    try_it(&ledger(3)).await;
+    try_it(&host, &ledger(3)).await;
     assert!(slot.trial().is_some());
-}
-
-/// A rollout was aborted at a start at which its version could not be loaded, though it was the machine that was busy.
-#[tokio::test]
-async fn a_trial_that_cannot_go_on_yet_is_held_and_goes_on_by_itself_or_is_ended_by_a_person() {
-    let place = Place::new("");
-    let host = place.open().await;
-    deploy(&host, &ledger(1)).await;
-    let try_it = async |host: &Arc<Deployments>, module: &[u8]| {
-        let plan = RolloutPlan::Canary { share: "5%".parse().unwrap(), promote_after: None };
-        let mut upload = host.upload("h", "me", None).await.unwrap().tried(plan).unwrap();
-        upload.write(module).await.unwrap();
-        let mut lines = upload.deploy(Provenance { by: "me".into(), source: "a test".into() }, None).await.unwrap();
-        while let Some(line) = lines.recv().await {
-            assert!(!matches!(line, Line::Failed(_)), "{line:?}");
-        }
-    };
-    try_it(&host, &ledger(2)).await;
-    drop(host);
-    // A file that cannot be read just now.
-    let module = |number| {
-        let name = format!("data/registry/modules/{}.wasm", Digest::of(&ledger(number)));
-        place.directory.path().join(name)
-    };
-    let aside = place.directory.path().join("aside.wasm");
-    let take_away = |number| {
-        std::fs::rename(module(number), &aside).unwrap();
-        std::fs::create_dir(module(number)).unwrap();
-    };
-    take_away(2);
-    let host = place.open().await;
-    let slot = host.slot("h").unwrap();
-    assert!(slot.trial().is_none() && slot.active().is_some());
-    let shown = host.show("h").await.unwrap();
-    let trouble = shown.trouble.unwrap();
-    assert!(trouble.contains("the canary of version 2 cannot go on yet, and is tried again by itself"), "{trouble}");
-    assert!(shown.history.iter().all(|one| one.event != "aborted"), "{:?}", shown.history);
-    // While it is held nothing else is deployed, as while it is on.
-    assert_eq!(try_deploy(&host, &ledger(3), None).await.unwrap_err().code(), "rollout-in-progress");
-    assert_eq!(host.rollback("h", None, "me").await.unwrap_err().code(), "rollout-in-progress");
-    assert_eq!(host.promote("h", None, "me").await.unwrap_err().code(), "no-rollout");
-    std::fs::remove_dir(module(2)).unwrap();
-    std::fs::rename(&aside, module(2)).unwrap();
-    eventually("it goes on", || async { slot.trial().is_some() }).await;
-    assert_eq!(host.show("h").await.unwrap().trouble, None);
-    drop((slot, host));
-
-    take_away(2);
-    let host = place.open().await;
-    assert_eq!(host.abort("h", Some(7), "ann").await.unwrap_err().code(), "other-version-tried");
-    let aborted = host.abort("h", Some(2), "ann").await.unwrap();
-    assert_eq!((aborted.version, aborted.active, aborted.unrecorded), (2, 1, None));
-    let shown = host.show("h").await.unwrap();
-    let last = &shown.history[0];
-    assert_eq!((last.event.as_str(), last.version, last.who.as_str()), ("aborted", Some(2), "ann"));
-    assert_eq!(shown.trouble, None);
-    deploy(&host, &ledger(3)).await;
 }
 
 /// A host with a handler that is granted a secret out of a file; its configuration.
@@ -627,6 +569,12 @@ async fn until_deployed(mut lines: tokio::sync::mpsc::Receiver<Line>) {
     while let Some(line) = lines.recv().await {
         assert!(!matches!(line, Line::Failed(_)), "{line:?}");
     }
+}
+
+/// The secret is a pipe from here on: who reads it waits for what is written there.
+fn as_a_pipe(place: &Place) -> std::path::PathBuf {
+    std::fs::remove_file(place.directory.path().join("token")).unwrap();
+    pipe(place, "token")
 }
 
 /// Makes a pipe: what is read from it is what is written while somebody reads.

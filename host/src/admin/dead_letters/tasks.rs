@@ -151,9 +151,7 @@ pub(in crate::admin) async fn cancel(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<TaskView>, Fail> {
-    let tasks = tasks(&state)?;
-    theirs(tasks, &caller, &id)?;
-    let record = tasks.cancel(&id).await.map_err(|error| fail(&error))?;
+    let record = at_theirs(&state, &caller, &id)?.cancel(&id).await.map_err(|error| fail(&error))?;
     Ok(Json(TaskView::new(record)))
 }
 
@@ -162,9 +160,8 @@ pub(in crate::admin) async fn pause(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<TaskView>, Fail> {
-    let tasks = tasks(&state)?;
-    theirs(tasks, &caller, &id)?;
-    let record = tasks.pause(&id, caller.name.as_ref()).await.map_err(|error| fail(&error))?;
+    let record =
+        at_theirs(&state, &caller, &id)?.pause(&id, caller.name.as_ref()).await.map_err(|error| fail(&error))?;
     Ok(Json(TaskView::new(record)))
 }
 
@@ -173,9 +170,7 @@ pub(in crate::admin) async fn resume(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<TaskView>, Fail> {
-    let tasks = tasks(&state)?;
-    theirs(tasks, &caller, &id)?;
-    let record = tasks.resume(&id).await.map_err(|error| fail(&error))?;
+    let record = at_theirs(&state, &caller, &id)?.resume(&id).await.map_err(|error| fail(&error))?;
     Ok(Json(TaskView::new(record)))
 }
 
@@ -190,6 +185,13 @@ fn theirs(tasks: &Tasks, caller: &Caller, id: &str) -> Result<Record, Fail> {
         true => Ok(record),
         false => Err(fail(&TaskError::NotFound(id.to_owned()))),
     }
+}
+
+/// The tasks, for whoever may do something with this one.
+fn at_theirs<'s>(state: &'s HostState, caller: &Caller, id: &str) -> Result<&'s Arc<Tasks>, Fail> {
+    let tasks = tasks(state)?;
+    theirs(tasks, caller, id)?;
+    Ok(tasks)
 }
 
 fn tasks(state: &HostState) -> Result<&Arc<Tasks>, Fail> {

@@ -5,27 +5,17 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tidegate::deploy::report::Line;
-use tidegate::deploy::{Deployments, Provenance};
-use tidegate::registry::{Digest, RolloutPlan};
+use tidegate::deploy::{Change, Deployments};
+use tidegate::registry::Digest;
+use tokio::task::JoinHandle;
 
-use super::{Place, active, deploy, pipe, with_a_secret};
+use super::{Place, active, as_a_pipe, deploy, try_deploy, try_it, with_a_secret};
 use crate::broker_contract::eventually;
 use crate::chaos::ledger;
 
 /// A handler whose versions are loaded when its secret can be read, and not before.
 fn place() -> Place {
     Place::new("secrets.token = { file = \"token\" }")
-}
-
-async fn try_it(host: &Arc<Deployments>, module: &[u8]) {
-    let plan = RolloutPlan::Canary { share: "5%".parse().unwrap(), promote_after: None };
-    let mut upload = host.upload("h", "me", None).await.unwrap().tried(plan).unwrap();
-    upload.write(module).await.unwrap();
-    let mut lines = upload.deploy(Provenance { by: "me".into(), source: "a test".into() }, None).await.unwrap();
-    while let Some(line) = lines.recv().await {
-        assert!(!matches!(line, Line::Failed(_)), "{line:?}");
-    }
 }
 
 /// The module of a version, which cannot be read just now.
@@ -49,12 +39,6 @@ impl Away {
     }
 }
 
-/// The secret is a pipe from here on, until somebody reads it.
-fn stop_at_the_secret(place: &Place) -> PathBuf {
-    std::fs::remove_file(place.directory.path().join("token")).unwrap();
-    pipe(place, "token")
-}
-
 /// Waits until somebody reads the secret, who waits for what is written here; whoever reads it after that has it at once.
 pub(super) async fn until_read(place: &Place, token: &Path) -> std::fs::File {
     let pipe = token.to_owned();
@@ -64,6 +48,49 @@ pub(super) async fn until_read(place: &Place, token: &Path) -> std::fs::File {
     std::fs::remove_file(token).unwrap();
     place.write("token", "old");
     opened
+}
+
+/// Applies a configuration in the background.
+fn committing(host: &Arc<Deployments>, change: Change) -> JoinHandle<()> {
+    let host = Arc::clone(host);
+    tokio::spawn(async move { drop(host.commit(change).await.unwrap()) })
+}
+
+/// A rollout was aborted at a start at which its version could not be loaded, though it was the machine that was busy.
+#[tokio::test]
+async fn a_trial_that_cannot_go_on_yet_is_held_and_goes_on_by_itself_or_is_ended_by_a_person() {
+    let place = Place::new("");
+    let host = place.open().await;
+    deploy(&host, &ledger(1)).await;
+    try_it(&host, &ledger(2)).await;
+    drop(host);
+    let away = Away::take(&place, 2);
+    let host = place.open().await;
+    let slot = host.slot("h").unwrap();
+    assert!(slot.trial().is_none() && slot.active().is_some());
+    let shown = host.show("h").await.unwrap();
+    let trouble = shown.trouble.unwrap();
+    assert!(trouble.contains("the canary of version 2 cannot go on yet, and is tried again by itself"), "{trouble}");
+    assert!(shown.history.iter().all(|one| one.event != "aborted"), "{:?}", shown.history);
+    // While it is held nothing else is deployed, as while it is on.
+    assert_eq!(try_deploy(&host, &ledger(3), None).await.unwrap_err().code(), "rollout-in-progress");
+    assert_eq!(host.rollback("h", None, "me").await.unwrap_err().code(), "rollout-in-progress");
+    assert_eq!(host.promote("h", None, "me").await.unwrap_err().code(), "no-rollout");
+    away.give_back();
+    eventually("it goes on", || async { slot.trial().is_some() }).await;
+    assert_eq!(host.show("h").await.unwrap().trouble, None);
+    drop((slot, host));
+
+    let _away = Away::take(&place, 2);
+    let host = place.open().await;
+    assert_eq!(host.abort("h", Some(7), "ann").await.unwrap_err().code(), "other-version-tried");
+    let aborted = host.abort("h", Some(2), "ann").await.unwrap();
+    assert_eq!((aborted.version, aborted.active, aborted.unrecorded), (2, 1, None));
+    let shown = host.show("h").await.unwrap();
+    let last = &shown.history[0];
+    assert_eq!((last.event.as_str(), last.version, last.who.as_str()), ("aborted", Some(2), "ann"));
+    assert_eq!(shown.trouble, None);
+    deploy(&host, &ledger(3)).await;
 }
 
 /// A canary that a person had aborted ran: an apply had begun to load it before, and began it when it was loaded. It was held again
@@ -82,7 +109,7 @@ async fn a_held_trial_that_is_aborted_while_it_is_loaded_does_not_begin() {
         assert!(host.show("h").await.unwrap().trouble.unwrap().contains("the canary of version 2 cannot go on yet"));
         away.give_back();
 
-        let token = stop_at_the_secret(&place);
+        let token = as_a_pipe(&place);
         let applied = tokio::spawn({
             let host = Arc::clone(&host);
             async move {
@@ -116,12 +143,9 @@ async fn an_apply_waits_for_nothing_that_is_held_and_has_it_tried_again() {
     assert!(host.show("h").await.unwrap().trouble.unwrap().contains("the canary of version 2 cannot go on yet"));
     away.give_back();
 
-    let token = stop_at_the_secret(&place);
+    let token = as_a_pipe(&place);
     let same = host.prepare(&config.handlers, "bob").await.unwrap();
-    let applied = tokio::spawn({
-        let host = Arc::clone(&host);
-        async move { host.commit(same).await.unwrap() }
-    });
+    let applied = committing(&host, same);
     let mut reads = until_read(&place, &token).await;
     eventually("the apply is over", || async { applied.is_finished() }).await;
     let slot = host.slot("h").unwrap();
@@ -142,11 +166,8 @@ async fn a_trial_does_not_begin_beside_a_version_that_was_deployed_while_it_was_
     let gone = host.prepare(&BTreeMap::new(), "bob").await.unwrap();
     host.commit(gone).await.unwrap();
     let back = host.prepare(&config.handlers, "bob").await.unwrap();
-    let token = stop_at_the_secret(&place);
-    let applied = tokio::spawn({
-        let host = Arc::clone(&host);
-        async move { host.commit(back).await.unwrap() }
-    });
+    let token = as_a_pipe(&place);
+    let applied = committing(&host, back);
     let mut reads = until_read(&place, &token).await;
     assert_eq!(deploy(&host, &ledger(3)).await.version, 3);
     reads.write_all(b"old").unwrap();

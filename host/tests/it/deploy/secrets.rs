@@ -7,7 +7,7 @@ use std::time::Duration;
 use tidegate::deploy::report::Step;
 
 use super::held::until_read;
-use super::{Place, active, deploy, deploy_until, pipe, until_deployed, with_a_secret};
+use super::{Place, active, as_a_pipe, deploy, deploy_until, pipe, until_deployed, with_a_secret};
 use crate::chaos::ledger;
 
 /// A version that was on its way had the secret of before until it was changed once more.
@@ -37,8 +37,7 @@ async fn a_secret_that_is_read_anew_while_a_version_is_tried_is_met_by_it() {
 async fn a_secret_that_changes_while_a_version_is_compiled_is_met_by_it() {
     let place = Place::new("secrets.token = { file = \"token\" }");
     let (host, config) = with_a_secret(&place).await;
-    std::fs::remove_file(place.directory.path().join("token")).unwrap();
-    let token = pipe(&place, "token");
+    let token = as_a_pipe(&place);
     let write = |text: &'static str| {
         let token = token.clone();
         std::thread::spawn(move || std::fs::write(token, text))
@@ -81,8 +80,7 @@ async fn what_an_apply_has_seen_takes_the_place_of_nothing_that_was_read_later()
 async fn what_a_version_has_read_takes_the_place_of_nothing_that_an_apply_read_later() {
     let place = Place::new("secrets.token = { file = \"token\" }");
     let (host, config) = with_a_secret(&place).await;
-    std::fs::remove_file(place.directory.path().join("token")).unwrap();
-    let token = pipe(&place, "token");
+    let token = as_a_pipe(&place);
     let old = std::thread::spawn({
         let token = token.clone();
         move || std::fs::write(token, "old")
