@@ -1,6 +1,7 @@
 // Dead letters: finding them, and redriving or discarding many at once.
 
 import { get, poll, post, remove } from "./api.js";
+import { deaths } from "./deaths.js";
 import { ask } from "./dialog.js";
 import { button, h, put, say } from "./dom.js";
 import { ago, atLeast, bytes, count, many } from "./format.js";
@@ -216,10 +217,11 @@ function groupsOf(choose, counted) {
         h("td", {}, group.newest ? `${group.newest.handler}${group.newest.version ? `@${group.newest.version}` : ""}` : "–"), h("td", {}, group.newest?.reason ?? "–"),
         h("td", { class: "nowrap" }, ago(group.first_dead_at)), h("td", { class: "nowrap" }, ago(group.last_dead_at)));
     });
-    put(place, rows.length === 0 ? h("p", { class: "empty" }, "There are none.") : h("div", { class: "scroll" }, h("table", {},
+    put(place, stats.deaths && deaths(stats.deaths), rows.length === 0 ? h("p", { class: "empty" }, "There are none.") : h("div", { class: "scroll" }, h("table", {},
       h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "number" }, "Number"), ["What", "Handler of the newest", "Reason", "First", "Last"].map((text) => h("th", { scope: "col" }, text)))),
       h("tbody", {}, rows))),
-    stats.others > 0 && h("p", { class: "muted" }, `${count(stats.others)} more in ${count(stats.other_groups)} other groups.`),
+    stats.others > 0 && h("p", { class: "muted" }, `${count(stats.others)} more in ${stats.other_groups_at_least ? "at least " : ""}${count(stats.other_groups)} other groups.`),
+    stats.ahead > 0 && h("p", { class: "muted" }, `${count(stats.ahead)} more died at a time that is yet to come, and ${stats.ahead === 1 ? "is" : "are"} not counted: the clock of a host is ahead.`),
     stats.more && h("p", { class: "muted" }, `Of the newest ${count(stats.examined)} of ${count(stats.examined + (stats.left_out ?? 0))}: a filter has fewer to count.`));
   }
 }

@@ -39,7 +39,7 @@ export async function handlers(view, { signal }) {
 }
 
 function state({ trouble, rollout, deploying, active }) {
-  if (trouble) return h("span", {}, h("span", { class: "tag bad" }, "does not run"), ` ${trouble}`);
+  if (trouble) return h("span", {}, active ? h("span", { class: "tag warn" }, "runs, with trouble") : h("span", { class: "tag bad" }, "does not run"), ` ${trouble}`);
   if (deploying) return h("span", { class: "tag warn" }, `${deploying.by} deploys`);
   if (rollout) return h("span", { class: "tag warn" }, `${rollout.kind} of ${rollout.version}, ${rollout.share}`);
   return active ? h("span", { class: "tag good" }, "runs") : h("span", { class: "tag" }, "no version");

@@ -52,6 +52,7 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         "api.js": SCRIPT,
         "format.js": SCRIPT,
         "chart.js": SCRIPT,
+        "deaths.js": SCRIPT,
         "payload.js": SCRIPT,
         "dialog.js": SCRIPT,
         "table.js": SCRIPT,

@@ -150,8 +150,10 @@ pub struct Counted {
     pub groups: Vec<Group>,
     /// Dead letters in none of these groups.
     pub others: u64,
-    /// Groups that are not among them; at least so many.
+    /// Groups that are not among them.
     pub other_groups: u64,
+    /// Whether there were more of these than were counted apart, and it is a lower bound.
+    pub is_at_least: bool,
     /// All that matched.
     pub matched: u64,
     /// All that were looked at.
@@ -296,6 +298,7 @@ impl Tally {
             groups,
             others: self.folded + rest.iter().map(|group| group.letters).sum::<u64>(),
             other_groups: other_groups as u64,
+            is_at_least: self.folded > 0,
             matched: self.matched,
             examined: self.examined,
             is_cut: self.is_cut,
@@ -339,6 +342,7 @@ mod tests {
         assert_eq!((group.key.as_str(), group.letters, group.newest.0.as_str()), ("b", 3, "3"));
         assert_eq!((group.first, group.last), (traits("", "", 8).died, traits("", "", 2).died));
         assert_eq!((counted.others, counted.other_groups, counted.matched, counted.examined), (2, 2, 5, 6));
+        assert!(!counted.is_at_least);
     }
 
     #[test]
@@ -369,6 +373,7 @@ mod tests {
         let shown: u64 = counted.groups.iter().map(|group| group.letters).sum();
         assert_eq!((shown + counted.others, counted.matched), (11_000, 11_000), "each is counted once");
         let groups = counted.groups.len() as u64 + counted.other_groups;
+        assert!(counted.is_at_least);
         assert_eq!(groups, 101, "there were as many at once, before the rarer half of them was put together");
     }
 

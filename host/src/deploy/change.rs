@@ -335,6 +335,7 @@ impl Deployments {
         let file = self.file(name, terms, record.active.is_some()).await?;
         let module = file.as_ref().map(|file| file.digest.clone());
         let plan = plan(&record, module.as_ref(), &terms.settings);
+        say_decided(name, &record, module.as_ref());
         // A file that is gone, and comes back as it was, has not changed.
         let known = record.configured.as_ref().and_then(|configured| configured.module.clone());
         let configured = Configured { module: module.clone().or(known), settings: terms.settings.hash() };
@@ -372,6 +373,24 @@ fn difference(name: &str, looked: &Looked, is_down: bool) -> Option<Difference> 
             after: "its version, tried again".to_owned(),
         }),
         Plan::DeployConfigured | Plan::DeployActive | Plan::Resume | Plan::Wait => None,
+    }
+}
+
+/// Says why a file that has changed is not deployed, as long as that is news.
+fn say_decided(handler: &str, record: &HandlerRecord, module: Option<&Digest>) {
+    let last = record.configured.as_ref().and_then(|configured| configured.module.as_ref());
+    let decided = module.filter(|module| last != Some(*module)).and_then(|module| super::plan::decided(record, module));
+    if let (Some(version), Some(active)) = (decided, record.active) {
+        let tried = record.rollout.as_ref().is_some_and(|rollout| rollout.number == version.number);
+        let standing = if tried { "is tried beside it" } else { "was rolled back from, or aborted" };
+        tracing::info!(
+            handler,
+            file = version.number,
+            runs = active,
+            "the file that the configuration names is of version {}, which {standing}: version {active} stays the active one, \
+             and `tidegate deploy` brings another",
+            version.number
+        );
     }
 }
 

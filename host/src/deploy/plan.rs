@@ -1,7 +1,7 @@
 //! Which version of a handler is to run, by the registry and the configuration: at a start, and when the configuration is
 //! applied to a host that runs. Pure.
 
-use crate::registry::{Digest, HandlerRecord, Settings};
+use crate::registry::{Digest, HandlerRecord, Settings, VersionRecord};
 
 /// What a configuration makes of a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,13 @@ impl Plan {
     }
 }
 
+/// The version of a module that was deployed after the one that is active, so that somebody has decided about it since: it was
+/// rolled back from or aborted, or it is tried. A file with the same bytes, as a build leaves it behind, brings it no further.
+pub(super) fn decided<'a>(record: &'a HandlerRecord, module: &Digest) -> Option<&'a VersionRecord> {
+    let active = record.active_version().filter(|active| active.digest != *module)?;
+    record.versions.iter().find(|version| version.number > active.number && version.digest == *module)
+}
+
 /// Decides by what is recorded and by what the configuration says now. `module` is the digest of the file that it names;
 /// `None`: it names none, or the file is gone.
 pub(super) fn plan(record: &HandlerRecord, module: Option<&Digest>, settings: &Settings) -> Plan {
@@ -35,7 +42,7 @@ pub(super) fn plan(record: &HandlerRecord, module: Option<&Digest>, settings: &S
     let last = record.configured.as_ref();
     let same_settings = active.settings == *settings;
     let other_module = module.is_some_and(|module| last.and_then(|last| last.module.as_ref()) != Some(module));
-    if other_module {
+    if other_module && module.is_none_or(|module| decided(record, module).is_none()) {
         let runs_already = module == Some(&active.digest) && same_settings;
         return if runs_already { Plan::Resume } else { Plan::DeployConfigured };
     }
@@ -76,6 +83,33 @@ mod tests {
             rollout: None,
             configured: Some(Configured { module, settings: settings(1).hash() }),
             versions: active.map(version).into_iter().collect(),
+        }
+    }
+
+    #[test]
+    fn a_file_does_not_bring_back_what_was_decided_about() {
+        let version = |number, module: &str| VersionRecord {
+            number,
+            digest: Digest::of(module.as_bytes()),
+            ..record(None, Some(("", 1))).versions.swap_remove(0)
+        };
+        let rows = [
+            // The file, the settings, what comes of it: 1 and 2 are older than the active 3, 4 was rolled back from.
+            ("rolled-back", 1, Plan::Resume),
+            ("rolled-back", 2, Plan::DeployActive),
+            ("active", 1, Plan::Resume),
+            ("active", 2, Plan::DeployConfigured),
+            // Somebody put an older file there on purpose.
+            ("older", 1, Plan::DeployConfigured),
+            ("never seen", 1, Plan::DeployConfigured),
+            // It ran before the active one, and was deployed once more after it.
+            ("both", 1, Plan::Resume),
+        ];
+        let versions =
+            [(5, "both"), (4, "rolled-back"), (3, "active"), (2, "both"), (1, "older")].map(|(n, m)| version(n, m));
+        for (file, with, expected) in rows {
+            let record = HandlerRecord { active: Some(3), versions: versions.to_vec(), ..record(Some("first"), None) };
+            assert_eq!(plan(&record, Some(&Digest::of(file.as_bytes())), &settings(with)), expected, "{file} {with}");
         }
     }
 

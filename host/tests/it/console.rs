@@ -274,6 +274,9 @@ fn everything_that_matches_is_redriven_and_discarded_by_the_host() {
     go(&browser, "Dead letters");
     browser.sees("What they have in common");
     browser.sees("3 match in all:");
+    browser.sees("When they died; a bar is ");
+    let said = browser.run("return document.querySelector('.deaths svg').getAttribute('aria-label')");
+    assert!(said.as_str().unwrap().starts_with("3 dead letters from "), "{said}");
     browser.picture("groups");
     browser.press("Redrive all\u{2026}");
     browser.sees("Redrive 3 dead letters?");

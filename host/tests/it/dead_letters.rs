@@ -265,6 +265,46 @@ fn what_is_exported_comes_back_as_it_was() {
 }
 
 #[test]
+fn what_died_by_a_clock_that_is_ahead_is_told_of_and_not_counted() {
+    let desk = Desk::with_handler();
+    let _host = desk.host();
+    dead(&desk, "{\"subject\":\"reject\",\"id\":\"1\"}\n{\"subject\":\"reject\",\"id\":\"2\"}\n", 2);
+    desk.run(&["dlq", "export", "--output", "dead.jsonl"], "");
+    desk.expect(&["dlq", "discard", "--all", "--count", "2"], "", 0);
+    let file = std::fs::read_to_string(desk.path().join("dead.jsonl")).unwrap();
+    let mut lines = file.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let (mut ahead, present) = (lines.next().unwrap(), lines.next().unwrap());
+    let in_an_hour = std::time::SystemTime::now() + Duration::from_secs(3600);
+    let since = in_an_hour.duration_since(std::time::UNIX_EPOCH).unwrap();
+    ahead["record"]["dead_at"] = serde_json::to_value(in_an_hour).unwrap();
+    assert!(
+        file.contains("secs_since_epoch"),
+        "a time is not spelled any more as this test spells it: {since:?} in {file}"
+    );
+    desk.expect(&["dlq", "import", "-"], &format!("{ahead}\n{present}\n"), 0);
+
+    let listed = desk.json(&["dlq", "ls", "--json"], "", 0);
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    let stats = desk.json(&["dlq", "stats", "--json"], "", 0);
+    assert_eq!((&stats["matched"], &stats["ahead"]), (&json!(1), &json!(1)), "{stats}");
+    let told = desk.run(&["dlq", "stats"], "");
+    assert!(String::from_utf8_lossy(&told.stderr).contains("1 more is not counted"), "{told:?}");
+    let asked = desk.json(&["dlq", "stats", "--json", "--handler", "other"], "", 0);
+    assert_eq!(
+        (&asked["matched"], &asked["ahead"]),
+        (&json!(0), &json!(null)),
+        "of another handler there are none: {asked}"
+    );
+    // A count ends now at the latest, whatever is asked.
+    let until = humantime::format_rfc3339_millis(in_an_hour + Duration::from_secs(1)).to_string();
+    let all = desk.json(&["dlq", "stats", "--json", "--until", &until], "", 0);
+    assert_eq!((&all["matched"], &all["ahead"]), (&json!(1), &json!(1)), "{all}");
+    let until = humantime::format_rfc3339_millis(in_an_hour - Duration::from_secs(1)).to_string();
+    let fewer = desk.json(&["dlq", "stats", "--json", "--until", &until], "", 0);
+    assert_eq!((&fewer["matched"], &fewer["ahead"]), (&json!(1), &json!(null)), "{fewer}");
+}
+
+#[test]
 fn a_message_is_sent_back_with_another_body_and_the_dead_letter_keeps_its_own() {
     let desk = Desk::with_handler();
     let _host = desk.host();

@@ -14,7 +14,7 @@ use crate::access::Caller;
 use crate::admin::fail::Fail;
 use crate::admin::state::HostState;
 use crate::admin::wire::{DeadLetterGroup, DeadLetterSample, DeadLetterStats, DeathsOverTime};
-use crate::broker::{By, DeadLetterError, Group, Tally};
+use crate::broker::{By, DeadLetterError, DeadLetterFilter, Group, Tally};
 
 /// Groups of an answer when it is not said, and at the most: each is a look at its newest dead letter.
 const TOP: usize = 20;
@@ -69,7 +69,8 @@ pub(in crate::admin) async fn stats(
 ) -> Result<Json<DeadLetterStats>, Fail> {
     let query = given(query)?;
     let now = SystemTime::now();
-    let filter = query.chosen.filter(&caller)?.by(now);
+    let asked = query.chosen.filter(&caller)?;
+    let filter = asked.clone().by(now);
     let brokers = state.brokers.all();
     let tally = Tally::new(query.by.into(), now);
     let tally = tally.on(running(&state).await);
@@ -79,6 +80,10 @@ pub(in crate::admin) async fn stats(
         let counted = entry.broker.dead_letters().tally(&filter, tally.at(name)).await;
         tally = counted.map_err(|error| Fail::from(&error))?;
     }
+    let ahead = match asked.until {
+        Some(until) if until <= now => 0,
+        Some(_) | None => ahead(&query.chosen, &brokers, asked).await?,
+    };
     let counted = tally.finish(query.top.unwrap_or(TOP).min(LARGEST_TOP));
     let mut groups = Vec::new();
     for group in counted.groups {
@@ -89,14 +94,30 @@ pub(in crate::admin) async fn stats(
         groups,
         others: counted.others,
         other_groups: counted.other_groups,
+        other_groups_at_least: counted.is_at_least,
         matched: counted.matched,
         examined: counted.examined,
         more: counted.is_cut,
         left_out: counted.left_out,
         same_version: counted.same_version,
         until: filter.until.map(moment).unwrap_or_default(),
+        ahead,
         deaths: counted.deaths.map(DeathsOverTime::new),
     }))
+}
+
+/// How many died at a time that is yet to come: a count is of those that died before a moment, which what is done with them is
+/// told, and these would be passed over in silence.
+async fn ahead(chosen: &Chosen, brokers: &Brokers, asked: DeadLetterFilter) -> Result<u64, Fail> {
+    let now = SystemTime::now();
+    let filter = DeadLetterFilter { since: Some(asked.since.map_or(now, |since| since.max(now))), ..asked };
+    let mut tally = Tally::new(By::Reason, now);
+    for name in chosen.brokers(brokers)? {
+        let (_, entry) = named(brokers, name)?;
+        let counted = entry.broker.dead_letters().tally(&filter, tally.at(name)).await;
+        tally = counted.map_err(|error| Fail::from(&error))?;
+    }
+    Ok(tally.finish(0).matched)
 }
 
 /// A time as exact as the count goes by it.

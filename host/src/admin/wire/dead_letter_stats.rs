@@ -14,8 +14,11 @@ pub struct DeadLetterStats {
     pub groups: Vec<DeadLetterGroup>,
     /// Dead letters in none of these groups.
     pub others: u64,
-    /// Groups that are not among them; at least so many.
+    /// Groups that are not among them.
     pub other_groups: u64,
+    /// Whether there are more of these than are counted apart, and it is a lower bound.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub other_groups_at_least: bool,
     /// All that match what was asked for.
     pub matched: u64,
     /// All that were looked at.
@@ -33,6 +36,10 @@ pub struct DeadLetterStats {
     /// Those were counted that had died before this time. Given as `until` to what follows, it means these and none that died since.
     #[serde(default)]
     pub until: String,
+    /// How many more would match, but that they died at a time that is yet to come: the clock of the host that gave them up is ahead.
+    /// They are counted when it has come.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ahead: u64,
     /// When those died that match; nothing when there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deaths: Option<DeathsOverTime>,

@@ -75,6 +75,9 @@ pub(super) fn stats(arguments: &Arguments) -> Ended {
     if stats.more {
         say::talk(&left_out(&stats));
     }
+    if let Some(ahead) = ahead(&stats) {
+        say::talk(&ahead);
+    }
     Ok(Exit::Done)
 }
 
@@ -84,6 +87,18 @@ fn left_out(stats: &DeadLetterStats) -> String {
     format!(
         "the newest {examined} of {all} were counted; --whole counts all; --since, --subscription or --reason have fewer to count"
     )
+}
+
+/// That some are passed over, for their time is yet to come.
+fn ahead(stats: &DeadLetterStats) -> Option<String> {
+    let (those, died) = match stats.ahead {
+        0 => return None,
+        1 => ("1 more is".to_owned(), "it died"),
+        more => (format!("{} more are", number(more)), "they died"),
+    };
+    Some(format!(
+        "{those} not counted, as {died} at a time that is yet to come: the clock of a host is ahead, see `tidegate dlq ls`"
+    ))
 }
 
 /// What an action would do, and nothing is done.
@@ -97,6 +112,9 @@ pub(super) fn what_matches(client: &Client, wanted: &Wanted, sends_back: bool, j
         let groups = if stats.matched == 0 { String::new() } else { shown(&stats, By::Fingerprint) };
         say::data(&format!("{groups}{at_least}{count} {word}\n"))?;
         say::talk(&format!("those that died before {0}: --until {0} means these alone", stats.until));
+        if let Some(ahead) = ahead(&stats) {
+            say::talk(&ahead);
+        }
         if let Some(same) = stats.same_version.filter(|same| *same > 0 && sends_back) {
             say::talk(&format!("{} of them failed in a version that still runs, and may fail again", number(same)));
         }
@@ -117,8 +135,9 @@ fn shown(stats: &DeadLetterStats, by: By) -> String {
     let mut text = rendered(&rows);
     if stats.others > 0 {
         text += &format!(
-            "{} more in {} other group{}; --top shows more\n",
+            "{} more in {}{} other group{}; --top shows more\n",
             number(stats.others),
+            if stats.other_groups_at_least { "at least " } else { "" },
             number(stats.other_groups),
             if stats.other_groups == 1 { "" } else { "s" }
         );
@@ -196,12 +215,14 @@ mod tests {
             groups,
             others: 3,
             other_groups: 2,
+            other_groups_at_least: false,
             matched: 1209,
             examined: 1209,
             more: false,
             left_out: 0,
             same_version: None,
             until: "2026-11-29T03:10:00.000000Z".to_owned(),
+            ahead: 0,
             deaths: None,
         }
     }
@@ -222,6 +243,18 @@ mod tests {
         let stats = DeadLetterStats { examined: 200_000, more: true, left_out: 800_000, ..stats("k") };
         let told = "the newest 200,000 of 1,000,000 were counted; --whole counts all; --since, --subscription or --reason have fewer to count";
         assert_eq!(left_out(&stats), told);
+    }
+
+    #[test]
+    fn what_is_not_known_exactly_or_not_counted_is_said() {
+        let folded = DeadLetterStats { other_groups_at_least: true, ..stats("k") };
+        let told = shown(&folded, By::Fingerprint);
+        assert!(told.ends_with("3 more in at least 2 other groups; --top shows more\n"), "{told}");
+        assert_eq!(ahead(&folded), None);
+        let told = ahead(&DeadLetterStats { ahead: 1, ..stats("k") }).unwrap_or_default();
+        assert!(told.starts_with("1 more is not counted, as it died at a time that is yet to come"), "{told}");
+        let told = ahead(&DeadLetterStats { ahead: 1200, ..stats("k") }).unwrap_or_default();
+        assert!(told.starts_with("1,200 more are not counted, as they died"), "{told}");
     }
 
     #[test]
