@@ -392,13 +392,19 @@ fn a_canary_is_begun_looked_at_promoted_and_aborted() {
 fn what_was_rolled_back_from_or_is_tried_is_not_brought_live_by_a_restart() {
     let desk = Desk::with_handler();
     let built = desk.path().join("behaviours.wasm");
+    let shown = || desk.json(&["handlers", "show", "behave", "--json"], "", 0);
+    // It has looked at the file by then: what is written there from then on is of no start.
+    let runs = |host: Running| {
+        until("a version runs", || shown()["active"] != Value::Null);
+        host
+    };
     let stands = |rollout: Option<u64>| {
-        let _host = desk.host_with_log();
-        let shown = desk.json(&["handlers", "show", "behave", "--json"], "", 0);
+        let _host = runs(desk.host_with_log());
+        let shown = shown();
         assert_eq!((&shown["active"], shown["rollout"]["version"].as_u64()), (&json!(1), rollout), "{shown}");
         desk.log()
     };
-    let host = desk.host();
+    let host = runs(desk.host());
     // As a build does: the file that the configuration names is the one that is deployed.
     std::fs::write(&built, guest("ledger")).unwrap();
     desk.expect(&["deploy", "behaviours.wasm", "--handler", "behave"], "", 0);
@@ -408,21 +414,21 @@ fn what_was_rolled_back_from_or_is_tried_is_not_brought_live_by_a_restart() {
     assert!(log.contains("of version 2, which was rolled back from, or aborted: version 1 stays"), "{log}");
     assert!(!stands(None).contains("of version 2"), "it was said");
 
-    let host = desk.host();
+    let host = runs(desk.host());
     std::fs::write(&built, guest("order")).unwrap();
     desk.expect(&["deploy", "behaviours.wasm", "--handler", "behave", "--canary", "5%"], "", 0);
     drop(host);
     let log = stands(Some(3));
     assert!(log.contains("of version 3, which is tried beside it: version 1 stays"), "{log}");
-    let host = desk.host();
+    let host = runs(desk.host());
     desk.expect(&["abort", "behave"], "", 0);
     drop(host);
     stands(None);
 
     // What nobody has decided about is deployed by the configuration, as ever.
     std::fs::write(&built, guest("hello")).unwrap();
-    let _host = desk.host();
-    assert_eq!(desk.json(&["handlers", "show", "behave", "--json"], "", 0)["active"], json!(4));
+    let _host = runs(desk.host());
+    assert_eq!(shown()["active"], json!(4));
 }
 
 #[test]
