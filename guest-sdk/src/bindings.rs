@@ -469,6 +469,121 @@ pub mod tidegate {
                 }
             }
         }
+        /// Spans of a handler's own: the steps of a run, timed by the host, in the trace of its message.
+        ///
+        /// Spans nest as calls do. The parent of a span is the innermost one that is open when it starts; of the outermost it is
+        /// the host's own span of the run, `process`. A line that is logged is an event of the innermost span that is open.
+        /// Whatever is open when `handle` returns, traps or is stopped ends with it, and where the run failed it is marked as what
+        /// failed.
+        ///
+        /// The host keeps the first 128 spans of a run, as far as their texts fit into 64 KiB, with the first 16 attributes of each
+        /// and 256 bytes of each text. Further ones are counted and no fault. Where the trace cannot be recorded it keeps none.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod spans {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            #[allow(unused_unsafe, clippy::all)]
+            /// Starts a span, and gives back what it is ended by: a number that no other span of this instance has had, or 0 when the
+            /// span is not kept, which may be ended all the same. Attributes keep their names, but those in the host's own namespaces get `handler.` before them.
+            #[allow(async_fn_in_trait)]
+            pub fn start(name: &str, attributes: &[(_rt::String, _rt::String)]) -> u64 {
+                unsafe {
+                    let vec0 = name;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec4 = attributes;
+                    let len4 = vec4.len();
+                    let layout4 = _rt::alloc::Layout::from_size_align(
+                            vec4.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result4, _cleanup4) = wit_bindgen::rt::Cleanup::new(layout4);
+                    for (i, e) in vec4.into_iter().enumerate() {
+                        let base = result4
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t1_0, t1_1) = e;
+                            let vec2 = t1_0;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len2;
+                            *base.add(0).cast::<*mut u8>() = ptr2.cast_mut();
+                            let vec3 = t1_1;
+                            let ptr3 = vec3.as_ptr().cast::<u8>();
+                            let len3 = vec3.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len3;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr3.cast_mut();
+                        }
+                    }
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "tidegate:events/spans@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "start"]
+                        fn wit_import5(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                        ) -> i64;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import5(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                    ) -> i64 {
+                        unreachable!()
+                    }
+                    let ret = wit_import5(ptr0.cast_mut(), len0, result4, len4);
+                    ret as u64
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Ends a span, and whatever is still open inside it. With a failure it is marked as failed, and the text says why.
+            ///
+            /// A number that is of no open span (because it was ended before, or is of an earlier call, or of none) changes nothing;
+            /// the host counts such ends, for whoever looks into the handler. 0 is not counted.
+            #[allow(async_fn_in_trait)]
+            pub fn end(span: u64, failure: Option<&str>) -> () {
+                unsafe {
+                    let (result1_0, result1_1, result1_2) = match failure {
+                        Some(e) => {
+                            let vec0 = e;
+                            let ptr0 = vec0.as_ptr().cast::<u8>();
+                            let len0 = vec0.len();
+                            (1i32, ptr0.cast_mut(), len0)
+                        }
+                        None => (0i32, ::core::ptr::null_mut(), 0usize),
+                    };
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "tidegate:events/spans@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "end"]
+                        fn wit_import2(_: i64, _: i32, _: *mut u8, _: usize);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import2(
+                        _: i64,
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import2(_rt::as_i64(&span), result1_0, result1_1, result1_2);
+                }
+            }
+        }
         /// Plain data, by value, small and flat: this is the hot path.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod types {
@@ -1793,10 +1908,10 @@ macro_rules! __export_message_handler_impl {
         (link_section =
         "component-type:wit-bindgen:0.60.0:tidegate:events@0.1.0:message-handler:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1180] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1287] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x96\x08\x01A\x02\x01\
-A\x0d\x01B\x06\x01m\x05\x05trace\x05debug\x04info\x04warn\x05error\x04\0\x05leve\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x81\x09\x01A\x02\x01\
+A\x0f\x01B\x06\x01m\x05\x05trace\x05debug\x04info\x04warn\x05error\x04\0\x05leve\
 l\x03\0\0\x01o\x02ss\x01p\x02\x01@\x03\x05level\x01\x04texts\x06fields\x03\x01\0\
 \x04\0\x05write\x01\x04\x03\0\x19tidegate:events/log@0.1.0\x05\0\x01B\x0a\x01m\x02\
 \x0aover-limit\x0alease-lost\x04\0\x0cextend-error\x03\0\0\x01ks\x01@\0\0\x02\x04\
@@ -1805,23 +1920,26 @@ l\x03\0\0\x01o\x02ss\x01p\x02\x01@\x03\x05level\x01\x04texts\x06fields\x03\x01\0
 delivery@0.1.0\x05\x01\x01B\x06\x01o\x02ss\x01p\0\x01@\x03\x04names\x05valuew\x06\
 labels\x01\x01\0\x04\0\x05count\x01\x02\x01@\x03\x04names\x05valueu\x06labels\x01\
 \x01\0\x04\0\x0crecord-value\x01\x03\x03\0\x1dtidegate:events/metrics@0.1.0\x05\x02\
-\x01B\x14\x01p}\x01r\x02\x04names\x05value\0\x04\0\x06header\x03\0\x01\x01k\0\x01\
-ks\x01p\x02\x01ky\x01kw\x01r\x0d\x02ids\x06sources\x07subjects\x03key\x03\x0ccon\
-tent-type\x04\x07headers\x05\x04body\0\x07attempty\x0cmax-attempts\x06\x08sequen\
-ce\x07\x0fpublished-at-ms\x07\x08redriven\x7f\x0btraceparent\x04\x04\0\x07messag\
-e\x03\0\x08\x01r\x07\x02tos\x07subject\x04\x03key\x03\x0ccontent-type\x04\x07hea\
-ders\x05\x04body\0\x02id\x04\x04\0\x08outgoing\x03\0\x0a\x01r\x02\x04codes\x06de\
-tail\x04\x04\0\x06reason\x03\0\x0c\x01r\x02\x08after-ms\x06\x06reason\x0d\x04\0\x05\
-retry\x03\0\x0e\x01r\x02\x08after-msy\x06reason\x0d\x04\0\x05defer\x03\0\x10\x01\
-q\x04\x05retry\x01\x0f\0\x06reject\x01\x0d\0\x04skip\x01\x0d\0\x05defer\x01\x11\0\
-\x04\0\x07failure\x03\0\x12\x03\0\x1btidegate:events/types@0.1.0\x05\x03\x02\x03\
-\0\x03\x07message\x02\x03\0\x03\x08outgoing\x02\x03\0\x03\x07failure\x01B\x0a\x02\
-\x03\x02\x01\x04\x04\0\x07message\x03\0\0\x02\x03\x02\x01\x05\x04\0\x08outgoing\x03\
-\0\x02\x02\x03\x02\x01\x06\x04\0\x07failure\x03\0\x04\x01p\x03\x01j\x01\x06\x01\x05\
-\x01@\x01\x03msg\x01\0\x07\x04\0\x06handle\x01\x08\x04\0\x1dtidegate:events/hand\
-ler@0.1.0\x05\x07\x04\0%tidegate:events/message-handler@0.1.0\x04\0\x0b\x15\x01\0\
-\x0fmessage-handler\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-compo\
-nent\x070.254.2\x10wit-bindgen-rust\x060.60.0";
+\x01B\x07\x01o\x02ss\x01p\0\x01@\x02\x04names\x0aattributes\x01\0w\x04\0\x05star\
+t\x01\x02\x01ks\x01@\x02\x04spanw\x07failure\x03\x01\0\x04\0\x03end\x01\x04\x03\0\
+\x1btidegate:events/spans@0.1.0\x05\x03\x01B\x14\x01p}\x01r\x02\x04names\x05valu\
+e\0\x04\0\x06header\x03\0\x01\x01k\0\x01ks\x01p\x02\x01ky\x01kw\x01r\x0d\x02ids\x06\
+sources\x07subjects\x03key\x03\x0ccontent-type\x04\x07headers\x05\x04body\0\x07a\
+ttempty\x0cmax-attempts\x06\x08sequence\x07\x0fpublished-at-ms\x07\x08redriven\x7f\
+\x0btraceparent\x04\x04\0\x07message\x03\0\x08\x01r\x07\x02tos\x07subject\x04\x03\
+key\x03\x0ccontent-type\x04\x07headers\x05\x04body\0\x02id\x04\x04\0\x08outgoing\
+\x03\0\x0a\x01r\x02\x04codes\x06detail\x04\x04\0\x06reason\x03\0\x0c\x01r\x02\x08\
+after-ms\x06\x06reason\x0d\x04\0\x05retry\x03\0\x0e\x01r\x02\x08after-msy\x06rea\
+son\x0d\x04\0\x05defer\x03\0\x10\x01q\x04\x05retry\x01\x0f\0\x06reject\x01\x0d\0\
+\x04skip\x01\x0d\0\x05defer\x01\x11\0\x04\0\x07failure\x03\0\x12\x03\0\x1btidega\
+te:events/types@0.1.0\x05\x04\x02\x03\0\x04\x07message\x02\x03\0\x04\x08outgoing\
+\x02\x03\0\x04\x07failure\x01B\x0a\x02\x03\x02\x01\x05\x04\0\x07message\x03\0\0\x02\
+\x03\x02\x01\x06\x04\0\x08outgoing\x03\0\x02\x02\x03\x02\x01\x07\x04\0\x07failur\
+e\x03\0\x04\x01p\x03\x01j\x01\x06\x01\x05\x01@\x01\x03msg\x01\0\x07\x04\0\x06han\
+dle\x01\x08\x04\0\x1dtidegate:events/handler@0.1.0\x05\x08\x04\0%tidegate:events\
+/message-handler@0.1.0\x04\0\x0b\x15\x01\0\x0fmessage-handler\x03\0\0\0G\x09prod\
+ucers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x06\
+0.60.0";
         };
     };
 }
@@ -1834,9 +1952,9 @@ pub use __export_message_handler_impl as __export_message_handler;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1085] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x97\x07\x01A\x02\x01\
-A\x08\x01B\x06\x01m\x05\x05trace\x05debug\x04info\x04warn\x05error\x04\0\x05leve\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1192] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x82\x08\x01A\x02\x01\
+A\x0a\x01B\x06\x01m\x05\x05trace\x05debug\x04info\x04warn\x05error\x04\0\x05leve\
 l\x03\0\0\x01o\x02ss\x01p\x02\x01@\x03\x05level\x01\x04texts\x06fields\x03\x01\0\
 \x04\0\x05write\x01\x04\x03\0\x19tidegate:events/log@0.1.0\x05\0\x01B\x0a\x01m\x02\
 \x0aover-limit\x0alease-lost\x04\0\x0cextend-error\x03\0\0\x01ks\x01@\0\0\x02\x04\
@@ -1845,19 +1963,22 @@ l\x03\0\0\x01o\x02ss\x01p\x02\x01@\x03\x05level\x01\x04texts\x06fields\x03\x01\0
 delivery@0.1.0\x05\x01\x01B\x06\x01o\x02ss\x01p\0\x01@\x03\x04names\x05valuew\x06\
 labels\x01\x01\0\x04\0\x05count\x01\x02\x01@\x03\x04names\x05valueu\x06labels\x01\
 \x01\0\x04\0\x0crecord-value\x01\x03\x03\0\x1dtidegate:events/metrics@0.1.0\x05\x02\
-\x01B\x14\x01p}\x01r\x02\x04names\x05value\0\x04\0\x06header\x03\0\x01\x01k\0\x01\
-ks\x01p\x02\x01ky\x01kw\x01r\x0d\x02ids\x06sources\x07subjects\x03key\x03\x0ccon\
-tent-type\x04\x07headers\x05\x04body\0\x07attempty\x0cmax-attempts\x06\x08sequen\
-ce\x07\x0fpublished-at-ms\x07\x08redriven\x7f\x0btraceparent\x04\x04\0\x07messag\
-e\x03\0\x08\x01r\x07\x02tos\x07subject\x04\x03key\x03\x0ccontent-type\x04\x07hea\
-ders\x05\x04body\0\x02id\x04\x04\0\x08outgoing\x03\0\x0a\x01r\x02\x04codes\x06de\
-tail\x04\x04\0\x06reason\x03\0\x0c\x01r\x02\x08after-ms\x06\x06reason\x0d\x04\0\x05\
-retry\x03\0\x0e\x01r\x02\x08after-msy\x06reason\x0d\x04\0\x05defer\x03\0\x10\x01\
-q\x04\x05retry\x01\x0f\0\x06reject\x01\x0d\0\x04skip\x01\x0d\0\x05defer\x01\x11\0\
-\x04\0\x07failure\x03\0\x12\x03\0\x1btidegate:events/types@0.1.0\x05\x03\x04\0Et\
-idegate:events/message-handler-with-all-of-its-exports-removed@0.1.0\x04\0\x0b5\x01\
-\0/message-handler-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0c\
-processed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
+\x01B\x07\x01o\x02ss\x01p\0\x01@\x02\x04names\x0aattributes\x01\0w\x04\0\x05star\
+t\x01\x02\x01ks\x01@\x02\x04spanw\x07failure\x03\x01\0\x04\0\x03end\x01\x04\x03\0\
+\x1btidegate:events/spans@0.1.0\x05\x03\x01B\x14\x01p}\x01r\x02\x04names\x05valu\
+e\0\x04\0\x06header\x03\0\x01\x01k\0\x01ks\x01p\x02\x01ky\x01kw\x01r\x0d\x02ids\x06\
+sources\x07subjects\x03key\x03\x0ccontent-type\x04\x07headers\x05\x04body\0\x07a\
+ttempty\x0cmax-attempts\x06\x08sequence\x07\x0fpublished-at-ms\x07\x08redriven\x7f\
+\x0btraceparent\x04\x04\0\x07message\x03\0\x08\x01r\x07\x02tos\x07subject\x04\x03\
+key\x03\x0ccontent-type\x04\x07headers\x05\x04body\0\x02id\x04\x04\0\x08outgoing\
+\x03\0\x0a\x01r\x02\x04codes\x06detail\x04\x04\0\x06reason\x03\0\x0c\x01r\x02\x08\
+after-ms\x06\x06reason\x0d\x04\0\x05retry\x03\0\x0e\x01r\x02\x08after-msy\x06rea\
+son\x0d\x04\0\x05defer\x03\0\x10\x01q\x04\x05retry\x01\x0f\0\x06reject\x01\x0d\0\
+\x04skip\x01\x0d\0\x05defer\x01\x11\0\x04\0\x07failure\x03\0\x12\x03\0\x1btidega\
+te:events/types@0.1.0\x05\x04\x04\0Etidegate:events/message-handler-with-all-of-\
+its-exports-removed@0.1.0\x04\0\x0b5\x01\0/message-handler-with-all-of-its-expor\
+ts-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070\
+.254.2\x10wit-bindgen-rust\x060.60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

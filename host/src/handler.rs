@@ -46,6 +46,8 @@ pub struct Call<'a> {
     pub lease: &'a Lease,
     /// What becomes of what it changes in mid-run, by its grants.
     pub effects: Effects,
+    /// Whether somebody may look at the spans that it makes; else none are kept, and nothing of them is copied.
+    pub keeps_spans: bool,
 }
 
 /// What becomes of what a run changes elsewhere before it has ended: in a bucket, or at a host that it asks.
@@ -134,12 +136,15 @@ pub struct Run {
     pub measurements: Vec<Measurement>,
     /// What it would have done elsewhere, in order, where its effects were suppressed; within the limits.
     pub effects: Vec<Effect>,
+    /// The spans that it made, where they are kept.
+    pub spans: Spans,
 }
 
 impl Run {
     /// A run that ended before it began, with no usage.
     pub fn without_usage(outcome: Outcome) -> Self {
-        Self { outcome, usage: Usage::default(), logs: Vec::new(), measurements: Vec::new(), effects: Vec::new() }
+        let (logs, measurements, effects) = (Vec::new(), Vec::new(), Vec::new());
+        Self { outcome, usage: Usage::default(), logs, measurements, effects, spans: Spans::default() }
     }
 }
 
@@ -154,6 +159,51 @@ pub struct LogLine {
     pub fields: Vec<(String, String)>,
     /// When, counted from the start of the run.
     pub at: Duration,
+    /// The innermost span that was open then, by its place among those that are kept.
+    pub span: Option<usize>,
+}
+
+/// The spans of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spans {
+    /// Those that are kept, in the order of their starts: each stands behind the one that it is in.
+    pub kept: Vec<Span>,
+    /// How many more there were.
+    pub dropped: u64,
+    /// How often one was ended that was not open.
+    pub stray_ends: u64,
+}
+
+/// A span that the handler made: a step of its run. Its texts are cut.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// What was done.
+    pub name: String,
+    /// Named values.
+    pub attributes: Vec<(String, String)>,
+    /// How many more there were.
+    pub attributes_dropped: usize,
+    /// The span that it is in, by its place among those that are kept; `None`: it is in none.
+    pub parent: Option<usize>,
+    /// When it started, counted from the start of the run.
+    pub at: Duration,
+    /// How long it took.
+    pub took: Duration,
+    /// How it ended.
+    pub end: SpanEnd,
+}
+
+/// How a span ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SpanEnd {
+    /// The handler ended it.
+    Ended,
+    /// The handler ended it and said what had failed.
+    Failed(String),
+    /// It was open when the one around it was ended.
+    WithOuter,
+    /// It was open when the run ended.
+    WithRun,
 }
 
 /// The level of a handler's log line.

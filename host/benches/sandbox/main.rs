@@ -67,8 +67,16 @@ impl Candidate {
 async fn ours(version: &Version, message: &Message) {
     let lease = Lease::until(tokio::time::Instant::now() + Duration::from_secs(60));
     let (subscription, effects) = ("orders", Effects::Real);
-    let call =
-        Call { message, subscription, attempt: 1, max_attempts: None, previous_failure: None, lease: &lease, effects };
+    let call = Call {
+        message,
+        subscription,
+        attempt: 1,
+        max_attempts: None,
+        previous_failure: None,
+        lease: &lease,
+        effects,
+        keeps_spans: false,
+    };
     for _ in 0..MESSAGES {
         let run = version.handle(call).await;
         assert_eq!(run.outcome, Outcome::Completed(Vec::new()));

@@ -25,7 +25,7 @@ mod bindings {
 }
 
 use bindings::tidegate::events::types::Message;
-use bindings::tidegate::events::{delivery, log, metrics, types};
+use bindings::tidegate::events::{delivery, log, metrics, spans, types};
 use bindings::{MessageHandler, MessageHandlerPre};
 
 /// One engine and one linked component.
@@ -164,6 +164,16 @@ impl delivery::Host for Host {
     }
     fn extend(&mut self, _: u32) -> wasmtime::Result<Result<u32, delivery::ExtendError>> {
         Ok(Ok(0))
+    }
+}
+
+impl spans::Host for Host {
+    fn start(&mut self, _name: String, _attributes: Vec<(String, String)>) -> wasmtime::Result<u64> {
+        Ok(0)
+    }
+
+    fn end(&mut self, _span: u64, _failure: Option<String>) -> wasmtime::Result<()> {
+        Ok(())
     }
 }
 

@@ -259,7 +259,16 @@ async fn run(
     let subscription = subscription.unwrap_or(bench.subscription);
     let Told { attempt, max_attempts, previous_failure } = told;
     let effects = Effects::Suppressed;
-    let call = Call { message, subscription, attempt, max_attempts, previous_failure, lease: &lease, effects };
+    let call = Call {
+        message,
+        subscription,
+        attempt,
+        max_attempts,
+        previous_failure,
+        lease: &lease,
+        effects,
+        keeps_spans: false,
+    };
     let mut run = version.handle(call).await;
     if let (Outcome::Completed(outputs), Some(grants)) = (&run.outcome, bench.grants)
         && let Err(fault) = route(outputs.clone(), grants, subscription, &message.id)

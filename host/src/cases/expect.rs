@@ -352,7 +352,7 @@ mod tests {
 
     fn ran(outcome: Outcome) -> Run {
         let usage = Usage { fuel: 1000, ..Usage::default() };
-        Run { outcome, usage, logs: Vec::new(), measurements: Vec::new(), effects: Vec::new() }
+        Run { usage, ..Run::without_usage(outcome) }
     }
 
     fn completed(body: &'static [u8]) -> Run {
@@ -453,6 +453,7 @@ mod tests {
             text: text.to_owned(),
             fields: vec![("n".to_owned(), "1".to_owned())],
             at: Duration::ZERO,
+            span: None,
         };
         let run = Run { logs: vec![line("came"), line("went")], ..completed(b"") };
         assert!(unmet(r#"{"outcome":"completed","logs":["info came n=1","went"]}"#, &run).is_empty());

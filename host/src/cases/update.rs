@@ -229,7 +229,7 @@ mod tests {
 
     fn run(outcome: Outcome) -> Run {
         let usage = Usage { fuel: 1000, ..Usage::default() };
-        Run { outcome, usage, logs: Vec::new(), measurements: Vec::new(), effects: Vec::new() }
+        Run { usage, ..Run::without_usage(outcome) }
     }
 
     fn output(body: &'static [u8]) -> Output {

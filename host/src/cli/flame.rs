@@ -156,6 +156,7 @@ async fn run(
         previous_failure: None,
         lease: &first,
         effects: Effects::Suppressed,
+        keeps_spans: false,
     };
     let fuel = version.handle(call).await.usage.fuel;
     let interval = NonZeroU64::new(fuel / arguments.looks).unwrap_or(NonZeroU64::MIN);

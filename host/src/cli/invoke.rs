@@ -197,6 +197,7 @@ async fn run(subject: &Subject, publish: Publish, attempt: u32) -> anyhow::Resul
         previous_failure: None,
         lease: &lease,
         effects: Effects::Suppressed,
+        keeps_spans: true,
     };
     let run = version.handle(call).await;
     Ok((version, message, run))

@@ -204,6 +204,7 @@ impl Deployments {
             previous_failure: previous.as_deref(),
             lease: &lease,
             effects: Effects::Suppressed,
+            keeps_spans: false,
         };
         let Some(place) = taken.place.as_mut() else { return Err(ReplayError::TooMany) };
         let _ = place.waited();

@@ -374,7 +374,8 @@ mod tests {
     fn nothing_is_kept_while_nobody_looks_and_accounts_only_for_those_who_want_them() {
         let live = Live::default();
         let skipped = Outcome::Completed(Vec::new());
-        let line = LogLine { level: LogLevel::Info, text: "x".repeat(10), fields: Vec::new(), at: Duration::ZERO };
+        let line =
+            LogLine { level: LogLevel::Info, text: "x".repeat(10), fields: Vec::new(), at: Duration::ZERO, span: None };
         let note = |live: &Live| live.note(&skipped, vec![line.clone(); 2], &[]);
         assert!(note(&live).is_none());
         let endings = live.look(false).unwrap();
@@ -391,7 +392,8 @@ mod tests {
 
     #[test]
     fn logs_are_cut_at_a_line_and_details_at_a_character() {
-        let line = LogLine { level: LogLevel::Info, text: "12345".into(), fields: vec![], at: Duration::ZERO };
+        let line =
+            LogLine { level: LogLevel::Info, text: "12345".into(), fields: vec![], at: Duration::ZERO, span: None };
         assert_eq!(within(vec![line; 5], 14).len(), 2);
         let long = "ü".repeat(DETAIL_CHARS + 1);
         assert_eq!(cut(&long).chars().count(), DETAIL_CHARS);

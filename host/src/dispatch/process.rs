@@ -139,7 +139,7 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
         // Receiving waits for a version, so a message finds none only when the last one went after it came.
         None => Run::without_usage(Outcome::Fault(Fault::no_handler(&shared.setup.identity.handler))),
     };
-    let Run { outcome, usage, logs, measurements: _recorded, effects: _real } = run;
+    let Run { outcome, usage, logs, measurements: _recorded, effects: _real, spans } = run;
     let (outcome, routed) = match pick {
         Some(pick) => resolve(outcome, &pick.version.grants, &shared.setup.identity.subscription, &message.id),
         None => (outcome, Vec::new()),
@@ -149,7 +149,7 @@ async fn run(shared: &Shared, place: &mut Place, entry: &Arc<InFlight>, roll: f6
     }
     // What is done is told by its counts; of what may be given up the last lines go into the record.
     let last_words = if says_well(&outcome) { Vec::new() } else { logs.clone() };
-    let mut ran = traced::ran(entry, watch, pick, &outcome, usage, &logs);
+    let mut ran = traced::ran(entry, watch, pick, (&outcome, usage, &logs), spans);
     let note = shared.live.note(&outcome, logs, &routed);
     // I2: what a run did after its lease was over has no effect.
     if entry.lease.is_over(Instant::now()) {
@@ -214,6 +214,7 @@ async fn call(shared: &Shared, place: &mut Place, entry: &InFlight, pick: &Pick)
         previous_failure: previous_failure.as_deref(),
         lease: &entry.lease,
         effects: Effects::Real,
+        keeps_spans: traced::keeps_spans(shared, entry),
     };
     let run = place.run(pick.version.handler.handle(call)).await;
     shared.pace.record(run.usage.duration);

@@ -12,7 +12,7 @@ use crate::dispatch::decided::Decided;
 use crate::dispatch::in_flight::InFlight;
 use crate::dispatch::shared::Shared;
 use crate::dispatch::trial::Pick;
-use crate::handler::LogLine;
+use crate::handler::{LogLine, Spans};
 use crate::outcome::{Outcome, Usage};
 use crate::settle::outputs::{Grants, Routed};
 use crate::telemetry::Ending;
@@ -38,14 +38,19 @@ pub(crate) fn watch(shared: &Shared) -> Option<Watch> {
     shared.tracer.as_ref().map(|_| Watch { wall: shared.setup.clock.now(), began: Instant::now() })
 }
 
+/// Whether the spans that a handler makes may be recorded. Whether its run fails is known when it has ended.
+pub(crate) fn keeps_spans(shared: &Shared, entry: &InFlight) -> bool {
+    let (Some(tracer), Some(trace)) = (&shared.tracer, entry.trace()) else { return false };
+    trace.own.is_sampled() || tracer.keeps_failures()
+}
+
 /// What is kept of a run; `None`: its trace is not recorded, and nothing went wrong.
 pub(crate) fn ran(
     entry: &InFlight,
     watch: Option<Watch>,
     pick: Option<&Pick>,
-    outcome: &Outcome,
-    usage: Usage,
-    logs: &[LogLine],
+    (outcome, usage, logs): (&Outcome, Usage, &[LogLine]),
+    spans: Spans,
 ) -> Option<Box<Ran>> {
     let (watch, trace) = (watch?, entry.trace()?);
     let may_be_kept = match outcome {
@@ -53,7 +58,7 @@ pub(crate) fn ran(
         Outcome::Completed(_) | Outcome::Skipped(_) | Outcome::Defer { .. } => trace.own.is_sampled(),
     };
     may_be_kept.then(|| {
-        let mut ran = Ran::new(watch.wall, watch.began.elapsed(), outcome, usage, logs);
+        let mut ran = Ran::new((watch.wall, watch.began.elapsed()), outcome, usage, logs, spans);
         if let Some(Pick { version, .. }) = pick {
             version.handler.digest().clone_into(&mut ran.digest);
             ran.version = version.number;

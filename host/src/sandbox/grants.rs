@@ -5,11 +5,12 @@ use super::contract::Contract;
 use super::granted::{Granted, Kind};
 
 /// Interfaces that are linked, without their version; the linker checks version and types.
-const INTERFACES: [&str; 32] = [
+const INTERFACES: [&str; 33] = [
     "tidegate:events/types",
     "tidegate:events/log",
     "tidegate:events/delivery",
     "tidegate:events/metrics",
+    "tidegate:events/spans",
     "wasi:cli/environment",
     "wasi:cli/exit",
     "wasi:cli/stdin",

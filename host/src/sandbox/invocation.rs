@@ -61,7 +61,7 @@ pub(super) async fn run(version: &Version, call: &Call<'_>) -> Run {
         Err(stop) => return refused(version, &stop),
     };
     instance.begin(limits, started, call.previous_failure);
-    instance.store.data().begin_time(call.message.published_at);
+    instance.begin_message(call);
     let clock = Arc::clone(&instance.clock);
     let ended = drive(instance.handle(version, call), &clock, call.lease).await;
     let (run, whole) = instance.conclude(version, ended, started);
@@ -79,7 +79,7 @@ pub(super) async fn run_sampled(version: &Version, call: &Call<'_>, sampler: &Sa
         Err(stop) => return refused(version, &stop),
     };
     instance.begin(&version.limits, started, call.previous_failure);
-    instance.store.data().begin_time(call.message.published_at);
+    instance.begin_message(call);
     let clock = Arc::clone(&instance.clock);
     let attached = sampler.attach(&mut instance.store, version.limits.fuel.map_or(0, std::num::NonZero::get));
     let ended = match attached {
@@ -213,11 +213,11 @@ impl Instance {
         };
         let usage = self.usage(circumstances.fuel_limit, started);
         let state = self.store.data_mut();
-        let (logs, measurements) = (state.log.finish(), std::mem::take(&mut state.measurements));
+        let ((logs, spans), measurements) = (state.log.finish(), std::mem::take(&mut state.measurements));
         let effects = state.used.as_mut().map(|used| used.take()).unwrap_or_default();
         match ended {
-            Ok(outcome) => (Run { outcome, usage, logs, measurements, effects }, Some(self)),
-            Err(fault) => (Run { outcome: Outcome::Fault(fault), usage, logs, measurements, effects }, None),
+            Ok(outcome) => (Run { outcome, usage, logs, measurements, effects, spans }, Some(self)),
+            Err(fault) => (Run { outcome: Outcome::Fault(fault), usage, logs, measurements, effects, spans }, None),
         }
     }
 
@@ -250,6 +250,13 @@ impl Instance {
         self.clock.start(now, limits.timeout, limits.max_run);
         self.store.data_mut().begin(previous_failure);
         self.store.set_epoch_deadline(1);
+    }
+
+    /// What the run is on: the time that the guest sees, and whether its spans are kept.
+    fn begin_message(&self, call: &Call<'_>) {
+        let state = self.store.data();
+        state.begin_time(call.message.published_at);
+        state.log.spans(|spans, _now| spans.begin(call.keeps_spans));
     }
 
     async fn handle(&mut self, version: &Version, call: &Call<'_>) -> wasmtime::Result<Answer> {

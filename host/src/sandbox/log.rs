@@ -1,13 +1,16 @@
-//! A run's log: what the guest wrote through the log import, stdout and stderr, in order and within the limits.
+//! A run's log: what the guest wrote through the log import, stdout and stderr, in order and within the limits; and the
+//! spans that it was written in.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::clock::Clock;
 use super::fault::Stop;
 use super::limits::Limits;
-use crate::handler::{LogLevel, LogLine};
+use super::spans::SpanBook;
+use crate::handler::{LogLevel, LogLine, Spans};
 
 /// What a line or a field takes of the byte limit besides its text, so that a million empty ones are not free.
 const OVERHEAD_BYTES: usize = 16;
@@ -25,6 +28,7 @@ struct Pages {
     line_limit: u32,
     byte_limit: usize,
     clock: Arc<Clock>,
+    spans: SpanBook,
     /// Lines of stdout and stderr that have not ended yet.
     stdout: Vec<u8>,
     stderr: Vec<u8>,
@@ -49,6 +53,7 @@ impl LogBook {
             line_limit: limits.log_lines,
             byte_limit: limits.log_bytes,
             clock,
+            spans: SpanBook::default(),
             stdout: Vec::new(),
             stderr: Vec::new(),
         })))
@@ -68,8 +73,8 @@ impl LogBook {
     /// calls this sees to it that there are few in a run.
     pub(super) fn remark(&self, level: LogLevel, text: String) {
         self.with(|pages| {
-            let at = pages.clock.elapsed(Instant::now());
-            pages.lines.push(LogLine { level, text, fields: Vec::new(), at });
+            let (at, span) = (pages.now(), pages.spans.innermost());
+            pages.lines.push(LogLine { level, text, fields: Vec::new(), at, span });
             pages.remarks = pages.remarks.saturating_add(1);
         });
     }
@@ -90,13 +95,21 @@ impl LogBook {
         })
     }
 
+    /// Does something with the spans, at this moment of the run.
+    pub(super) fn spans<T>(&self, act: impl FnOnce(&mut SpanBook, Duration) -> T) -> T {
+        self.with(|pages| {
+            let now = pages.now();
+            act(&mut pages.spans, now)
+        })
+    }
+
     /// Bytes that may still be written.
     pub(super) fn room(&self) -> usize {
         self.with(|pages| pages.byte_limit.saturating_sub(pages.bytes))
     }
 
-    /// Ends lines that have no end, hands over the log, and is empty for the next run.
-    pub(super) fn finish(&self) -> Vec<LogLine> {
+    /// Ends lines and spans that have no end, hands them over, and is empty for the next run.
+    pub(super) fn finish(&self) -> (Vec<LogLine>, Spans) {
         self.with(|pages| {
             for stream in [Stream::Stdout, Stream::Stderr] {
                 if !pages.part(stream).is_empty() {
@@ -106,7 +119,8 @@ impl LogBook {
             }
             pages.bytes = 0;
             pages.remarks = 0;
-            std::mem::take(&mut pages.lines)
+            let now = pages.now();
+            (std::mem::take(&mut pages.lines), pages.spans.finish(now))
         })
     }
 
@@ -129,9 +143,13 @@ impl Pages {
         if written >= usize::try_from(self.line_limit).unwrap_or(usize::MAX) {
             return Err(Stop::TooMany { what: "lines of log", limit: self.line_limit.into() });
         }
-        let at = self.clock.elapsed(Instant::now());
-        self.lines.push(LogLine { level, text, fields, at });
+        let (at, span) = (self.now(), self.spans.innermost());
+        self.lines.push(LogLine { level, text, fields, at, span });
         Ok(())
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.elapsed(Instant::now())
     }
 
     fn end_line(&mut self, stream: Stream) -> Result<(), Stop> {
@@ -166,7 +184,7 @@ mod tests {
             assert_eq!(log.room(), 4);
             log.write(LogLevel::Info, "said".to_owned(), Vec::new()).unwrap();
             assert!(log.write(LogLevel::Info, String::new(), Vec::new()).is_err());
-            let levels: Vec<LogLevel> = log.finish().iter().map(|line| line.level).collect();
+            let levels: Vec<LogLevel> = log.finish().0.iter().map(|line| line.level).collect();
             assert_eq!(levels, [LogLevel::Warn, LogLevel::Info]);
         }
     }

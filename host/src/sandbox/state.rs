@@ -18,6 +18,7 @@ use super::granted::{Client, Granted, Used};
 use super::limits::Limits;
 use super::log::LogBook;
 use super::repeatable::Repeatable;
+use super::spans::SPANS;
 use super::wasi::Wasi;
 use crate::handler::{Effects, Measurement};
 
@@ -50,6 +51,8 @@ pub(super) struct State {
     /// What becomes of what the run changes elsewhere.
     pub(super) effects: Effects,
     host_calls: u32,
+    /// Those of them that started or ended a span.
+    span_calls: usize,
     held: usize,
     peak: usize,
 }
@@ -81,6 +84,7 @@ impl State {
             // What a guest does at its start belongs to no message, and it may start ahead of one.
             effects: Effects::Suppressed,
             host_calls: 0,
+            span_calls: 0,
             held: 0,
             peak: 0,
         }
@@ -96,6 +100,7 @@ impl State {
         self.measured_bytes = 0;
         self.previous_failure = previous_failure.map(ToOwned::to_owned);
         self.host_calls = 0;
+        self.span_calls = 0;
         self.peak = self.held;
     }
 
@@ -119,6 +124,16 @@ impl State {
     pub(super) fn count_call(&mut self) -> Result<(), Stop> {
         self.host_calls = self.host_calls.saturating_add(1);
         self.check_calls()
+    }
+
+    /// Counts a call that starts or ends a span. Of as many as are kept each counts; of further ones, which cost little more
+    /// than the call itself, 256 count as one: a handler that makes a span for each line of a large file is not to fail
+    /// for it, and one that does nothing else is still ended. Whether spans are kept makes no difference to that.
+    pub(super) fn count_span_call(&mut self) -> Result<(), Stop> {
+        const KEPT: usize = 2 * SPANS;
+        const LATER: usize = 256;
+        self.span_calls = self.span_calls.saturating_add(1);
+        if self.span_calls <= KEPT || self.span_calls.is_multiple_of(LATER) { self.count_call() } else { Ok(()) }
     }
 
     /// Counts a call that cannot be refused where it is made; [`Self::check_tick`] and the end of the run look at it.

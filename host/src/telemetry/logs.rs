@@ -66,7 +66,7 @@ fn filter(level: LogThreshold) -> Targets {
 /// Passes on what a handler logged, at its own level, under the target `handler`.
 pub fn pass_on(handler: &str, subscription: &str, message_id: &str, trace: Option<TraceId>, lines: &[LogLine]) {
     for line in lines {
-        let LogLine { level, text, fields, at } = line;
+        let LogLine { level, text, fields, at, span: _in_traces } = line;
         let at_ms = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
         let (text, fields, trace_id) = (one_line(text), shown(fields), trace.map(display));
         // The level of an event is part of its static description, so each has a line of its own.

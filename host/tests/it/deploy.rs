@@ -128,8 +128,16 @@ fn message(subject: &str, body: &str) -> Message {
 async fn run(version: &Deployed, message: &Message) -> Run {
     let lease = Lease::until(Instant::now() + Duration::from_secs(60));
     let (subscription, effects) = ("s", Effects::Real);
-    let call =
-        Call { message, subscription, attempt: 1, max_attempts: None, previous_failure: None, lease: &lease, effects };
+    let call = Call {
+        message,
+        subscription,
+        attempt: 1,
+        max_attempts: None,
+        previous_failure: None,
+        lease: &lease,
+        effects,
+        keeps_spans: false,
+    };
     version.handler.handle(call).await
 }
 

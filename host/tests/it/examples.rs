@@ -31,6 +31,7 @@ async fn attempt(version: &Version, attempt: u32, subject: &str, body: &Value) -
         previous_failure: None,
         lease: &lease,
         effects: Effects::Real,
+        keeps_spans: false,
     };
     version.handle(call).await
 }

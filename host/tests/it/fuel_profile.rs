@@ -44,6 +44,7 @@ async fn profile(module: Vec<u8>, subject: &str, limits: &Limits, interval: u64)
         previous_failure: Some("trap:unreachable: it gave up"),
         lease: &lease,
         effects: Effects::Real,
+        keeps_spans: false,
     };
     let profile = version.profile(call, NonZeroU64::new(interval).unwrap()).await.unwrap();
     assert_eq!(profile.run.outcome, plain.outcome, "to look changes nothing");

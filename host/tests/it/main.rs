@@ -45,6 +45,7 @@ mod replay;
 mod sandbox;
 mod signed;
 mod simulation;
+mod spans;
 mod stalled;
 mod support;
 mod telemetry;

@@ -50,6 +50,7 @@ pub(crate) fn call<'a>(message: &'a Message, lease: &'a Lease) -> Call<'a> {
         previous_failure: Some("trap:unreachable: it gave up"),
         lease,
         effects: Effects::Real,
+        keeps_spans: true,
     }
 }
 

@@ -71,6 +71,7 @@ impl Bench {
                 previous_failure: None,
                 lease: &lease,
                 effects: Effects::Suppressed,
+                keeps_spans: false,
             };
             let run = version.handle(call).await;
             all.push(self.resolved(before, run));

@@ -316,6 +316,7 @@ async fn run(
         previous_failure: previous.as_deref(),
         lease: &lease,
         effects: Effects::Suppressed,
+        keeps_spans: true,
     };
     let mut run = version.handle(call).await;
     let ran = routed(&run, terms.grants.as_ref(), letter, message);

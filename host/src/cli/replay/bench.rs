@@ -64,6 +64,7 @@ impl Bench {
             previous_failure: past.previous_failure.as_deref(),
             lease: &lease,
             effects: Effects::Suppressed,
+            keeps_spans: false,
         };
         let run = version.handle(call).await;
         let (outcome, outputs) = resolve(run.outcome, &self.grants, &past.subscription, &past.message.id);

@@ -29,15 +29,14 @@ impl Handler for Scripted {
             b"denied" => completed("elsewhere"),
             _ => completed("out"),
         };
-        let line =
-            LogLine { level: LogLevel::Error, text: "not to be seen".to_owned(), fields: vec![], at: Duration::ZERO };
-        Run {
-            outcome,
-            usage: Usage { fuel: 7, ..Usage::default() },
-            logs: vec![line],
-            measurements: Vec::new(),
-            effects: Vec::new(),
-        }
+        let line = LogLine {
+            level: LogLevel::Error,
+            text: "not to be seen".to_owned(),
+            fields: vec![],
+            at: Duration::ZERO,
+            span: None,
+        };
+        Run { usage: Usage { fuel: 7, ..Usage::default() }, logs: vec![line], ..Run::without_usage(outcome) }
     }
 
     fn digest(&self) -> &'static str {

@@ -86,6 +86,7 @@ impl Work {
             previous_failure: None,
             lease: &lease,
             effects: Effects::Suppressed,
+            keeps_spans: false,
         };
         // The lease ends a run that has a turn; this ends one that gets none.
         let run = tokio::time::timeout_at(ends_at, place.run(self.candidate.handler.handle(call))).await;

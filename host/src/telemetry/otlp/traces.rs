@@ -39,6 +39,7 @@ fn write(out: &mut Writer, span: &Span<'_>) {
     out.fixed64(7, nanos(span.start));
     out.fixed64(8, nanos(span.end));
     attributes(out, 9, &span.attributes);
+    out.number(10, span.attributes_dropped as u64);
     for event in &span.events {
         out.message(11, |out| write_event(out, event));
     }
@@ -68,6 +69,7 @@ fn write_event(out: &mut Writer, event: &Event<'_>) {
 
 const fn kind(kind: Kind) -> u64 {
     match kind {
+        Kind::Internal => 1,
         Kind::Client => 3,
         Kind::Producer => 4,
         Kind::Consumer => 5,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! publisher --traceparent--> process (one an attempt) --+--> send (one an output) --traceparent--> whoever is next
+//!                                                       |--> what the handler made, nested as it was
 //!                                                       '--> ack | nak | dead-letter
 //! ```
 //!
@@ -13,6 +14,7 @@
 //! - No body is in a span.
 
 mod context;
+mod made;
 mod record;
 mod sampler;
 mod sink;

@@ -1,11 +1,12 @@
 //! What is kept of one delivery for its spans: little, and all of it bounded.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::context::SpanId;
 use super::tracer::{Place, Trace};
-use crate::handler::{LogLevel, LogLine};
+use crate::handler::{LogLevel, LogLine, Span, SpanEnd, Spans};
 use crate::message::Headers;
 use crate::outcome::{Outcome, ReasonCode, Usage};
 use crate::telemetry::Ending;
@@ -59,8 +60,10 @@ pub(crate) struct Ran {
     pub(crate) digest: String,
     pub(crate) version: u64,
     pub(crate) lines: Vec<Line>,
-    /// Lines that are not kept.
-    pub(crate) lines_dropped: usize,
+    /// How many lines are not kept, by the span that they were written in.
+    pub(crate) lines_dropped: BTreeMap<Option<usize>, usize>,
+    /// What the handler made, within bounds already.
+    pub(crate) spans: Spans,
     pub(crate) sent: Vec<Sent>,
 }
 
@@ -72,6 +75,8 @@ pub(crate) struct Line {
     pub(crate) fields: Vec<(String, String)>,
     /// From the start of the run.
     pub(crate) at: Duration,
+    /// The handler's span that it was written in, by its place; `None`: in none.
+    pub(crate) span: Option<usize>,
 }
 
 /// An output.
@@ -113,9 +118,19 @@ impl Message {
 }
 
 impl Ran {
-    pub(crate) fn new(started: SystemTime, took: Duration, outcome: &Outcome, usage: Usage, logs: &[LogLine]) -> Self {
+    pub(crate) fn new(
+        (started, took): (SystemTime, Duration),
+        outcome: &Outcome,
+        usage: Usage,
+        logs: &[LogLine],
+        spans: Spans,
+    ) -> Self {
         let (is_failure, is_grave) = gravity(outcome);
-        let lines_dropped = logs.len().saturating_sub(LINES);
+        let (dropped, lines) = logs.split_at(logs.len().saturating_sub(LINES));
+        let mut lines_dropped = BTreeMap::new();
+        for line in dropped {
+            *lines_dropped.entry(line.span).or_default() += 1;
+        }
         Self {
             started,
             took,
@@ -126,8 +141,9 @@ impl Ran {
             usage,
             digest: String::new(),
             version: 0,
-            lines: logs.iter().skip(lines_dropped).map(Line::of).collect(),
+            lines: lines.iter().map(Line::of).collect(),
             lines_dropped,
+            spans,
             sent: Vec::new(),
         }
     }
@@ -163,7 +179,7 @@ impl Sent {
 impl Line {
     fn of(line: &LogLine) -> Self {
         let fields = line.fields.iter().take(FIELDS).map(|(name, value)| (cut(name), cut(value))).collect();
-        Self { level: line.level, text: cut(&line.text), fields, at: line.at }
+        Self { level: line.level, text: cut(&line.text), fields, at: line.at, span: line.span }
     }
 
     fn size(&self) -> usize {
@@ -174,7 +190,8 @@ impl Line {
 impl Record {
     /// How many spans it becomes.
     pub(crate) fn spans(&self) -> u64 {
-        let of_run = self.ran.as_ref().map_or(0, |ran| 1 + if self.is_sent() { ran.sent.len() } else { 0 });
+        let sent = |ran: &Ran| if self.is_sent() { ran.sent.len() } else { 0 };
+        let of_run = self.ran.as_ref().map_or(0, |ran| 1 + ran.spans.kept.len() + sent(ran));
         of_run as u64 + u64::from(self.settled.is_some())
     }
 
@@ -192,10 +209,21 @@ impl Record {
             let sent = ran.sent.iter().map(|sent| 192 + sent.subject.len() + sent.template.len());
             ran.detail.as_ref().map_or(0, String::len)
                 + ran.lines.iter().map(|line| 64 + line.size()).sum::<usize>()
+                + ran.spans.kept.iter().map(made_size).sum::<usize>()
                 + sent.sum::<usize>()
         });
         FIXED + message + event + ran
     }
+}
+
+/// What a span of the handler takes in memory, in bytes.
+fn made_size(span: &Span) -> usize {
+    let attributes: usize = span.attributes.iter().map(|(name, value)| 48 + name.len() + value.len()).sum();
+    let failure = match &span.end {
+        SpanEnd::Failed(failure) => failure.len(),
+        SpanEnd::Ended | SpanEnd::WithOuter | SpanEnd::WithRun => 0,
+    };
+    192 + span.name.len() + attributes + failure
 }
 
 /// Whether a run failed, and whether that is kept by itself. A retry is what a handler asks for when it knows what it does;
@@ -236,11 +264,15 @@ mod tests {
             text: long.clone(),
             fields: vec![(long.clone(), long.clone()); 50],
             at: Duration::ZERO,
+            span: None,
         };
         let reason = crate::outcome::Reason { code: long.clone(), detail: None };
-        let logs = vec![line; 1000];
-        let ran = Ran::new(SystemTime::UNIX_EPOCH, Duration::ZERO, &Outcome::Rejected(reason), Usage::default(), &logs);
-        assert_eq!((ran.lines.len(), ran.lines_dropped), (LINES, 1000 - LINES));
+        let mut logs = vec![line; 1000];
+        logs.iter_mut().take(10).for_each(|line| line.span = Some(3));
+        let times = (SystemTime::UNIX_EPOCH, Duration::ZERO);
+        let ran = Ran::new(times, &Outcome::Rejected(reason), Usage::default(), &logs, Spans::default());
+        assert_eq!(ran.lines.len(), LINES);
+        assert_eq!(ran.lines_dropped, BTreeMap::from([(None, 1000 - 10 - LINES), (Some(3), 10)]), "by their spans");
         assert!(ran.lines.iter().all(|line| line.size() <= TEXT_BYTES * (1 + 2 * FIELDS)));
         assert!(ran.detail.is_some_and(|detail| detail.len() <= TEXT_BYTES));
     }

@@ -42,6 +42,12 @@ impl Sampler {
         self.below.is_none_or(|below| bits < below)
     }
 
+    /// Whether failures of traces that are not recorded are kept, as far as the budget goes.
+    #[must_use]
+    pub const fn keeps_failures(&self) -> bool {
+        self.keeps_failures
+    }
+
     /// Whether a failure of a trace that is not recorded is kept all the same.
     pub fn keeps_failure(&self, now: SystemTime) -> bool {
         if !self.keeps_failures {

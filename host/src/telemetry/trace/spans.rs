@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 use super::context::{SpanContext, SpanId};
+use super::made::made;
 use super::record::{Line, Ran, Record, Sent, Settled};
 use super::tracer::{Place, Trace};
 use crate::telemetry::Ending;
@@ -21,6 +22,7 @@ pub(crate) struct Span<'a> {
     pub(crate) start: SystemTime,
     pub(crate) end: SystemTime,
     pub(crate) attributes: Vec<Attribute<'a>>,
+    pub(crate) attributes_dropped: usize,
     pub(crate) events: Vec<Event<'a>>,
     pub(crate) events_dropped: usize,
     pub(crate) links: Vec<SpanContext>,
@@ -41,6 +43,8 @@ pub(crate) enum Value<'a> {
 /// Which side of what a span is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// None: it is a step within another span.
+    Internal,
     /// It asks another system.
     Client,
     /// It sends a message.
@@ -62,6 +66,7 @@ pub(crate) fn spans(record: &Record) -> Vec<Span<'_>> {
     let mut spans = Vec::with_capacity(2);
     if let Some(ran) = &record.ran {
         spans.push(process(record, ran));
+        spans.extend(made(record, ran));
         if let Some(settled) = record.settled.as_ref().filter(|_| record.is_sent()) {
             spans.extend(ran.sent.iter().map(|sent| send(record, settled, sent)));
         }
@@ -93,10 +98,12 @@ fn process<'a>(record: &'a Record, ran: &'a Ran) -> Span<'a> {
     if ran.is_failure {
         attributes.push(text("error.type", ran.outcome.0));
     }
+    let made = [("tidegate.spans.dropped", ran.spans.dropped), ("tidegate.spans.stray_ends", ran.spans.stray_ends)];
+    attributes.extend(made.into_iter().filter(|(_, count)| *count > 0).map(|(name, count)| number(name, count)));
     Span {
         kind: Kind::Consumer,
-        events: ran.lines.iter().map(|line| event(line, ran.started)).collect(),
-        events_dropped: ran.lines_dropped,
+        events: events(ran, None),
+        events_dropped: events_dropped(ran, None),
         links: links(trace),
         error: ran.is_failure.then(|| ran.detail.as_deref().unwrap_or_default()),
         ..span(trace, trace.own.span, parent(trace), &name("process", &record.place), ran.started, ran.took, attributes)
@@ -148,7 +155,7 @@ fn settle<'a>(record: &'a Record, settled: &'a Settled) -> Span<'a> {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Parent {
+pub(super) enum Parent {
     Here(SpanId),
     Elsewhere(SpanId),
     None,
@@ -159,7 +166,7 @@ fn parent(trace: &Trace) -> Parent {
 }
 
 /// A span of which nothing is said but these, and that asks another system.
-fn span<'a>(
+pub(super) fn span<'a>(
     trace: &'a Trace,
     id: SpanId,
     parent: Parent,
@@ -183,6 +190,7 @@ fn span<'a>(
         start,
         end: start + took,
         attributes,
+        attributes_dropped: 0,
         events: Vec::new(),
         events_dropped: 0,
         links: Vec::new(),
@@ -216,6 +224,16 @@ fn common<'a>(record: &'a Record, operation: &'static str, kind: &'static str) -
     attributes
 }
 
+/// The lines that were logged in a span of the handler's; `None`: in none of them.
+pub(super) fn events(ran: &Ran, span: Option<usize>) -> Vec<Event<'_>> {
+    ran.lines.iter().filter(|line| line.span == span).map(|line| event(line, ran.started)).collect()
+}
+
+/// How many more there were.
+pub(super) fn events_dropped(ran: &Ran, span: Option<usize>) -> usize {
+    ran.lines_dropped.get(&span).copied().unwrap_or_default()
+}
+
 fn event<'a>(line: &'a Line, started: SystemTime) -> Event<'a> {
     let mut attributes = vec![text("log.severity", line.level.name()), text("log.message", &line.text)];
     let field = |(name, value): &'a (String, String)| {
@@ -225,7 +243,7 @@ fn event<'a>(line: &'a Line, started: SystemTime) -> Event<'a> {
     Event { at: started + line.at, name: "log", attributes }
 }
 
-fn text<'a>(name: &'a str, value: &'a str) -> Attribute<'a> {
+pub(super) fn text<'a>(name: &'a str, value: &'a str) -> Attribute<'a> {
     (Cow::Borrowed(name), Value::Text(Cow::Borrowed(value)))
 }
 

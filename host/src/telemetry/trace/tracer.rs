@@ -129,6 +129,12 @@ impl Tracer {
         &self.place
     }
 
+    /// Whether failures of traces that are not recorded may be kept.
+    #[must_use]
+    pub fn keeps_failures(&self) -> bool {
+        self.sampler.keeps_failures()
+    }
+
     /// Whether a failure of a trace that is not recorded is to be kept all the same.
     pub fn keeps_failure(&self, now: SystemTime) -> bool {
         self.sampler.keeps_failure(now)
@@ -160,6 +166,12 @@ impl Trace {
     #[must_use]
     pub fn output(&self, index: usize) -> SpanId {
         SpanId::of(mixed(FIRST, [self.own.span.bits(), index as u64]))
+    }
+
+    /// A span that the handler made, by its place among those of the run.
+    #[must_use]
+    pub fn step(&self, index: usize) -> SpanId {
+        SpanId::of(mixed(SECOND, [self.own.span.bits(), index as u64]))
     }
 
     /// The span of the settlement.

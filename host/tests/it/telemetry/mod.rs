@@ -3,6 +3,7 @@
 mod chain;
 mod metrics;
 mod shown;
+mod spans;
 mod trouble;
 
 use std::time::Duration;

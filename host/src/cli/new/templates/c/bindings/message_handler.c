@@ -27,6 +27,14 @@ extern void __wasm_import_tidegate_events_metrics_count(uint8_t *, size_t, int64
 __attribute__((__import_module__("tidegate:events/metrics@0.1.0"), __import_name__("record-value")))
 extern void __wasm_import_tidegate_events_metrics_record_value(uint8_t *, size_t, double, uint8_t *, size_t);
 
+// Imported Functions from `tidegate:events/spans@0.1.0`
+
+__attribute__((__import_module__("tidegate:events/spans@0.1.0"), __import_name__("start")))
+extern int64_t __wasm_import_tidegate_events_spans_start(uint8_t *, size_t, uint8_t *, size_t);
+
+__attribute__((__import_module__("tidegate:events/spans@0.1.0"), __import_name__("end")))
+extern void __wasm_import_tidegate_events_spans_end(int64_t, int32_t, uint8_t *, size_t);
+
 // Exported Functions from `tidegate:events/handler@0.1.0`
 
 __attribute__((__weak__, __export_name__("cabi_post_tidegate:events/handler@0.1.0#handle")))
@@ -469,6 +477,32 @@ void tidegate_events_metrics_count(message_handler_string_t *name, uint64_t valu
 
 void tidegate_events_metrics_record_value(message_handler_string_t *name, double value, message_handler_list_tuple2_string_string_t *labels) {
   __wasm_import_tidegate_events_metrics_record_value((uint8_t *) (*name).ptr, (*name).len, value, (uint8_t *) (*labels).ptr, (*labels).len);
+}
+
+uint64_t tidegate_events_spans_start(message_handler_string_t *name, message_handler_list_tuple2_string_string_t *attributes) {
+  int64_t ret = __wasm_import_tidegate_events_spans_start((uint8_t *) (*name).ptr, (*name).len, (uint8_t *) (*attributes).ptr, (*attributes).len);
+  return (uint64_t) (ret);
+}
+
+void tidegate_events_spans_end(uint64_t span, message_handler_string_t *maybe_failure) {
+  message_handler_option_string_t failure;
+  failure.is_some = maybe_failure != NULL;if (maybe_failure) {
+    failure.val = *maybe_failure;
+  }
+  int32_t option;
+  uint8_t * option1;
+  size_t option2;
+  if ((failure).is_some) {
+    const message_handler_string_t *payload0 = &(failure).val;
+    option = 1;
+    option1 = (uint8_t *) (*payload0).ptr;
+    option2 = (*payload0).len;
+  } else {
+    option = 0;
+    option1 = 0;
+    option2 = 0;
+  }
+  __wasm_import_tidegate_events_spans_end((int64_t) (span), option, option1, option2);
 }
 
 __attribute__((__export_name__("tidegate:events/handler@0.1.0#handle")))

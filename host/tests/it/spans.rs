@@ -1,0 +1,101 @@
+//! Spans that handlers make, as the sandbox keeps them. What becomes of them in traces is in
+//! `telemetry/spans.rs`.
+
+use std::time::Duration;
+
+use tidegate::broker::lease::Lease;
+use tidegate::handler::{Call, Handler as _, Run, Span, SpanEnd, Spans};
+use tidegate::sandbox::limits::Limits;
+use tokio::time::Instant;
+
+use crate::sandbox::{call, message, run, sandbox};
+use crate::support::guests::guest;
+
+async fn ran(subject: &str, limits: &Limits) -> Run {
+    let version = sandbox().load(guest("behaviours"), "behaviours", limits).await.unwrap();
+    run(&version, &message(subject, "")).await
+}
+
+fn named<'a>(run: &'a Run, name: &str) -> &'a Span {
+    run.spans.kept.iter().find(|span| span.name == name).unwrap()
+}
+
+#[tokio::test]
+async fn the_steps_of_a_handler_are_spans_with_its_lines_in_them() {
+    let run = ran("steps.end", &Limits::default()).await;
+    assert_eq!(run.outcome.code().0, "completed");
+    let nested: Vec<_> = run.spans.kept.iter().map(|span| (span.name.as_str(), span.parent)).collect();
+    let expected = [("order", None), ("parse", Some(0)), ("price", Some(0)), ("rate", Some(2)), ("store", Some(0))];
+    assert_eq!(nested, expected);
+    let lines: Vec<_> = run.logs.iter().map(|line| (line.text.as_str(), line.span)).collect();
+    assert_eq!(
+        lines,
+        [("before", None), ("parsed", Some(1)), ("no rate", Some(3)), ("storing", Some(4)), ("after", None)]
+    );
+    assert_eq!((run.spans.dropped, run.spans.stray_ends), (0, 4));
+    let SpanEnd::Failed(failure) = &named(&run, "price").end else { panic!("{run:?}") };
+    assert!(failure.starts_with("no rate for NO") && failure.len() == 256, "{failure}");
+    let ends = ["order", "parse", "rate", "store"].map(|name| named(&run, name).end.clone());
+    assert_eq!(ends, [SpanEnd::Ended, SpanEnd::Ended, SpanEnd::WithOuter, SpanEnd::WithOuter]);
+    for span in &run.spans.kept {
+        let outer = span.parent.map_or((Duration::ZERO, run.usage.duration), |at| {
+            let outer = &run.spans.kept[at];
+            (outer.at, outer.at + outer.took)
+        });
+        assert!(span.at >= outer.0 && span.at + span.took <= outer.1, "{span:?} in {outer:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_open_when_a_run_ends_in_a_trap_ends_with_it() {
+    let run = ran("steps.panic", &Limits::default()).await;
+    assert_eq!(run.outcome.code().0, "trap:unreachable");
+    let open: Vec<_> = run.spans.kept.iter().filter(|span| span.end == SpanEnd::WithRun).collect();
+    assert_eq!(open.iter().map(|span| span.name.as_str()).collect::<Vec<_>>(), ["order", "store"]);
+}
+
+#[tokio::test]
+async fn a_handler_that_floods_the_host_with_spans_is_done_all_the_same_and_128_are_kept() {
+    let run = ran("hostile.spans", &Limits { timeout: Duration::from_secs(60), ..Limits::default() }).await;
+    assert_eq!((run.outcome.code().0, run.outcome.detail().as_deref()), ("handler-rejected", Some("told: made")));
+    assert_eq!((run.spans.kept.len(), run.spans.dropped), (128, 1_000_000 - 128));
+    assert_eq!(run.spans.kept[127].parent, Some(126));
+
+    let run = ran("hostile.span-texts", &Limits { timeout: Duration::from_secs(60), ..Limits::default() }).await;
+    assert_eq!(run.outcome.code().0, "handler-rejected", "{:?}", run.outcome);
+    let bytes = |span: &Span| span.name.len() + span.attributes.iter().map(|(a, b)| a.len() + b.len()).sum::<usize>();
+    let kept: usize = run.spans.kept.iter().map(bytes).sum();
+    assert!(kept > 32 << 10 && kept <= 64 << 10, "{kept}");
+    assert_eq!(run.spans.kept.len() as u64 + run.spans.dropped, 200);
+
+    // One that does nothing else is ended: 256 of these are one of the calls that a run has.
+    let limits = Limits { timeout: Duration::from_secs(60), host_calls: 300, ..Limits::default() };
+    let run = ran("hostile.span-calls", &limits).await;
+    assert_eq!(run.outcome.code().0, "output-limit", "{:?}", run.outcome);
+    assert!(run.outcome.detail().unwrap().contains("calls into the host"), "{:?}", run.outcome);
+}
+
+#[tokio::test]
+async fn where_nobody_looks_none_is_kept_and_the_handler_sees_no_difference() {
+    let version = sandbox().load(guest("behaviours"), "behaviours", &Limits::default()).await.unwrap();
+    for subject in ["steps.end", "steps.reject"] {
+        let message = message(subject, "");
+        let lease = Lease::until(Instant::now() + Duration::from_secs(60));
+        let looked_at = version.handle(call(&message, &lease)).await;
+        let run = version.handle(Call { keeps_spans: false, ..call(&message, &lease) }).await;
+        assert_eq!(run.spans, Spans::default());
+        assert!(run.logs.iter().all(|line| line.span.is_none()));
+        assert_eq!((run.outcome, run.usage.fuel), (looked_at.outcome, looked_at.usage.fuel));
+    }
+}
+
+#[tokio::test]
+async fn an_instance_that_is_reused_keeps_the_spans_of_each_message_apart() {
+    let limits = Limits { reuse: std::num::NonZeroU32::new(10).unwrap(), ..Limits::default() };
+    let version = sandbox().load(guest("behaviours"), "behaviours", &limits).await.unwrap();
+    for _message in 0..3 {
+        let run = run(&version, &message("steps.leave", "")).await;
+        assert_eq!((run.outcome.code().0, run.spans.kept.len(), run.spans.stray_ends), ("completed", 5, 4));
+        assert_eq!(named(&run, "order").parent, None, "what the one before left open is not around it");
+    }
+}
