@@ -88,6 +88,7 @@ pub mod delivery;
 pub mod log;
 pub mod metrics;
 mod misfit;
+pub mod span;
 
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
@@ -102,4 +103,5 @@ pub use failure::{Failure, FailureKind, OrFail};
 pub use message::Message;
 pub use output::Output;
 pub use returned::{IntoOutcome, IntoOutputs};
+pub use span::Span;
 pub use tidegate_sdk_macros::handler;

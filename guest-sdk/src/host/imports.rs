@@ -2,6 +2,7 @@
 
 pub(crate) use crate::bindings::tidegate::events::delivery::{previous_failure, remaining_ms};
 pub(crate) use crate::bindings::tidegate::events::metrics::{count, record_value};
+pub(crate) use crate::bindings::tidegate::events::spans::{end as end_span, start as start_span};
 
 use crate::bindings::tidegate::events::{delivery, log as lines};
 use crate::delivery::ExtendError;

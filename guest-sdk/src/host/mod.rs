@@ -6,6 +6,8 @@ mod imports;
 mod recorder;
 
 #[cfg(target_family = "wasm")]
-pub(crate) use imports::{count, extend, log, previous_failure, record_value, remaining_ms};
+pub(crate) use imports::{count, end_span, extend, log, previous_failure, record_value, remaining_ms, start_span};
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use recorder::{Recorder, count, extend, log, previous_failure, record, record_value, remaining_ms};
+pub(crate) use recorder::{
+    Recorder, count, end_span, extend, log, previous_failure, record, record_value, remaining_ms, start_span,
+};

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use crate::delivery::ExtendError;
 use crate::log::Level;
-use crate::testing::{LogLine, Measured, Measurement};
+use crate::testing::{LogLine, Measured, Measurement, TestSpan};
 
 /// What the test has set, and what the handler said.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +18,9 @@ pub(crate) struct Recorder {
     pub(crate) previous_failure: Option<String>,
     pub(crate) logs: Vec<LogLine>,
     pub(crate) metrics: Vec<Measurement>,
+    pub(crate) spans: Vec<TestSpan>,
+    /// The spans that are open, the innermost last.
+    pub(crate) open: Vec<usize>,
 }
 
 thread_local! {
@@ -60,6 +63,28 @@ pub(crate) fn record_value(name: &str, value: f64, labels: &[(String, String)]) 
 
 fn measure(name: &str, value: Measured, labels: &[(String, String)]) {
     with(|recorder| recorder.metrics.push(Measurement { name: name.to_owned(), value, labels: labels.to_vec() }));
+}
+
+/// Starts a span in the innermost one that is open, as the host does.
+pub(crate) fn start_span(name: &str, attributes: &[(String, String)]) -> u64 {
+    ask(0, |recorder| {
+        let depth = recorder.open.len();
+        recorder.open.push(recorder.spans.len());
+        recorder.spans.push(TestSpan::open(name, attributes, depth));
+        recorder.spans.len() as u64
+    })
+}
+
+/// Ends a span that is open, and those that are open inside it.
+pub(crate) fn end_span(span: u64, failure: Option<&str>) {
+    with(|recorder| {
+        let index = usize::try_from(span).ok().and_then(|span| span.checked_sub(1));
+        let Some(at) = recorder.open.iter().position(|open| Some(*open) == index) else { return };
+        recorder.open.truncate(at);
+        if let Some(span) = index.and_then(|index| recorder.spans.get_mut(index)) {
+            span.end(failure);
+        }
+    });
 }
 
 pub(crate) fn remaining_ms() -> u32 {

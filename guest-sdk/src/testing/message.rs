@@ -163,7 +163,7 @@ impl TestMessage {
     pub fn run<H: Handler>(self) -> Ran {
         let message = Message { raw: self.raw };
         let (result, recorder) = record(self.recorder, || H::handle(message));
-        Ran::new(result, recorder.logs, recorder.metrics)
+        Ran::new(result, recorder)
     }
 
     /// The message alone, to call the function with.

@@ -1,7 +1,7 @@
 //! Runs a handler natively in `cargo test`, with a host that records.
 //!
 //! `#[handler] fn charge(..)` leaves the function as it is, so a test can simply call it. To see what the host would see
-//! (a payload that does not parse, outputs, logs, metrics), build a message and run the handler on it by its name:
+//! (a payload that does not parse, outputs, logs, metrics, spans), build a message and run the handler on it by its name:
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@
 
 mod message;
 mod ran;
+mod span;
 
 pub use message::TestMessage;
 pub use ran::{LogLine, Measured, Measurement, Ran, TestOutput};
+pub use span::TestSpan;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
+use super::TestSpan;
 use super::message::fail;
+use crate::host::Recorder;
 use crate::log::Level;
 use crate::{Failure, FailureKind, Output};
 
@@ -15,6 +17,7 @@ pub struct Ran {
     outcome: Result<Vec<TestOutput>, Failure>,
     logs: Vec<LogLine>,
     metrics: Vec<Measurement>,
+    spans: Vec<TestSpan>,
 }
 
 /// An output, readable.
@@ -53,9 +56,10 @@ pub enum Measured {
 }
 
 impl Ran {
-    pub(super) fn new(result: Result<Vec<Output>, Failure>, logs: Vec<LogLine>, metrics: Vec<Measurement>) -> Self {
+    pub(super) fn new(result: Result<Vec<Output>, Failure>, recorder: Recorder) -> Self {
         let outcome = result.map(|outputs| outputs.into_iter().map(TestOutput).collect());
-        Self { outcome, logs, metrics }
+        let Recorder { logs, metrics, spans, .. } = recorder;
+        Self { outcome, logs, metrics, spans }
     }
 
     /// What the handler returned: its outputs, or its failure.
@@ -169,6 +173,18 @@ impl Ran {
     #[must_use]
     pub fn metric_lines(&self) -> Vec<String> {
         self.metrics.iter().map(ToString::to_string).collect()
+    }
+
+    /// The spans that the handler made, in the order of their starts.
+    #[must_use]
+    pub fn spans(&self) -> &[TestSpan] {
+        &self.spans
+    }
+
+    /// The spans that the handler made, a line each, indented by what they are in: `order id=7`, then `  price: failed: no rate`.
+    #[must_use]
+    pub fn span_lines(&self) -> Vec<String> {
+        self.spans.iter().map(ToString::to_string).collect()
     }
 
     #[track_caller]

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tidegate_sdk::delivery::ExtendError;
 use tidegate_sdk::testing::TestMessage;
-use tidegate_sdk::{Message, Output, delivery, handler, metrics};
+use tidegate_sdk::{Failure, Message, Output, delivery, handler, metrics, span};
 
 mod message {
     use super::*;
@@ -113,6 +113,51 @@ fn lines_and_measurements_arrive_in_their_order() {
         ]
     );
     assert_eq!(ran.metric_lines(), [r#"orders{country="NO",kind="new"} +2"#, "cents 1.5"]);
+}
+
+mod spans {
+    use super::*;
+
+    #[handler]
+    pub(super) fn steps(message: &Message) -> Result<(), Failure> {
+        let card = "visa";
+        let _order = span!("order", id = message.id(), messaging.system = "ours", card, reply = ?Some(1),);
+        span!("parse").run(|| message.text().map(str::len))?;
+        {
+            let _price = span!("price");
+            std::mem::forget(span!("rate", country = "NO"));
+        }
+        let _last = span!(message.id(), step = 1 + 1);
+        span!("charge").fail(Failure::retry("gateway-busy"));
+        let store = span!("store");
+        let stored = store.run(|| Err(Failure::reject("no-room").detail("the shelf is full")));
+        std::mem::forget(span!("after"));
+        stored
+    }
+}
+
+#[test]
+fn spans_nest_as_their_guards_do_and_say_how_they_ended() {
+    let ran = TestMessage::text("").id("m-1").run::<spans::steps>();
+    ran.rejected("no-room");
+    assert_eq!(
+        ran.span_lines(),
+        [
+            "order id=m-1 messaging.system=ours card=visa reply=Some(1)",
+            "  parse",
+            "  price",
+            "    rate country=NO: left open",
+            "  m-1 step=2",
+            "    charge: failed: retry gateway-busy",
+            "    store: failed: reject no-room: the shelf is full",
+            "    after: left open",
+        ]
+    );
+    let rate = &ran.spans()[3];
+    assert_eq!((rate.name.as_str(), rate.depth, rate.left_open, &rate.failure), ("rate", 2, true, &None));
+    assert!(TestMessage::text("").run::<log::talk>().spans().is_empty(), "each run has its own");
+    // Without a run there is nobody to tell, and nothing to trip over.
+    drop(span!("nowhere"));
 }
 
 mod time {

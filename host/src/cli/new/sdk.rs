@@ -35,9 +35,11 @@ const SOURCES: &[(&str, &str)] = sources![
     "src/misfit.rs",
     "src/output.rs",
     "src/returned.rs",
+    "src/span.rs",
     "src/testing/message.rs",
     "src/testing/mod.rs",
     "src/testing/ran.rs",
+    "src/testing/span.rs",
 ];
 /// Its manifests, which inherit from the workspace's.
 const MANIFESTS: &[(&str, &str)] = sources!["Cargo.toml", "macros/Cargo.toml"];
