@@ -24,6 +24,7 @@ use crate::sandbox::{Sandbox, SandboxOptions, Version};
 use crate::settle::outputs::{Grants, route};
 
 pub(super) mod show;
+mod spans;
 
 /// The subject of a message of which none was said.
 const SUBJECT: &str = "invoke";

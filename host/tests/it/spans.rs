@@ -1,8 +1,10 @@
-//! Spans that handlers make, as the sandbox keeps them. What becomes of them in traces is in
+//! Spans that handlers make, as the sandbox keeps them and `invoke` shows them. What becomes of them in traces is in
 //! `telemetry/spans.rs`.
 
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tidegate::broker::lease::Lease;
 use tidegate::handler::{Call, Handler as _, Run, Span, SpanEnd, Spans};
 use tidegate::sandbox::limits::Limits;
@@ -98,4 +100,38 @@ async fn an_instance_that_is_reused_keeps_the_spans_of_each_message_apart() {
         assert_eq!((run.outcome.code().0, run.spans.kept.len(), run.spans.stray_ends), ("completed", 5, 4));
         assert_eq!(named(&run, "order").parent, None, "what the one before left open is not around it");
     }
+}
+
+fn invoked(arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("behaviours.wasm"), guest("behaviours")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command.args(["invoke", "behaviours.wasm"]).args(arguments).current_dir(folder.path()).stdin(Stdio::null());
+    command.env_remove("TIDEGATE_CONFIG").output().unwrap()
+}
+
+#[test]
+fn invoke_shows_spans_nested_with_how_they_ended() {
+    let json: Value = serde_json::from_slice(&invoked(&["-s", "steps.leave", "--json"]).stdout).unwrap();
+    let spans = json["spans"].as_array().unwrap();
+    let names: Vec<_> = spans.iter().map(|span| span["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["order", "parse", "price", "rate", "store"]);
+    assert_eq!((&spans[3]["parent"], &spans[3]["ended_by"]), (&json!(2), &json!("outer")));
+    assert_eq!((&spans[4]["parent"], &spans[4]["ended_by"]), (&json!(0), &json!("run")));
+    assert_eq!(spans[3]["attributes"], json!([["country", "NO"]]));
+    assert!(spans[2]["failure"].as_str().unwrap().starts_with("no rate for NO"), "{json:#}");
+    assert!(spans[0]["took_us"].as_u64().unwrap() >= spans[2]["took_us"].as_u64().unwrap(), "{json:#}");
+    assert_eq!((&json["stray_span_ends"], &json["spans_dropped"]), (&json!(4), &Value::Null));
+    assert_eq!((&json["logs"][1]["span"], &json["logs"][0]["span"]), (&json!(1), &Value::Null));
+
+    let output = invoked(&["-s", "steps.leave"]);
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = shown.lines().filter(|line| line.starts_with("span ")).collect();
+    let starts =
+        ["span      order ", "span        parse ", "span        price ", "span          rate ", "span        store "];
+    assert_eq!(lines.len(), starts.len(), "{shown}");
+    assert!(lines.iter().zip(starts).all(|(line, start)| line.starts_with(start)), "{shown}");
+    assert!(lines[0].ends_with("order.id=7 messaging.system=ours order.id=8, open to the end of the run"), "{shown}");
+    assert!(lines[2].contains(", failed: no rate for NO") && lines[3].ends_with("ended with the one around it"));
+    assert!(shown.contains("spans that were not open were ended 4 times"), "{shown}");
 }

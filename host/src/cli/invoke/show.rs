@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
+use super::spans::ShownSpans;
 use crate::cli::table::{duration, harmless, number, size};
 use crate::handler::{Effect, Handler, LogLine, MeasuredValue, Measurement, Run};
 use crate::message::Message;
@@ -22,6 +23,8 @@ pub(in crate::cli) struct Shown {
     outputs: Vec<ShownOutput>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     effects: Vec<Effect>,
+    #[serde(flatten)]
+    spans: ShownSpans,
     logs: Vec<ShownLog>,
     measurements: Vec<ShownMeasurement>,
 }
@@ -88,6 +91,9 @@ struct ShownLog {
     text: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     fields: Vec<(String, String)>,
+    /// The span that it was written in, by its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span: Option<usize>,
 }
 
 #[derive(Debug, Serialize)]
@@ -134,6 +140,7 @@ impl Shown {
             },
             outputs: outputs.iter().map(output).collect(),
             effects: run.effects.clone(),
+            spans: ShownSpans::new(&run.spans),
             logs: run.logs.iter().map(log).collect(),
             measurements: run.measurements.iter().map(measurement).collect(),
         }
@@ -196,6 +203,7 @@ impl Shown {
         for effect in &self.effects {
             writeln!(out, "effect    {}", harmless(&effect.to_string()))?;
         }
+        self.spans.write(out)?;
         for line in &self.logs {
             let at = duration(std::time::Duration::from_micros(line.at_us));
             write!(out, "log       {at} {} {}", line.level, indented(&line.text))?;
@@ -216,7 +224,7 @@ impl Shown {
 }
 
 /// A text of several lines, each under the first.
-fn indented(text: &str) -> String {
+pub(super) fn indented(text: &str) -> String {
     harmless(text.trim_end()).replace('\n', "\n          ")
 }
 
@@ -249,7 +257,8 @@ fn output(output: &Output) -> ShownOutput {
 }
 
 fn log(line: &LogLine) -> ShownLog {
-    ShownLog { at_us: micros(line.at), level: line.level.name(), text: line.text.clone(), fields: line.fields.clone() }
+    let LogLine { level, text, fields, at, span } = line;
+    ShownLog { at_us: micros(*at), level: level.name(), text: text.clone(), fields: fields.clone(), span: *span }
 }
 
 fn measurement(measurement: &Measurement) -> ShownMeasurement {
@@ -261,6 +270,6 @@ fn measurement(measurement: &Measurement) -> ShownMeasurement {
     ShownMeasurement { name: measurement.name.clone(), kind, value, labels: measurement.labels.clone() }
 }
 
-fn micros(duration: std::time::Duration) -> u64 {
+pub(super) fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
