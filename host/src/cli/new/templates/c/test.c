@@ -13,6 +13,12 @@ void tidegate_events_log_write(tidegate_events_log_level_t level, message_handle
     (void)level, (void)text, (void)fields;
     lines++;
 }
+uint64_t tidegate_events_spans_start(message_handler_string_t *name,
+                                     message_handler_list_tuple2_string_string_t *attributes) {
+    (void)name, (void)attributes;
+    return 0;
+}
+void tidegate_events_spans_end(uint64_t span, message_handler_string_t *failure) { (void)span, (void)failure; }
 void exports_tidegate_events_handler_message_free(message_t *message) { (void)message; }
 void exports_tidegate_events_handler_list_outgoing_free(outputs_t *outputs) { (void)outputs; }
 

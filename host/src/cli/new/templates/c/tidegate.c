@@ -77,6 +77,17 @@ void info(const char *format, ...) {
     free(line.ptr);
 }
 
+uint64_t span_start(const char *name) {
+    message_handler_string_t text = {(uint8_t *)name, strlen(name)};
+    message_handler_list_tuple2_string_string_t no_attributes = {NULL, 0};
+    return tidegate_events_spans_start(&text, &no_attributes);
+}
+
+void span_end(uint64_t span, const char *failure) {
+    message_handler_string_t text = {(uint8_t *)failure, failure ? strlen(failure) : 0};
+    tidegate_events_spans_end(span, failure ? &text : NULL);
+}
+
 char *text(char *buffer, size_t size, const message_handler_list_u8_t *bytes) {
     size_t length = bytes->len < size ? bytes->len : size - 1;
     if (length) memcpy(buffer, bytes->ptr, length);

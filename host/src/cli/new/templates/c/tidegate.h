@@ -31,6 +31,12 @@ __attribute__((format(printf, 3, 4))) bool skip(failure_t *failure, const char *
 // Writes a line to the log.
 __attribute__((format(printf, 1, 2))) void info(const char *format, ...);
 
+// Starts a span of the message's trace, inside the innermost one that is open, and gives back what it is ended by.
+uint64_t span_start(const char *name);
+
+// Ends a span, and what is open inside it; as failed, unless the failure is NULL.
+void span_end(uint64_t span, const char *failure);
+
 // Bytes as a C string in a buffer; what does not fit is cut.
 char *text(char *buffer, size_t size, const message_handler_list_u8_t *bytes);
 

@@ -1,6 +1,13 @@
 """The contract's shapes, as in wit/events.wit, by short names."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+try:
+    from wit_world.imports import spans
+except ImportError:
+    # Natively, in a test, there is no host.
+    spans = None
 
 
 @dataclass
@@ -23,6 +30,23 @@ class Failure(Exception):
     code: str
     detail: str | None = None
     after_ms: int | None = None
+
+
+@contextmanager
+def span(name, **attributes):
+    """A span of the message's trace around what is done within, which ends as failed when something is raised."""
+    if spans is None:
+        yield
+        return
+    started = spans.start(name, [(name, str(value)) for name, value in attributes.items()])
+    failure = None
+    try:
+        yield
+    except Exception as error:
+        failure = str(error)
+        raise
+    finally:
+        spans.end(started, failure)
 
 
 def output(to, text):

@@ -6,21 +6,22 @@ import { handle } from "../src/invoice.js";
 import { parsed, text, utf8 } from "../src/tidegate.js";
 
 const lines = [];
-const info = (text) => lines.push(text);
+/** What a host offers. */
+const host = { info: (text) => lines.push(text), span: (_name, _fields, work) => work() };
 
 test("an order is invoiced", () => {
   const order = parsed({ body: readFileSync(new URL("../order.json", import.meta.url)) });
-  const [invoice] = handle(order, { info });
+  const [invoice] = handle(order, host);
   assert.deepEqual([invoice.to, text(invoice.body)], ["invoices", "order 7: 1250 cents"]);
   assert.deepEqual(lines, ["invoicing order 7"]);
 });
 
 test("an order without a price comes again", () => {
-  assert.throws(() => handle({ id: 7 }, { info }), { message: "retry not-priced-yet" });
+  assert.throws(() => handle({ id: 7 }, host), { message: "retry not-priced-yet" });
 });
 
 test("a free order is rejected", () => {
-  assert.throws(() => handle({ id: 7, cents: 0 }, { info }), { message: "reject free-order" });
+  assert.throws(() => handle({ id: 7, cents: 0 }, host), { message: "reject free-order" });
 });
 
 test("what is no JSON is rejected", () => {
