@@ -12,9 +12,11 @@ pub(super) fn table(columns: &[&str]) -> Table {
     table
 }
 
-/// The table as text, without the spaces at the ends of its lines.
+/// The table as text, without the space before the first column and those at the ends of its lines. An empty first cell
+/// keeps its width.
 pub(super) fn rendered(table: &Table) -> String {
-    let lines: Vec<String> = table.lines().map(|line| line.trim_end().trim_start_matches(' ').to_owned()).collect();
+    let lines: Vec<String> =
+        table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned()).collect();
     lines.join("\n") + "\n"
 }
 
@@ -74,6 +76,14 @@ pub(super) fn harmless(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The second row of a handler that is tried beside another has no name, and its version stood under HANDLER.
+    #[test]
+    fn an_empty_first_cell_keeps_its_place() {
+        let mut rows = table(&["HANDLER", "VERSION", "NOTE"]);
+        rows.add_row(["ledger", "2", ""]).add_row(["", "3", "canary"]);
+        assert_eq!(rendered(&rows), "HANDLER  VERSION  NOTE\nledger   2\n         3        canary\n");
+    }
 
     #[test]
     fn figures_are_for_people() {
