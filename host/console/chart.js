@@ -9,16 +9,15 @@ const EDGE = { left: 46, right: 8, top: 8, bottom: 18 };
 /** A chart that can be drawn anew. `lines` names its series: `{ name, kind }`, where `kind` is a class of the style. */
 export function chart({ title, unit, lines, stacked = false }) {
   const figure = h("figure", { class: "chart" });
-  const value = h("span", { class: "now" });
-  const legend = h("ul", { class: "legend" }, lines.map(({ name, kind }) => h("li", { class: kind }, name)));
+  const values = lines.map(() => h("span", { class: "now" }));
+  const legend = h("ul", { class: "legend" }, lines.map(({ name, kind }, index) => h("li", { class: kind }, name, " ", values[index])));
   const area = h("div", { class: "area" });
-  figure.append(h("figcaption", {}, h("span", {}, title), value), area, legend);
+  figure.append(h("figcaption", {}, title), area, legend);
   return {
     element: figure,
     /** `at`: seconds since 1970; `series`: a list of values a line, with `null` where there is none. */
     draw(at, series) {
-      const last = series.map((values) => values.at(-1) ?? null);
-      put(value, last.map((it) => (it === null ? "–" : unit(it))).join(" · "));
+      series.forEach((all, index) => put(values[index], all.at(-1) === null || all.length === 0 ? "–" : unit(all.at(-1))));
       put(area, at.length < 2 ? h("p", { class: "empty" }, "The first points come within half a minute.") : picture(at, series));
     },
   };
@@ -47,9 +46,10 @@ export function chart({ title, unit, lines, stacked = false }) {
           const from = across(piece[0][0]).toFixed(1), to = across(piece.at(-1)[0]).toFixed(1), floor = up(0).toFixed(1);
           drawing.append(svg("polygon", { class: `fill ${lines[index].kind}`, points: `${from},${floor} ${points.join(" ")} ${to},${floor}` }));
         }
-        // A line from a point to itself: its round ends are a dot. A value between two gaps would not be seen else.
-        if (points.length === 1) points.push(points[0]);
-        drawing.append(svg("polyline", { class: `line ${lines[index].kind}`, points: points.join(" ") }));
+        // A value between two gaps is no line: it is a dot that can be seen.
+        const [x, y] = points[0].split(",");
+        drawing.append(points.length === 1 ? svg("circle", { class: `dot ${lines[index].kind}`, cx: x, cy: y, r: 3.5 })
+          : svg("polyline", { class: `line ${lines[index].kind}`, points: points.join(" ") }));
       }
     }
     return drawing;

@@ -150,28 +150,30 @@ impl Track {
 }
 
 /// The last hour of a host, of each subscription and of all together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct History {
     all: Track,
     subscriptions: BTreeMap<String, Track>,
-    last: Option<tokio::time::Instant>,
+    /// When the last point ended; at first, since when there is something that counts.
+    last: tokio::time::Instant,
+}
+
+impl Default for History {
+    /// Begins now, where nothing is counted yet: the first point has all that came until it.
+    fn default() -> Self {
+        Self { all: Track::default(), subscriptions: BTreeMap::new(), last: tokio::time::Instant::now() }
+    }
 }
 
 impl History {
     /// Adds a point of each subscription, when ten seconds have gone since the last one.
     fn look(&mut self, subscriptions: impl FnOnce() -> Subscriptions, at: SystemTime) {
         let now = tokio::time::Instant::now();
-        let Some(last) = self.last else {
-            // What was counted before the first look belongs to no step: the points begin behind it.
-            self.last = Some(now);
-            self.start(&subscriptions());
-            return;
-        };
-        let took = now.duration_since(last);
+        let took = now.duration_since(self.last);
         if took < STEP {
             return;
         }
-        self.last = Some(now);
+        self.last = now;
         let subscriptions = subscriptions();
         self.subscriptions.retain(|name, _| subscriptions.contains_key(name));
         let mut all = Moment::default();
@@ -181,14 +183,6 @@ impl History {
             self.subscriptions.entry(name.clone()).or_default().add(moment, at, took);
         }
         self.all.add(all, at, took);
-    }
-
-    fn start(&mut self, subscriptions: &Subscriptions) {
-        for (name, metrics) in subscriptions {
-            let moment = metrics.moment();
-            self.all.before = std::mem::take(&mut self.all.before).and(&moment);
-            self.subscriptions.entry(name.clone()).or_default().before = moment;
-        }
     }
 
     /// How long the runs of the last ten seconds took, of each subscription that had some.
@@ -263,10 +257,10 @@ mod tests {
     async fn a_point_is_what_came_since_the_one_before() {
         let metrics = Metrics::new();
         let (orders, mails) = (metrics.subscription("orders", "embedded"), metrics.subscription("mails", "embedded"));
-        run(&orders, 1, 1000);
-        metrics.remember(SystemTime::UNIX_EPOCH);
-        assert_eq!(metrics.history().points(None).unwrap(), [], "what came before the first look is of no known time");
+        // A host has messages before it looks for the first time, and what failed then is what people look for.
         run(&orders, 20, 5);
+        metrics.remember(SystemTime::UNIX_EPOCH);
+        assert_eq!(metrics.history().points(None).unwrap(), [], "it is not time yet");
         run(&mails, 200, 7);
         tokio::time::advance(Duration::from_secs(9)).await;
         metrics.remember(SystemTime::UNIX_EPOCH);
@@ -307,7 +301,6 @@ mod tests {
     async fn an_hour_is_kept_and_no_more() {
         let metrics = Metrics::new();
         let orders = metrics.subscription("orders", "embedded");
-        metrics.remember(SystemTime::UNIX_EPOCH);
         for second in 0..(POINTS as u64 + 5) {
             run(&orders, 1, second);
             tokio::time::advance(STEP).await;
