@@ -58,7 +58,8 @@ impl Fixture {
         let (body, json) = as_json(body);
         let attempt = record.attempts.max(1);
         Self {
-            name: format!("{} on {}", record.reason, record.subscription),
+            // What came, and not how it ended: that is what is mended, and the name stays.
+            name: format!("{} {}", record.subject, record.message_id),
             subject: record.subject,
             id: record.message_id,
             headers,
@@ -168,6 +169,13 @@ mod tests {
             let at = case.published_at.unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap();
             assert_eq!(at.as_millis(), 1_767_225_600_001);
         }
+    }
+
+    /// A name that said how it ended was wrong as soon as the handler was mended.
+    #[test]
+    fn a_case_is_named_by_what_came() {
+        let named = case(letter("handler-rejected", &[("handler-rejected", "free-order: 8")], Some("x")));
+        assert_eq!(named.name.as_deref(), Some("orders.eu m-1"));
     }
 
     #[test]

@@ -13,18 +13,18 @@ class Invoice(unittest.TestCase):
     def info(self, text, **fields):
         self.lines.append(text)
 
-    def test_an_order_is_invoiced(self):
+    def test_an_order(self):
         order = json.loads(Path(__file__).with_name("order.json").read_text())
         [invoice] = handle(order, self.info)
         self.assertEqual((invoice.to, invoice.body), ("invoices", b"order 7: 1250 cents"))
         self.assertEqual(self.lines, ["invoicing order 7"])
 
-    def test_an_order_without_a_price_comes_again(self):
+    def test_an_order_without_a_price(self):
         with self.assertRaises(Failure) as raised:
             handle({"id": 7}, self.info)
         self.assertEqual((raised.exception.kind, raised.exception.code), ("retry", "not-priced-yet"))
 
-    def test_a_free_order_is_rejected(self):
+    def test_an_order_that_costs_nothing(self):
         with self.assertRaises(Failure) as raised:
             handle({"id": 7, "cents": 0}, self.info)
         self.assertEqual((raised.exception.kind, raised.exception.code), ("reject", "free-order"))

@@ -9,18 +9,18 @@ const lines = [];
 /** What a host offers. */
 const host = { info: (text) => lines.push(text), span: (_name, _fields, work) => work() };
 
-test("an order is invoiced", () => {
+test("an order", () => {
   const order = parsed({ body: readFileSync(new URL("../order.json", import.meta.url)) });
   const [invoice] = handle(order, host);
   assert.deepEqual([invoice.to, text(invoice.body)], ["invoices", "order 7: 1250 cents"]);
   assert.deepEqual(lines, ["invoicing order 7"]);
 });
 
-test("an order without a price comes again", () => {
+test("an order without a price", () => {
   assert.throws(() => handle({ id: 7 }, host), { message: "retry not-priced-yet" });
 });
 
-test("a free order is rejected", () => {
+test("an order that costs nothing", () => {
   assert.throws(() => handle({ id: 7, cents: 0 }, host), { message: "reject free-order" });
 });
 

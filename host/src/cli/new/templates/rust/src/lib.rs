@@ -29,19 +29,19 @@ mod tests {
     use super::invoice;
 
     #[test]
-    fn an_order_is_invoiced() {
+    fn an_order() {
         let ran = TestMessage::text(include_str!("../order.json")).run::<invoice>();
         assert_eq!((ran.output().to(), ran.output().text()), ("invoices", "order 7: 1250 cents"));
         assert_eq!(ran.log_lines(), ["info invoicing order 7 cents=1250"]);
     }
 
     #[test]
-    fn an_order_without_a_price_comes_again() {
+    fn an_order_without_a_price() {
         assert_eq!(TestMessage::text(r#"{"id": 7}"#).run::<invoice>().retried("not-priced-yet"), None);
     }
 
     #[test]
-    fn a_free_order_is_rejected() {
+    fn an_order_that_costs_nothing() {
         let ran = TestMessage::text(r#"{"id": 7, "cents": 0}"#).run::<invoice>();
         assert_eq!(ran.rejected("free-order"), "order 7 costs nothing");
     }
