@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Place, reach};
-use crate::admin::wire::TaskView;
+use crate::admin::wire::{CanaryView, TaskView};
 use crate::cli::client::Client;
 use crate::cli::direct::Reached;
 use crate::cli::exit::{Ended, Exit, Failure};
@@ -150,6 +150,11 @@ const UNKNOWN: &str = "gone when the host came back after a kill: sent back or r
 /// What is said of those that were passed over for their version.
 pub(super) const PASSED_OVER: &str = "passed over: they failed in a version that still runs";
 
+/// What the first ones of a redrive came to.
+fn came_of(canary: CanaryView) -> String {
+    format!("{} did well, {} failed again", canary.well, canary.badly)
+}
+
 fn word(task: &TaskView) -> &'static str {
     if task.action == "discard" { "removed" } else { "sent back" }
 }
@@ -175,7 +180,7 @@ fn progress(task: &TaskView) -> String {
     let of = task.total.map(|total| format!(" of {}", number(total))).unwrap_or_default();
     let mut text = format!("{}{of} {}", number(task.done), word(task));
     if let Some(canary) = task.canary.filter(|canary| canary.well + canary.badly < canary.sent) {
-        text += &format!("; of the first {}, {} did well and {} did not", canary.sent, canary.well, canary.badly);
+        text += &format!("; {} went first: {}", canary.sent, came_of(canary));
     }
     if let Some(why) = &task.waits_for {
         text += &format!("; waits: {}", harmless(why));
@@ -187,7 +192,7 @@ fn progress(task: &TaskView) -> String {
 }
 
 fn listed(tasks: &[TaskView]) -> String {
-    let mut rows = table(&["TASK", "ACTION", "STANDING", "DONE", "OF", "FAILED", "BY", "BEGUN", "WHY"]);
+    let mut rows = table(&["TASK", "ACTION", "STANDING", "DONE", "OF", "NOT DONE", "BY", "BEGUN", "WHY"]);
     for task in tasks {
         let held = task.paused_by.as_ref().map(|by| format!("paused by {by}"));
         let why = task.why.as_deref().or(task.waits_for.as_deref()).or(held.as_deref()).unwrap_or_default();
@@ -229,9 +234,10 @@ fn whole(task: &TaskView) -> String {
     if task.passed_over > 0 {
         text += &format!("version   {} {PASSED_OVER}\n", number(task.passed_over));
     }
-    text += &format!("failed    {}\n", number(task.failed));
+    // Of the task itself: what was sent back and failed in its handler again is told by the canary.
+    text += &format!("failed    {} could not be {}\n", number(task.failed), word(task));
     if let Some(canary) = task.canary {
-        text += &format!("canary    {} sent, {} well, {} badly\n", canary.sent, canary.well, canary.badly);
+        text += &format!("canary    {} went first: {}\n", canary.sent, came_of(canary));
     }
     for failure in &task.failures {
         text += &format!("failure   {} {}\n", harmless(&failure.id), harmless(&failure.why));
@@ -242,7 +248,6 @@ fn whole(task: &TaskView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::wire::CanaryView;
 
     fn task(standing: &str, done: u64, failed: u64) -> TaskView {
         TaskView {
@@ -289,7 +294,7 @@ mod tests {
     fn how_far_it_is_stands_on_one_line() {
         let canary = Some(CanaryView { sent: 10, well: 3, badly: 1 });
         let waiting = TaskView { canary, waits_for: Some("the queue is full".to_owned()), ..task("running", 10, 0) };
-        let expected = "10 of 1,204 sent back; of the first 10, 3 did well and 1 did not; waits: the queue is full";
+        let expected = "10 of 1,204 sent back; 10 went first: 3 did well, 1 failed again; waits: the queue is full";
         assert_eq!(progress(&waiting), expected);
         assert_eq!(summary(&task("done", 1203, 1)), "1,203 sent back, 1 could not be\n");
         let removed = TaskView { action: "discard".to_owned(), ..task("done", 1, 0) };
@@ -300,7 +305,9 @@ mod tests {
         let killed = TaskView { unknown: 2, ..task("done", 3, 0) };
         assert!(summary(&killed).starts_with("3 sent back, 2 gone when the host came back"), "{}", summary(&killed));
         assert!(whole(&killed).contains("unknown   2 gone when"));
-        assert!(whole(&waiting).contains("canary    10 sent, 3 well, 1 badly"));
+        let aborted = whole(&TaskView { why: Some("1 of the 2 failed again".to_owned()), ..waiting.clone() });
+        assert!(aborted.contains("canary    10 went first: 3 did well, 1 failed again"), "{aborted}");
+        assert!(aborted.contains("failed    0 could not be sent back"), "none failed to be sent: {aborted}");
         let held = TaskView { paused_by: Some("ops".to_owned()), ..task("paused", 3, 0) };
         assert_eq!(progress(&held), "3 of 1,204 sent back; paused by ops: `tidegate dlq resume 01KB` lets it go on");
         assert!(

@@ -117,9 +117,13 @@ fn broker(broker: &BrokerView) -> Line {
         Some(why) => format!("away: {}", one_line(why)),
         None => "connected".to_owned(),
     };
-    let dead = dead_letters.map_or("an unknown number of".to_owned(), number);
+    let dead = match dead_letters {
+        None => "an unknown number of dead letters".to_owned(),
+        Some(1) => "1 dead letter".to_owned(),
+        Some(count) => format!("{} dead letters", number(*count)),
+    };
     let mark = if *connected { Mark::Plain } else { Mark::Bad };
-    line(mark, format!("broker {name} ({kind})  {standing}  {dead} dead letters"))
+    line(mark, format!("broker {name} ({kind})  {standing}  {dead}"))
 }
 
 /// The table: its head, then a line for each.
