@@ -2,9 +2,9 @@
 
 import { at, get, remove, send } from "./api.js";
 import { ask } from "./dialog.js";
-import { button, h, put, say } from "./dom.js";
+import { button, h, put, say, since } from "./dom.js";
 import { editor, refusal } from "./edit.js";
-import { ago, bytes, count, digest, millis, moment } from "./format.js";
+import { bytes, count, digest, millis, moment } from "./format.js";
 import { payload } from "./payload.js";
 import { replaying } from "./replay.js";
 
@@ -13,14 +13,14 @@ export async function deadLetter(view, { parts: [id], query, signal, me }) {
   const broker = query.get("broker") ?? undefined;
   const letter = await get(path, { broker }, signal);
   const facts = (...rows) => h("dl", { class: "facts" }, rows.filter(Boolean).map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)]));
-  const time = (text) => `${moment(text)} (${ago(text)})`;
+  const time = (text) => h("span", {}, moment(text), " (", since(text), ")");
   const replay = me.may("operate") && replaying({ letter, path, broker, signal });
   const editing = h("div");
   const edits = button("Edit…", edit);
 
   put(view,
     h("div", { class: "note bad" }, h("p", {}, h("strong", {}, letter.reason), " ", h("span", { class: "break" }, letter.error))),
-    letter.redriven_at && h("p", { class: "note" }, `It was redriven ${ago(letter.redriven_at)}, and is not sent a second time: when its message fails again, that is a dead letter of its own.`),
+    letter.redriven_at && h("p", { class: "note" }, "It was redriven ", since(letter.redriven_at), ", and is not sent a second time: when its message fails again, that is a dead letter of its own."),
     me.may("operate") ? h("div", { class: "bar" },
       !letter.redriven_at && [button("Redrive", () => redrive(), { class: "main" }), edits],
       button("Discard…", discard, { class: "bad" }),

@@ -3,12 +3,16 @@
 import { get, poll, post, remove } from "./api.js";
 import { deaths } from "./deaths.js";
 import { ask } from "./dialog.js";
-import { button, h, put, say } from "./dom.js";
-import { ago, atLeast, bytes, count, many } from "./format.js";
+import { button, h, put, say, since } from "./dom.js";
+import { atLeast, bytes, count, many } from "./format.js";
 import { holding, table } from "./table.js";
 import { failsAgain, tasks } from "./tasks.js";
 
 const PAGE = 200;
+/** A subject up to this long stays on its line. */
+const WHOLE = 32;
+/** So many groups are shown at first, so that the list below begins on the same screen. */
+const GROUPS = 5;
 /** So many requests at once while many are redriven: the host answers each after its fsync. */
 const AT_ONCE = 8;
 
@@ -50,14 +54,14 @@ export async function deadLetters(view, { signal, me, query }) {
   const list = table({
     columns: [
       { name: "", cell: (letter) => box(letter) },
-      { name: "When", cell: ({ dead_at: at }) => h("span", { class: "nowrap" }, ago(at)) },
+      { name: "When", cell: ({ dead_at: at }) => h("span", { class: "nowrap" }, since(at)) },
       { name: "Why", cell: (letter) => h("a", { class: "nowrap", href: address(letter) }, letter.reason) },
-      { name: "What was said", cell: ({ error }) => h("span", { class: "break" }, error.length > 160 ? `${error.slice(0, 160)}…` : error) },
-      { name: "Subject", cell: ({ subject }) => h("span", { class: "break" }, subject) },
+      { name: "What was said", cell: ({ error }) => h("span", { class: "break said" }, error.length > 160 ? `${error.slice(0, 160)}…` : error) },
+      { name: "Subject", cell: ({ subject }) => h("span", { class: subject.length > WHOLE ? "break said" : "nowrap" }, subject) },
       { name: "Handler", cell: ({ handler, subscription: by }) => (handler === by ? handler : `${handler} (${by})`) },
       { name: "Attempts", number: true, cell: ({ attempts }) => count(attempts) },
       { name: "Size", number: true, cell: ({ body_size: size }) => bytes(size) },
-      { name: "", cell: ({ redriven_at: at, redrives }) => (at ? h("span", { class: "tag" }, `redriven ${ago(at)}`) : redrives > 0 ? h("span", { class: "tag warn" }, `came back ${count(redrives)}×`) : "") },
+      { name: "", cell: ({ redriven_at: at, redrives }) => (at ? h("span", { class: "tag" }, "redriven ", since(at)) : redrives > 0 ? h("span", { class: "tag warn" }, `came back ${count(redrives)}×`) : "") },
     ],
     key: ({ broker: at, id }) => `${at} ${id}`,
     empty: "There are no such dead letters.",
@@ -72,10 +76,9 @@ export async function deadLetters(view, { signal, me, query }) {
     show();
   });
   const actions = h("div", { class: "bar" });
-  put(view, work.element, h("div", { class: "sheet" },
-    h("div", { class: "bar" }, subscription, reason, status.brokers.length > 1 && broker, h("label", {}, redriven, "also those redriven"), search, button("Refresh", reload, { class: "quiet" })),
-    h("div", { class: "bar" }, me.may("operate") && h("label", {}, everything, "choose all that are shown"), found), tags, actions,
-    list.element, more), groups.element);
+  // What there is to mend stands above the single ones: below a long list nobody would see it.
+  put(view, work.element, h("div", { class: "sheet" }, h("div", { class: "bar" }, subscription, reason, status.brokers.length > 1 && broker, h("label", {}, redriven, "also those redriven"), search, button("Refresh", reload, { class: "quiet" })), tags),
+  groups.element, h("div", { class: "sheet" }, h("div", { class: "bar" }, me.may("operate") && h("label", {}, everything, "choose all that are shown"), found), actions, list.element, more));
   await reload();
   // New ones are told of, and not put in while somebody reads.
   poll(5000, signal, async () => {
@@ -215,11 +218,14 @@ function groupsOf(choose, counted) {
         ? button(name, () => choose(key, group.key), { class: "quiet left", "aria-label": `Only ${by.value} ${group.key}` }) : name;
       return h("tr", {}, h("td", { class: "number" }, count(group.letters)), h("td", { class: "break" }, pick),
         h("td", {}, group.newest ? `${group.newest.handler}${group.newest.version ? `@${group.newest.version}` : ""}` : "–"), h("td", {}, group.newest?.reason ?? "–"),
-        h("td", { class: "nowrap" }, ago(group.first_dead_at)), h("td", { class: "nowrap" }, ago(group.last_dead_at)));
+        h("td", { class: "nowrap" }, since(group.first_dead_at)), h("td", { class: "nowrap" }, since(group.last_dead_at)));
     });
+    const rest = rows.splice(GROUPS), body = h("tbody", {}, rows);
+    const others = button(`Show ${many(rest.length, "more group")}`, () => { body.append(...rest); others.remove(); }, { class: "quiet" });
     put(place, stats.deaths && deaths(stats.deaths), rows.length === 0 ? h("p", { class: "empty" }, "There are none.") : h("div", { class: "scroll" }, h("table", {},
       h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "number" }, "Number"), ["What", "Handler of the newest", "Reason", "First", "Last"].map((text) => h("th", { scope: "col" }, text)))),
-      h("tbody", {}, rows))),
+      body)),
+    rest.length > 0 && others,
     stats.others > 0 && h("p", { class: "muted" }, `${count(stats.others)} more in ${stats.other_groups_at_least ? "at least " : ""}${count(stats.other_groups)} other groups.`),
     stats.ahead > 0 && h("p", { class: "muted" }, `${count(stats.ahead)} more died at a time that is yet to come, and ${stats.ahead === 1 ? "is" : "are"} not counted: the clock of a host is ahead.`),
     stats.more && h("p", { class: "muted" }, `Of the newest ${count(stats.examined)} of ${count(stats.examined + (stats.left_out ?? 0))}: a filter has fewer to count.`));

@@ -1,15 +1,15 @@
-// A module is dragged in, and each step is shown as the host does it.
+// A module is dragged in or chosen, and when somebody says so it is deployed: each step is shown as the host does it.
 
 import { at, lines, send } from "./api.js";
 import { button, h, put } from "./dom.js";
-import { bytes, digest } from "./format.js";
+import { bytes, digest, sentence } from "./format.js";
 
 const WORDS = {
   upload: "upload", signature: "signature", validate: "validate", compile: "compile", imports: "imports", init: "init",
   golden: "golden messages", cluster: "cluster", switch: "switch", canary: "canary", shadow: "shadow",
 };
 
-/** The place where a module of `name` is dropped; `done` is called when a deploy has ended. */
+/** The place where a module of `name` is dropped: that fills the form, and its button deploys. `done` is called when a deploy has ended. */
 export function deploy(name, done) {
   const file = h("input", { type: "file", accept: ".wasm", "aria-label": "Module (.wasm)" });
   const way = h("select", { "aria-label": "How it comes live" },
@@ -19,10 +19,10 @@ export function deploy(name, done) {
   const share = h("input", { value: "5%", size: "5", "aria-label": "Share of the messages" });
   const time = h("input", { value: "10m", size: "5", "aria-label": "For how long" });
   const trial = h("span", { class: "bar", hidden: true }, h("label", {}, "Share", share), h("label", {}, "for", time));
-  const progress = h("div", { "aria-live": "polite" });
+  const picked = h("p", { role: "status" }), progress = h("div", { "aria-live": "polite" });
   way.addEventListener("change", () => { trial.hidden = way.value === "all"; });
   const drop = h("div", { class: "drop" },
-    h("p", {}, "Drag a module here, or choose one:"), h("div", { class: "bar" }, file, way, trial, button("Deploy", () => start(file.files[0]), { class: "main" })));
+    h("p", {}, "Drag a module here, or choose one; nothing runs before you press “Deploy”."), h("div", { class: "bar" }, file, way, trial, button("Deploy", () => start(file.files[0]), { class: "main" })), picked);
   for (const event of ["dragenter", "dragover"]) {
     drop.addEventListener(event, (it) => { it.preventDefault(); drop.classList.add("over"); });
   }
@@ -33,15 +33,23 @@ export function deploy(name, done) {
     const given = event.dataTransfer.files;
     if (given.length === 0) return;
     file.files = given;
-    start(given[0]);
+    chosen();
   });
+  file.addEventListener("change", chosen);
   return h("section", { class: "sheet", "aria-label": "Deploy" }, h("h2", {}, "Deploy a version"), drop, progress);
+
+  /** What would be deployed: the field itself shows no size. */
+  function chosen() {
+    const module = file.files[0];
+    put(picked, module && [h("strong", {}, module.name), `, ${bytes(module.size)}, is not deployed yet: choose how it comes live, and press “Deploy”.`]);
+  }
 
   async function start(module) {
     if (!module) {
       put(progress, h("p", { class: "note warn" }, "Choose a module first: the .wasm file that the build made."));
       return;
     }
+    put(picked);
     const steps = h("ul", { class: "steps" });
     put(progress, h("p", {}, `${module.name}, ${bytes(module.size)}`), steps);
     const line = (kind, what, text, time = "") =>
@@ -74,7 +82,7 @@ export function deploy(name, done) {
   }
 
   function failed(fail, line) {
-    line("note bad", WORDS[fail.step] ?? fail.step, `${fail.message} Nothing was changed.`);
+    line("note bad", WORDS[fail.step] ?? fail.step, `${sentence(fail.message)} Nothing was changed.`);
     for (const run of fail.golden ?? []) if (run.unexpected) line("muted", "", `${run.place}: ${run.outcome}; ${run.unexpected}`);
   }
 }

@@ -1,5 +1,7 @@
 // Makes elements. Text becomes text nodes and nothing else: what a message holds is shown, and never run.
 
+import { ago, moment } from "./format.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 function fill(element, properties, children) {
@@ -54,6 +56,19 @@ export function button(label, act, properties = {}) {
     }
   });
   return element;
+}
+
+/** How long ago a moment was, which goes on: `passing` says it anew each second. A screen reader is told of it once. */
+export function since(text) {
+  return text ? h("time", { datetime: text, "aria-live": "off", title: moment(text) }, ago(text)) : "–";
+}
+
+/** Tells all times on the page how late it is by now. */
+export function passing() {
+  for (const time of document.querySelectorAll("time[datetime]")) {
+    const now = ago(time.dateTime);
+    if (time.textContent !== now) time.textContent = now;
+  }
 }
 
 let quiet;

@@ -27,7 +27,7 @@ export function editor({ letter, attempt, redrive, close }) {
   const before = area.value;
   const state = h("p", { role: "status", class: "muted" });
   const anyway = h("input", { type: "checkbox" });
-  const override = h("label", { hidden: true }, anyway, "it is to be no JSON");
+  const override = h("label", { hidden: true }, anyway, "send it all the same, though it is no JSON");
   const lay = button("Lay out", () => { area.value = laidOut(area.value); look(); }, { class: "quiet" });
   area.addEventListener("input", look);
   anyway.addEventListener("change", look);

@@ -88,6 +88,11 @@ export function digest(text) {
   return String(text).replace(/^sha256:/, "").slice(0, 12);
 }
 
+/** A text as a sentence: with its full stop, where it has none. */
+export function sentence(text) {
+  return /[.!?…]$/.test(text.trim()) ? text.trim() : `${text.trim()}.`;
+}
+
 /** One or many of something. */
 export function many(number, one, several = `${one}s`) {
   return `${count(number)} ${number === 1 ? one : several}`;

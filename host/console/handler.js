@@ -3,8 +3,8 @@
 import { get, poll, post } from "./api.js";
 import { deploy } from "./deploy.js";
 import { ask } from "./dialog.js";
-import { button, h, put, say } from "./dom.js";
-import { ago, bytes, count, digest, moment, seconds } from "./format.js";
+import { button, h, put, say, since } from "./dom.js";
+import { bytes, count, digest, moment, seconds } from "./format.js";
 import { fuel, hosts } from "./handlers.js";
 
 const LOOK = 2500;
@@ -71,7 +71,7 @@ export async function handler(view, { parts: [name], signal, me }) {
         title: `Make version ${it.version} the active one?`, text: "It gets all messages from now on.", yes: "Promote" }), { class: "main" }),
       me.may("deploy") && button("Abort", () => change(({ unrecorded }) => (unrecorded ? `The ${it.kind} has ended. That is not recorded yet, and is tried again: ${unrecorded}` : `The ${it.kind} has ended.`), "abort", { version: it.version }, {
         title: `End the ${it.kind}?`, text: `Version ${it.stable.version} goes on with all messages.`, yes: "Abort", bad: true }), { class: "bad" })),
-    h("p", {}, it.note, left !== null && left !== undefined && ` (${seconds(left)})`, `. Begun ${ago(it.started_at)} by ${it.started_by}.`),
+    h("p", {}, it.note, left !== null && left !== undefined && ` (${seconds(left)})`, ". Begun ", since(it.started_at), ` by ${it.started_by}.`),
     h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, h("td"), ["Messages", "Ended", "Faults", "Failures", "Dead letters", "p99", "Fuel of a run"].map((text) => h("th", { scope: "col", class: "number" }, text)))),
       h("tbody", {}, row(`active: ${it.stable.version}`, it.stable), row(`${it.kind}: ${it.version}`, it.candidate)))),
     it.cluster && together(it),
@@ -108,7 +108,7 @@ export async function handler(view, { parts: [name], signal, me }) {
       h("tbody", {}, it.versions.map((version) => h("tr", {}, h("td", { class: "number" }, version.number), h("td", {}, h("span", { class: `tag ${states[version.state]}` }, version.state)),
         h("td", {}, h("code", {}, digest(version.digest)), h("br"), h("span", { class: "muted break" }, version.source)), h("td", { class: "number" }, bytes(version.size)),
         h("td", { class: "number" }, count(version.figures?.runs)), h("td", { class: "number" }, seconds(version.figures?.p99_seconds)), h("td", { class: "number" }, fuel(version.figures?.mean_fuel)),
-        h("td", {}, ago(version.deployed_at), h("br"), h("span", { class: "muted" }, version.deployed_by)),
+        h("td", {}, since(version.deployed_at), h("br"), h("span", { class: "muted" }, version.deployed_by)),
         h("td", {}, me.may("deploy") && !it.rollout && version.state !== "active" && version.state !== "candidate" && button("Roll back", () => change(`Version ${version.number} is the active one again.`, "rollback", { to: version.number }, {
           title: `Go back to version ${version.number}?`, text: `Version ${it.active} stops taking messages; those that it runs end on it.`, yes: "Roll back" }), { "aria-label": `Roll back to version ${version.number}` }))))))));
   }

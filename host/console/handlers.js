@@ -1,8 +1,8 @@
 // Every handler at a glance: which version runs, what it costs, what is tried beside it.
 
 import { get, poll } from "./api.js";
-import { h, put } from "./dom.js";
-import { ago, bytes, count, digest, seconds, short } from "./format.js";
+import { h, put, since } from "./dom.js";
+import { bytes, count, digest, seconds, short } from "./format.js";
 import { holding, table } from "./table.js";
 
 const LOOK = 4000;
@@ -21,7 +21,7 @@ export async function handlers(view, { signal }) {
       { name: "Runs", number: true, cell: ({ active }) => count(active?.figures?.runs), sort: ({ active }) => active?.figures?.runs },
       { name: "p99", number: true, cell: ({ active }) => seconds(active?.figures?.p99_seconds), sort: ({ active }) => active?.figures?.p99_seconds },
       { name: "Fuel of a run", number: true, cell: ({ active }) => fuel(active?.figures?.mean_fuel), sort: ({ active }) => active?.figures?.mean_fuel },
-      { name: "Deployed", cell: ({ active }) => (active ? `${ago(active.deployed_at)} by ${active.deployed_by}` : "–"), sort: ({ active }) => Date.parse(active?.deployed_at ?? 0) },
+      { name: "Deployed", cell: ({ active }) => (active ? h("span", {}, since(active.deployed_at), ` by ${active.deployed_by}`) : "–"), sort: ({ active }) => Date.parse(active?.deployed_at ?? 0) },
     ],
     key: ({ name }) => name,
     empty: "There is no such handler.",
@@ -57,7 +57,7 @@ export function hosts(cluster, handler) {
     h("div", { class: "scroll" }, h("table", {},
       h("thead", {}, h("tr", {}, ["Host", "State", "Last word", handler && "Runs"].filter(Boolean).map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, cluster.hosts.map((host) => h("tr", {}, h("td", {}, host.name, host.name === cluster.host && " (this one)"),
-        h("td", {}, h("span", { class: `tag ${kinds[host.presence]}` }, host.presence)), h("td", {}, ago(host.last_word)),
+        h("td", {}, h("span", { class: `tag ${kinds[host.presence]}` }, host.presence)), h("td", {}, since(host.last_word)),
         handler && h("td", {}, standing(host.handlers[handler]))))))));
 }
 

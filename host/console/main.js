@@ -7,7 +7,7 @@ import { get, hasToken, setToken, whenAsked } from "./api.js";
 import { deadLetter } from "./dead-letter.js";
 import { deadLetters } from "./dead-letters.js";
 import { signIn } from "./dialog.js";
-import { button, h, put, say } from "./dom.js";
+import { button, h, passing, put, say } from "./dom.js";
 import { handler } from "./handler.js";
 import { handlers } from "./handlers.js";
 import { live } from "./live.js";
@@ -124,6 +124,8 @@ function turn() {
 
 const theme = localStorage.getItem("tidegate.theme");
 if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
+
+setInterval(passing, 1000);
 
 // A token that ends its life while somebody works: they sign in again, and are where they were.
 let asking = false;

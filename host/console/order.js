@@ -26,7 +26,7 @@ export function order({ filter, signal }) {
       field("How long the first ones may take", wait, "As 90s or 5m. It ends too when some have not ended by then.")),
     h("label", {}, changed, "only those that failed in a version that does not run any more"),
     h("label", {}, force, "also those that came back three times"),
-    field("To another subject", to, "And whoever receives it. How a canary is judged, and what failed in which version, is of where they came from alone."),
+    field("To another subject", to, "Whoever receives that subject gets them. Versions and the canary are still judged by the handler that gave them up."),
     h("div", { class: "bar" }, h("span", { class: "muted grow" }, "What would go, by their errors, with nothing sent:"), button("Dry run", dry)), counted);
   return { element, said };
 

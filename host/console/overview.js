@@ -4,6 +4,7 @@ import { get, poll, readiness } from "./api.js";
 import { chart } from "./chart.js";
 import { h, put } from "./dom.js";
 import { bytes, count, many, rate, seconds, short } from "./format.js";
+import { heldBack } from "./pauses.js";
 import { rates } from "./rates.js";
 
 /** Between two looks; a chart gets a point every ten seconds. */
@@ -12,16 +13,23 @@ const DRAW = 10000;
 
 export async function overview(view, { signal }) {
   const trouble = h("div", { "aria-live": "polite" });
+  const paused = h("div", { "aria-live": "polite" });
   const tiles = h("div", { class: "tiles" });
   const brokers = h("div", { class: "sheet" });
   const past = charts();
-  put(view, trouble, tiles, past.element, brokers);
+  put(view, trouble, paused, tiles, past.element, brokers);
   const measure = rates();
+  let held = "";
   poll(LOOK, signal, async () => {
     const [status, ready] = await Promise.all([get("/v1/status", {}, signal), readiness(signal)]);
     // A host that is stalled, or does not follow its cluster, is ready all the same; but all is not well.
-    const isWell = !(ready.stalled ?? []).length && !(ready.refused ?? []).length && !ready.cluster;
+    const isPaused = status.subscriptions.some(({ pause }) => pause);
+    const isWell = !(ready.stalled ?? []).length && !(ready.refused ?? []).length && !ready.cluster && !isPaused;
     put(trouble, [(!ready.ready || isWell) && state(ready, status), stalls(status), refused(ready.refused ?? []), ready.cluster && cluster(ready.cluster)]);
+    // Links keep the focus that is on them, and nobody is told twice, while it says the same.
+    const now = heldBack(status.subscriptions);
+    if ((now?.textContent ?? "") !== held) put(paused, now);
+    held = now?.textContent ?? "";
     put(tiles, tilesOf(status, measure(status)));
     put(brokers, brokersOf(status));
   }, (error) => error && put(trouble, h("p", { class: "note bad", role: "alert" }, error.message)));

@@ -31,10 +31,13 @@ export function replaying({ letter, path, broker, signal }) {
     // Which one it was, of several with the same module, the host knows best.
     const optionOf = (version) => (version === ran ? "" : String(version.number));
     put(which, kept.map((version) => h("option", { value: optionOf(version) }, words(version))));
-    which.value = kept.length === 0 ? "" : optionOf(ran ?? active ?? kept[0]);
+    // After a deploy the question is what the new version does with it; before one, whether it fails again.
+    const first = active ?? ran ?? kept[0];
+    which.value = first ? optionOf(first) : "";
     which.hidden = go.hidden = kept.length === 0;
     const it = letter.version ? `Version ${letter.version}, which gave it up,` : `The version that gave it up (${digest(letter.digest)})`;
-    put(note, kept.length === 0 && h("p", { class: "note warn" }, `No version of the handler “${letter.handler}” is kept on this host: there is nothing to run it on.`),
+    put(note, ran && active && ran !== active && h("p", { class: "muted" }, `Version ${active.number} is chosen, which is active now; version ${ran.number} gave it up.`),
+      kept.length === 0 && h("p", { class: "note warn" }, `No version of the handler “${letter.handler}” is kept on this host: there is nothing to run it on.`),
       kept.length > 0 && !letter.digest && h("p", { class: "note warn" }, `No version ran on it. ${active ? `Version ${active.number}, the active one, can be tried.` : ""}`),
       kept.length > 0 && letter.digest && !ran && h("p", { class: "note warn" }, `${it} was forgotten: the host keeps the newest versions, as many as “registry.keep_versions” says. ${active ? `Version ${active.number}, the active one, can be tried instead.` : ""}`));
   }

@@ -3,8 +3,9 @@
 import { at, get, poll, post } from "./api.js";
 import { ask } from "./dialog.js";
 import { button, h, put, say } from "./dom.js";
-import { ago, bytes, count, digest, moment, rate, seconds, short } from "./format.js";
+import { bytes, count, digest, moment, rate, seconds, short } from "./format.js";
 import { LOOK, charts, tile } from "./overview.js";
+import { standing, told } from "./pauses.js";
 import { rates } from "./rates.js";
 import { holding, table } from "./table.js";
 
@@ -50,14 +51,9 @@ function dead(name, counts) {
 }
 
 function state({ trouble, pause, stall }) {
-  if (pause) return h("span", {}, h("span", { class: "tag warn" }, pause.kind === "circuit" ? "circuit open" : "paused"), ` ${said(pause)}`);
+  if (pause) return h("span", {}, h("span", { class: "tag warn" }, standing(pause)), ` ${told(pause)}`);
   if (stall && !trouble) return h("span", {}, h("span", { class: "tag bad" }, "stalled"), ` ${stall.why}`);
   return trouble ? h("span", {}, h("span", { class: "tag bad" }, "not running"), ` ${trouble}`) : h("span", { class: "tag good" }, "running");
-}
-
-/** Who paused it, why, and until when. */
-function said({ by, why, since, until, hosts }) {
-  return `${hosts === "all" ? "on all hosts " : ""}by ${by}, ${ago(since)}${why ? `: ${why}` : ""}${until ? `; until ${moment(until)}` : ""}`;
 }
 
 export async function subscription(view, { parts: [name], signal, me }) {
@@ -78,7 +74,7 @@ export async function subscription(view, { parts: [name], signal, me }) {
     const { counts } = it;
     put(trouble, it.trouble && h("p", { class: "note bad", role: "alert" }, it.trouble),
       it.stall && h("p", { class: "note bad", role: "alert" }, `Stalled since ${moment(it.stall.since)}: ${it.stall.why}.`),
-      it.pause && h("p", { class: "note warn" }, `Paused ${said(it.pause)}.`));
+      it.pause && h("p", { class: "note warn" }, `${it.pause.kind === "circuit" ? "Its circuit is open" : "Paused"} ${told(it.pause)}.`));
     held = it.pause?.hosts;
     pausing.hidden = Boolean(it.pause);
     resuming.hidden = !it.pause;
@@ -115,7 +111,7 @@ export async function subscription(view, { parts: [name], signal, me }) {
   }
 
   async function resume() {
-    await change("resume", { hosts: held === "all" && "all" }, ({ still }) => (still ? `${name} is still paused: ${said(still)}.` : `${name} takes messages again, a few at first.`));
+    await change("resume", { hosts: held === "all" && "all" }, ({ still }) => (still ? `${name} is still paused: ${told(still)}.` : `${name} takes messages again, a few at first.`));
   }
 
   async function change(verb, query, done) {

@@ -3,8 +3,8 @@
 
 import { get, post } from "./api.js";
 import { ask } from "./dialog.js";
-import { button, h, put, say } from "./dom.js";
-import { ago, count, many } from "./format.js";
+import { button, h, put, say, since } from "./dom.js";
+import { count, many } from "./format.js";
 import { order } from "./order.js";
 
 const LOOK = 1000;
@@ -49,7 +49,7 @@ export function tasks({ signal, me, ended }) {
       task.failed === 0 && task.failures?.[0]?.why].filter(Boolean);
     const canary = task.canary && `, ${count(task.canary.sent)} went first: ${count(task.canary.well)} did well, ${count(task.canary.badly)} failed again`;
     const kinds = { running: "warn", paused: "warn", done: "good", cancelled: "", aborted: "bad" };
-    return h("div", {}, h("p", {}, h("span", { class: `tag ${kinds[task.standing] ?? ""}` }, task.standing), ` ${task.action}${task.to ? ` to ${task.to}` : ""} by ${task.by}, ${ago(task.begun_at)}: `,
+    return h("div", {}, h("p", {}, h("span", { class: `tag ${kinds[task.standing] ?? ""}` }, task.standing), ` ${task.action}${task.to ? ` to ${task.to}` : ""} by ${task.by}, `, since(task.begun_at), ": ",
       parts.join(", "), task.total !== undefined && task.total !== null && ` of ${count(task.total)}`, canary, task.why && `. ${task.why}`, task.waits_for && `. It waits: ${task.waits_for}`, task.paused_by && `. It was paused by ${task.paused_by}`),
     goesOn(task) && h("div", { class: "bar" }, task.total > 0 && h("progress", { class: "grow", max: String(task.total), value: dealt, "aria-label": `${task.action} so far` }),
       me.may("operate") && (task.standing === "paused" ? button("Resume", () => change(`${path}/resume`, {}, "The task goes on.")) : button("Pause", () => change(`${path}/pause`, {}, "The task is paused, until it is told to go on."))),
@@ -65,7 +65,7 @@ export function tasks({ signal, me, ended }) {
     const title = `${discards ? "Discard" : "Redrive"} ${more ? "at least " : ""}${many(matched, "dead letter")}${discards ? " for good" : ""}?`;
     const agreed = await ask({ title, text, yes: discards ? "Discard" : "Redrive", bad: discards, typed: discards ? String(matched) : undefined });
     if (!agreed) return;
-    await change("/v1/dead-letters/tasks", { ...filter, action, ...(discards ? { count: matched } : form.said()) }, discards ? "They are discarded." : "They are redriven.");
+    await change("/v1/dead-letters/tasks", { ...filter, action, ...(discards ? { count: matched } : form.said()) }, discards ? "The task has begun: they are being discarded." : "The task has begun: they are being redriven, and what becomes of it stands under Tasks.");
   }
 
   async function change(path, query, done) {

@@ -57,6 +57,7 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         "dialog.js": SCRIPT,
         "table.js": SCRIPT,
         "rates.js": SCRIPT,
+        "pauses.js": SCRIPT,
         "overview.js": SCRIPT,
         "subscriptions.js": SCRIPT,
         "handlers.js": SCRIPT,

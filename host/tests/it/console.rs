@@ -10,6 +10,7 @@ use tidegate::access::TokenHash;
 
 mod cluster;
 mod live;
+mod looks;
 mod many;
 mod replay;
 mod scale;
@@ -151,11 +152,18 @@ fn a_module_is_dragged_in_and_rolled_back() {
     browser.press("ledger");
     browser.sees("Version 1 is active");
     drag(&browser, &ledger(2));
+    // It only fills the form: a hand that slips deploys nothing.
+    browser.sees("ledger.wasm, ");
+    browser.sees("is not deployed yet");
+    browser.picture("dropped");
+    assert_eq!(rig_active(&rig), 1);
+    browser.press("Deploy");
     browser.sees("version 2 is live");
+    assert!(!browser.text().contains("is not deployed yet"), "{}", browser.text());
     browser.sees("Version 2 is active");
     browser.picture("handler");
-    drag(&browser, b"no module at all");
-    browser.sees("Nothing was changed.");
+    deploy(&browser, b"no module at all");
+    browser.sees(". Nothing was changed.");
 
     browser.press("Roll back to version 1");
     browser.sees("Go back to version 1?");
@@ -164,14 +172,14 @@ fn a_module_is_dragged_in_and_rolled_back() {
     assert_eq!(rig_active(&rig), 1);
 
     browser.choose("select[aria-label='How it comes live']", "canary");
-    drag(&browser, &ledger(3));
+    deploy(&browser, &ledger(3));
     browser.sees("is tried as a canary on 5%");
     browser.press("Abort");
     browser.run("document.querySelector('dialog button[type=submit]').click()");
     browser.sees("The canary has ended.");
     assert_eq!(rig_active(&rig), 1);
 
-    drag(&browser, &ledger(4));
+    deploy(&browser, &ledger(4));
     browser.sees("is tried as a canary on 5%");
     browser.picture("canary");
     browser.press("Promote");
@@ -187,6 +195,12 @@ fn rig_active(rig: &Rig) -> u64 {
     let mut answer = answer.unwrap();
     let handler: serde_json::Value = answer.body_mut().read_json().unwrap();
     handler["active"].as_u64().unwrap()
+}
+
+/// Drops a module onto the page, and deploys it as the form says.
+fn deploy(browser: &Browser, module: &[u8]) {
+    drag(browser, module);
+    browser.press("Deploy");
 }
 
 /// Drops a file onto the page, as a mouse would.
@@ -311,8 +325,18 @@ fn a_subscription_is_paused_and_resumed() {
     browser.sees("Paused by operator");
     browser.sees("the database <b>moves</b>; until");
     browser.picture("paused");
+    go(&browser, "Overview");
+    browser.sees("The only subscription takes no messages.");
+    browser.sees("paused by operator, since");
+    browser.sees("the database <b>moves</b>; until");
+    assert!(!browser.text().contains("Everything runs"), "{}", browser.text());
+    assert_eq!(browser.run("return document.querySelectorAll('main .note.good').length"), 0, "nothing is green");
+    browser.picture("overview-paused");
+    browser.press("ledger");
     browser.press("Resume");
     until("it is not paused any more", Duration::from_secs(60), || !browser.text().contains("Paused by operator"));
+    go(&browser, "Overview");
+    browser.sees("Everything runs: 1 subscription");
     go(&browser, "Audit log");
     browser.sees("subscription.pause");
     assert_eq!(browser.complaints(), [] as [String; 0]);
