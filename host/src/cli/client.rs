@@ -59,7 +59,10 @@ pub(super) fn of(host: &HostArguments) -> Result<Client, Failure> {
 
 fn here(client: Client, address: SocketAddr) -> Result<Client, Failure> {
     client.reached().map_err(|why| match why {
-        NotMet::Nobody(why) => anyhow!("no host answers at {address}: start it with `tidegate run` ({why})"),
+        NotMet::Nobody(why) => anyhow!(
+            "no host answers at {address}: start it with `tidegate run`; one that answers elsewhere, as when `listen` was changed after \
+             its start, is named with --host ({why})"
+        ),
         other @ (NotMet::NoHost(_) | NotMet::Unfit(_)) => other.at(client.base()),
     })?;
     Ok(client)

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::config::{Config, FILE_NAME};
+use crate::config::{Config, ConfigError, FILE_NAME};
 use crate::sandbox::COMPILE_VERB;
 
 mod apply;
@@ -50,6 +50,7 @@ mod say;
 mod status;
 mod subscriptions;
 mod table;
+mod taken;
 mod test;
 mod token;
 mod top;
@@ -171,7 +172,22 @@ impl ConfigArgument {
     }
 
     fn load(&self) -> Result<Config, Failure> {
-        Config::load(&self.path()).map_err(Failure::usage)
+        Config::load(&self.path()).map_err(|error| match self.is_missing_here(&error) {
+            true => Failure::usage(anyhow::anyhow!(
+                "there is no {FILE_NAME} in this folder: `tidegate new NAME` makes a project with one, --config FILE names one that is \
+                 elsewhere"
+            )),
+            false => Failure::usage(error),
+        })
+    }
+
+    /// Whether nobody named a file, and there is none where one is looked for.
+    fn is_missing_here(&self, error: &ConfigError) -> bool {
+        let is_missing = match error {
+            ConfigError::Unreadable { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            ConfigError::Invalid(_) => false,
+        };
+        is_missing && self.path() == std::path::Path::new(FILE_NAME)
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::exit::{Ended, Exit, Failure};
-use super::{ConfigArgument, say, table};
+use super::{ConfigArgument, say, table, taken};
 use crate::app;
 use crate::app::Report;
 use crate::sandbox::CompileIn;
@@ -27,7 +27,8 @@ pub(super) fn run(arguments: &Arguments) -> Ended {
     logs::set_up(config.host.log).map_err(anyhow::Error::from)?;
     let runtime = tokio::runtime::Runtime::new().map_err(anyhow::Error::from)?;
     let compile_in = CompileIn::own_program().context("looking which program this is")?;
-    let ended = runtime.block_on(app::run(config, compile_in));
+    let http = config.http.clone();
+    let ended = runtime.block_on(app::run(config, compile_in)).map_err(|error| taken::hinted(error, &http, ""));
     // What still blocks by now, as the lookup of a name by a resolver that is silent, has nothing to do with a message.
     runtime.shutdown_timeout(BLOCKED_AT_MOST);
     match ended? {

@@ -11,6 +11,9 @@ use super::elsewhere::elsewhere;
 use super::problem::{Problem, nearest};
 use super::tree::{Node, Origin, Path, Value};
 
+/// What a list is, for whoever wrote a single text.
+const LIST: &str = r#"a list in brackets, such as ["a", "b"]"#;
+
 /// A value does not fit: where, and why. Never holds the value itself.
 #[derive(Debug)]
 pub(super) struct Misfit {
@@ -162,8 +165,8 @@ impl<'a> Reader<'a> {
                     items.iter().enumerate().map(|(index, item)| self.child(&index.to_string(), item)).collect();
                 visitor.visit_seq(Items(readers.into_iter())).map_err(|error| self.place(error))
             }
-            Value::Untyped(text) => self.with_parsed(text, "a list", |reader| reader.list(visitor)),
-            other => Err(self.misfit(format!("expected a list, found {}", other.kind()))),
+            Value::Untyped(text) => self.with_parsed(text, LIST, |reader| reader.list(visitor)),
+            other => Err(self.misfit(format!("expected {LIST}, found {}", other.kind()))),
         }
     }
 }

@@ -622,7 +622,7 @@ retry = { preset = "quick", schedule = ["1s"], max_attempts = 3, max_deliveries 
                |          ^^^
                = help: remove `stream`; `subjects` alone choose the messages
 
-            error: expected a list, found text
+            error: expected a list in brackets, such as ["a", "b"], found text
               --> tidegate.toml:30:12
                |
             30 | subjects = "a"
