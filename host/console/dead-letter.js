@@ -5,6 +5,7 @@ import { ask } from "./dialog.js";
 import { button, h, put, say, since } from "./dom.js";
 import { editor, refusal } from "./edit.js";
 import { bytes, count, digest, millis, moment } from "./format.js";
+import { outcome } from "./outcome.js";
 import { payload } from "./payload.js";
 import { replaying } from "./replay.js";
 
@@ -17,12 +18,18 @@ export async function deadLetter(view, { parts: [id], query, signal, me }) {
   const replay = me.may("operate") && replaying({ letter, path, broker, signal });
   const editing = h("div");
   const edits = button("Edit…", edit);
+  const back = h("div"), became = h("div", { tabindex: "-1" });
+  const sends = h("span", { class: "bar" }, button("Redrive", () => redrive(), { class: "main" }), edits);
+  const sentBack = (when) => {
+    sends.remove();
+    put(back, h("p", { class: "note" }, "It was redriven ", since(when), ", and is not sent a second time: when its message fails again, that is a dead letter of its own."));
+  };
 
   put(view,
     h("div", { class: "note bad" }, h("p", {}, h("strong", {}, letter.reason), " ", h("span", { class: "break" }, letter.error))),
-    letter.redriven_at && h("p", { class: "note" }, "It was redriven ", since(letter.redriven_at), ", and is not sent a second time: when its message fails again, that is a dead letter of its own."),
+    back, became,
     me.may("operate") ? h("div", { class: "bar" },
-      !letter.redriven_at && [button("Redrive", () => redrive(), { class: "main" }), edits],
+      sends,
       button("Discard…", discard, { class: "bad" }),
       button("Copy the command", () => copy(`tidegate dlq show ${letter.id}`), { class: "quiet" })) : h("p", { class: "note" }, `Redriving needs the role “operate”; ${me.name} has the role “${me.role}”.`),
     editing, replay && replay.element,
@@ -49,6 +56,8 @@ export async function deadLetter(view, { parts: [id], query, signal, me }) {
       h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "number" }, "Attempt"), ["Ended", "Why", "What was said"].map((text) => h("th", { scope: "col" }, text)), h("th", { scope: "col", class: "number" }, "Time"))),
       h("tbody", {}, letter.history.map((run) => h("tr", {}, h("td", { class: "number" }, run.attempt), h("td", { class: "nowrap" }, moment(run.at)), h("td", {}, h("code", {}, run.reason)), h("td", { class: "break" }, run.error), h("td", { class: "number" }, millis(run.run_ms)))))))));
 
+  if (letter.redriven_at) sentBack(letter.redriven_at);
+
   function edit() {
     const why = refusal(letter);
     if (why !== null) return say(why, "bad");
@@ -64,11 +73,16 @@ export async function deadLetter(view, { parts: [id], query, signal, me }) {
     const edited = body !== undefined;
     const text = ["It goes back to the subscription that gave it up, and starts with no attempts.", edited ? "It has the edited body; the dead letter keeps its own." : letter.same_version ? h("p", { class: "note warn" }, "It failed in a version that still runs, and may fail again.") : []].flat();
     if (!force && !(await ask({ title: edited ? "Redrive the message with this body?" : "Redrive the message?", text, yes: "Redrive" }))) return;
+    const watched = await outcome({ letter, signal });
     try {
       await send("POST", at(`${path}/redrive`, { broker, force, edited }), { body });
       say(edited ? "The message was redriven with the edited body." : "The message was redriven.");
-      location.hash = "#/dead-letters";
+      put(editing);
+      put(became, watched.element);
+      sentBack(new Date().toISOString());
+      became.focus();
     } catch (error) {
+      watched.stop();
       // No force sends back what was sent back: the message would be there twice.
       const again = !force && error.code === "redriven-too-often";
       if (again && (await ask({ title: "Redrive it all the same?", text: error.message, yes: "Redrive", bad: true }))) return redrive(true, body);

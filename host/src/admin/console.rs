@@ -66,6 +66,7 @@ static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
         "dead-letters.js": SCRIPT,
         "dead-letter.js": SCRIPT,
         "replay.js": SCRIPT,
+        "outcome.js": SCRIPT,
         "edit.js": SCRIPT,
         "tasks.js": SCRIPT,
         "order.js": SCRIPT,

@@ -98,6 +98,8 @@ pub struct SubscriptionStatus {
     pub broker: String,
     /// Its handler's name in the configuration.
     pub handler: String,
+    /// The subjects that it receives, with `*` and `>`.
+    pub subjects: Vec<String>,
     /// The sha256 of the module that runs, in hex; `None` when none can run.
     pub digest: Option<String>,
     /// Why it does not take messages, for a person; `None` when it does. It makes the host not ready.

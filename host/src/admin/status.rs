@@ -38,6 +38,7 @@ pub(super) async fn status(State(state): State<Arc<HostState>>, caller: Caller) 
         name: subscription.name,
         broker: subscription.broker,
         handler: subscription.handler,
+        subjects: subscription.subjects,
         digest: subscription.digest,
         trouble: subscription.trouble,
         pause: subscription.pause.as_ref().map(PauseView::of).or(subscription.circuit.map(PauseView::of_circuit)),

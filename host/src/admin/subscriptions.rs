@@ -2,6 +2,7 @@
 //!
 //! A caller who is limited to some handlers pauses the subscriptions of those alone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -123,13 +124,18 @@ pub(super) async fn resume_handler(
 async fn close(state: &HostState, subscriptions: Vec<SubscriptionStatus>, pause: Pause) -> Result<Json<Paused>, Fail> {
     let names = names(&subscriptions);
     let Pause { hosts, record } = pause;
+    // As it was just before; whoever pauses it at the same moment is not told of.
+    let holds = |name: &str| state.pausing.as_ref().and_then(|pausing| pausing.holds(name));
+    let same = |name: &String| Some((name.clone(), holds(name).filter(|before| before.hosts == hosts)?));
+    let mut before: BTreeMap<String, Pause> = names.iter().filter_map(same).collect();
     let record = whole(state, move |pausing| async move { pausing.pause(hosts, &names, &record).await }).await?;
     let view = PauseView::of(&Pause { hosts, record });
     let paused = subscriptions.into_iter().map(|one| PausedSubscription {
+        pause: view.clone(),
+        replaced: before.remove(&one.name).as_ref().map(PauseView::of),
         name: one.name,
         handler: one.handler,
         in_flight: one.counts.in_flight,
-        pause: view.clone(),
     });
     Ok(Json(Paused { subscriptions: paused.collect() }))
 }

@@ -214,6 +214,7 @@ impl Subscriptions for Subscribed {
             name: "webhooks".to_owned(),
             broker: "local".to_owned(),
             handler: "triage".to_owned(),
+            subjects: Vec::new(),
             digest: Some("ab".repeat(32)),
             trouble: self.0.lock().unwrap().1.clone(),
             pause: None,

@@ -251,6 +251,9 @@ pub struct SubscriptionView {
     pub broker: String,
     /// Its handler.
     pub handler: String,
+    /// The subjects that it receives, with `*` for one word and `>` for all that follow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subjects: Vec<String>,
     /// The sha256 of the module that runs, in hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,

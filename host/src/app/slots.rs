@@ -35,6 +35,7 @@ pub(super) struct Slots {
 /// One subscription.
 pub(super) struct Slot {
     identity: Identity,
+    subjects: Vec<String>,
     versions: Arc<VersionSlot>,
     state: Mutex<State>,
     /// Whoever goes on trying to start it is to stop.
@@ -56,9 +57,10 @@ impl Slots {
     }
 
     /// A place for one more subscription, or in the place of the one of its name.
-    pub(super) fn put(&self, identity: &Identity, versions: &Arc<VersionSlot>) -> Arc<Slot> {
+    pub(super) fn put(&self, identity: &Identity, subjects: &[String], versions: &Arc<VersionSlot>) -> Arc<Slot> {
         let slot = Arc::new(Slot {
             identity: identity.clone(),
+            subjects: subjects.to_vec(),
             versions: Arc::clone(versions),
             state: Mutex::new(State::Waits("not started yet".into())),
             stop: CancellationToken::new(),
@@ -178,6 +180,7 @@ impl Slot {
             name: self.identity.subscription.to_string(),
             broker: self.identity.broker.to_string(),
             handler: self.identity.handler.to_string(),
+            subjects: self.subjects.clone(),
             digest: version.map(|version| version.handler.digest().to_owned()),
             trouble,
             pause: pauses.get(&self.identity.subscription),

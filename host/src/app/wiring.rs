@@ -58,7 +58,7 @@ impl Stations {
         subscription: &SubscriptionConfig,
     ) -> anyhow::Result<Option<String>> {
         let (setup, links) = self.wire(config, name, subscription)?;
-        let slot = self.slots.put(&setup.identity, &links.slot);
+        let slot = self.slots.put(&setup.identity, &subscription.spec.subjects, &links.slot);
         match Subscription::start(setup.clone(), links.clone(), &self.turns).await {
             Ok(subscription) => {
                 slot.runs(subscription);

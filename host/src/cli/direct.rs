@@ -29,10 +29,49 @@ pub(super) struct Reached {
     own: Option<Own>,
 }
 
+/// What a subscription receives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Receives {
+    pub(super) name: String,
+    pub(super) broker: String,
+    pub(super) subjects: Vec<String>,
+}
+
 impl Reached {
     /// Whether it is this command's own, and ends with it.
     pub(super) fn is_own(&self) -> bool {
         self.own.is_some()
+    }
+
+    /// That no host runs, where none does, and how one is started.
+    pub(super) fn nobody_runs(&self) -> Option<String> {
+        let listen = self.own.as_ref()?.listen;
+        Some(format!("no host answers at {listen} (`tidegate run` starts one)"))
+    }
+
+    /// What the subscriptions of the host receive, or those of the configuration where none runs; none where that is not known.
+    pub(super) fn receives(&self) -> Vec<Receives> {
+        if let Some(own) = &self.own {
+            return own.receives.clone();
+        }
+        let subscriptions = self.client.status().map(|status| status.subscriptions).unwrap_or_default();
+        let receives = subscriptions.into_iter();
+        receives.map(|one| Receives { name: one.name, broker: one.broker, subjects: one.subjects }).collect()
+    }
+
+    /// The broker that is published to: the one that is named, or the one that the host takes when none is.
+    pub(super) fn publishes_to(&self, named: Option<&str>) -> Option<String> {
+        if let Some(named) = named {
+            return Some(named.to_owned());
+        }
+        let brokers = self.client.status().ok()?.brokers;
+        let embedded = || brokers.iter().filter(|broker| broker.kind == "embedded");
+        let only = match (brokers.as_slice(), embedded().count()) {
+            ([only], _) => Some(only),
+            (_, 1) => embedded().next(),
+            (_, _) => None,
+        };
+        only.map(|broker| broker.name.clone())
     }
 }
 
@@ -77,6 +116,10 @@ pub(super) fn reach(host: &HostArguments, broker: Option<&str>) -> Result<Reache
 
 /// Brokers that this process has opened, and a listener before them.
 struct Own {
+    /// Where the host would answer that the configuration describes.
+    listen: std::net::SocketAddr,
+    /// What its subscriptions would receive.
+    receives: Vec<Receives>,
     runtime: Option<Runtime>,
     address: std::net::SocketAddr,
     /// Only this process knows it, so nobody else on this machine gets in while the command runs.
@@ -141,7 +184,13 @@ impl Own {
                 broker.close().await;
             }
         });
-        Ok(Self { runtime: Some(runtime), address, token, stop, serving: Some(serving) })
+        let receives = config.subscriptions.iter().map(|(name, one)| Receives {
+            name: name.clone(),
+            broker: one.broker.clone(),
+            subjects: one.spec.subjects.clone(),
+        });
+        let (listen, receives) = (config.http.listen, receives.collect());
+        Ok(Self { listen, receives, runtime: Some(runtime), address, token, stop, serving: Some(serving) })
     }
 }
 

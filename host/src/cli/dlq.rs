@@ -18,6 +18,7 @@ mod show;
 mod spark;
 mod stats;
 mod task;
+mod watch;
 
 use filter::Filter;
 pub(super) use filter::{When, parse_when};
@@ -147,6 +148,7 @@ fn ls(arguments: &List) -> Ended {
         say::data(&show::list(&letters))?;
     }
     if letters.is_empty() {
+        arguments.filter.tell_what_is_unknown(&reached.client);
         // Where their store is gone, or is not reached, there are none to see either.
         reached.client.readiness()?.troubles.iter().filter_map(trouble).for_each(|trouble| say::talk(&trouble));
     }

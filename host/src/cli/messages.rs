@@ -18,11 +18,16 @@ const STDIN: &str = "-";
 /// A line or a file may not be longer: what a broker takes at the very most is 64 MiB, a third more as base64.
 const LONGEST: u64 = 96 << 20;
 
+/// What is read is a body, and nothing says where it goes.
+const NO_SUBJECT: &str =
+    "say the subject with --subject; or, where every line is a whole message with its subject, --lines";
+
 /// How messages are made of what is read.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Messages")]
 pub(super) struct MessageArguments {
-    /// The subject of every message
+    /// The subject of every message: what is read are bodies. Without it a line is a whole message, such as
+    /// `{"subject": "orders.eu", "json": {"id": 7}}`
     #[arg(long, short)]
     pub(super) subject: Option<String>,
     /// The message id, for de-duplication; for a single message
@@ -66,6 +71,11 @@ pub(super) struct Found {
 }
 
 impl MessageArguments {
+    /// Whether what is read are bodies, whole as they stand there.
+    pub(super) const fn takes_bodies(&self) -> bool {
+        self.subject.is_some() && self.subject_field.is_none() && self.id_field.is_none() && self.body_field.is_none()
+    }
+
     /// Whether a file is read line by line.
     fn is_lines(&self, path: &Path) -> bool {
         let picks = self.subject_field.is_some() || self.id_field.is_some() || self.body_field.is_some();
@@ -115,7 +125,7 @@ impl MessageArguments {
     }
 
     fn whole(&self, body: Vec<u8>) -> anyhow::Result<Publish> {
-        let subject = self.subject.clone().ok_or_else(|| anyhow!("say the subject with --subject"))?;
+        let subject = self.subject.clone().ok_or_else(|| anyhow!(NO_SUBJECT))?;
         self.finished(Publish { subject, id: self.id.clone(), headers: Headers::default(), body: body.into() })
     }
 
@@ -155,6 +165,12 @@ impl MessageArguments {
         check_subject(&publish.subject)?;
         Ok(publish)
     }
+}
+
+/// Whether a body has what a whole message has: a subject, and a body of its own.
+pub(super) fn is_whole_message(body: &[u8]) -> bool {
+    let has_body = |line: &PublishLine| line.body.is_some() || line.json.is_some() || line.body_base64.is_some();
+    serde_json::from_slice::<PublishLine>(body).is_ok_and(|line| has_body(&line))
 }
 
 /// A text or a number, as a subject or an id takes it.
@@ -247,5 +263,24 @@ mod tests {
         let bodies = read(&bodies, "m.txt", "one\ntwo");
         let bodies: Vec<&[u8]> = bodies.iter().map(|message| message.as_ref().unwrap().body.as_ref()).collect();
         assert_eq!(bodies, [b"one".as_slice(), b"two"]);
+        let neither = read(&MessageArguments::default(), "m.txt", "{\"subject\":\"a\",\"json\":[1]}");
+        let told = neither[0].as_ref().unwrap_err();
+        assert!(told.contains("--subject") && told.contains("--lines"), "{told}");
+    }
+
+    #[test]
+    fn a_body_that_was_meant_as_a_message_is_known() {
+        let rows = [
+            ("{\"subject\":\"a\",\"json\":{\"id\":7}}", true),
+            ("{\"subject\":\"a\",\"id\":\"7\",\"body\":\"x\"}", true),
+            // An order may have a subject.
+            ("{\"subject\":\"a\",\"id\":7}", false),
+            ("{\"subject\":\"a\",\"json\":1,\"cents\":5}", false),
+            ("{\"id\":7}", false),
+            ("x", false),
+        ];
+        for (body, expected) in rows {
+            assert_eq!(is_whole_message(body.as_bytes()), expected, "{body}");
+        }
     }
 }

@@ -125,7 +125,13 @@ pub(super) fn resume(arguments: &Resume) -> Ended {
 fn told(one: &PausedSubscription) -> String {
     let until = one.pause.until.as_ref().map(|until| format!(" until {until}"));
     let until = until.unwrap_or_else(|| format!(": `{}` resumes it", resuming(&one.name, one.pause.hosts)));
-    format!("{} is paused on {}{until}", one.name, on(one.pause.hosts))
+    let mut text = format!("{} is paused on {}{until}", one.name, on(one.pause.hosts));
+    if let Some(before) = &one.replaced {
+        let until =
+            before.until.as_ref().map_or_else(|| "until it was resumed".to_owned(), |until| format!("until {until}"));
+        text += &format!("\n  in the place of the pause {until} by {}", whose(before, ""));
+    }
+    text
 }
 
 const fn on(hosts: Reach) -> &'static str {

@@ -9,11 +9,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::client::Client;
+use super::direct::Reached;
 use super::exit::{Ended, Exit, Failure};
 use super::host::HostArguments;
-use super::messages::{Found, MessageArguments, inputs};
+use super::messages::{Found, MessageArguments, inputs, is_whole_message};
 use super::{direct, say, table};
 use crate::admin::wire::PublishLine;
+
+mod unheard;
+
+use unheard::Subjects;
 
 /// The host stores so many together; it answers for each batch before the next is sent.
 const BATCH_MESSAGES: usize = 256;
@@ -69,17 +74,36 @@ pub(super) fn publish(arguments: &Arguments) -> Ended {
         begun,
         batch: Batch::default(),
         counts: Counts::default(),
+        subjects: Subjects::default(),
+        warned: false,
     };
     let sent = sender.send_all(&files, &arguments.messages);
     bar.finish_and_clear();
-    let mut counts = sender.counts;
+    let (mut counts, subjects) = (sender.counts, sender.subjects);
     counts.seconds = begun.elapsed().as_secs_f64();
     report(&counts, arguments.json)?;
     let stored = counts.published + counts.duplicates;
+    if stored > 0 {
+        tell_of_receivers(&reached, arguments.broker.as_deref(), &subjects);
+    }
     match sent {
         Ok(()) if counts.failed == 0 => Ok(Exit::Done),
         Ok(()) => Ok(if stored > 0 { Exit::Partly } else { Exit::Failed }),
         Err(error) => Err(Failure { exit: if stored > 0 { Exit::Partly } else { Exit::Failed }, error }),
+    }
+}
+
+/// Tells where no host runs, and of what no subscription receives: neither is an error, as others may.
+fn tell_of_receivers(reached: &Reached, broker: Option<&str>, subjects: &Subjects) {
+    if let Some(nobody) = reached.nobody_runs() {
+        say::talk(&format!("{nobody}: what is published waits in its broker until one runs"));
+    }
+    let Some(broker) = reached.publishes_to(broker) else { return };
+    let mut receives = reached.receives();
+    let are_known = !receives.is_empty();
+    receives.retain(|one| one.broker == broker);
+    if are_known && let Some(warning) = subjects.unheard(&receives) {
+        say::talk(&warning);
     }
 }
 
@@ -131,6 +155,12 @@ struct Batch {
     input_bytes: u64,
 }
 
+/// A message as the host reads it.
+fn line_of(found: &Found) -> anyhow::Result<Vec<u8>> {
+    let line = PublishLine::from_publish(&found.publish).map_err(|error| anyhow::anyhow!(error));
+    line.and_then(|line| Ok(serde_json::to_vec(&line)?)).with_context(|| found.place.clone())
+}
+
 struct Sender<'a> {
     client: &'a Client,
     broker: Option<&'a str>,
@@ -138,6 +168,9 @@ struct Sender<'a> {
     begun: Instant,
     batch: Batch,
     counts: Counts,
+    subjects: Subjects,
+    /// Of bodies that are messages themselves it is told once.
+    warned: bool,
 }
 
 impl Sender<'_> {
@@ -146,24 +179,47 @@ impl Sender<'_> {
         for file in files {
             for found in messages.read(file)? {
                 // What was read before a line that is wrong is sent all the same.
-                match found.and_then(|found| self.add(found)) {
-                    Ok(true) => {}
-                    Ok(false) => return Ok(()),
+                let (found, line) = match found.and_then(|found| Ok((line_of(&found)?, found))) {
+                    Ok((line, found)) => (found, line),
                     Err(error) => {
                         self.flush()?;
-                        return Err(error);
+                        return Err(error.context(self.before_it()));
                     }
+                };
+                self.look_at(&found, messages);
+                if !self.add(found, &line)? {
+                    return Ok(());
                 }
             }
         }
         self.flush().map(drop)
     }
 
+    /// How far it went before an input that is no message.
+    fn before_it(&self) -> String {
+        let stored = self.counts.published + self.counts.duplicates;
+        match stored {
+            0 => "nothing was published".to_owned(),
+            1 => "the 1 message before it was published, and nothing from it on".to_owned(),
+            more => format!("the {} messages before it were published, and nothing from it on", table::number(more)),
+        }
+    }
+
+    /// Keeps the subject, and warns of a body that was meant as the whole message.
+    fn look_at(&mut self, found: &Found, messages: &MessageArguments) {
+        self.subjects.add(&found.publish.subject);
+        if !self.warned && messages.takes_bodies() && is_whole_message(&found.publish.body) {
+            self.warned = true;
+            say::talk(&format!(
+                "warning: {} has a subject and a body of its own, and goes whole as a body to `{}`; without --subject its own are taken",
+                found.place, found.publish.subject
+            ));
+        }
+    }
+
     /// False when something was not stored and nothing more is to be sent.
-    fn add(&mut self, found: Found) -> anyhow::Result<bool> {
-        let line = PublishLine::from_publish(&found.publish).map_err(|error| anyhow::anyhow!(error));
-        let line = line.and_then(|line| Ok(serde_json::to_vec(&line)?)).with_context(|| found.place.clone())?;
-        self.batch.lines.extend_from_slice(&line);
+    fn add(&mut self, found: Found, line: &[u8]) -> anyhow::Result<bool> {
+        self.batch.lines.extend_from_slice(line);
         self.batch.lines.push(b'\n');
         self.batch.places.push(found.place);
         self.batch.input_bytes += found.bytes;

@@ -105,7 +105,14 @@ fn dead_letters(brokers: &[BrokerView]) -> String {
         format!("{} {count}", broker.name)
     };
     let all: Vec<String> = brokers.iter().map(waits).collect();
-    if all.is_empty() { String::new() } else { format!("dead letters by broker: {}\n", all.join(", ")) }
+    if all.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "dead letters waiting now, by broker: {} (DEAD-LETTERED counts since the host started)\n",
+            all.join(", ")
+        )
+    }
 }
 
 /// What a subscription does, in a word.
@@ -151,6 +158,7 @@ mod tests {
             name: name.to_owned(),
             broker: "main".to_owned(),
             handler: "invoice".to_owned(),
+            subjects: Vec::new(),
             digest: None,
             trouble: None,
             pause: None,
@@ -183,7 +191,10 @@ mod tests {
             warnings: Vec::new(),
         };
         let told = dead_letters(&[broker("main", Some(1)), broker("far", None)]);
-        assert_eq!(told, "dead letters by broker: main 1, far not known\n");
+        assert_eq!(
+            told,
+            "dead letters waiting now, by broker: main 1, far not known (DEAD-LETTERED counts since the host started)\n"
+        );
         assert_eq!(dead_letters(&[]), "");
     }
 

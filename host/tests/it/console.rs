@@ -119,7 +119,11 @@ fn a_person_finds_what_failed_and_redrives_it() {
     browser.sees("starts with no attempts");
     browser.run("document.querySelector('dialog button[type=submit]').click()");
     browser.sees("The message was redriven.");
-    // It fails again by its number, and is a dead letter that came back.
+    // It fails again by its number, and is a dead letter that came back; the page says so, however quick that was.
+    browser.sees("It has come to its end:");
+    browser.sees("its new dead letter");
+    browser.picture("sent-back");
+    go(&browser, "Dead letters");
     until("it has come back", Duration::from_secs(60), || {
         browser.press("Refresh");
         browser.text().contains("came back 1×")

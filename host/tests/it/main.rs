@@ -47,6 +47,7 @@ mod signed;
 mod simulation;
 mod spans;
 mod stalled;
+mod strays;
 mod support;
 mod telemetry;
 mod templates;

@@ -92,6 +92,9 @@ pub struct PausedSubscription {
     pub in_flight: u64,
     /// The pause.
     pub pause: PauseView,
+    /// The pause of before that this one stands in the place of; nothing when there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<PauseView>,
 }
 
 /// The answer to the end of a pause.

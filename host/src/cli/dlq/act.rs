@@ -9,9 +9,11 @@ use serde::Serialize;
 
 use super::filter::Filter;
 use super::task::{self, Follow};
+use super::watch::Watch;
 use super::{Place, edit, reach, stats};
 use crate::admin::wire::TaskView;
 use crate::cli::client::{Client, Wanted};
+use crate::cli::direct::Reached;
 use crate::cli::exit::{Ended, Exit, Failure};
 use crate::cli::{say, table};
 use crate::config::parse_duration;
@@ -39,6 +41,13 @@ struct Chosen {
 }
 
 impl Chosen {
+    /// Where none matched, says what of the filter the host knows nothing of.
+    fn tell_of_none(&self, client: &Client, matched: Option<u64>) {
+        if matched == Some(0) {
+            self.filter.tell_what_is_unknown(client);
+        }
+    }
+
     /// Refuses when nothing says which.
     fn check(&self) -> Result<(), Failure> {
         if self.all || !self.ids.is_empty() {
@@ -63,6 +72,9 @@ pub(super) struct Redrive {
     /// Send to this subject and whoever receives it, and not to where they came from
     #[arg(long, value_name = "SUBJECT", conflicts_with_all = ["canary", "only_if_version_changed"])]
     to: Option<String>,
+    /// Tell what becomes of them, until they have come to their end; for a minute at the most
+    #[arg(long, conflicts_with = "all")]
+    watch: bool,
     /// Edit the body first, in the editor that VISUAL or EDITOR says; the dead letter keeps its own
     #[arg(long, conflicts_with_all = ["all", "body"])]
     edit: bool,
@@ -102,16 +114,19 @@ pub(super) fn redrive(arguments: &Redrive) -> Ended {
     arguments.chosen.check()?;
     let reached = reach(place)?;
     if arguments.edit || arguments.body.is_some() {
-        return edited(arguments, &reached.client);
+        return edited(arguments, &reached);
     }
     if !arguments.chosen.all {
-        let how = arguments.how();
+        let (how, watch) = (arguments.how(), arguments.watch(&reached)?);
         let redrive = |id: &str| one(&reached.client, arguments, &how, id);
-        return report(&act(ids, redrive), "sent back", place.json);
+        return seen(watch, &act(ids, redrive), "sent back", place.json);
     }
     let wanted = wanted(&reached.client, &arguments.chosen)?;
     if arguments.chosen.dry_run {
-        return stats::what_matches(&reached.client, &wanted, true, place.json);
+        return stats::what_matches(&reached.client, &wanted, true, &arguments.chosen.filter, place.json);
+    }
+    if let Some(nobody) = reached.nobody_runs() {
+        say::talk(&format!("{nobody}: what is sent back waits in its broker until one runs"));
     }
     let wait = arguments.canary_wait.map(|wait| humantime::format_duration(wait).to_string());
     let order = wanted
@@ -124,13 +139,28 @@ pub(super) fn redrive(arguments: &Redrive) -> Ended {
         .and("abort_above", arguments.abort_above.map(|share| share.to_string()))
         .and("canary_wait", wait);
     let begun = reached.client.begin_task(&order)?;
+    arguments.chosen.tell_of_none(&reached.client, begun.total);
     if let Some(warning) = same_version(&begun).filter(|_| !arguments.only_if_version_changed) {
         say::talk(&warning);
     }
     task::follow(&reached, begun, &arguments.chosen.follow, place.json)
 }
 
+/// Tells what was done, and where it is watched what became of it.
+fn seen(watch: Option<Watch>, acted: &Acted, word: &str, json: bool) -> Ended {
+    let reported = report(acted, word, json)?;
+    let Some(watch) = watch else { return Ok(reported) };
+    let watched = watch.follow(&acted.done, json)?;
+    Ok(if reported == Exit::Done { watched } else { reported })
+}
+
 impl Redrive {
+    /// What looks at the messages that are sent back, where that is asked for.
+    fn watch(&self, reached: &Reached) -> Result<Option<Watch>, Failure> {
+        let Chosen { ids, place, .. } = &self.chosen;
+        self.watch.then(|| Watch::begin(reached, ids, place.broker.as_deref())).transpose()
+    }
+
     /// How one is sent back.
     fn how(&self) -> Wanted {
         Wanted::default()
@@ -177,7 +207,7 @@ pub(super) fn discard(arguments: &Discard) -> Ended {
     }
     let wanted = wanted(&reached.client, &arguments.chosen)?;
     if arguments.chosen.dry_run {
-        return stats::what_matches(&reached.client, &whole(&wanted), false, place.json);
+        return stats::what_matches(&reached.client, &whole(&wanted), false, &arguments.chosen.filter, place.json);
     }
     let (count, wanted) = match arguments.count {
         Some(count) => (count, wanted),
@@ -185,6 +215,7 @@ pub(super) fn discard(arguments: &Discard) -> Ended {
             let stats = reached.client.dead_letter_stats(&whole(&wanted))?;
             let matched = stats.matched;
             if matched == 0 {
+                arguments.chosen.tell_of_none(&reached.client, Some(0));
                 return Err(Failure::not_found(anyhow!("no dead letter matches; nothing was removed")));
             }
             confirm(matched, &format!("--count {matched} --until {}", stats.until))?;
@@ -202,8 +233,9 @@ pub(super) fn discard(arguments: &Discard) -> Ended {
 }
 
 /// Sends one back with another body.
-fn edited(arguments: &Redrive, client: &Client) -> Ended {
+fn edited(arguments: &Redrive, reached: &Reached) -> Ended {
     let Chosen { ids, place, .. } = &arguments.chosen;
+    let client = &reached.client;
     let broker = place.broker.as_deref();
     let [id] = ids.as_slice() else {
         return Err(Failure::usage(anyhow!("another body is for one dead letter: give one id")));
@@ -215,9 +247,9 @@ fn edited(arguments: &Redrive, client: &Client) -> Ended {
             None => return Err(Failure::from(anyhow!("the body was left as it was; nothing was sent back"))),
         },
     };
-    let how = arguments.how();
+    let (how, watch) = (arguments.how(), arguments.watch(reached)?);
     let redrive = |id: &str| client.redrive_with(id, &how, &body).map(|_| Done::Acted);
-    report(&act(ids, redrive), "sent back with another body", place.json)
+    seen(watch, &act(ids, redrive), "sent back with another body", place.json)
 }
 
 /// All of them are counted, as exactly so many are removed.

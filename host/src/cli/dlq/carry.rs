@@ -68,7 +68,11 @@ pub(super) fn export(arguments: &Export) -> Ended {
     };
     let exported = reached.client.export_dead_letters(&wanted, |line| Ok(out.write_all(line)?));
     out.flush().with_context(|| format!("writing to {to}"))?;
-    say::talk(&format!("{} written to {to}", number(exported?)));
+    let exported = exported?;
+    say::talk(&format!("{} written to {to}", number(exported)));
+    if exported == 0 {
+        arguments.filter.tell_what_is_unknown(&reached.client);
+    }
     Ok(Exit::Done)
 }
 

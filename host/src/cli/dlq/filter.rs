@@ -1,5 +1,6 @@
 //! Which dead letters are meant, on the command line.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use anyhow::anyhow;
@@ -8,7 +9,13 @@ use clap::Args;
 use crate::access::parse_moment;
 use crate::cli::client::{Client, Wanted};
 use crate::cli::exit::Failure;
-use crate::config::parse_duration;
+use crate::cli::say;
+use crate::cli::table::harmless;
+use crate::config::{nearest, parse_duration};
+use crate::outcome::ReasonCode;
+
+/// So many names are told.
+const NAMED: usize = 20;
 
 /// Which of them: those for which all holds that is said.
 #[derive(Debug, Default, Args)]
@@ -74,7 +81,7 @@ impl Filter {
     pub(super) fn wanted(&self, client: &Client, broker: Option<&str>) -> Result<Wanted, Failure> {
         let now = SystemTime::now();
         let (of_version, digest) = match self.version.as_deref() {
-            Some(version) => looked_up(client, version)?,
+            Some(version) => looked_up(client, version, self.handler.as_deref())?,
             None => (None, None),
         };
         if let (Some(handler), Some(of_version)) = (&self.handler, &of_version)
@@ -95,14 +102,68 @@ impl Filter {
     }
 }
 
+/// What a host has, of what a filter can name.
+#[derive(Debug, Default)]
+struct Known {
+    handlers: BTreeSet<String>,
+    subscriptions: BTreeSet<String>,
+}
+
+impl Filter {
+    /// Says what of the filter the host knows nothing of, where nothing was found by it. It is no error: there may have been dead
+    /// letters of a handler or a subscription that is gone, and those are found by its name.
+    pub(super) fn tell_what_is_unknown(&self, client: &Client) {
+        // Whoever may not ask, or asks where nothing runs, is told of the reason alone.
+        let subscriptions = client.status().map(|status| status.subscriptions).unwrap_or_default();
+        let handlers = client.handlers().map(|list| list.handlers).unwrap_or_default();
+        let known = Known {
+            handlers: handlers.into_iter().map(|one| one.name).collect(),
+            subscriptions: subscriptions.into_iter().map(|one| one.name).collect(),
+        };
+        self.unknown(&known).iter().for_each(|text| say::talk(text));
+    }
+
+    fn unknown(&self, known: &Known) -> Vec<String> {
+        let absent = |what: &str, wanted: Option<&String>, there: &BTreeSet<String>| {
+            let wanted = wanted.filter(|wanted| !there.is_empty() && !there.contains(*wanted))?;
+            let names = there.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = if there.len() > NAMED { ", \u{2026}" } else { "" };
+            Some(format!("this host has no {what} `{}` now; it has {names}{more}", harmless(wanted)))
+        };
+        let is_code = |reason: &str| ReasonCode::ALL.iter().any(|code| code.0 == reason);
+        let reason = self.reason.as_ref().filter(|reason| !is_code(reason)).map(|reason| {
+            let meant = nearest(reason, ReasonCode::ALL.iter().map(|code| code.0));
+            let meant = meant.map(|meant| format!("did you mean `{meant}`? ")).unwrap_or_default();
+            format!(
+                "`{}` is no reason code: {meant}`tidegate dlq stats --by reason` shows those that there are",
+                harmless(reason)
+            )
+        });
+        let handler = absent("handler", self.handler.as_ref(), &known.handlers);
+        let subscription = absent("subscription", self.subscription.as_ref(), &known.subscriptions);
+        [handler, subscription, reason].into_iter().flatten().collect()
+    }
+}
+
+/// A digest, or the first digits of one.
+fn is_digest(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    (12..=64).contains(&digits.len()) && digits.chars().all(|c| c.is_ascii_hexdigit())
+}
+
 /// The handler and the digest of a version.
-fn looked_up(client: &Client, version: &str) -> Result<(Option<String>, Option<String>), Failure> {
+fn looked_up(
+    client: &Client,
+    version: &str,
+    handler: Option<&str>,
+) -> Result<(Option<String>, Option<String>), Failure> {
     let Some((name, number)) = version.rsplit_once('@') else {
-        return Ok((None, Some(version.to_owned())));
+        if is_digest(version) {
+            return Ok((None, Some(version.to_owned())));
+        }
+        return Err(Failure::usage(anyhow!(no_version(version, handler))));
     };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| Failure::usage(anyhow!("`{version}` is no version: NAME@NUMBER, or the digest of a module")))?;
+    let number: u64 = number.parse().map_err(|_| Failure::usage(anyhow!(no_version(version, handler))))?;
     let handler = client.handler(name)?;
     let found = handler.versions.iter().find(|version| version.number == number);
     let found = found.ok_or_else(|| {
@@ -113,8 +174,18 @@ fn looked_up(client: &Client, version: &str) -> Result<(Option<String>, Option<S
     Ok((Some(name.to_owned()), Some(found.digest.to_string())))
 }
 
+/// How a version is named, for whoever named it otherwise.
+fn no_version(version: &str, handler: Option<&str>) -> String {
+    let example = match version.parse::<u64>() {
+        Ok(number) => format!("{}@{number}", handler.unwrap_or("HANDLER")),
+        Err(_) => "HANDLER@NUMBER".to_owned(),
+    };
+    format!("`{version}` is no version: say {example}, or 12 digits or more of its digest, which `dlq show` tells")
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::time::Duration;
 
     use super::*;
@@ -133,5 +204,33 @@ mod tests {
             assert_eq!(parse_when(text).map(|when| when.spelled(now)).as_deref(), Ok(spelled));
         }
         assert!(parse_when("yesterday").is_err());
+    }
+
+    /// A name that was mistyped looked like one of which nothing had died.
+    #[test]
+    fn what_a_host_knows_nothing_of_is_told() {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let known = Known { handlers: set(&["invoice", "mail"]), subscriptions: set(&["orders"]) };
+        let by = |handler: &str, subscription: &str, reason: &str| Filter {
+            handler: Some(handler.to_owned()),
+            subscription: Some(subscription.to_owned()),
+            reason: Some(reason.to_owned()),
+            ..Filter::default()
+        };
+        let told = by("invoices", "nope", "handler-reject").unknown(&known);
+        assert_eq!(told.first().unwrap(), "this host has no handler `invoices` now; it has invoice, mail");
+        assert_eq!(told.get(1).unwrap(), "this host has no subscription `nope` now; it has orders");
+        assert!(told.get(2).unwrap().contains("did you mean `handler-rejected`?"), "{told:?}");
+        assert_eq!(by("invoice", "orders", "handler-rejected").unknown(&known), [] as [String; 0]);
+        let nothing_runs = by("invoices", "nope", "timeout").unknown(&Known::default());
+        assert_eq!(nothing_runs, [] as [String; 0], "what there is, is not known");
+    }
+
+    #[test]
+    fn a_version_is_named_with_its_handler() {
+        assert!(no_version("2", Some("invoice")).contains("say invoice@2, or"));
+        assert!(no_version("2", None).contains("say HANDLER@2, or"));
+        assert!(no_version("latest", None).contains("say HANDLER@NUMBER, or"));
+        assert!(is_digest("sha256:0123456789ab") && !is_digest("2") && !is_digest("invoice"));
     }
 }

@@ -72,6 +72,9 @@ pub(super) fn stats(arguments: &Arguments) -> Ended {
             say::data(&spark::line(deaths))?;
         }
     }
+    if stats.matched == 0 {
+        arguments.filter.tell_what_is_unknown(&reached.client);
+    }
     if stats.more {
         say::talk(&left_out(&stats));
     }
@@ -102,9 +105,12 @@ fn ahead(stats: &DeadLetterStats) -> Option<String> {
 }
 
 /// What an action would do, and nothing is done.
-pub(super) fn what_matches(client: &Client, wanted: &Wanted, sends_back: bool, json: bool) -> Ended {
+pub(super) fn what_matches(client: &Client, wanted: &Wanted, sends_back: bool, filter: &Filter, json: bool) -> Ended {
     let word = if sends_back { "would be sent back" } else { "would be removed" };
     let stats = client.dead_letter_stats(wanted)?;
+    if stats.matched == 0 {
+        filter.tell_what_is_unknown(client);
+    }
     if json {
         say::json(&stats)?;
     } else {

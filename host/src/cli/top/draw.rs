@@ -310,6 +310,17 @@ mod tests {
     }
 
     #[test]
+    fn one_dead_letter_is_one() {
+        let told = |dead_letters| {
+            let broker = json!({ "name": "main", "type": "embedded", "connected": true, "dead_letters": dead_letters });
+            super::broker(&serde_json::from_value(broker).unwrap()).text
+        };
+        assert_eq!(told(json!(1)), "broker main (embedded)  connected  1 dead letter");
+        assert_eq!(told(json!(0)), "broker main (embedded)  connected  0 dead letters");
+        assert_eq!(told(json!(null)), "broker main (embedded)  connected  an unknown number of dead letters");
+    }
+
+    #[test]
     fn what_does_not_fit_is_told_and_a_host_that_went_is_too() {
         let (before, now) = looks();
         let seen =

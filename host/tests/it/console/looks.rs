@@ -87,3 +87,31 @@ fn a_figure_of_a_chart_says_of_what_it_is_and_a_single_point_is_seen() {
     assert_eq!((sum("completed"), sum("dead_lettered")), (1, 3), "{history}");
     browser.picture("charts");
 }
+
+/// An open circuit is a pause that nobody ordered, and as silent.
+#[test]
+fn the_overview_tells_of_an_open_circuit_and_is_not_green() {
+    let rig = start("");
+    let browser = Browser::start(1280, 900);
+    browser.open(&rig.url("/"));
+    browser.sees("Everything runs");
+    browser.run(
+        "const real = window.fetch;
+         window.fetch = async (path, options) => {
+             const answer = await real(path, options);
+             if (!String(path).includes('/v1/status')) return answer;
+             const status = await answer.json(), [one] = status.subscriptions;
+             one.counts.ready = 12;
+             const open = { ...one, pause: { kind: 'circuit', by: 'host', why: '20 of 22 messages failed', since: '2026-11-29T06:00:00.000Z', until: '2026-11-29T06:00:05.000Z' } };
+             return new Response(JSON.stringify({ ...status, subscriptions: [open, { ...one, name: 'other' }] }));
+         }",
+    );
+    browser.sees("1 of 2 subscriptions takes no messages.");
+    browser.sees("circuit open by host, since");
+    browser.sees("20 of 22 messages failed; a message is tried at");
+    browser.sees("12 wait.");
+    assert!(!browser.text().contains("Everything runs"), "{}", browser.text());
+    assert_eq!(browser.run("return document.querySelectorAll('main .note.good').length"), 0);
+    check_rules(&browser, "an overview with an open circuit");
+    browser.picture("overview-circuit");
+}

@@ -69,6 +69,8 @@ fn a_failure_is_found_understood_mended_and_sent_again() {
     browser.sees("starts with no attempts");
     browser.run("document.querySelector('dialog button[type=submit]').click()");
     browser.sees("The message was redriven.");
+    browser.sees("It has come to its end:");
+    browser.sees("completed on version 3");
     until("it does not come back, and is done", Duration::from_secs(60), || {
         let answer = ureq::get(&rig.url("/v1/status")).header("authorization", "Bearer tidegate_reader").call();
         let status: Value = answer.unwrap().body_mut().read_json().unwrap();
