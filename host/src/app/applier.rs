@@ -177,6 +177,7 @@ impl Inner {
             digest: digest(&before, &after, &outlook, material.as_ref()),
             changes: told.collect(),
             needs_restart: plan.needs_restart.clone(),
+            unused: outlook.unused.clone(),
             steps: plan.steps().into_iter().chain(outlook.ends.iter().map(ended)).collect(),
         };
         Ok(Looked { after, outlook, plan, changes, material, secrets })

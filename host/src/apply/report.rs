@@ -18,6 +18,9 @@ pub struct Changes {
     /// The keys among them that a host takes at its start only. While there are any, nothing is applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs_restart: Vec<String>,
+    /// Modules' files that are not what runs, and stay so: each was looked at before, or somebody has decided about its version since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unused: Vec<String>,
     /// What becomes of the subscriptions and brokers, and which versions are not tried any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,

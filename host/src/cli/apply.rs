@@ -66,14 +66,16 @@ pub(super) fn apply(arguments: &Arguments) -> Ended {
 
 fn shown(changes: &Changes) -> String {
     let file = &changes.file;
+    let unused: String = changes.unused.iter().map(|one| format!("{}\n", table::harmless(one))).collect();
     if changes.changes.is_empty() {
-        return format!("{file} changes nothing against what runs\n");
+        return format!("{file} changes nothing against what runs\n{unused}");
     }
     let mut text = format!("{file} changes\n");
     for change in &changes.changes {
         text += &format!("  {}\n", table::harmless(&changed(change)));
     }
     text += &steps(&changes.steps);
+    text += &unused;
     if !changes.needs_restart.is_empty() {
         let keys = changes.needs_restart.join(", ");
         text += &format!(
@@ -121,6 +123,7 @@ mod tests {
                 change("subscriptions.new.subjects", "", "[\"a.>\"]"),
             ],
             needs_restart: vec!["http.listen".to_owned()],
+            unused: Vec::new(),
             steps: vec![Step { what: "subscription new".to_owned(), how: How::Started }],
         };
         expect_test::expect![[r#"
@@ -135,5 +138,7 @@ mod tests {
         .assert_eq(&shown(&changes));
         let nothing = Changes { changes: Vec::new(), steps: Vec::new(), needs_restart: Vec::new(), ..changes };
         assert_eq!(shown(&nothing), "tidegate.toml changes nothing against what runs\n");
+        let beside = Changes { unused: vec!["handler `h`: the file stays".to_owned()], ..nothing };
+        assert_eq!(shown(&beside), "tidegate.toml changes nothing against what runs\nhandler `h`: the file stays\n");
     }
 }

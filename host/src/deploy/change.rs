@@ -17,7 +17,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::entry::{Entry, Loaded, Terms};
 use super::pipeline::{self, Checked, Passed, Uploaded};
-use super::plan::{Plan, plan};
+use super::plan::{Plan, decided, plan};
 use super::report::Change as Difference;
 use super::rollout::HOST;
 use super::say::Say;
@@ -33,12 +33,14 @@ mod file;
 mod in_cluster;
 mod resume;
 mod shown;
+mod told;
 
 pub use ends::EndedTrial;
 use ends::withdrawn;
 use file::NamedModule;
 use resume::wait;
 pub use shown::Outlook;
+use told::{difference, say_decided, say_loaded, unused};
 
 /// Handlers that are prepared at once: each waits for the disk and for the compiler in turn.
 const AT_ONCE: usize = 8;
@@ -137,9 +139,10 @@ impl Deployments {
         let before = self.handlers.load_full();
         for (name, config) in handlers {
             let terms = Terms::of(config);
-            let looked = self.look_at(name, &terms, take(&mut records, name)).await?;
             let is_down = before.get(name).is_some_and(|entry| self.is_down(entry));
+            let looked = self.look_at(name, &terms, take(&mut records, name), is_down).await?;
             outlook.differences.extend(difference(name, &looked, is_down));
+            outlook.unused.extend(unused(name, &looked));
             if looked.plan.deploys() {
                 outlook.replaces.insert(name.clone(), self.to_run(name).or(looked.record.active));
             }
@@ -182,7 +185,8 @@ impl Deployments {
         if known.is_none() && self.cluster.is_some() {
             return self.make_in_cluster(name, terms, &record).await;
         }
-        let mut looked = self.look_at(name, &terms, record).await?;
+        let is_down = known.as_ref().is_some_and(|entry| self.is_down(entry));
+        let mut looked = self.look_at(name, &terms, record, is_down).await?;
         let is_new = known.is_none();
         let runs = known.as_ref().is_some_and(|entry| !self.is_down(entry));
         let entry = known.unwrap_or_else(|| Arc::new(Entry::new(name, terms.clone())));
@@ -192,7 +196,7 @@ impl Deployments {
             // A deploy that ended while others were prepared is not undone by what was recorded before it.
             let record = self.registry.handler(name).await?;
             if record != looked.record {
-                looked = self.look_at(name, &terms, record).await?;
+                looked = self.look_at(name, &terms, record, is_down).await?;
             }
         }
         let is_noted = looked.plan == Plan::Wait || looked.record.configured.as_ref() == Some(&looked.configured);
@@ -331,10 +335,17 @@ impl Deployments {
         deployed
     }
 
-    async fn look_at(&self, name: &str, terms: &Terms, record: HandlerRecord) -> Result<Looked, DeployError> {
+    /// `is_down`: nothing of it runs, and that is not for being new.
+    async fn look_at(
+        &self,
+        name: &str,
+        terms: &Terms,
+        record: HandlerRecord,
+        is_down: bool,
+    ) -> Result<Looked, DeployError> {
         let file = self.file(name, terms, record.active.is_some()).await?;
         let module = file.as_ref().map(|file| file.digest.clone());
-        let plan = plan(&record, module.as_ref(), &terms.settings);
+        let plan = plan(&record, module.as_ref(), &terms.settings, is_down);
         say_decided(name, &record, module.as_ref());
         // A file that is gone, and comes back as it was, has not changed.
         let known = record.configured.as_ref().and_then(|configured| configured.module.clone());
@@ -357,58 +368,4 @@ impl Looked {
 
 fn take(records: &mut BTreeMap<String, HandlerRecord>, name: &str) -> HandlerRecord {
     records.remove(name).unwrap_or_else(|| HandlerRecord::empty(name))
-}
-
-/// How the module that a configuration names differs from the one that runs, or that none does.
-fn difference(name: &str, looked: &Looked, is_down: bool) -> Option<Difference> {
-    let before = looked.record.active_version().map(|active| active.digest.to_string()).unwrap_or_default();
-    let after = looked.module.as_ref().map(ToString::to_string).unwrap_or_default();
-    match looked.plan {
-        Plan::DeployConfigured if before != after => {
-            Some(Difference { what: format!("handlers.{name}.module (sha256)"), before, after })
-        }
-        Plan::DeployConfigured | Plan::DeployActive | Plan::Resume if is_down => Some(Difference {
-            what: format!("handlers.{name}"),
-            before: "no version that runs".to_owned(),
-            after: "its version, tried again".to_owned(),
-        }),
-        Plan::DeployConfigured | Plan::DeployActive | Plan::Resume | Plan::Wait => None,
-    }
-}
-
-/// Says why a file that has changed is not deployed, as long as that is news.
-fn say_decided(handler: &str, record: &HandlerRecord, module: Option<&Digest>) {
-    let last = record.configured.as_ref().and_then(|configured| configured.module.as_ref());
-    let decided = module.filter(|module| last != Some(*module)).and_then(|module| super::plan::decided(record, module));
-    if let (Some(version), Some(active)) = (decided, record.active) {
-        let tried = record.rollout.as_ref().is_some_and(|rollout| rollout.number == version.number);
-        let standing = if tried { "is tried beside it" } else { "was rolled back from, or aborted" };
-        tracing::info!(
-            handler,
-            file = version.number,
-            runs = active,
-            "the file that the configuration names is of version {}, which {standing}: version {active} stays the active one, \
-             and `tidegate deploy` brings another",
-            version.number
-        );
-    }
-}
-
-fn say_loaded(entry: &Entry, fate: &Fate, begun: Instant) {
-    let handler = &entry.name;
-    match fate {
-        Fate::GoesOn if entry.trouble().is_none() => {
-            tracing::warn!(handler, "the handler has no version yet: deploy one");
-        }
-        // The trouble was said.
-        Fate::GoesOn => {}
-        Fate::Resumes(loaded) => {
-            let (number, digest) = (loaded.deployed.number, loaded.deployed.handler.digest());
-            tracing::info!(handler, version = number, digest, took = ?begun.elapsed(), "the handler is loaded");
-        }
-        Fate::Passed(passed, _) => {
-            let digest = &passed.new.digest;
-            tracing::info!(handler, %digest, took = ?begun.elapsed(), "the configuration's module is loaded");
-        }
-    }
 }

@@ -26,23 +26,30 @@ impl Plan {
     }
 }
 
-/// The version of a module that was deployed after the one that is active, so that somebody has decided about it since: it was
-/// rolled back from or aborted, or it is tried. A file with the same bytes, as a build leaves it behind, brings it no further.
+/// The version of a module that was deployed since the configuration brought one, so that somebody has decided about it: it was
+/// rolled back from, or was tried and not promoted, or is tried. A file with the same bytes, as a build leaves it behind, brings it
+/// no further.
 pub(super) fn decided<'a>(record: &'a HandlerRecord, module: &Digest) -> Option<&'a VersionRecord> {
-    let active = record.active_version().filter(|active| active.digest != *module)?;
-    record.versions.iter().find(|version| version.number > active.number && version.digest == *module)
+    record.active_version().filter(|active| active.digest != *module)?;
+    let named = record.configured.as_ref().and_then(|configured| configured.module.as_ref());
+    // Older than all that are kept where none of them is of it.
+    let named =
+        record.versions.iter().filter(|version| named == Some(&version.digest)).map(|version| version.number).max();
+    record.versions.iter().find(|version| version.digest == *module && named.is_none_or(|named| version.number > named))
 }
 
 /// Decides by what is recorded and by what the configuration says now. `module` is the digest of the file that it names;
-/// `None`: it names none, or the file is gone.
-pub(super) fn plan(record: &HandlerRecord, module: Option<&Digest>, settings: &Settings) -> Plan {
+/// `None`: it names none, or the file is gone. `is_down`: what is recorded as active does not run, and whatever the file has is
+/// better than nothing.
+pub(super) fn plan(record: &HandlerRecord, module: Option<&Digest>, settings: &Settings, is_down: bool) -> Plan {
     let Some(active) = record.active_version() else {
         return if module.is_some() { Plan::DeployConfigured } else { Plan::Wait };
     };
     let last = record.configured.as_ref();
     let same_settings = active.settings == *settings;
     let other_module = module.is_some_and(|module| last.and_then(|last| last.module.as_ref()) != Some(module));
-    if other_module && module.is_none_or(|module| decided(record, module).is_none()) {
+    let is_decided = !is_down && module.is_some_and(|module| decided(record, module).is_some());
+    if other_module && !is_decided {
         let runs_already = module == Some(&active.digest) && same_settings;
         return if runs_already { Plan::Resume } else { Plan::DeployConfigured };
     }
@@ -86,6 +93,9 @@ mod tests {
         }
     }
 
+    /// The versions, the active one, what the configuration named last, the file now, the settings; what comes of it.
+    type Row<'a> = (&'a [(u64, &'a str)], u64, &'a str, &'a str, u32, Plan);
+
     #[test]
     fn a_file_does_not_bring_back_what_was_decided_about() {
         let version = |number, module: &str| VersionRecord {
@@ -93,23 +103,33 @@ mod tests {
             digest: Digest::of(module.as_bytes()),
             ..record(None, Some(("", 1))).versions.swap_remove(0)
         };
-        let rows = [
-            // The file, the settings, what comes of it: 1 and 2 are older than the active 3, 4 was rolled back from.
-            ("rolled-back", 1, Plan::Resume),
-            ("rolled-back", 2, Plan::DeployActive),
-            ("active", 1, Plan::Resume),
-            ("active", 2, Plan::DeployConfigured),
-            // Somebody put an older file there on purpose.
-            ("older", 1, Plan::DeployConfigured),
-            ("never seen", 1, Plan::DeployConfigured),
-            // It ran before the active one, and was deployed once more after it.
-            ("both", 1, Plan::Resume),
+        let kept =
+            |versions: &[(u64, &str)]| versions.iter().map(|(number, module)| version(*number, module)).collect();
+        let deployed = [(4, "late"), (3, "hotfix"), (2, "back"), (1, "first")];
+        let configured = [(4, "back"), (3, "first"), (2, "second"), (1, "first")];
+        let rows: [Row<'_>; 11] = [
+            (&deployed[2..], 1, "first", "back", 1, Plan::Resume),
+            (&deployed[2..], 1, "first", "back", 2, Plan::DeployActive),
+            (&deployed[2..], 1, "first", "never seen", 1, Plan::DeployConfigured),
+            // Another one came after the way back.
+            (&deployed[1..], 3, "first", "back", 1, Plan::Resume),
+            (&deployed[1..], 3, "first", "hotfix", 1, Plan::Resume),
+            (&deployed[1..], 3, "first", "hotfix", 2, Plan::DeployConfigured),
+            (&deployed, 3, "first", "late", 1, Plan::Resume),
+            // The version that the configuration named is not kept any more.
+            (&deployed[..2], 3, "gone", "late", 1, Plan::Resume),
+            // A file that was put back, and brought again, is what somebody wants.
+            (&configured[2..], 2, "second", "first", 1, Plan::DeployConfigured),
+            (&configured[1..], 3, "first", "second", 1, Plan::DeployConfigured),
+            (&configured, 3, "first", "back", 1, Plan::Resume),
         ];
-        let versions =
-            [(5, "both"), (4, "rolled-back"), (3, "active"), (2, "both"), (1, "older")].map(|(n, m)| version(n, m));
-        for (file, with, expected) in rows {
-            let record = HandlerRecord { active: Some(3), versions: versions.to_vec(), ..record(Some("first"), None) };
-            assert_eq!(plan(&record, Some(&Digest::of(file.as_bytes())), &settings(with)), expected, "{file} {with}");
+        for (versions, active, named, file, with, expected) in rows {
+            let record = HandlerRecord { active: Some(active), versions: kept(versions), ..record(Some(named), None) };
+            let planned = |is_down| plan(&record, Some(&Digest::of(file.as_bytes())), &settings(with), is_down);
+            assert_eq!(planned(false), expected, "{versions:?} {active} {named} {file} {with}");
+            if record.active_version().is_some_and(|active| active.digest != Digest::of(file.as_bytes())) {
+                assert_eq!(planned(true), Plan::DeployConfigured, "{versions:?} {active} {named} {file} {with}");
+            }
         }
     }
 
@@ -134,7 +154,7 @@ mod tests {
         ];
         for (configured, active, file, with, expected) in rows {
             let module = file.map(|file: &str| Digest::of(file.as_bytes()));
-            let planned = plan(&record(configured, active), module.as_ref(), &settings(with));
+            let planned = plan(&record(configured, active), module.as_ref(), &settings(with), false);
             assert_eq!(planned, expected, "{configured:?} {active:?} {file:?} {with}");
         }
     }

@@ -411,24 +411,38 @@ fn what_was_rolled_back_from_or_is_tried_is_not_brought_live_by_a_restart() {
     desk.expect(&["rollback", "behave"], "", 0);
     drop(host);
     let log = stands(None);
-    assert!(log.contains("of version 2, which was rolled back from, or aborted: version 1 stays"), "{log}");
+    assert!(
+        log.contains("that of version 2, which ran after it was deployed, and does not any more: version 1 stays"),
+        "{log}"
+    );
     assert!(!stands(None).contains("of version 2"), "it was said");
+    let host = runs(desk.host());
+    let changes = desk.expect(&["apply", "--dry-run"], "", 0);
+    assert!(
+        changes.contains("is that of version 2, and version 1 stays the active one; `tidegate deploy`"),
+        "{changes}"
+    );
+    // A mend of what ran then changes nothing about the file.
+    std::fs::write(desk.path().join("hotfix.wasm"), guest("hello")).unwrap();
+    desk.expect(&["deploy", "hotfix.wasm", "--handler", "behave"], "", 0);
+    desk.expect(&["rollback", "behave"], "", 0);
+    drop(host);
 
     let host = runs(desk.host());
     std::fs::write(&built, guest("order")).unwrap();
     desk.expect(&["deploy", "behaviours.wasm", "--handler", "behave", "--canary", "5%"], "", 0);
     drop(host);
-    let log = stands(Some(3));
-    assert!(log.contains("of version 3, which is tried beside it: version 1 stays"), "{log}");
+    let log = stands(Some(4));
+    assert!(log.contains("that of version 4, which is tried beside it: version 1 stays"), "{log}");
     let host = runs(desk.host());
     desk.expect(&["abort", "behave"], "", 0);
     drop(host);
     stands(None);
 
     // What nobody has decided about is deployed by the configuration, as ever.
-    std::fs::write(&built, guest("hello")).unwrap();
+    std::fs::write(&built, [guest("hello").as_slice(), &[0, 2, 1, b'x']].concat()).unwrap();
     let _host = runs(desk.host());
-    assert_eq!(shown()["active"], json!(4));
+    assert_eq!(shown()["active"], json!(5));
 }
 
 #[test]

@@ -104,7 +104,7 @@ impl Deployments {
             }
             None => local.clone(),
         };
-        let looked = self.look_at(name, &terms, known).await?;
+        let looked = self.look_at(name, &terms, known, false).await?;
         let plan = if is_first { Plan::Resume } else { looked.plan };
         let (what, source, module) = match (plan, looked.file, looked.record.active_version()) {
             (Plan::DeployConfigured, Some(module), _) => {

@@ -17,6 +17,8 @@ pub struct Outlook {
     pub modules: BTreeMap<String, Option<Digest>>,
     /// The handlers that become another version, with the one that this replaces; `None`: they have none.
     pub replaces: BTreeMap<String, Option<u64>>,
+    /// Files that the configuration names and that stay beside what runs; for people.
+    pub unused: Vec<String>,
     /// Versions that are tried, and that another version ends.
     pub ends: Vec<EndedTrial>,
 }
