@@ -33,7 +33,7 @@ class Failure(Exception):
 
 
 @contextmanager
-def span(name, **attributes):
+def span(name, /, **attributes):
     """A span of the message's trace around what is done within, which ends as failed when something is raised."""
     if spans is None:
         yield
