@@ -158,7 +158,8 @@ impl Shown {
         let digest = module.digest.get(..12).unwrap_or(&module.digest);
         writeln!(out, "module    {} ({digest}, {})", module.path, size(module.size as u64))?;
         writeln!(out, "contract  {}", module.contract)?;
-        writeln!(out, "message   {} on {}, {}", message.id, message.subject, size(message.body_size as u64))?;
+        let (id, subject) = (indented(&message.id), indented(&message.subject));
+        writeln!(out, "message   {id} on {subject}, {}", size(message.body_size as u64))?;
         write!(out, "outcome   {}", outcome.code)?;
         if let Some(after) = outcome.after_ms {
             write!(out, " after {}", duration(std::time::Duration::from_millis(after)))?;
@@ -168,7 +169,7 @@ impl Shown {
             writeln!(out, "          {}", indented(detail))?;
         }
         for frame in &outcome.backtrace {
-            writeln!(out, "          at {}", harmless(frame))?;
+            writeln!(out, "          at {}", indented(frame))?;
         }
         match usage.fuel_limit {
             Some(limit) => writeln!(out, "fuel      {} of {}", number(usage.fuel), number(limit))?,
@@ -183,16 +184,16 @@ impl Shown {
 
     fn write_lists(&self, out: &mut String) -> std::fmt::Result {
         for output in &self.outputs {
-            write!(out, "output    {}", output.to.as_deref().map_or("by its subject".into(), harmless))?;
+            write!(out, "output    {}", output.to.as_deref().map_or("by its subject".into(), indented))?;
             if let Some(subject) = &output.subject {
-                write!(out, " subject {}", harmless(subject))?;
+                write!(out, " subject {}", indented(subject))?;
             }
             if let Some(id) = &output.id {
-                write!(out, " id {}", harmless(id))?;
+                write!(out, " id {}", indented(id))?;
             }
             writeln!(out, ", {}", size(output.size as u64))?;
             for (name, value) in &output.headers {
-                writeln!(out, "          {}: {}", harmless(name), harmless(value))?;
+                writeln!(out, "          {}: {}", indented(name), indented(value))?;
             }
             match (&output.body, &output.body_base64) {
                 (Some(body), _) if !body.is_empty() => writeln!(out, "          {}", indented(body))?,
@@ -201,29 +202,30 @@ impl Shown {
             }
         }
         for effect in &self.effects {
-            writeln!(out, "effect    {}", harmless(&effect.to_string()))?;
+            writeln!(out, "effect    {}", indented(&effect.to_string()))?;
         }
         self.spans.write(out)?;
         for line in &self.logs {
             let at = duration(std::time::Duration::from_micros(line.at_us));
             write!(out, "log       {at} {} {}", line.level, indented(&line.text))?;
-            for (name, value) in &line.fields {
-                write!(out, " {}={}", harmless(name), harmless(value))?;
-            }
+            write_values(out, &line.fields)?;
             writeln!(out)?;
         }
         for measurement in &self.measurements {
-            write!(out, "measured  {} {} {}", measurement.kind, harmless(&measurement.name), measurement.value)?;
-            for (name, value) in &measurement.labels {
-                write!(out, " {}={}", harmless(name), harmless(value))?;
-            }
+            write!(out, "measured  {} {} {}", measurement.kind, indented(&measurement.name), measurement.value)?;
+            write_values(out, &measurement.labels)?;
             writeln!(out)?;
         }
         Ok(())
     }
 }
 
-/// A text of several lines, each under the first.
+/// Named values, behind what they are of.
+pub(super) fn write_values(out: &mut String, values: &[(String, String)]) -> std::fmt::Result {
+    values.iter().try_for_each(|(name, value)| write!(out, " {}={}", indented(name), indented(value)))
+}
+
+/// A text of several lines, each under the first: what a stranger wrote begins no line as ours begin.
 pub(super) fn indented(text: &str) -> String {
     harmless(text.trim_end()).replace('\n', "\n          ")
 }
@@ -272,4 +274,59 @@ fn measurement(measurement: &Measurement) -> ShownMeasurement {
 
 pub(super) fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::{Span, SpanEnd, Spans};
+
+    fn shown(forged: &str) -> Shown {
+        let text = || forged.to_owned();
+        let values = || vec![(text(), text())];
+        let span = Span {
+            name: text(),
+            attributes: values(),
+            attributes_dropped: 0,
+            parent: None,
+            at: std::time::Duration::ZERO,
+            took: std::time::Duration::ZERO,
+            end: SpanEnd::Failed(text()),
+        };
+        let output = ShownOutput {
+            to: Some(text()),
+            subject: Some(text()),
+            id: Some(text()),
+            headers: values(),
+            size: 0,
+            body: Some(text()),
+            body_base64: None,
+        };
+        Shown {
+            module: Module { path: "m".to_owned(), digest: String::new(), size: 0, contract: "", imports: Vec::new() },
+            message: ShownMessage { id: text(), subject: text(), body_size: 0 },
+            outcome: ShownOutcome { code: "skipped", detail: Some(text()), after_ms: None, backtrace: vec![text()] },
+            usage: ShownUsage {
+                fuel: 0,
+                fuel_limit: None,
+                memory_peak_bytes: 0,
+                memory_limit_bytes: 0,
+                duration_us: 0,
+                timeout_ms: 0,
+            },
+            outputs: vec![output],
+            effects: Vec::new(),
+            spans: ShownSpans::new(&Spans { kept: vec![span], ..Spans::default() }),
+            logs: vec![ShownLog { at_us: 0, level: "info", text: text(), fields: values(), span: None }],
+            measurements: vec![ShownMeasurement { name: text(), kind: "count", value: 1.0, labels: values() }],
+        }
+    }
+
+    #[test]
+    fn nothing_that_a_message_or_its_handler_says_begins_a_line_as_the_hosts_own_do() {
+        let text = shown("x\noutcome   completed").for_people();
+        assert!(text.matches("outcome   completed").count() >= 15, "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("outcome")).collect::<Vec<_>>(), ["outcome   skipped"]);
+        assert!(text.lines().all(|line| !line.starts_with("outcome   completed")), "{text}");
+    }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::show::{indented, micros};
-use crate::cli::table::{duration, harmless};
+use super::show::{indented, micros, write_values};
+use crate::cli::table::duration;
 use crate::handler::{Span, SpanEnd, Spans};
 
 /// The words of a trace for what ended a span in its handler's place.
@@ -43,6 +43,9 @@ struct ShownSpan {
     ended_by: Option<&'static str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     attributes: Vec<(String, String)>,
+    /// How many more there were.
+    #[serde(skip_serializing_if = "is_zero")]
+    attributes_dropped: usize,
 }
 
 impl ShownSpans {
@@ -60,7 +63,7 @@ impl ShownSpans {
     pub(super) fn write(&self, out: &mut String) -> std::fmt::Result {
         for span in &self.spans {
             let (at, took) = (Duration::from_micros(span.at_us), Duration::from_micros(span.took_us));
-            let name = indented(&span.name);
+            let name = if span.name.is_empty() { "(unnamed)".to_owned() } else { indented(&span.name) };
             write!(
                 out,
                 "span      {:indent$}{name} {} at {}",
@@ -69,16 +72,19 @@ impl ShownSpans {
                 duration(at),
                 indent = 2 * span.depth
             )?;
-            for (name, value) in &span.attributes {
-                write!(out, " {}={}", harmless(name), harmless(value))?;
+            write_values(out, &span.attributes)?;
+            if span.attributes_dropped > 0 {
+                write!(out, " and {} attributes more", span.attributes_dropped)?;
             }
             match span.ended_by {
                 Some(RUN) => write!(out, ", open to the end of the run")?,
                 Some(_outer) => write!(out, ", ended with the one around it")?,
                 None => {}
             }
-            if let Some(failure) = &span.failure {
-                write!(out, ", failed: {}", indented(failure))?;
+            match span.failure.as_deref() {
+                Some("") => write!(out, ", failed")?,
+                Some(failure) => write!(out, ", failed: {}", indented(failure))?,
+                None => {}
             }
             writeln!(out)?;
         }
@@ -100,12 +106,44 @@ impl ShownSpan {
             SpanEnd::WithOuter => (None, Some(OUTER)),
             SpanEnd::WithRun => (None, Some(RUN)),
         };
-        let Span { name, attributes, parent, at, took, .. } = span.clone();
-        Self { name, parent, depth, at_us: micros(at), took_us: micros(took), failure, ended_by, attributes }
+        let Span { name, attributes, attributes_dropped, parent, at, took, end: _ } = span.clone();
+        let (at_us, took_us) = (micros(at), micros(took));
+        Self { name, parent, depth, at_us, took_us, failure, ended_by, attributes, attributes_dropped }
     }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
 const fn is_none(count: &u64) -> bool {
     *count == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_span_without_a_name_is_seen_and_so_is_what_is_not_kept_of_it() {
+        let span = Span {
+            name: String::new(),
+            attributes: vec![("order".to_owned(), "7".to_owned())],
+            attributes_dropped: 3,
+            parent: None,
+            at: Duration::ZERO,
+            took: Duration::ZERO,
+            end: SpanEnd::Failed(String::new()),
+        };
+        let shown = ShownSpans::new(&Spans { kept: vec![span], ..Spans::default() });
+        let mut text = String::new();
+        shown.write(&mut text).unwrap();
+        assert!(text.starts_with("span      (unnamed) "), "{text}");
+        assert!(text.ends_with(" order=7 and 3 attributes more, failed\n"), "{text}");
+        let json = serde_json::to_value(&shown).unwrap();
+        assert_eq!(json["spans"][0]["attributes_dropped"], 3);
+    }
 }
