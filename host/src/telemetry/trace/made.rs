@@ -44,7 +44,7 @@ fn one<'a>(record: &'a Record, ran: &'a Ran, index: usize, made: &'a Made) -> Sp
         events: events(ran, Some(index)),
         events_dropped: events_dropped(ran, Some(index)),
         error,
-        ..span(trace, trace.step(index), parent, name, ran.started + made.at, made.took, attributes)
+        ..span(trace, trace.step(index), parent, name, ran.began() + made.at, made.took, attributes)
     }
 }
 

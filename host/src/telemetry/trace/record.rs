@@ -73,7 +73,7 @@ pub(crate) struct Line {
     pub(crate) level: LogLevel,
     pub(crate) text: String,
     pub(crate) fields: Vec<(String, String)>,
-    /// From the start of the run.
+    /// From when the handler began.
     pub(crate) at: Duration,
     /// The handler's span that it was written in, by its place; `None`: in none.
     pub(crate) span: Option<usize>,
@@ -146,6 +146,11 @@ impl Ran {
             spans,
             sent: Vec::new(),
         }
+    }
+
+    /// When the handler began, by which its lines and spans count. Before it, its message waited for its turn.
+    pub(crate) fn began(&self) -> SystemTime {
+        self.started + self.took.saturating_sub(self.usage.duration)
     }
 
     /// Takes an output in, while there is room.

@@ -226,7 +226,7 @@ fn common<'a>(record: &'a Record, operation: &'static str, kind: &'static str) -
 
 /// The lines that were logged in a span of the handler's; `None`: in none of them.
 pub(super) fn events(ran: &Ran, span: Option<usize>) -> Vec<Event<'_>> {
-    ran.lines.iter().filter(|line| line.span == span).map(|line| event(line, ran.started)).collect()
+    ran.lines.iter().filter(|line| line.span == span).map(|line| event(line, ran.began())).collect()
 }
 
 /// How many more there were.
@@ -234,13 +234,13 @@ pub(super) fn events_dropped(ran: &Ran, span: Option<usize>) -> usize {
     ran.lines_dropped.get(&span).copied().unwrap_or_default()
 }
 
-fn event<'a>(line: &'a Line, started: SystemTime) -> Event<'a> {
+fn event<'a>(line: &'a Line, began: SystemTime) -> Event<'a> {
     let mut attributes = vec![text("log.severity", line.level.name()), text("log.message", &line.text)];
     let field = |(name, value): &'a (String, String)| {
         (Cow::Owned(format!("handler.{name}")), Value::Text(Cow::Borrowed(value.as_str())))
     };
     attributes.extend(line.fields.iter().map(field));
-    Event { at: started + line.at, name: "log", attributes }
+    Event { at: began + line.at, name: "log", attributes }
 }
 
 pub(super) fn text<'a>(name: &'a str, value: &'a str) -> Attribute<'a> {

@@ -225,12 +225,15 @@ fn mixed(start: u64, parts: impl IntoIterator<Item = u64>) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    use super::super::sink;
+    use super::super::record::{self, Ran};
+    use super::super::{sink, spans};
     use super::*;
+    use crate::handler::{LogLevel, LogLine, SpanEnd, Spans};
+    use crate::outcome::{Outcome, Usage};
 
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -278,6 +281,39 @@ mod tests {
             assert_eq!(first.own.is_sampled(), second.own.is_sampled());
             assert_ne!(first.own.span, second.own.span);
         }
+    }
+
+    #[test]
+    fn what_a_handler_did_stands_behind_the_time_that_its_message_waited_for_its_turn() {
+        let (tracer, message) = (tracer("s", 1.0), message(1, &[]));
+        let ms = Duration::from_millis;
+        let step = crate::handler::Span {
+            name: "parse".to_owned(),
+            attributes: Vec::new(),
+            attributes_dropped: 0,
+            parent: None,
+            at: ms(2),
+            took: ms(8),
+            end: SpanEnd::Ended,
+        };
+        let (level, text) = (LogLevel::Info, "parsed".to_owned());
+        let line = LogLine { level, text, fields: Vec::new(), at: ms(4), span: Some(0) };
+        let usage = Usage { duration: ms(10), ..Usage::default() };
+        let steps = Spans { kept: vec![step], ..Spans::default() };
+        let times = (SystemTime::UNIX_EPOCH, ms(100));
+        let ran = Ran::new(times, &Outcome::Completed(Vec::new()), usage, &[line], steps);
+        let record = Record {
+            place: Arc::clone(&tracer.place),
+            trace: tracer.begin(&message, 1),
+            message: record::Message::of(&message, 1, 1),
+            ran: Some(Box::new(ran)),
+            settled: None,
+        };
+        let shown = spans(&record);
+        let [run, step] = &shown[..] else { panic!("{shown:?}") };
+        let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!((since(run.start), since(run.end)), (ms(0), ms(100)));
+        assert_eq!((since(step.start), since(step.end), since(step.events[0].at)), (ms(92), ms(100), ms(94)));
     }
 
     #[test]
