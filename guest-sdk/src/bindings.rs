@@ -477,7 +477,9 @@ pub mod tidegate {
         /// failed.
         ///
         /// The host keeps the first 128 spans of a run, as far as their texts fit into 64 KiB, with the first 16 attributes of each
-        /// and 256 bytes of each text. Further ones are counted and no fault. Where the trace cannot be recorded it keeps none.
+        /// and 256 bytes of each text. Further ones are counted and no fault. Where the trace cannot be recorded it keeps none. What is
+        /// kept, and whether anything is, changes nothing for the handler. Bytes that are no text are no fault here either; but more
+        /// bytes in one call than a handler may hand over at once are one, as in every call.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod spans {
             #[used]
@@ -485,8 +487,8 @@ pub mod tidegate {
             static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
             use super::super::super::_rt;
             #[allow(unused_unsafe, clippy::all)]
-            /// Starts a span, and gives back what it is ended by: a number that no other span of this instance has had, or 0 when the
-            /// span is not kept, which may be ended all the same. Attributes keep their names, but those in the host's own namespaces get `handler.` before them.
+            /// Starts a span, and gives back what it is ended by: 1 for the first of a run, 2 for the second and so on, whether they are
+            /// kept or not. Attributes keep their names, but those in the host's own namespaces get `handler.` before them.
             #[allow(async_fn_in_trait)]
             pub fn start(name: &str, attributes: &[(_rt::String, _rt::String)]) -> u64 {
                 unsafe {
@@ -551,8 +553,8 @@ pub mod tidegate {
             #[allow(unused_unsafe, clippy::all)]
             /// Ends a span, and whatever is still open inside it. With a failure it is marked as failed, and the text says why.
             ///
-            /// A number that is of no open span (because it was ended before, or is of an earlier call, or of none) changes nothing;
-            /// the host counts such ends, for whoever looks into the handler. 0 is not counted.
+            /// A number that is of no open span (because it was ended before, or is of none) changes nothing; the host counts such
+            /// ends, for whoever looks into the handler. A number is of its run: in a later one it is another span's.
             #[allow(async_fn_in_trait)]
             pub fn end(span: u64, failure: Option<&str>) -> () {
                 unsafe {

@@ -1,4 +1,4 @@
-//! What every handler may import from the contract: log, delivery, metrics and spans.
+//! What every handler may import from the contract: log, delivery and metrics, and spans by `span_calls.rs`.
 //!
 //! Invariants: every call is counted; what it hands over is counted before it is kept.
 
@@ -6,13 +6,12 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use wasmtime::StoreContextMut;
-use wasmtime::component::{HasSelf, Linker, WasmList, WasmStr};
+use wasmtime::component::{HasSelf, Linker};
 
 use super::bindings::tidegate::events::{delivery, log, metrics, types};
 use super::clock::ExtendRefused;
 use super::fault::Stop;
-use super::spans::{ATTRIBUTES, Started, TEXT_BYTES};
+use super::span_calls;
 use super::state::State;
 use crate::handler::{LogLevel, MeasuredValue, Measurement};
 
@@ -25,44 +24,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     log::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
     delivery::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
     metrics::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
-    // By hand: what is generated copies what a guest says before anyone could say that there is no room for it.
-    let mut spans = linker.instance("tidegate:events/spans@0.1.0")?;
-    spans.func_wrap("start", start_span)?;
-    spans.func_wrap("end", end_span)
-}
-
-/// What a guest says of a span: texts that are still in its memory.
-type Said = (WasmStr, WasmList<(WasmStr, WasmStr)>);
-
-fn start_span(mut store: StoreContextMut<'_, State>, (name, attributes): Said) -> wasmtime::Result<(u64,)> {
-    store.data_mut().count_span_call()?;
-    if !store.data().log.spans(|spans, _now| spans.has_room()) {
-        return Ok((0,));
-    }
-    let mut started = Started { name: cut(&store, &name)?, ..Started::default() };
-    started.attributes_dropped = attributes.len().saturating_sub(ATTRIBUTES);
-    for index in 0..attributes.len().min(ATTRIBUTES) {
-        if let Some(attribute) = attributes.get(&mut store, index) {
-            let (name, value) = attribute?;
-            started.attributes.push((cut(&store, &name)?, cut(&store, &value)?));
-        }
-    }
-    Ok((store.data().log.spans(|spans, now| spans.start(started, now)),))
-}
-
-fn end_span(mut store: StoreContextMut<'_, State>, (span, failure): (u64, Option<WasmStr>)) -> wasmtime::Result<()> {
-    store.data_mut().count_span_call()?;
-    if store.data().log.spans(|spans, _now| spans.is_open(span)) {
-        let failure = failure.map(|failure| cut(&store, &failure)).transpose()?;
-        store.data().log.spans(|spans, now| spans.end(span, failure, now));
-    }
-    Ok(())
-}
-
-/// The beginning of a text in a guest's memory.
-fn cut(store: &StoreContextMut<'_, State>, text: &WasmStr) -> wasmtime::Result<String> {
-    let text = text.to_str(store)?;
-    Ok(text.get(..text.floor_char_boundary(TEXT_BYTES)).unwrap_or_default().to_owned())
+    span_calls::link(linker)
 }
 
 impl types::Host for State {}

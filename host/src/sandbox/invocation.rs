@@ -211,9 +211,11 @@ impl Instance {
             Ok(Err(error)) => Err(fault::classify(&error, &circumstances)),
             Err(stop) => Err(fault::stopped(&stop, &circumstances)),
         };
+        // First, as what is open ends here: a span ends no later than its run.
+        let (logs, spans) = self.store.data_mut().log.finish();
         let usage = self.usage(circumstances.fuel_limit, started);
         let state = self.store.data_mut();
-        let ((logs, spans), measurements) = (state.log.finish(), std::mem::take(&mut state.measurements));
+        let measurements = std::mem::take(&mut state.measurements);
         let effects = state.used.as_mut().map(|used| used.take()).unwrap_or_default();
         match ended {
             Ok(outcome) => (Run { outcome, usage, logs, measurements, effects, spans }, Some(self)),

@@ -31,6 +31,7 @@ mod log;
 mod module;
 mod repeatable;
 mod sample;
+mod span_calls;
 mod spans;
 mod state;
 mod ticker;

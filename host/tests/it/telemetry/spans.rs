@@ -67,7 +67,7 @@ fn check_steps<'a>(spans: &'a [Seen], run: &Seen, is_error: bool) -> &'a Seen {
     assert_eq!((parse.is_error, price.is_error, rate.is_error), (false, true, false));
     assert_eq!(rate.attributes["tidegate.ended_by"], "outer");
     assert_eq!((order.is_error, store.is_error), (is_error, is_error), "what was open when the run failed");
-    assert_eq!(run.attributes["tidegate.spans.stray_ends"], "4");
+    assert_eq!(run.attributes["tidegate.spans.stray_ends"], "5");
     order
 }
 

@@ -208,13 +208,13 @@ extern void tidegate_events_metrics_count(message_handler_string_t *name, uint64
 extern void tidegate_events_metrics_record_value(message_handler_string_t *name, double value, message_handler_list_tuple2_string_string_t *labels);
 
 // Imported Functions from `tidegate:events/spans@0.1.0`
-// Starts a span, and gives back what it is ended by: a number that no other span of this instance has had, or 0 when the
-// span is not kept, which may be ended all the same. Attributes keep their names, but those in the host's own namespaces get `handler.` before them.
+// Starts a span, and gives back what it is ended by: 1 for the first of a run, 2 for the second and so on, whether they are
+// kept or not. Attributes keep their names, but those in the host's own namespaces get `handler.` before them.
 extern uint64_t tidegate_events_spans_start(message_handler_string_t *name, message_handler_list_tuple2_string_string_t *attributes);
 // Ends a span, and whatever is still open inside it. With a failure it is marked as failed, and the text says why.
 // 
-// A number that is of no open span (because it was ended before, or is of an earlier call, or of none) changes nothing;
-// the host counts such ends, for whoever looks into the handler. 0 is not counted.
+// A number that is of no open span (because it was ended before, or is of none) changes nothing; the host counts such
+// ends, for whoever looks into the handler. A number is of its run: in a later one it is another span's.
 extern void tidegate_events_spans_end(uint64_t span, message_handler_string_t *maybe_failure);
 
 // Exported Functions from `tidegate:events/handler@0.1.0`
