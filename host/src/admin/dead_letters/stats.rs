@@ -30,8 +30,8 @@ pub(in crate::admin) struct StatsQuery {
     by: CountedBy,
     /// How many groups at the most: 20 when it is not said, and never more than 200.
     top: Option<usize>,
-    /// Counts all of them. On JetStream the newest 200,000 are counted otherwise, since each has to be looked at, some 20,000 a
-    /// second.
+    /// Counts all of them, whatever that takes. On JetStream each has to be read once, some 20,000 a second: until the host has done so
+    /// the newest 200,000 are counted otherwise.
     #[serde(default)]
     whole: bool,
 }

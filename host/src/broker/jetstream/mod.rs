@@ -74,8 +74,8 @@ pub use buckets::{BucketError, Buckets, Changed, HOST_REMEMBERED, Held, Keys, Mo
 pub use counters::Counts;
 pub use link::ConnectError;
 pub use options::{
-    Auth, BucketOptions, Confirm, DeadLetterOptions, OLDEST_SERVER, Options, StreamDefaults, StreamSettings, Tls,
-    lease_margin,
+    Auth, BucketOptions, CatalogOptions, Confirm, DeadLetterOptions, OLDEST_SERVER, Options, StreamDefaults,
+    StreamSettings, Tls, lease_margin,
 };
 
 use counters::Counters;
@@ -259,6 +259,7 @@ impl Broker for JetStream {
 
     async fn close(&self) {
         self.link.close().await;
+        self.dead.close().await;
         self.record.close().await;
     }
 }

@@ -113,6 +113,9 @@ pub(super) struct StreamState {
     /// When the first message was stored.
     #[serde(default)]
     pub(super) first_ts: Option<String>,
+    /// When the last sequence was given, whether its message is still there or not.
+    #[serde(default)]
+    pub(super) last_ts: Option<String>,
 }
 
 /// The answer to a question for one message.

@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     /// Show so many groups
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     top: usize,
-    /// Count all; on JetStream the newest 200,000 are otherwise, and each 100,000 more take some seconds
+    /// Count all; on JetStream the newest 200,000 are otherwise, until the host has read the others
     #[arg(long)]
     whole: bool,
 }

@@ -11,6 +11,7 @@ use crate::broker_contract::{Place, ack, broker_contract, eventually};
 use crate::support::nats::NatsServer;
 
 mod buckets;
+mod catalog;
 pub(crate) mod cluster;
 mod earlier;
 mod edited;

@@ -26,9 +26,9 @@ pub(in crate::admin) fn stats() -> Said {
         "Counted by their fingerprint (the same for the same error of the same handler, whatever the version and whatever \
          numbers and ids stand in it), or by another of their traits: the largest groups with the newest dead letter of \
          each, and how many are in none of them. A caller who is limited to some handlers has those of these counted \
-         alone. JetStream cannot count by itself: there the newest 200,000 are counted, and `more` says when there are \
-         older ones, unless the `whole` is asked for. A task that is given the answer's `until` means those that were counted, \
-         and none that died since.",
+         alone. JetStream cannot count by itself: until the host has read them all in the background, the newest 200,000 \
+         are counted, and `more` says when there are older ones, unless the `whole` is asked for. A task that is given \
+         the answer's `until` means those that were counted, and none that died since.",
     )
     .gives("The counts.")
     .fails(400, &["no-such-broker"])

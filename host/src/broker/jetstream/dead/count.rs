@@ -1,6 +1,10 @@
-//! Counts dead letters, the newest first, by their headers alone; so many at most, where no more is asked for.
+//! Counts dead letters, the newest first: in memory, where all are known there, else by their headers alone; so many at most then, where
+//! no more is asked for.
+
+use std::ops::Range;
 
 use super::DeadLetterStore;
+use super::catalog::{Meant, Texts, View, breathe};
 use super::layout;
 use super::scan::{LARGEST_WINDOW, error_for, filters, take_newest};
 use crate::broker::jetstream::reader::{Reader, Start};
@@ -13,13 +17,51 @@ impl DeadLetterStore {
         &self,
         session: &Session,
         filter: &DeadLetterFilter,
-        mut tally: Tally,
+        tally: Tally,
     ) -> Result<Tally, DeadLetterError> {
         let filter = DeadLetterFilter { include_redriven: false, ..filter.clone() };
-        let Some(mut span) = self.span(session, &filter).await? else { return Ok(tally) };
-        let filters = filters(&filter);
         let most = if tally.is_whole() { u64::MAX } else { self.options.count_at_most };
-        let (mut looked_at, mut sent) = (0, 0);
+        // The error's text is not in memory.
+        let is_told_by_rows = filter.text.is_none();
+        if is_told_by_rows && let Some(view) = self.catalog.exact(session, 0).await {
+            return self.count_rows(session, &filter, tally, &view).await;
+        }
+        let Some(span) = self.span(session, &filter).await? else { return Ok(tally) };
+        if is_told_by_rows {
+            let patience = self.to_read(session, &filter, &span, most).await?;
+            if let Some(view) = self.catalog.exact(session, patience).await {
+                return self.count_rows(session, &filter, tally, &view).await;
+            }
+        }
+        self.count_read(session, &filter, tally, (span, most), 0).await
+    }
+
+    /// How many messages are read where they are not in memory: more are not read for that before an answer.
+    async fn to_read(
+        &self,
+        session: &Session,
+        filter: &DeadLetterFilter,
+        span: &Range<u64>,
+        most: u64,
+    ) -> Result<u64, DeadLetterError> {
+        // What the server tells apart may be a few of many.
+        if filter.subscription.is_none() && filter.reason.is_none() && filter.since.is_none() {
+            return Ok(most);
+        }
+        Ok(self.held(session, &filters(filter), span.start).await?.min(most))
+    }
+
+    /// Counts those of a span by reading them, so many at most. `sent`: so many of those behind it were looked at.
+    async fn count_read(
+        &self,
+        session: &Session,
+        filter: &DeadLetterFilter,
+        mut tally: Tally,
+        (mut span, most): (Range<u64>, u64),
+        mut sent: u64,
+    ) -> Result<Tally, DeadLetterError> {
+        let filters = filters(filter);
+        let mut looked_at = 0;
         while !span.is_empty() {
             if looked_at >= most {
                 // What the server holds of them, less what it has sent.
@@ -33,7 +75,7 @@ impl DeadLetterStore {
                 // What is no dead letter of ours is not counted.
                 let Some(traits) = layout::traits(&message) else { return };
                 looked_at += 1;
-                if filter.takes(&traits, &error_for(&filter, &message)) {
+                if filter.takes(&traits, &error_for(filter, &message)) {
                     tally.count(&Traits { id: &format!("{}@{sequence}", traits.id), ..traits });
                 } else {
                     tally.pass();
@@ -42,6 +84,54 @@ impl DeadLetterStore {
             self.each(session, &filters, window, seen).await?;
         }
         Ok(tally)
+    }
+
+    /// Counts by rows, in the order in which they would be read: which groups are folded into the rest hangs on it.
+    async fn count_rows(
+        &self,
+        session: &Session,
+        filter: &DeadLetterFilter,
+        mut tally: Tally,
+        view: &View,
+    ) -> Result<Tally, DeadLetterError> {
+        let Some(mut span) = self.span_of(session, filter, view).await? else { return Ok(tally) };
+        let (meant, mut texts) = (Meant::new(filter), Texts::default());
+        let (mut sent, mut looked_at) = (0, 0u64);
+        while span.end > span.start.max(view.floor()) {
+            let size = LARGEST_WINDOW.min(span.end - view.floor());
+            let window = take_newest(&mut span, size);
+            for (sequence, row) in view.range(window) {
+                looked_at += 1;
+                breathe(looked_at).await;
+                if !meant.is_sent(view, row) {
+                    continue;
+                }
+                sent += 1;
+                let Some(traits) = view.traits(sequence, row, &mut texts) else { continue };
+                if filter.takes(&traits, "") {
+                    tally.count(&traits);
+                } else {
+                    tally.pass();
+                }
+            }
+        }
+        // What lies in front of all rows is older, and more than there is room for.
+        let most = if tally.is_whole() { u64::MAX } else { 0 };
+        self.count_read(session, filter, tally, (span, most), sent).await
+    }
+
+    /// The sequences among which those lie that are meant, by rows; `None`: there is no stream.
+    pub(super) async fn span_of(
+        &self,
+        session: &Session,
+        filter: &DeadLetterFilter,
+        view: &View,
+    ) -> Result<Option<Range<u64>>, DeadLetterError> {
+        if view.is_whole() {
+            return Ok(Some(view.span(filter)));
+        }
+        let span = self.span(session, filter).await?;
+        Ok(span.map(|span| span.start..view.end()))
     }
 
     /// How many messages the stream has from a sequence on.

@@ -27,16 +27,19 @@ use crate::broker::{
 };
 use crate::settle::dead_letter::{DeadLetter, DeadLetterId, StoredDeadLetter};
 
+mod catalog;
 mod count;
 mod destination;
 mod forget;
 mod layout;
+mod picked;
 mod rest;
 mod room;
 mod scan;
 mod send_back;
 mod store;
 
+use catalog::Catalog;
 use layout::{BODIES, Decoded, LETTERS, REDRIVEN, Rest};
 
 /// The dead letters of one broker.
@@ -45,6 +48,7 @@ pub(super) struct DeadLetterStore {
     link: Arc<Link>,
     publisher: Arc<Publisher>,
     options: DeadLetterOptions,
+    catalog: Catalog,
 }
 
 /// A message of the stream, found again.
@@ -64,7 +68,13 @@ pub(super) struct Prepared {
 
 impl DeadLetterStore {
     pub(super) fn new(link: Arc<Link>, publisher: Arc<Publisher>, options: DeadLetterOptions) -> Self {
-        Self { link, publisher, options }
+        let catalog = Catalog::new(Arc::clone(&link), &options.stream, options.catalog.clone());
+        Self { link, publisher, options, catalog }
+    }
+
+    /// Waits for the end of what goes on in the background, once the link is closed.
+    pub(super) async fn close(&self) {
+        self.catalog.close().await;
     }
 
     /// Makes the stream when it is missing, else looks whether it can hold dead letters. The error says what is wrong.
@@ -176,12 +186,14 @@ impl DeadLetterStore {
 
     async fn delete(&self, session: &Session, sequence: u64) -> Result<(), DeadLetterError> {
         let verb = format!("STREAM.MSG.DELETE.{}", self.options.stream);
+        let _told = self.catalog.deleting().await;
         // No overwriting of the bytes: that would rewrite the file's block.
         match session.api::<Value>(&verb, &json!({ "seq": sequence, "no_erase": true })).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.is(code::MESSAGE_NOT_FOUND) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(_) => self.catalog.deleted(sequence),
+            Err(error) if error.is(code::MESSAGE_NOT_FOUND) => self.catalog.missing(sequence),
+            Err(error) => return Err(error.into()),
         }
+        Ok(())
     }
 
     /// Removes what a dead letter refers to.
@@ -208,6 +220,9 @@ impl DeadLetterStore {
 impl DeadLetters for DeadLetterStore {
     async fn list(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, DeadLetterError> {
         let session = self.session().await?;
+        if let Some(page) = self.page_by_rows(&session, query).await? {
+            return Ok(page);
+        }
         match query.oldest_first {
             true => self.page_forwards(&session, query).await,
             false => self.page(&session, query).await,

@@ -27,7 +27,7 @@ pub(super) const LARGEST_WINDOW: u64 = 16_384;
 const LOOK_AT_MOST: u64 = 50_000;
 /// How far the clock of a host may be from the server's for the quick way to an id to work, and how long storing may
 /// have taken.
-const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
+pub(super) const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
 const STORING: Duration = Duration::from_secs(120);
 
 /// In front of the `@` of a cursor behind a message that is no dead letter.
@@ -40,7 +40,7 @@ impl DeadLetterStore {
         session: &Session,
         query: &DeadLetterQuery,
     ) -> Result<DeadLetterPage, DeadLetterError> {
-        let limit = if query.limit == 0 { PAGE } else { query.limit.min(LARGEST_PAGE) };
+        let limit = limit(query);
         let Some(mut span) = self.span(session, &query.filter).await? else { return Ok(DeadLetterPage::default()) };
         if let Some(after) = &query.after {
             span.end = span.end.min(self.position(session, after).await?);
@@ -66,23 +66,25 @@ impl DeadLetterStore {
             found = older;
             size = (size * 4).min(LARGEST_WINDOW);
         }
+        // As many were looked at as one page may look at.
+        let rest = (!span.is_empty()).then_some(span.end);
+        Ok(self.page_of(found.into_iter().rev().collect(), limit, rest))
+    }
+
+    /// A page of what was found, the newest first. `rest`: in front of that nothing was looked at.
+    pub(super) fn page_of(&self, found: Vec<(u64, Message)>, limit: usize, rest: Option<u64>) -> DeadLetterPage {
         let more = found.len() > limit;
         let mut page = DeadLetterPage::default();
         let mut last = None;
-        for (sequence, message) in found.into_iter().rev().take(limit) {
-            last = Some(DeadLetterId(format!("{NO_ID}@{sequence}")));
+        for (sequence, message) in found.into_iter().take(limit) {
+            last = Some(cursor(sequence));
             if let Some(letter) = self.listed(&message, sequence) {
                 last = Some(letter.handle.clone());
                 page.letters.push(letter);
             }
         }
-        page.next = match (more, span.is_empty()) {
-            (true, _) => last,
-            // As many were looked at as one page may look at.
-            (false, false) => Some(DeadLetterId(format!("{NO_ID}@{}", span.end))),
-            (false, true) => None,
-        };
-        Ok(page)
+        page.next = if more { last } else { rest.map(cursor) };
+        page
     }
 
     /// A page of dead letters, oldest first: as the server sends them.
@@ -91,7 +93,7 @@ impl DeadLetterStore {
         session: &Session,
         query: &DeadLetterQuery,
     ) -> Result<DeadLetterPage, DeadLetterError> {
-        let limit = if query.limit == 0 { PAGE } else { query.limit.min(LARGEST_PAGE) };
+        let limit = limit(query);
         let Some(mut span) = self.span(session, &query.filter).await? else { return Ok(DeadLetterPage::default()) };
         if let Some(after) = &query.after {
             span.start = span.start.max(self.position(session, after).await? + 1);
@@ -110,7 +112,7 @@ impl DeadLetterStore {
                     let is_meant = is_meant(&query.filter, &message);
                     page.letters.extend(is_meant.then(|| self.listed(&message, position.sequence)).flatten());
                     if page.letters.len() == limit || looked_at == LOOK_AT_MOST {
-                        page.next = Some(DeadLetterId(format!("{NO_ID}@{}", position.sequence)));
+                        page.next = Some(cursor(position.sequence));
                         break Ok(page);
                     }
                 }
@@ -123,7 +125,7 @@ impl DeadLetterStore {
     }
 
     /// A dead letter as it is listed; nothing for what is none of ours.
-    fn listed(&self, message: &Message, sequence: u64) -> Option<StoredDeadLetter> {
+    pub(super) fn listed(&self, message: &Message, sequence: u64) -> Option<StoredDeadLetter> {
         match stored(message, sequence) {
             Ok(letter) => Some(letter),
             // Somebody else's, or a later host's: those of ours are listed all the same.
@@ -204,6 +206,12 @@ impl DeadLetterStore {
 
     /// The sequence of an id: first among those that were stored about the time in the id, then among all.
     async fn sequence_of(&self, session: &Session, id: &str) -> Result<Option<u64>, DeadLetterError> {
+        if let Some(view) = self.catalog.covering_if_there(session).await {
+            let found = view.find(id).await;
+            if found.is_some() || view.tells_all_ids() {
+                return Ok(found);
+            }
+        }
         let stream = &self.options.stream;
         if stream_info(session, stream).await?.is_none() {
             return Ok(None);
@@ -272,7 +280,7 @@ pub(super) fn filters(filter: &DeadLetterFilter) -> Vec<String> {
 }
 
 /// Whether a message is one of those that are meant. What is no dead letter of ours is told by whoever reads it.
-fn is_meant(filter: &DeadLetterFilter, message: &Message) -> bool {
+pub(super) fn is_meant(filter: &DeadLetterFilter, message: &Message) -> bool {
     layout::traits(message).is_none_or(|traits| filter.takes(&traits, &error_for(filter, message)))
 }
 
@@ -290,6 +298,16 @@ pub(super) fn take_newest(span: &mut Range<u64>, size: u64) -> Range<u64> {
     let window = start..span.end;
     span.end = start;
     window
+}
+
+/// How many dead letters a page has.
+pub(super) fn limit(query: &DeadLetterQuery) -> usize {
+    if query.limit == 0 { PAGE } else { query.limit.min(LARGEST_PAGE) }
+}
+
+/// A cursor that goes on behind a sequence.
+pub(super) fn cursor(sequence: u64) -> DeadLetterId {
+    DeadLetterId(format!("{NO_ID}@{sequence}"))
 }
 
 /// An id, and the sequence behind an `@` when it is a cursor of a page.
