@@ -236,7 +236,7 @@ impl<'a> Reader<'a> {
 /// The last message that the leader of a stream has of what is to be read; 0: there is none.
 async fn last(session: &Session, stream: &str, filters: &[String], start: Start) -> Result<u64, ApiError> {
     let mut last = 0;
-    for filter in filters {
+    for filter in filters.iter().flat_map(|filter| asked_for(filter)) {
         let Some(found) = stored::last(session, stream, filter).await? else { continue };
         let is_meant = match start {
             Start::Sequence(first) => found.seq >= first,
@@ -245,4 +245,30 @@ async fn last(session: &Session, stream: &str, filters: &[String], start: Start)
         last = last.max(if is_meant { found.seq } else { 0 });
     }
     Ok(last)
+}
+
+/// By what a server is asked for the last message of a filter.
+fn asked_for(filter: &str) -> Vec<&str> {
+    match filter {
+        // Asked for the last of `>`, it looks at its last sequence alone, and has none when that one was removed. Of any other filter it
+        // looks further back; these two match all that there is.
+        ">" => vec!["*", "*.>"],
+        other => vec![other],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::subject::matches;
+
+    #[test]
+    fn the_last_of_all_is_asked_for_by_filters_that_look_further_back_than_the_last_sequence() {
+        let asked = asked_for(">");
+        assert!(!asked.contains(&">"));
+        for subject in ["a", "a.b", "dlq.orders.timeout.S.7-0"] {
+            assert!(asked.iter().any(|filter| matches(filter, subject)), "{subject}");
+        }
+        assert_eq!(asked_for("dlq.>"), ["dlq.>"]);
+    }
 }
