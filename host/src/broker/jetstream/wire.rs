@@ -44,6 +44,9 @@ pub(super) mod code {
     pub(crate) const CONSUMER_NOT_FOUND: u32 = 10014;
     pub(crate) const STREAM_NOT_FOUND: u32 = 10059;
     pub(crate) const MESSAGE_NOT_FOUND: u32 = 10037;
+    /// A message was not removed: it is not there, or for a reason that the description tells; which of the two numbers a message that is
+    /// not there has hangs on where it lay.
+    pub(crate) const NOT_REMOVED: [u32; 2] = [10043, 10057];
     /// A stream with copies is about to store a message of the same id: whether it will is not known yet.
     pub(crate) const DUPLICATE_IN_PROCESS: u32 = 10158;
     /// A message was not stored; the description says why (a limit of the stream, mostly).
@@ -102,7 +105,7 @@ pub(super) struct RaftGroup {
 }
 
 /// What is in a stream.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct StreamState {
     pub(super) first_seq: u64,
     pub(super) last_seq: u64,

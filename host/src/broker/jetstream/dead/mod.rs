@@ -21,6 +21,7 @@ use super::publish::Publisher;
 use super::risks;
 use super::session::{RequestError, Session};
 use super::setup::stream_info;
+use super::stored;
 use super::wire::{ApiError, code, number};
 use crate::broker::{
     DeadLetterError, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetters, Published, SendBack, Tally,
@@ -190,7 +191,13 @@ impl DeadLetterStore {
         // No overwriting of the bytes: that would rewrite the file's block.
         match session.api::<Value>(&verb, &json!({ "seq": sequence, "no_erase": true })).await {
             Ok(_) => self.catalog.deleted(sequence),
-            Err(error) if error.is(code::MESSAGE_NOT_FOUND) => self.catalog.missing(sequence),
+            // Somebody else was faster, or it was asked twice: what is gone is as it should be.
+            Err(error)
+                if code::NOT_REMOVED.iter().any(|number| error.is(*number))
+                    && stored::at(session, &self.options.stream, sequence).await?.is_none() =>
+            {
+                self.catalog.missing(sequence);
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(())
