@@ -12,7 +12,7 @@ use tidegate::broker::{
 };
 use tidegate::message::Headers;
 use tidegate::settle::dead_letter::{DeadLetter, DeadLetterId, DeadLetterRecord};
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 
 use super::setup::api_ok;
 use super::{connect, options, place_on};
@@ -434,5 +434,167 @@ async fn what_is_in_memory_is_counted_listed_and_found_without_reading_and_given
     pause.tick().await;
     pause.tick().await;
     assert!(all_counted(&*here).await.is_cut, "it was kept though nobody asked");
+    both.close().await;
+}
+
+/// How many readers were made on the stream of dead letters while something was done.
+async fn readers_made(server: &NatsServer, done: impl Future<Output = ()>) -> usize {
+    let client = server.client().await;
+    let mut made = client.subscribe("$JS.EVENT.ADVISORY.CONSUMER.CREATED.DLQ_tidegate.>").await.unwrap();
+    client.flush().await.unwrap();
+    done.await;
+    let question = json!({ "stream_name": "DLQ_tidegate", "config": { "name": "last", "ack_policy": "none" } });
+    api_ok(server, "CONSUMER.CREATE.DLQ_tidegate.last", &question).await;
+    let mut count = 0;
+    while !made.next().await.unwrap().subject.ends_with(".last") {
+        count += 1;
+    }
+    count
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_nothing_is_kept_in_memory_a_count_reads_once_and_asks_for_nothing_more() {
+    let server = NatsServer::start().await;
+    let both = Both::on(&server, |_| {}).await;
+    both.die(0..10).await;
+    let filter = DeadLetterFilter { reason: Some("timeout".to_owned()), ..DeadLetterFilter::default() };
+    let made = readers_made(&server, async {
+        assert_eq!(counted(&*both.plain.dead_letters(), &filter, By::Reason).await.matched, 4);
+    })
+    .await;
+    assert_eq!(made, 1);
+    both.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_that_are_older_than_all_in_memory_are_counted_as_far_as_all_would_be_read() {
+    // The story: a subscription had 50 dead letters, all older than what there is room for, and it was told that it had none of them.
+    let server = NatsServer::start().await;
+    let both = Both::on(&server, |options| {
+        options.dead_letters.count_at_most = 25;
+        let catalog = &mut options.dead_letters.catalog;
+        (catalog.rows_at_most, catalog.segment) = (20, 4);
+    })
+    .await;
+    for number in 1_000..1_010 {
+        let mut old = letter(number);
+        old.record.subscription = "old".to_owned();
+        assert!(both.plain.dead_letters().restore(old).await.unwrap());
+    }
+    both.die(0..40).await;
+    let here = both.here.dead_letters();
+    let old = DeadLetterFilter { subscription: Some("old".to_owned()), ..DeadLetterFilter::default() };
+    let count = counted(&*here, &old, By::Reason).await;
+    assert_eq!((count.matched, count.is_cut, count.left_out), (10, false, 0), "{count:?}");
+    // And of all no more than those.
+    let count = all_counted(&*here).await;
+    assert_eq!((count.examined, count.left_out, count.is_cut), (25, 25, true), "{count:?}");
+    both.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_host_sent_back_is_found_where_it_lies_now() {
+    let server = NatsServer::start().await;
+    let both = Both::on(&server, |_| {}).await;
+    both.die(0..20).await;
+    let (here, plain) = (both.here.dead_letters(), both.plain.dead_letters());
+    assert_eq!(all_counted(&*here).await.matched, 20);
+    let page = plain.list(&DeadLetterQuery::default()).await.unwrap().letters;
+    for stored in page.iter().step_by(4) {
+        // As many messages as before, with a row more here.
+        plain.redrive(&stored.handle, false).await.unwrap();
+        let found = here.get(&stored.letter.record.id).await.unwrap();
+        assert!(found.redriven_at.is_some(), "{found:?}");
+    }
+    both.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_does_not_go_on_for_ever_through_what_is_none_of_ours() {
+    let server = NatsServer::start().await;
+    let both = Both::on(&server, |_| {}).await;
+    let js = async_nats::jetstream::new(server.client().await);
+    let others = (0..1_100).map(|number| js.publish(format!("dlq.deep.timeout.X.{number}-0"), "none".into()));
+    let confirmed: Vec<_> = futures_util::stream::iter(others).buffered(64).try_collect().await.unwrap();
+    for confirmed in confirmed {
+        confirmed.await.unwrap();
+    }
+    both.die(0..20).await;
+    let filter = DeadLetterFilter { fingerprint: Some("00000000000000aa".to_owned()), ..DeadLetterFilter::default() };
+    let here = both.here.dead_letters();
+    assert!(!all_counted(&*here).await.is_cut);
+    let mut query = DeadLetterQuery { filter, after: None, limit: 7, oldest_first: true };
+    let first = here.list(&query).await.unwrap();
+    assert_eq!((first.letters.len(), first.next.is_some()), (0, true));
+    query.after = first.next;
+    let second = here.list(&query).await.unwrap();
+    assert_eq!((second.letters.len(), second.next), (2, None));
+    both.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_count_that_waits_for_reading_ends_when_the_broker_is_closed() {
+    let server = NatsServer::start().await;
+    let both = Both::on(&server, |_| {}).await;
+    both.die(0..20).await;
+    // Each is closed at another moment of a count that waits until all is read.
+    for steps in 1..40 {
+        let mut keeps = options(&server);
+        keeps.dead_letters.catalog.read_at_once = 0;
+        let (broker, _folder) = connect(keeps).await;
+        let letters = broker.dead_letters();
+        let (all, tally) = (DeadLetterFilter::default(), Tally::new(By::Reason, SystemTime::UNIX_EPOCH).whole());
+        let mut count = Box::pin(letters.tally(&all, tally));
+        let mut is_done = false;
+        for _ in 0..steps {
+            // Answers take a while to come.
+            is_done = timeout(Duration::from_micros(100), count.as_mut()).await.is_ok();
+            if is_done {
+                break;
+            }
+        }
+        broker.close().await;
+        if !is_done {
+            let ended = timeout(Duration::from_secs(60), count).await;
+            assert!(ended.is_ok(), "it waits for ever, closed after {steps} steps");
+        }
+    }
+    both.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn discarding_what_another_one_discards_at_the_same_time_is_no_trouble() {
+    let server = NatsServer::start().await;
+    let both = Both::on(&server, |_| {}).await;
+    both.die(0..20).await;
+    let (here, plain) = (both.here.dead_letters(), both.plain.dead_letters());
+    for stored in here.list(&DeadLetterQuery::default()).await.unwrap().letters {
+        let eight = (0..8).map(|number| if number % 2 == 0 { &here } else { &plain }.discard(&stored.handle));
+        for discarded in futures_util::future::join_all(eight).await {
+            assert!(matches!(discarded, Ok(()) | Err(DeadLetterError::NotFound(_))), "{discarded:?}");
+        }
+    }
+    both.agree("all discarded").await;
+    both.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_of_a_host_whose_clock_is_far_ahead_are_found_by_when_they_died() {
+    let server = NatsServer::start().await;
+    let both = Both::on(&server, |_| {}).await;
+    both.die(0..20).await;
+    let hour = Duration::from_secs(3_600);
+    let mut ahead = letter(1_000);
+    (ahead.record.dead_at, ahead.record.fingerprint) = (SystemTime::now() + hour, "00000000000000bb".to_owned());
+    assert!(both.plain.dead_letters().restore(ahead).await.unwrap());
+    let here = both.here.dead_letters();
+    let still = DeadLetterFilter { since: Some(SystemTime::now() + hour / 6), ..DeadLetterFilter::default() };
+    let count = counted(&*here, &still, By::Reason).await;
+    assert_eq!((count.matched, count.examined), (1, 1), "{count:?}");
+    let filter = DeadLetterFilter { fingerprint: Some("00000000000000bb".to_owned()), ..still };
+    for oldest_first in [false, true] {
+        let query = DeadLetterQuery { filter: filter.clone(), after: None, limit: 7, oldest_first };
+        assert_eq!(here.list(&query).await.unwrap().letters.len(), 1);
+    }
     both.close().await;
 }

@@ -22,7 +22,7 @@ impl DeadLetterStore {
         let filter = DeadLetterFilter { include_redriven: false, ..filter.clone() };
         let most = if tally.is_whole() { u64::MAX } else { self.options.count_at_most };
         // The error's text is not in memory.
-        let is_told_by_rows = filter.text.is_none();
+        let is_told_by_rows = filter.text.is_none() && self.catalog.is_wanted();
         if is_told_by_rows && let Some(view) = self.catalog.exact(session, 0).await {
             return self.count_rows(session, &filter, tally, &view).await;
         }
@@ -69,7 +69,8 @@ impl DeadLetterStore {
                 tally.cut(all.saturating_sub(sent));
                 break;
             }
-            let window = take_newest(&mut span, LARGEST_WINDOW.min(most - looked_at));
+            let size = self.window_of(session, &filters, &span, most - looked_at, sent).await?;
+            let window = take_newest(&mut span, size);
             let seen = |message: async_nats::Message, sequence: u64| {
                 sent += 1;
                 // What is no dead letter of ours is not counted.
@@ -86,6 +87,27 @@ impl DeadLetterStore {
         Ok(tally)
     }
 
+    /// The size of a window at the end of a span that has no more than so many messages. As many sequences do always, but where few of a
+    /// long stream are meant, and few more are to be looked at, they would be read one by one.
+    async fn window_of(
+        &self,
+        session: &Session,
+        filters: &[String],
+        span: &Range<u64>,
+        most: u64,
+        sent: u64,
+    ) -> Result<u64, DeadLetterError> {
+        let mut size = LARGEST_WINDOW;
+        while size > most {
+            let start = span.end.saturating_sub(size).max(span.start);
+            if self.held(session, filters, start).await?.saturating_sub(sent) <= most {
+                return Ok(size);
+            }
+            size /= 2;
+        }
+        Ok(size.max(1))
+    }
+
     /// Counts by rows, in the order in which they would be read: which groups are folded into the rest hangs on it.
     async fn count_rows(
         &self,
@@ -94,16 +116,16 @@ impl DeadLetterStore {
         mut tally: Tally,
         view: &View,
     ) -> Result<Tally, DeadLetterError> {
-        let Some(mut span) = self.span_of(session, filter, view).await? else { return Ok(tally) };
-        let (meant, mut texts) = (Meant::new(filter), Texts::default());
+        let Some(start) = self.start_of(session, filter, view).await? else { return Ok(tally) };
+        let (meant, mut texts) = (Meant::new(filter, start), Texts::default());
         let (mut sent, mut looked_at) = (0, 0u64);
-        while span.end > span.start.max(view.floor()) {
-            let size = LARGEST_WINDOW.min(span.end - view.floor());
-            let window = take_newest(&mut span, size);
+        let mut span = view.span();
+        while !span.is_empty() {
+            let window = take_newest(&mut span, LARGEST_WINDOW);
             for (sequence, row) in view.range(window) {
                 looked_at += 1;
                 breathe(looked_at).await;
-                if !meant.is_sent(view, row) {
+                if !meant.is_sent(view, sequence, row) {
                     continue;
                 }
                 sent += 1;
@@ -115,23 +137,25 @@ impl DeadLetterStore {
                 }
             }
         }
-        // What lies in front of all rows is older, and more than there is room for.
-        let most = if tally.is_whole() { u64::MAX } else { 0 };
-        self.count_read(session, filter, tally, (span, most), sent).await
+        if view.is_whole() {
+            return Ok(tally);
+        }
+        // What lies in front of all rows is older, and read as far as all would be read.
+        let most = if tally.is_whole() { u64::MAX } else { self.options.count_at_most.saturating_sub(sent) };
+        self.count_read(session, filter, tally, (start..view.floor(), most), sent).await
     }
 
-    /// The sequences among which those lie that are meant, by rows; `None`: there is no stream.
-    pub(super) async fn span_of(
+    /// Where reading those that are meant would begin; `None`: there is no stream.
+    pub(super) async fn start_of(
         &self,
         session: &Session,
         filter: &DeadLetterFilter,
         view: &View,
-    ) -> Result<Option<Range<u64>>, DeadLetterError> {
+    ) -> Result<Option<u64>, DeadLetterError> {
         if view.is_whole() {
-            return Ok(Some(view.span(filter)));
+            return Ok(Some(view.start(filter)));
         }
-        let span = self.span(session, filter).await?;
-        Ok(span.map(|span| span.start..view.end()))
+        Ok(self.span(session, filter).await?.map(|span| span.start))
     }
 
     /// How many messages the stream has from a sequence on.

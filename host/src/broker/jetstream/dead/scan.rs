@@ -206,7 +206,7 @@ impl DeadLetterStore {
 
     /// The sequence of an id: first among those that were stored about the time in the id, then among all.
     async fn sequence_of(&self, session: &Session, id: &str) -> Result<Option<u64>, DeadLetterError> {
-        if let Some(view) = self.catalog.covering_if_there(session).await {
+        if let Some(view) = self.catalog.exact_if_there(session).await {
             let found = view.find(id).await;
             if found.is_some() || view.tells_all_ids() {
                 return Ok(found);

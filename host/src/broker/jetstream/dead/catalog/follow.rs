@@ -8,6 +8,8 @@
 //!   the leader was asked.
 //! - A server that lost its newest messages gives their sequences to new ones. So where something was stored since, the newest row from
 //!   before is looked at: when it is still the same message, nothing behind it was given twice.
+//! - Where there are messages without a row, in front of all rows, their number is never taken for less than it is: then rows too many
+//!   cannot make up for it. So it counts only when it was counted twice, and the leader had the same before and after.
 //! - Nobody takes rows out for anything but a removal that was confirmed, or for what was read anew.
 
 use std::collections::BTreeMap;
@@ -16,11 +18,11 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
+use super::Inner;
 use super::groups::{Read, nanos};
 use super::reconcile::{Step, decide};
 use super::state::{Stands, TooVaried, is_led_by_nobody};
 use super::view::View;
-use super::{Inner, Needs};
 use crate::broker::DeadLetterError;
 use crate::broker::jetstream::reader::{Reader, Start};
 use crate::broker::jetstream::session::Session;
@@ -53,9 +55,9 @@ pub(super) enum Met {
 impl Inner {
     /// Brings the rows to what the stream is, if no more than so many messages have to be read at once for that. Whoever calls has the
     /// turn. Dropped in the middle, what was read by then stays.
-    pub(super) async fn meet(&self, session: &Session, needs: Needs, most: u64) -> Result<Met, DeadLetterError> {
+    pub(super) async fn meet(&self, session: &Session, most: u64) -> Result<Met, DeadLetterError> {
         for _ in 0..TRIES {
-            let Some(info) = self.ask_leader(session, needs).await? else {
+            let Some(info) = self.ask_leader(session).await? else {
                 self.lock().forget();
                 return Ok(Met::Current(View::empty()));
             };
@@ -77,10 +79,14 @@ impl Inner {
             if self.catch_up(session, &info).await?.is_err() {
                 return Ok(self.give_up());
             }
-            if let Some(view) = self.compared(&info, needs) {
+            let is_below_to_count = self.lock().is_below_to_count(&info);
+            if is_below_to_count && !self.count_below(session, &info).await? {
+                continue;
+            }
+            if let Some(view) = self.compared(&info) {
                 return Ok(Met::Current(view));
             }
-            match self.reconcile(session, &info, most).await? {
+            match self.reconcile(session, most).await? {
                 Ok(None) => {}
                 Ok(Some(to_read)) => return Ok(Met::Behind(to_read)),
                 Err(TooVaried) => return Ok(self.give_up()),
@@ -90,26 +96,17 @@ impl Inner {
     }
 
     /// What the leader of the stream has; `None`: there is no stream.
-    async fn ask_leader(&self, session: &Session, needs: Needs) -> Result<Option<StreamInfo>, DeadLetterError> {
+    async fn ask_leader(&self, session: &Session) -> Result<Option<StreamInfo>, DeadLetterError> {
         // While something is being removed, nobody could say whether it counts in the answer. That takes some milliseconds.
-        let _quiet = match needs {
-            Needs::Exact => Some(self.deleting.write().await),
-            Needs::Covering => None,
-        };
+        let _quiet = self.deleting.write().await;
         self.lock().watch();
         Ok(stream_info(session, &self.stream).await?)
     }
 
-    /// The rows, when they are as is needed.
-    fn compared(&self, info: &StreamInfo, needs: Needs) -> Option<View> {
+    /// The rows, when they are those of all that the stream has, and no more.
+    fn compared(&self, info: &StreamInfo) -> Option<View> {
         let state = self.lock();
-        let (has, expected) = (info.state.messages, state.expected(info));
-        let is_met = match needs {
-            Needs::Exact => has == expected,
-            // Rows too many are passed over by whoever looks for their messages.
-            Needs::Covering => has <= expected,
-        };
-        is_met.then(|| state.view(info))
+        (info.state.messages == state.expected(info)).then(|| state.view(info))
     }
 
     fn give_up(&self) -> Met {
@@ -123,28 +120,26 @@ impl Inner {
 
     /// Begins anew, without a row.
     async fn begin(&self, session: &Session, info: &StreamInfo) -> Result<(), DeadLetterError> {
-        let (floor, below) = match info.state.messages.checked_sub(self.options.rows_at_most) {
-            None | Some(0) => (info.state.first_seq, 0),
+        let floor = match info.state.messages.checked_sub(self.options.rows_at_most) {
+            None | Some(0) => info.state.first_seq,
             Some(_) => self.first_of_most(session, info).await?,
         };
-        self.lock().begin(info, session.number, floor, below);
+        self.lock().begin(info, session.number, floor);
         Ok(())
     }
 
-    /// The first sequence from which on there are no more messages than rows, and how many are in front of it.
-    async fn first_of_most(&self, session: &Session, info: &StreamInfo) -> Result<(u64, u64), DeadLetterError> {
+    /// The first sequence from which on there are no more messages than rows.
+    async fn first_of_most(&self, session: &Session, info: &StreamInfo) -> Result<u64, DeadLetterError> {
         let (mut low, mut high) = (info.state.first_seq, info.state.last_seq + 1);
-        let mut from_high = 0;
         while low < high {
             let middle = low + (high - low) / 2;
-            let there = self.held(session, middle).await?;
-            if there > self.options.rows_at_most {
+            if self.held(session, middle).await? > self.options.rows_at_most {
                 low = middle + 1;
             } else {
-                (high, from_high) = (middle, there);
+                high = middle;
             }
         }
-        Ok((high, info.state.messages.saturating_sub(from_high)))
+        Ok(high)
     }
 
     /// Whether the newest row is still the message that it was made of.
@@ -180,9 +175,26 @@ impl Inner {
             if read?.is_err() {
                 return Ok(Err(TooVaried));
             }
+            self.is_nothing_left(session, info).await?;
         }
         self.lock().is_read_through(info);
         Ok(Ok(()))
+    }
+
+    /// An error, when the leader has something between what was read and the last sequence that it had. That there is nothing is not left
+    /// to the copy that was read: what it did not have would be missed for good.
+    async fn is_nothing_left(&self, session: &Session, info: &StreamInfo) -> Result<(), DeadLetterError> {
+        let from = self.lock().read().end;
+        if from > info.state.last_seq {
+            return Ok(());
+        }
+        match stored::next(session, &self.stream, from, ">").await? {
+            Some(there) if there.seq <= info.state.last_seq => Err(DeadLetterError::Store(format!(
+                "a copy of stream `{}` does not have message {}, which its leader has",
+                self.stream, there.seq
+            ))),
+            Some(_) | None => Ok(()),
+        }
     }
 
     async fn append_all(&self, reader: &mut Reader<'_>) -> Result<Result<(), TooVaried>, DeadLetterError> {
@@ -209,15 +221,10 @@ impl Inner {
     }
 
     /// Finds where the rows differ from the stream, and reads that anew; or says how many messages that would be, when they are too many.
-    async fn reconcile(
-        &self,
-        session: &Session,
-        info: &StreamInfo,
-        most: u64,
-    ) -> Result<Result<Option<u64>, TooVaried>, DeadLetterError> {
+    async fn reconcile(&self, session: &Session, most: u64) -> Result<Result<Option<u64>, TooVaried>, DeadLetterError> {
+        self.lock().doubt_below();
         let Range { start, end } = self.lock().read();
         let mut counted = self.counted(session, vec![start, end]).await?;
-        self.count_below(info, &counted);
         loop {
             let step = decide(&self.lock().rows, &counted);
             match step {
@@ -242,16 +249,22 @@ impl Inner {
         }
     }
 
-    /// What lies in front of the rows has none, and is known by its number alone.
-    fn count_below(&self, info: &StreamInfo, counted: &BTreeMap<u64, u64>) {
-        let mut state = self.lock();
-        let below = match (state.has_below(info), counted.values().next(), counted.values().next_back()) {
-            (true, Some(from_start), Some(from_end)) => {
-                info.state.messages.saturating_sub(from_start.saturating_sub(*from_end))
-            }
-            (true | false, _, _) => 0,
-        };
-        state.set_below(below);
+    /// What lies in front of the rows has none, and is known by its number alone. Whether it is sure now: a copy that was asked may not
+    /// know yet of a removal, which the second look shows, and the leader that nothing changed between the two.
+    async fn count_below(&self, session: &Session, info: &StreamInfo) -> Result<bool, DeadLetterError> {
+        let Range { start, end } = self.lock().read();
+        let counted = self.counted(session, vec![start, end]).await?;
+        tokio::time::sleep(PAUSE).await;
+        let again = self.counted(session, vec![start, end]).await?;
+        let now = stream_info(session, &self.stream).await?;
+        let is_same = |now: &StreamInfo| (&now.created, &now.state) == (&info.created, &info.state);
+        if counted != again || !now.as_ref().is_some_and(is_same) {
+            return Ok(false);
+        }
+        let from = |sequence: &u64| counted.get(sequence).copied().unwrap_or(0);
+        let with_rows = from(&start).saturating_sub(from(&end));
+        self.lock().set_below(info.state.messages.saturating_sub(with_rows));
+        Ok(true)
     }
 
     /// Reads a range of sequences anew, in parts that are each taken in at once.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Inner, Needs};
+use super::Inner;
 use crate::broker::DeadLetterError;
 
 /// How reading in the background goes.
@@ -18,10 +18,33 @@ pub(super) struct Loads {
     pub(super) ended: u64,
     /// Whether it failed the last time.
     pub(super) failed: bool,
+    /// Whether there is a task that reads.
+    pub(super) is_kept: bool,
+}
+
+/// That there is a task that reads. However it ends, also by a panic or before it began, whoever waits for it is told: its drop ends what
+/// is under way.
+#[derive(Debug)]
+pub(super) struct Kept(Arc<Inner>);
+
+impl Kept {
+    /// `None`: there is one already.
+    pub(super) fn begin(inner: &Arc<Inner>) -> Option<Self> {
+        let begins = inner.loads.send_if_modified(|loads| !std::mem::replace(&mut loads.is_kept, true));
+        begins.then(|| Self(Arc::clone(inner)))
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.loads.send_modify(|loads| loads.is_kept = false);
+        ended(&self.0.loads, true);
+    }
 }
 
 /// Reads whenever it is wanted, until the broker is closed.
-pub(super) async fn keep(inner: Arc<Inner>) {
+pub(super) async fn keep(kept: Kept) {
+    let inner = &*kept.0;
     loop {
         let now = Instant::now();
         let over = inner.lock().asked + inner.options.kept_for;
@@ -31,8 +54,8 @@ pub(super) async fn keep(inner: Arc<Inner>) {
             () = inner.link.closing().cancelled() => return,
             () = inner.wanted.notified() => {
                 tokio::select! {
-                    () = inner.link.closing().cancelled() => return ended(&inner.loads, true),
-                    failed = load(&inner) => ended(&inner.loads, failed),
+                    () = inner.link.closing().cancelled() => return,
+                    failed = load(inner) => ended(&inner.loads, failed),
                 }
             }
             () = tokio::time::sleep_until(look_again) => inner.give_back(),
@@ -41,7 +64,7 @@ pub(super) async fn keep(inner: Arc<Inner>) {
 }
 
 fn ended(loads: &watch::Sender<Loads>, failed: bool) {
-    loads.send_modify(|loads| *loads = Loads { under_way: None, ended: loads.ended + 1, failed });
+    loads.send_modify(|loads| *loads = Loads { under_way: None, ended: loads.ended + 1, failed, ..*loads });
 }
 
 /// Reads all; whether that failed.
@@ -61,5 +84,5 @@ async fn read(inner: &Inner) -> Result<(), DeadLetterError> {
     let session = inner.link.wait(Duration::from_secs(1)).await.map_err(DeadLetterError::Store)?;
     let _turn = inner.turn().await;
     // When others go on removing, whoever asks next compares again.
-    inner.meet(&session, Needs::Exact, u64::MAX).await.map(drop)
+    inner.meet(&session, u64::MAX).await.map(drop)
 }

@@ -28,7 +28,7 @@ mod view;
 pub(super) use view::{Meant, Texts, View, breathe};
 
 use follow::Met;
-use keeper::Loads;
+use keeper::{Kept, Loads};
 use state::State;
 
 use crate::broker::jetstream::link::Link;
@@ -67,15 +67,6 @@ struct Turn<'a> {
     _held: tokio::sync::MutexGuard<'a, ()>,
 }
 
-/// What the rows are needed for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Needs {
-    /// To be counted: each is there, and no more.
-    Exact,
-    /// To find messages by: none is missing, and what is gone is found out by whoever looks for it.
-    Covering,
-}
-
 impl Catalog {
     pub(super) fn new(link: Arc<Link>, stream: &str, options: CatalogOptions) -> Self {
         let inner = Inner {
@@ -91,20 +82,15 @@ impl Catalog {
         Self { inner: Arc::new(inner), keeper: Mutex::new(None) }
     }
 
-    /// The rows as the stream is; `None`: it is to be read. `patience`: so many messages that have to be read before are waited for.
-    pub(super) async fn exact(&self, session: &Session, patience: u64) -> Option<View> {
-        self.ask(session, Needs::Exact, patience).await
+    /// Notes that somebody asks; whether there may be rows at all.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.inner.is_wanted()
     }
 
-    /// The rows of all that the stream has, and maybe of some that it has no more; `None`: it is to be read.
-    pub(super) async fn covering(&self, session: &Session) -> Option<View> {
-        self.ask(session, Needs::Covering, 0).await
-    }
-
-    /// The same where there are rows already.
-    pub(super) async fn covering_if_there(&self, session: &Session) -> Option<View> {
+    /// The rows as the stream is now, where there are rows already; `None`: it is to be read.
+    pub(super) async fn exact_if_there(&self, session: &Session) -> Option<View> {
         let is_there = self.inner.lock().is_begun();
-        if is_there { self.covering(session).await } else { None }
+        if is_there { self.exact(session, 0).await } else { None }
     }
 
     /// Held by whoever removes a message, until it has said so.
@@ -132,14 +118,15 @@ impl Catalog {
         }
     }
 
-    async fn ask(&self, session: &Session, needs: Needs, patience: u64) -> Option<View> {
+    /// The rows as the stream is; `None`: it is to be read. `patience`: so many messages that have to be read before are waited for.
+    pub(super) async fn exact(&self, session: &Session, patience: u64) -> Option<View> {
         if !self.inner.is_wanted() {
             return None;
         }
         let mut loads = self.inner.loads.subscribe();
         for _ in 0..ROUNDS {
             let seen = loads.borrow_and_update().ended;
-            let to_read = match self.meet(session, needs, &mut loads).await? {
+            let to_read = match self.meet(session, &mut loads).await? {
                 Met::Current(view) => {
                     self.keep();
                     return Some(view);
@@ -148,7 +135,15 @@ impl Catalog {
                 Met::Behind(to_read) => to_read,
             };
             self.load(to_read);
-            if to_read > patience || loads.wait_for(|loads| loads.ended > seen).await.ok()?.failed {
+            if to_read > patience {
+                return None;
+            }
+            let is_read = tokio::select! {
+                loads = loads.wait_for(|loads| loads.ended > seen) => !loads.ok()?.failed,
+                // Nobody begins to read any more.
+                () = self.inner.link.closing().cancelled() => false,
+            };
+            if !is_read {
                 return None;
             }
         }
@@ -156,7 +151,7 @@ impl Catalog {
     }
 
     /// How the rows stand. Whoever comes while they are read in the background does not stand in line for that.
-    async fn meet(&self, session: &Session, needs: Needs, loads: &mut watch::Receiver<Loads>) -> Option<Met> {
+    async fn meet(&self, session: &Session, loads: &mut watch::Receiver<Loads>) -> Option<Met> {
         let _turn = tokio::select! {
             biased;
             turn = self.inner.turn() => turn,
@@ -165,7 +160,7 @@ impl Catalog {
                 return Some(Met::Behind(to_read));
             }
         };
-        match self.inner.meet(session, needs, self.inner.options.read_at_once).await {
+        match self.inner.meet(session, self.inner.options.read_at_once).await {
             Ok(met) => Some(met),
             Err(error) => {
                 // Whoever asks reads the stream, and tells what is wrong with that.
@@ -177,16 +172,19 @@ impl Catalog {
 
     /// Reads in the background.
     fn load(&self, to_read: u64) {
-        self.keep();
+        // Before it is looked whether there is a task: one that ends in between tells that it ended, and another one begins.
         self.inner.loads.send_modify(|loads| loads.under_way = Some(loads.under_way.unwrap_or(to_read)));
+        self.keep();
         self.inner.wanted.notify_one();
     }
 
-    /// Begins the task that gives the rows back.
+    /// Begins the task that reads, and gives the rows back.
     fn keep(&self) {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        if keeper.is_none() && !self.inner.link.is_closed() {
-            *keeper = Some(tokio::spawn(keeper::keep(Arc::clone(&self.inner))));
+        if !self.inner.link.is_closed()
+            && let Some(kept) = Kept::begin(&self.inner)
+        {
+            *keeper = Some(tokio::spawn(keeper::keep(kept)));
         }
     }
 }

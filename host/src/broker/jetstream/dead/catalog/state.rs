@@ -51,6 +51,8 @@ pub(super) struct State {
     /// The first sequence that may have a row, and how many messages there are before it.
     floor: u64,
     below: u64,
+    /// Whether that number was counted while nothing changed, and every change since is known.
+    is_below_sure: bool,
     /// Up to here all were read.
     through: u64,
     /// While somebody compares: what this host removed since the server was asked.
@@ -71,6 +73,7 @@ impl State {
             known: None,
             floor: 0,
             below: 0,
+            is_below_sure: false,
             through: 0,
             gone: None,
             asked: Instant::now(),
@@ -83,7 +86,7 @@ impl State {
     pub(super) fn forget(&mut self) {
         let size = u32::try_from(self.rows.size()).unwrap_or(u32::MAX);
         (self.rows, self.groups, self.known) = (Rows::new(size), Arc::default(), None);
-        (self.floor, self.below, self.through) = (0, 0, 0);
+        (self.floor, self.below, self.is_below_sure, self.through) = (0, 0, false, 0);
     }
 
     /// Whether anything is known.
@@ -91,11 +94,12 @@ impl State {
         self.known.is_some()
     }
 
-    /// Begins anew, with what is behind a sequence. `below`: so many messages lie in front of it.
-    pub(super) fn begin(&mut self, info: &StreamInfo, session: u64, floor: u64, below: u64) {
+    /// Begins anew, with what is behind a sequence. What lies in front of it is to be counted.
+    pub(super) fn begin(&mut self, info: &StreamInfo, session: u64, floor: u64) {
         self.forget();
         self.known = Some(Known { created: info.created.clone(), session, last: (0, None) });
-        (self.floor, self.below, self.through) = (floor, below, floor.saturating_sub(1));
+        (self.floor, self.through) = (floor, floor.saturating_sub(1));
+        self.is_below_sure = floor <= info.state.first_seq;
     }
 
     /// How the stream is now by what is known of it.
@@ -118,10 +122,10 @@ impl State {
 
     /// What lies in front of the first message of the stream is gone.
     pub(super) fn begins_at(&mut self, first: u64) {
-        if first > self.floor {
+        if first >= self.floor {
             self.rows.clear(self.floor..first);
-            (self.floor, self.below) = (first, 0);
-            self.through = self.through.max(first - 1);
+            (self.floor, self.below, self.is_below_sure) = (first, 0, true);
+            self.through = self.through.max(first.saturating_sub(1));
         }
     }
 
@@ -143,7 +147,7 @@ impl State {
         Ok(())
     }
 
-    /// All up to a sequence was read.
+    /// All that the stream had when it was asked was read: whoever calls knows that nothing lies behind what was.
     pub(super) fn is_read_through(&mut self, info: &StreamInfo) {
         self.through = self.through.max(info.state.last_seq);
         if let Some(known) = &mut self.known {
@@ -203,14 +207,19 @@ impl State {
         self.below + self.rows.count(self.floor..end) + gone
     }
 
-    /// Where the rows begin, if there are messages in front of them.
-    pub(super) const fn has_below(&self, info: &StreamInfo) -> bool {
-        self.floor > info.state.first_seq
+    /// Whether messages may lie in front of the rows whose number is not sure.
+    pub(super) const fn is_below_to_count(&self, info: &StreamInfo) -> bool {
+        self.floor > info.state.first_seq && !self.is_below_sure
     }
 
-    /// So many messages lie in front of the rows.
+    /// So many messages lie in front of the rows, counted while nothing changed.
     pub(super) const fn set_below(&mut self, below: u64) {
-        self.below = below;
+        (self.below, self.is_below_sure) = (below, true);
+    }
+
+    /// Rows and stream differ: that may lie in front of the rows.
+    pub(super) const fn doubt_below(&mut self) {
+        self.is_below_sure = false;
     }
 
     /// The newest row before a sequence, and when it was stored.
@@ -226,7 +235,6 @@ impl State {
             first: info.state.first_seq,
             floor: self.floor,
             end: info.state.last_seq + 1,
-            is_copied: is_copied(info),
         }
     }
 }
@@ -257,7 +265,7 @@ mod tests {
 
     fn filled(last: u64) -> State {
         let mut state = State::new(4);
-        state.begin(&info(1, last, last, ""), 1, 1, 0);
+        state.begin(&info(1, last, last, ""), 1, 1);
         assert_eq!(state.append((1..=last).map(Read::part).collect(), 100), Ok(()));
         state.is_read_through(&info(1, last, last, ""));
         state
@@ -301,6 +309,27 @@ mod tests {
         assert_eq!((left, state.read().end), (vec![5, 6, 7, 8, 9, 11], 13));
         state.watch();
         assert_eq!(state.expected(&answer), 5);
+    }
+
+    #[test]
+    fn what_lies_in_front_of_the_rows_is_counted_until_it_is_sure() {
+        let mut state = State::new(4);
+        let answer = info(1, 10, 10, "");
+        state.begin(&answer, 1, 5);
+        assert_eq!(state.append((5..=10).map(Read::part).collect(), 4), Ok(()));
+        assert!(state.is_below_to_count(&answer), "it began behind messages that nobody counted");
+        state.set_below(7);
+        state.deleted(2);
+        assert!(!state.is_below_to_count(&answer) && state.expected(&answer) == 9, "{state:?}");
+        state.doubt_below();
+        assert!(state.is_below_to_count(&answer));
+        // All in front of the rows went.
+        let answer = info(8, 10, 3, "");
+        state.begins_at(8);
+        assert!(!state.is_below_to_count(&answer) && state.expected(&answer) == 3, "{state:?}");
+        // Rows that make room are known by their number.
+        assert_eq!(state.append((11..=16).map(Read::part).collect(), 4), Ok(()));
+        assert!(!state.is_below_to_count(&info(8, 16, 9, "")) && state.expected(&info(8, 16, 9, "")) == 9, "{state:?}");
     }
 
     #[test]

@@ -25,8 +25,6 @@ pub(in crate::broker::jetstream::dead) struct View {
     pub(super) floor: u64,
     /// Behind the last message of the stream.
     pub(super) end: u64,
-    /// Whether the stream has copies.
-    pub(super) is_copied: bool,
 }
 
 /// Texts of one row after another, without room of their own for each.
@@ -39,14 +37,19 @@ pub(in crate::broker::jetstream::dead) struct Texts {
 impl View {
     /// That of no stream.
     pub(super) fn empty() -> Self {
-        Self { rows: Rows::new(1), groups: Arc::default(), first: 1, floor: 1, end: 1, is_copied: false }
+        Self { rows: Rows::new(1), groups: Arc::default(), first: 1, floor: 1, end: 1 }
     }
 
-    /// The sequences among which those lie that are meant, where every message has a row.
-    pub(in crate::broker::jetstream::dead) fn span(&self, filter: &DeadLetterFilter) -> Range<u64> {
-        let Some(since) = filter.since else { return self.first..self.end };
+    /// Where reading those that are meant would begin, by when they were stored, where every message has a row.
+    pub(in crate::broker::jetstream::dead) fn start(&self, filter: &DeadLetterFilter) -> u64 {
+        let Some(since) = filter.since else { return self.first };
         let since = since.checked_sub(CLOCK_DIFFERENCE).unwrap_or(SystemTime::UNIX_EPOCH);
-        self.rows.stored_from(nanos(since)).unwrap_or(self.end).max(self.first)..self.end
+        self.rows.stored_from(nanos(since)).unwrap_or(self.end).max(self.first)
+    }
+
+    /// The sequences that may have rows.
+    pub(in crate::broker::jetstream::dead) fn span(&self) -> Range<u64> {
+        self.first.max(self.floor)..self.end
     }
 
     /// Whether every message has a row.
@@ -54,19 +57,9 @@ impl View {
         self.floor <= self.first
     }
 
-    /// Behind the last message.
-    pub(in crate::broker::jetstream::dead) const fn end(&self) -> u64 {
-        self.end
-    }
-
     /// What lies in front of this has no rows.
     pub(in crate::broker::jetstream::dead) const fn floor(&self) -> u64 {
         self.floor
-    }
-
-    /// Whether the stream has copies, of which one that is read may lag behind.
-    pub(in crate::broker::jetstream::dead) const fn is_copied(&self) -> bool {
-        self.is_copied
     }
 
     /// The rows of a range of sequences, in their order.
@@ -148,16 +141,25 @@ pub(in crate::broker::jetstream::dead) struct Meant<'a> {
     /// The tokens of subjects that the server would be asked for.
     subscription: Option<String>,
     reason: Option<String>,
+    /// From here on a server is asked for them, by when they were stored.
+    start: u64,
+    /// Who died since then is looked at wherever it was stored: the clock of the host where it died may be far ahead of the server's.
+    since: u64,
 }
 
 impl<'a> Meant<'a> {
-    pub(in crate::broker::jetstream::dead) fn new(filter: &'a DeadLetterFilter) -> Self {
+    /// `start`: where reading them would begin.
+    pub(in crate::broker::jetstream::dead) fn new(filter: &'a DeadLetterFilter, start: u64) -> Self {
         let token = |text: &Option<String>| text.as_deref().map(layout::token);
-        Self { filter, subscription: token(&filter.subscription), reason: token(&filter.reason) }
+        let since = filter.since.map_or(0, nanos);
+        Self { filter, subscription: token(&filter.subscription), reason: token(&filter.reason), start, since }
     }
 
-    /// Whether a server that is asked for them would send it.
-    pub(in crate::broker::jetstream::dead) fn is_sent(&self, view: &View, row: &Row) -> bool {
+    /// Whether a server that is asked for them would send it, or would if all clocks were the same.
+    pub(in crate::broker::jetstream::dead) fn is_sent(&self, view: &View, sequence: u64, row: &Row) -> bool {
+        if sequence < self.start && row.died < self.since {
+            return false;
+        }
         let Some(Group { space, under: [subscription, reason], .. }) = view.groups.get(row.group) else { return false };
         let is = |wanted: &Option<String>, has: &str| wanted.as_deref().is_none_or(|wanted| wanted == has);
         (self.filter.include_redriven || *space == Space::Letters)
@@ -189,7 +191,7 @@ impl<'a> Meant<'a> {
                 span.end = sequence;
             }
             let is_taken = |traits: Traits<'_>| self.filter.takes(&traits, "");
-            if self.is_sent(view, row) && view.traits(sequence, row, &mut texts).is_none_or(is_taken) {
+            if self.is_sent(view, sequence, row) && view.traits(sequence, row, &mut texts).is_none_or(is_taken) {
                 picked.push(sequence);
             }
             looked_at += 1;
