@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Inner;
+use super::follow::Met;
 use crate::broker::DeadLetterError;
 
 /// How reading in the background goes.
@@ -67,9 +68,12 @@ fn ended(loads: &watch::Sender<Loads>, failed: bool) {
     loads.send_modify(|loads| *loads = Loads { under_way: None, ended: loads.ended + 1, failed, ..*loads });
 }
 
-/// Reads all; whether that failed.
+/// Reads all; whether that failed, or the rows are not as the stream is all the same: while others go on removing, whoever waited
+/// reads the stream, and whoever asks next compares again.
 async fn load(inner: &Inner) -> bool {
-    let failed = read(inner).await.err();
+    let read = read(inner).await;
+    let is_current = matches!(read, Ok(Met::Current(_)));
+    let failed = read.err();
     let mut state = inner.lock();
     let tell = failed.is_some() && !state.told;
     state.told = failed.is_some();
@@ -77,12 +81,11 @@ async fn load(inner: &Inner) -> bool {
     if let (true, Some(error)) = (tell, &failed) {
         tracing::warn!(stream = inner.stream, %error, "the list of dead letters in memory could not be read; it is tried again when it is asked for");
     }
-    failed.is_some()
+    !is_current
 }
 
-async fn read(inner: &Inner) -> Result<(), DeadLetterError> {
+async fn read(inner: &Inner) -> Result<Met, DeadLetterError> {
     let session = inner.link.wait(Duration::from_secs(1)).await.map_err(DeadLetterError::Store)?;
     let _turn = inner.turn().await;
-    // When others go on removing, whoever asks next compares again.
-    inner.meet(&session, u64::MAX).await.map(drop)
+    inner.meet(&session, u64::MAX).await
 }

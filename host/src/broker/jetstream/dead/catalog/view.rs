@@ -110,7 +110,8 @@ impl View {
         self.is_whole() && self.groups.all().all(|group| group.traits.is_some())
     }
 
-    /// Where a dead letter lies; of two that have this id, the one that waits.
+    /// Where a dead letter lies; of two that have this id, the one that waits. Nothing for one that was sent back, where the one that
+    /// waits may lie among those that have no rows.
     pub(in crate::broker::jetstream::dead) async fn find(&self, id: &str) -> Option<u64> {
         let wanted = ulid(id);
         let mut redriven = None;
@@ -130,7 +131,7 @@ impl View {
                 Space::Redriven => redriven = redriven.or(Some(sequence)),
             }
         }
-        redriven
+        redriven.filter(|_| self.is_whole())
     }
 }
 
