@@ -6,7 +6,7 @@
 //!
 //! The thread has the priority of those that run handlers. Nearly all that it does is the kernel's work on the process's memory map,
 //! behind a lock that whoever starts an instance needs: with a lower priority it was put back while it held that, and messages
-//! waited for it, three in a hundred of those around a switch for over twice as long as 99 % take otherwise.
+//! waited for it: of those around a switch two to three in a hundred took over twice as long as 99 % take otherwise, and one does now.
 //!
 //! Invariants:
 //! - What is handed over is given back before the sandbox is gone: the thread is waited for.
