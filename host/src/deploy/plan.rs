@@ -30,7 +30,9 @@ impl Plan {
 /// rolled back from, or was tried and not promoted, or is tried. A file with the same bytes, as a build leaves it behind, brings it
 /// no further.
 pub(super) fn decided<'a>(record: &'a HandlerRecord, module: &Digest) -> Option<&'a VersionRecord> {
-    record.active_version().filter(|active| active.digest != *module)?;
+    if record.active_version()?.digest == *module {
+        return None;
+    }
     let named = record.configured.as_ref().and_then(|configured| configured.module.as_ref());
     // Older than all that are kept where none of them is of it.
     let named =

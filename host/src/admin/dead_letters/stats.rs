@@ -74,12 +74,8 @@ pub(in crate::admin) async fn stats(
     let brokers = state.brokers.all();
     let tally = Tally::new(query.by.into(), now);
     let tally = tally.on(running(&state).await);
-    let mut tally = if query.whole { tally.whole() } else { tally };
-    for name in query.chosen.brokers(&brokers)? {
-        let (_, entry) = named(&brokers, name)?;
-        let counted = entry.broker.dead_letters().tally(&filter, tally.at(name)).await;
-        tally = counted.map_err(|error| Fail::from(&error))?;
-    }
+    let tally = if query.whole { tally.whole() } else { tally };
+    let tally = over_brokers(&query.chosen, &brokers, &filter, tally).await?;
     let ahead = match asked.until {
         Some(until) if until <= now => 0,
         Some(_) | None => ahead(&query.chosen, &brokers, asked).await?,
@@ -111,13 +107,23 @@ pub(in crate::admin) async fn stats(
 async fn ahead(chosen: &Chosen, brokers: &Brokers, asked: DeadLetterFilter) -> Result<u64, Fail> {
     let now = SystemTime::now();
     let filter = DeadLetterFilter { since: Some(asked.since.map_or(now, |since| since.max(now))), ..asked };
-    let mut tally = Tally::new(By::Reason, now);
+    let tally = over_brokers(chosen, brokers, &filter, Tally::new(By::Reason, now)).await?;
+    Ok(tally.finish(0).matched)
+}
+
+/// Counts on all brokers that are meant.
+async fn over_brokers(
+    chosen: &Chosen,
+    brokers: &Brokers,
+    filter: &DeadLetterFilter,
+    mut tally: Tally,
+) -> Result<Tally, Fail> {
     for name in chosen.brokers(brokers)? {
         let (_, entry) = named(brokers, name)?;
-        let counted = entry.broker.dead_letters().tally(&filter, tally.at(name)).await;
+        let counted = entry.broker.dead_letters().tally(filter, tally.at(name)).await;
         tally = counted.map_err(|error| Fail::from(&error))?;
     }
-    Ok(tally.finish(0).matched)
+    Ok(tally)
 }
 
 /// A time as exact as the count goes by it.

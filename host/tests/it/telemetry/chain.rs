@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::{FIRST, MADE, PATIENCE, SECOND, TRACE, agent, counted, dead, host, publish, to};
+use super::{FIRST, MADE, PATIENCE, SECOND, TRACE, agent, counted, dead, host, publish, to, trace};
 use crate::chaos::Rig;
 use crate::support::nats::NatsServer;
 use crate::support::receiver::{Receiver, Seen};
@@ -11,17 +11,6 @@ use crate::support::until;
 
 fn named<'a>(spans: &'a [Seen], name: &str) -> Vec<&'a Seen> {
     spans.iter().filter(|span| span.name == name).collect()
-}
-
-/// Waits until a trace has as many spans as it is to have.
-fn trace(receiver: &Receiver, id: &str, count: usize) -> Vec<Seen> {
-    let mut spans = Vec::new();
-    until("the spans to be there", PATIENCE, || {
-        spans = receiver.of_trace(id);
-        spans.len() >= count
-    });
-    assert_eq!(spans.len(), count, "{spans:#?}");
-    spans
 }
 
 /// What stands in the trace of a message that `first` handles, and whose output `second` cannot.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::chaos::Rig;
 use crate::support::guests::guest;
+use crate::support::receiver::{Receiver, Seen};
 use crate::support::until;
 
 /// A trace that a publisher began, and the span in which it made the message.
@@ -69,6 +70,17 @@ fn publish(rig: &Rig, subject: &str, traceparent: Option<&str>) {
         request = request.header("traceparent", traceparent).header("tracestate", "vendor=value");
     }
     assert_eq!(request.send("a body").unwrap().status(), 200);
+}
+
+/// Waits until a trace has as many spans as it is to have.
+fn trace(receiver: &Receiver, id: &str, count: usize) -> Vec<Seen> {
+    let mut spans = Vec::new();
+    until("the spans to be there", PATIENCE, || {
+        spans = receiver.of_trace(id);
+        spans.len() >= count
+    });
+    assert_eq!(spans.len(), count, "{spans:#?}");
+    spans
 }
 
 /// Waits until so many dead letters are there; the newest first.

@@ -1,8 +1,7 @@
 //! The spans that a handler makes, below the span of its run, in the trace that the publisher began.
 
-use super::{MADE, PATIENCE, TRACE, counted, dead, host, publish, to};
+use super::{MADE, TRACE, counted, dead, host, publish, to, trace};
 use crate::support::receiver::{Receiver, Seen};
-use crate::support::until;
 
 /// A handler in steps, whose output a second one handles in steps too.
 const STEPS: &str = r#"
@@ -29,17 +28,6 @@ fn named<'a>(spans: &'a [Seen], name: &str, parent: &str) -> &'a Seen {
 /// The lines that were logged in a span.
 fn lines(span: &Seen) -> Vec<&str> {
     span.events.iter().map(|event| event["log.message"].as_str()).collect()
-}
-
-/// Waits until a trace has as many spans as it is to have.
-fn trace(receiver: &Receiver, id: &str, count: usize) -> Vec<Seen> {
-    let mut spans = Vec::new();
-    until("the spans to be there", PATIENCE, || {
-        spans = receiver.of_trace(id);
-        spans.len() >= count
-    });
-    assert_eq!(spans.len(), count, "{spans:#?}");
-    spans
 }
 
 /// The five steps below the span of a run; gives back the first.
